@@ -1,1 +1,3 @@
 //! Concord server.
+
+pub mod store;

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What a Concord server and its clients agree on.
+
+pub mod ids;
