@@ -20,6 +20,8 @@ pub use error::{Part, Problem, Severity, StoreError};
 pub use memory::{Fault, MemoryStore};
 
 mod check;
+mod committer;
+pub use committer::{Committer, WriteFailed, Writer};
 mod error;
 mod memory;
 
@@ -168,7 +170,7 @@ pub struct DocumentInfo {
 /// Backends check what keeps a log a log: an append must start at the next index and a snapshot must not
 /// reach beyond the log. A write that breaks this is a bug in the caller: nothing of the batch is written
 /// and the error's [`severity`](StoreError::severity) is [`Severity::Rejected`].
-pub trait Store: Send + Sync + 'static {
+pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Writes all of `writes`, in order, or nothing. Returns when `durability` holds.
     ///
     /// With no writes and [`Durability::Strict`]: syncs what earlier relaxed commits left.
