@@ -151,7 +151,11 @@ impl ServerProcess {
     }
 
     /// Copies a pipe of the child into the log, and the first address it names into `listening`.
-    fn collect(&self, pipe: impl Read + Send + 'static, listening: Option<Arc<OnceLock<SocketAddr>>>) {
+    fn collect(
+        &self,
+        pipe: impl Read + Send + 'static,
+        listening: Option<Arc<OnceLock<SocketAddr>>>,
+    ) {
         let log = self.log.clone();
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -236,7 +240,9 @@ fn build_binary() -> Result<PathBuf> {
         .ancestors()
         .find(|path| path.join("deps").is_dir())
         .with_context(|| format!("{} is in no cargo target directory", this.display()))?;
-    let target = profile_directory.parent().context("a profile directory has a parent")?;
+    let target = profile_directory
+        .parent()
+        .context("a profile directory has a parent")?;
     let profile = match profile_directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
@@ -264,7 +270,10 @@ mod tests {
     #[test]
     fn the_address_is_read_from_the_line_that_says_the_server_is_ready() {
         let line = "concord listening on http://127.0.0.1:4711 (WebSocket ws://127.0.0.1:4711/sync), data in /d";
-        assert_eq!(parse_listening(line), Some(SocketAddr::from(([127, 0, 0, 1], 4711))));
+        assert_eq!(
+            parse_listening(line),
+            Some(SocketAddr::from(([127, 0, 0, 1], 4711)))
+        );
         assert_eq!(parse_listening("concord 0.1.0"), None);
     }
 }

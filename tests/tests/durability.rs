@@ -41,7 +41,11 @@ type Told = Arc<Mutex<HashMap<DocumentId, HashSet<ChangeHash>>>>;
 
 #[test]
 fn no_acknowledged_change_is_lost_by_kill() {
-    let rounds = if std::env::var_os("CONCORD_LONG").is_some() { 40 } else { 6 };
+    let rounds = if std::env::var_os("CONCORD_LONG").is_some() {
+        40
+    } else {
+        6
+    };
     let losses = kill_rounds(rounds, &[], false).expect("the rounds run");
     assert_eq!(losses, Vec::<String>::new());
 }
@@ -49,12 +53,18 @@ fn no_acknowledged_change_is_lost_by_kill() {
 #[test]
 fn relaxed_durability_loses_acknowledged_changes() {
     let losses = kill_rounds(12, &["--durability", "relaxed"], true).expect("the rounds run");
-    assert!(!losses.is_empty(), "this test would not notice a server that acknowledges too early");
+    assert!(
+        !losses.is_empty(),
+        "this test would not notice a server that acknowledges too early"
+    );
 }
 
 /// Runs rounds of typing and killing; gives what was lost.
 fn kill_rounds(rounds: u64, arguments: &[&str], until_first: bool) -> Result<Vec<String>> {
-    let seed = std::env::var("CONCORD_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1_u64);
+    let seed = std::env::var("CONCORD_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1_u64);
     println!("CONCORD_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let runtime = tokio::runtime::Runtime::new()?;
@@ -85,7 +95,11 @@ fn kill_rounds(rounds: u64, arguments: &[&str], until_first: bool) -> Result<Vec
         }
         let acknowledged = count(&told) - before;
         println!("round {round}: killed after {lifetime:?}, {acknowledged} heads were told");
-        ensure!(acknowledged > 0, "nothing was acknowledged in round {round}: {}", server.log());
+        ensure!(
+            acknowledged > 0,
+            "nothing was acknowledged in round {round}: {}",
+            server.log()
+        );
         losses.extend(check(&server, &told)?);
         if until_first && !losses.is_empty() {
             break;
@@ -99,7 +113,11 @@ fn document(writer: usize) -> DocumentId {
 }
 
 fn count(told: &Told) -> usize {
-    told.lock().expect("no writer panicked").values().map(HashSet::len).sum()
+    told.lock()
+        .expect("no writer panicked")
+        .values()
+        .map(HashSet::len)
+        .sum()
 }
 
 /// Types until the connection breaks.
@@ -136,7 +154,9 @@ async fn write(url: &str, name: &str, document: DocumentId, told: &Told) -> Resu
                 drop(told);
                 replica.receive(&data, &limits)?;
             }
-            next = tokio::time::timeout(Duration::ZERO, socket.next()).await.ok();
+            next = tokio::time::timeout(Duration::ZERO, socket.next())
+                .await
+                .ok();
         }
         replica.apply_pending()?;
     }
