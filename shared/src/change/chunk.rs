@@ -15,7 +15,7 @@ const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 /// Where type, length and data begin: what the hash is computed over.
 const HASHED_FROM: usize = 8;
 
-const DOCUMENT: u8 = 0;
+pub(super) const DOCUMENT: u8 = 0;
 const CHANGE: u8 = 1;
 const COMPRESSED_CHANGE: u8 = 2;
 
