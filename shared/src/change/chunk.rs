@@ -191,7 +191,6 @@ fn inflate(
 
 fn push_uleb(out: &mut Vec<u8>, mut value: u64) {
     loop {
-        #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
         let byte = (value & 0x7f) as u8;
         value >>= 7;
         if value == 0 {
