@@ -310,7 +310,7 @@ fn reads_beside_commits_see_no_mixture() {
                 graph: blob,
             }
         }
-        write => write,
+        write @ Write::Append { .. } => write,
     };
     store
         .commit(&[append("a", 0..10)], Durability::Relaxed)

@@ -1,0 +1,203 @@
+//! The framing of chunks: magic, checksum, type, length, data.
+
+use std::io::Read as _;
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::header::read_change;
+use super::{Change, ChunkError};
+use crate::Limits;
+use crate::reader::{ReadError, Reader};
+
+const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+/// Where type, length and data begin: what the hash is computed over.
+const HASHED_FROM: usize = 8;
+
+const DOCUMENT: u8 = 0;
+const CHANGE: u8 = 1;
+const COMPRESSED_CHANGE: u8 = 2;
+
+/// One chunk, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chunk {
+    /// A change. If it was sent compressed, its bytes no longer are.
+    Change(Change),
+    /// A document chunk with a good checksum, for [`decode_document`](super::decode_document).
+    Document(Bytes),
+}
+
+/// Reads concatenated chunks, up to the end: garbage after a good chunk is an error, and so is the
+/// chunk before it.
+///
+/// Time is proportional to the bytes after inflating and to the ops, about 200 ns each, where
+/// Automerge reads the changes; both are bounded by `limits` over all chunks together. A caller that
+/// must not be held up gives smaller limits first, and does it again elsewhere on
+/// [`ErrorCode::TooManyOps`](crate::ErrorCode::TooManyOps) or
+/// [`ErrorCode::ChangeTooLarge`](crate::ErrorCode::ChangeTooLarge).
+pub fn parse_chunks(data: &Bytes, limits: &Limits) -> Result<Vec<Chunk>, ChunkError> {
+    let mut rest = Reader::new(data);
+    let mut chunks = Vec::new();
+    let mut budget = Budget {
+        inflated_bytes: limits.inflated_bytes,
+        ops: limits.ops_per_message,
+    };
+    while !rest.is_empty() {
+        if chunks.len() == limits.chunks {
+            return Err(ChunkError::Read(ReadError::TooMany {
+                what: "chunks",
+                count: limits.chunks as u64 + 1,
+                limit: limits.chunks as u64,
+            }));
+        }
+        let raw = RawChunk::read(&mut rest, data)?;
+        chunks.push(match raw.kind {
+            DOCUMENT => {
+                raw.check_hash(&raw.bytes)?;
+                Chunk::Document(raw.bytes)
+            }
+            CHANGE | COMPRESSED_CHANGE => {
+                let change = raw.into_change(&mut budget, limits)?;
+                // What our reader is too lenient for must not be stored: others use this one.
+                automerge::Change::try_from(&change.bytes[..]).map_err(ChunkError::Automerge)?;
+                Chunk::Change(change)
+            }
+            found => return Err(ChunkError::UnsupportedType { found }),
+        });
+    }
+    Ok(chunks)
+}
+
+/// What the chunks of one message may still use.
+pub(super) struct Budget {
+    pub(super) inflated_bytes: usize,
+    pub(super) ops: u64,
+}
+
+/// A chunk cut out by its length, nothing more.
+pub(super) struct RawChunk {
+    pub(super) kind: u8,
+    /// The whole chunk.
+    pub(super) bytes: Bytes,
+    /// Where its data begins.
+    pub(super) data_from: usize,
+    checksum: [u8; 4],
+}
+
+impl RawChunk {
+    /// Cuts the next chunk. `all` is what `rest` was made from.
+    pub(super) fn read(rest: &mut Reader<'_>, all: &Bytes) -> Result<Self, ChunkError> {
+        let from = rest.offset();
+        if rest.array("chunk magic")? != MAGIC {
+            return Err(ChunkError::NoMagic { offset: from });
+        }
+        let checksum = rest.array("chunk checksum")?;
+        let kind = rest.u8("chunk type")?;
+        let length = rest.uleb("chunk length")?;
+        let data_from = rest.offset() - from;
+        rest.take(length, "chunk data")?;
+        Ok(Self {
+            kind,
+            bytes: all.slice(from..rest.offset()),
+            data_from,
+            checksum,
+        })
+    }
+
+    pub(super) fn data(&self) -> &[u8] {
+        self.bytes.get(self.data_from..).unwrap_or_default()
+    }
+
+    /// The hash of a chunk, whose beginning must be the checksum.
+    pub(super) fn check_hash(&self, chunk: &[u8]) -> Result<ChangeHash, ChunkError> {
+        let hashed = chunk.get(HASHED_FROM..).unwrap_or_default();
+        let hash: [u8; 32] = Sha256::digest(hashed).into();
+        let [a, b, c, d, ..] = hash;
+        if [a, b, c, d] != self.checksum {
+            return Err(ChunkError::Checksum {
+                found: self.checksum,
+                computed: [a, b, c, d],
+            });
+        }
+        Ok(ChangeHash(hash))
+    }
+
+    /// Reads a change, compressed or not, without Automerge's own opinion.
+    pub(super) fn into_change(
+        self,
+        budget: &mut Budget,
+        limits: &Limits,
+    ) -> Result<Change, ChunkError> {
+        let (bytes, data_from) = if self.kind == COMPRESSED_CHANGE {
+            let inflated = inflate(self.data(), limits.change_bytes, budget)?;
+            self.rebuild(&inflated)
+        } else {
+            (self.bytes.clone(), self.data_from)
+        };
+        let hash = self.check_hash(&bytes)?;
+        let data = bytes.slice(data_from..);
+        let allowed = Limits {
+            ops_per_change: limits.ops_per_change.min(budget.ops),
+            ..*limits
+        };
+        let change = read_change(bytes, &data, hash, &allowed)?;
+        budget.ops -= change.ops;
+        Ok(change)
+    }
+
+    /// The uncompressed chunk around `data`. Its checksum is the compressed one's: that is always
+    /// of the uncompressed data.
+    fn rebuild(&self, data: &[u8]) -> (Bytes, usize) {
+        const LONGEST_HEADER: usize = HASHED_FROM + 1 + 10;
+        let mut chunk = Vec::with_capacity(LONGEST_HEADER + data.len());
+        chunk.extend_from_slice(&MAGIC);
+        chunk.extend_from_slice(&self.checksum);
+        chunk.push(CHANGE);
+        push_uleb(&mut chunk, data.len() as u64);
+        let data_from = chunk.len();
+        chunk.extend_from_slice(data);
+        (chunk.into(), data_from)
+    }
+}
+
+/// Inflates at most as many bytes as a change may have and the budget has left.
+fn inflate(
+    deflated: &[u8],
+    change_bytes: usize,
+    budget: &mut Budget,
+) -> Result<Vec<u8>, ChunkError> {
+    let limit = change_bytes.min(budget.inflated_bytes);
+    let mut inflated = Vec::new();
+    let mut decoder = flate2::bufread::DeflateDecoder::new(deflated);
+    let whole = decoder
+        .by_ref()
+        .take(limit as u64 + 1)
+        .read_to_end(&mut inflated);
+    if inflated.len() > limit {
+        return Err(ChunkError::TooLarge {
+            what: "inflated changes",
+            limit,
+        });
+    }
+    if whole.is_err() || decoder.total_in() != deflated.len() as u64 {
+        return Err(ChunkError::Inflate {
+            inflated: inflated.len(),
+        });
+    }
+    budget.inflated_bytes -= inflated.len();
+    Ok(inflated)
+}
+
+fn push_uleb(out: &mut Vec<u8>, mut value: u64) {
+    loop {
+        #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+        let byte = (value & 0x7f) as u8;
+        value >>= 7;
+        if value == 0 {
+            out.push(byte);
+            return;
+        }
+        out.push(byte | 0x80);
+    }
+}

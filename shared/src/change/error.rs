@@ -1,0 +1,124 @@
+//! What can be wrong with a chunk.
+
+use crate::ErrorCode;
+use crate::reader::ReadError;
+
+/// Why a chunk is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ChunkError {
+    /// Too short, too long, or a number out of bounds.
+    #[error("bad chunk: {0}")]
+    Read(#[from] ReadError),
+    /// The four bytes that every chunk begins with are not there.
+    #[error("no chunk begins at byte {offset}")]
+    NoMagic {
+        /// Where in the input.
+        offset: usize,
+    },
+    /// The checksum is not the beginning of the hash.
+    #[error("the checksum is {found:02x?}, the bytes' is {computed:02x?}")]
+    Checksum {
+        /// As written.
+        found: [u8; 4],
+        /// As it should be.
+        computed: [u8; 4],
+    },
+    /// A bundle (3), or a type that this version does not know.
+    #[error("chunks of type {found} are not taken")]
+    UnsupportedType {
+        /// The chunk's type.
+        found: u8,
+    },
+    /// A compressed change that is not DEFLATE, or does not end where its chunk ends.
+    #[error("a compressed change does not inflate after {inflated} bytes")]
+    Inflate {
+        /// Bytes inflated before it failed.
+        inflated: usize,
+    },
+    /// A whole change, or all compressed changes together, above the bound in bytes.
+    #[error("{what}: more than {limit} bytes")]
+    TooLarge {
+        /// What was measured.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+    /// More ops than the bound.
+    #[error("{what}: {ops} ops are more than {limit}")]
+    TooManyOps {
+        /// Of the change, the message or the document.
+        what: &'static str,
+        /// What the run lengths claim.
+        ops: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// A value that Automerge never writes.
+    #[error("a change whose {what} is {value}")]
+    BadValue {
+        /// Which value.
+        what: &'static str,
+        /// What it is.
+        value: u64,
+    },
+    /// Automerge would write the same content in other bytes, so that the hash would not survive a
+    /// save.
+    #[error("{what} at byte {offset} is not as Automerge writes it: {why}")]
+    NotCanonical {
+        /// The header field or column.
+        what: &'static str,
+        /// Where in the chunk's data.
+        offset: usize,
+        /// What is different.
+        why: &'static str,
+    },
+    /// A column that no Automerge writes: its content would be lost at the next save.
+    #[error("unknown column {spec}")]
+    UnknownColumn {
+        /// The column's specification: id, type and compression bits.
+        spec: u64,
+    },
+    /// A column with more or fewer rows than the change has ops.
+    #[error("{what} has {rows} rows, there are {expected} ops")]
+    Rows {
+        /// The column.
+        what: &'static str,
+        /// Rows that its run lengths claim.
+        rows: u64,
+        /// Rows that it should have.
+        expected: u64,
+    },
+    /// Automerge can not read the change.
+    #[error("Automerge refuses the change: {0}")]
+    Automerge(automerge::LoadChangeError),
+    /// A document chunk where only changes are taken.
+    #[error("a document chunk among changes")]
+    UnexpectedDocument,
+    /// Automerge can not load the document.
+    #[error("Automerge refuses the document: {0}")]
+    Load(Box<automerge::AutomergeError>),
+    /// Automerge panicked on the document.
+    #[error("Automerge panicked on the document")]
+    LoadPanicked,
+}
+
+impl ChunkError {
+    /// What the peer is told.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Read(ReadError::TooMany { .. }) | Self::TooLarge { .. } => {
+                ErrorCode::ChangeTooLarge
+            }
+            Self::Read(_) | Self::NoMagic { .. } | Self::Inflate { .. } => ErrorCode::BadChunk,
+            Self::Checksum { .. } => ErrorCode::BadChecksum,
+            Self::UnsupportedType { .. } | Self::UnexpectedDocument => ErrorCode::UnsupportedChunk,
+            Self::TooManyOps { .. } => ErrorCode::TooManyOps,
+            Self::BadValue { .. }
+            | Self::NotCanonical { .. }
+            | Self::UnknownColumn { .. }
+            | Self::Rows { .. }
+            | Self::Automerge(_) => ErrorCode::BadChange,
+            Self::Load(_) | Self::LoadPanicked => ErrorCode::BadDocument,
+        }
+    }
+}

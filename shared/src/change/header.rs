@@ -1,0 +1,121 @@
+//! The data of a change chunk: header, op columns, extra bytes.
+
+use automerge::{ActorId, ChangeHash};
+use bytes::Bytes;
+
+use super::ops::OpColumns;
+use super::{Change, ChunkError};
+use crate::Limits;
+use crate::reader::Reader;
+
+/// Reads `data`, what comes after the length in the uncompressed chunk `bytes`, whose hash is
+/// `hash`.
+pub(super) fn read_change(
+    bytes: Bytes,
+    data: &[u8],
+    hash: ChangeHash,
+    limits: &Limits,
+) -> Result<Change, ChunkError> {
+    if bytes.len() > limits.change_bytes {
+        return Err(ChunkError::TooLarge {
+            what: "a change",
+            limit: limits.change_bytes,
+        });
+    }
+    let mut data = Reader::new(data);
+    let deps = read_deps(&mut data, limits)?;
+    let actor = read_actor(&mut data, limits)?;
+    let seq = positive_u32(data.uleb("seq")?, "seq")?;
+    let start_op = positive_u32(data.uleb("start op")?, "start op")?;
+    check_timestamp(data.sleb("timestamp")?)?;
+    let _message = data.text(limits.message_bytes, "commit message")?;
+    let other_actors = read_other_actors(&mut data, actor, limits)?;
+    let columns = OpColumns::read(&mut data)?;
+    if data.remaining() > limits.extra_bytes {
+        return Err(ChunkError::TooLarge {
+            what: "a change's extra bytes",
+            limit: limits.extra_bytes,
+        });
+    }
+    let ops = columns.check(other_actors, limits)?;
+    positive_u32(start_op.saturating_add(ops), "last op")?;
+    let actor = ActorId::from(actor);
+    Ok(Change {
+        bytes,
+        hash,
+        deps,
+        actor,
+        seq,
+        start_op,
+        ops,
+    })
+}
+
+fn read_deps(data: &mut Reader<'_>, limits: &Limits) -> Result<Vec<ChangeHash>, ChunkError> {
+    let offset = data.offset();
+    let deps = data.hashes(limits.deps, "deps")?;
+    if deps.is_sorted_by(|a, b| a < b) {
+        return Ok(deps);
+    }
+    Err(ChunkError::NotCanonical {
+        what: "deps",
+        offset,
+        why: "they are not ascending",
+    })
+}
+
+fn read_actor<'a>(data: &mut Reader<'a>, limits: &Limits) -> Result<&'a [u8], ChunkError> {
+    match data.prefixed(limits.actor_bytes, "actor")? {
+        [] => Err(ChunkError::BadValue {
+            what: "actor length",
+            value: 0,
+        }),
+        actor => Ok(actor),
+    }
+}
+
+/// How many actors besides the author there are. Automerge writes them once each, ascending.
+fn read_other_actors(
+    data: &mut Reader<'_>,
+    author: &[u8],
+    limits: &Limits,
+) -> Result<usize, ChunkError> {
+    let count = data.count(limits.other_actors as u64, "other actors")?;
+    let mut previous: Option<&[u8]> = None;
+    let mut read = 0;
+    for _ in 0..count {
+        let offset = data.offset();
+        let actor = read_actor(data, limits)?;
+        if previous.is_some_and(|previous| previous >= actor) || actor == author {
+            return Err(ChunkError::NotCanonical {
+                what: "other actors",
+                offset,
+                why: "they are not ascending, or one is the author",
+            });
+        }
+        previous = Some(actor);
+        read += 1;
+    }
+    Ok(read)
+}
+
+/// Saved documents hold the difference between one change's timestamp and the next one's, which must
+/// not overflow. JavaScript's integers are the bound: in milliseconds, 285,000 years.
+fn check_timestamp(timestamp: i64) -> Result<(), ChunkError> {
+    const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+    if timestamp.unsigned_abs() > MAX_SAFE_INTEGER {
+        return Err(ChunkError::BadValue {
+            what: "timestamp",
+            value: timestamp.unsigned_abs(),
+        });
+    }
+    Ok(())
+}
+
+/// Saved documents hold seqs and op counters in 32 bits.
+fn positive_u32(value: u64, what: &'static str) -> Result<u64, ChunkError> {
+    match u32::try_from(value) {
+        Ok(1..) => Ok(value),
+        _ => Err(ChunkError::BadValue { what, value }),
+    }
+}

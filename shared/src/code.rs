@@ -1,0 +1,125 @@
+//! The codes a peer can be told.
+//!
+//! One list for the whole system, so that a client can match on them and an operator can count by
+//! them. The text of a code never changes once released; new codes may be added.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why a message or a change was refused, or a connection closed: stable kebab-case text.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorCode {
+            /// Every code, for metrics and documentation.
+            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name,)*];
+
+            /// The code as it is told, logged and counted.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(ErrorCode::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    // The frame.
+    /// Not a CBOR map of the protocol, or not the whole frame.
+    BadFrame = "bad-frame",
+    /// The frame is larger than the limit.
+    FrameTooLarge = "frame-too-large",
+    /// A text frame where only binary ones are spoken.
+    TextFrame = "text-frame",
+    /// A message type that protocol "1" does not have.
+    UnknownMessage = "unknown-message",
+    /// A message without a field that it must have, or with one of the wrong kind.
+    BadField = "bad-field",
+    /// An id that is empty or too long.
+    BadId = "bad-id",
+    /// None of the offered protocol versions is spoken here.
+    UnsupportedProtocol = "unsupported-protocol",
+    /// A message that this phase of the connection does not allow.
+    Protocol = "protocol",
+
+    // The sync message.
+    /// Not an Automerge sync message.
+    BadSyncMessage = "bad-sync-message",
+    /// A sync message with more hashes, haves or chunks than the limit.
+    SyncMessageTooLarge = "sync-message-too-large",
+    /// A bloom filter with parameters that no Automerge writes.
+    BadBloomFilter = "bad-bloom-filter",
+
+    // The chunk.
+    /// Not an Automerge chunk, or not a whole one.
+    BadChunk = "bad-chunk",
+    /// The checksum is not that of the bytes.
+    BadChecksum = "bad-checksum",
+    /// A chunk type that is not taken from peers.
+    UnsupportedChunk = "unsupported-chunk",
+    /// A change that Automerge could not read, or would write differently.
+    BadChange = "bad-change",
+    /// A change with more bytes, deps, actors or text than the limit.
+    ChangeTooLarge = "change-too-large",
+    /// A change, or a message's changes together, with more ops than the limit.
+    TooManyOps = "too-many-ops",
+    /// A document chunk that does not load.
+    BadDocument = "bad-document",
+    /// A document chunk with more changes, ops or bytes than the limit.
+    DocumentTooLarge = "document-too-large",
+
+    // Admission.
+    /// Too many changes wait for deps that nobody sent.
+    PendingLimit = "pending-limit",
+    /// The change's seq is not the actor's next one.
+    SeqNotNext = "seq-not-next",
+    /// Another change of this actor has this seq.
+    DuplicateSeq = "duplicate-seq",
+    /// The change's ops do not come after those of its deps.
+    StartOpTooLow = "start-op-too-low",
+
+    // The server.
+    /// The principal may not do this.
+    Forbidden = "forbidden",
+    /// More documents open on one connection, or on the server, than the limit.
+    TooManyDocuments = "too-many-documents",
+    /// The peer does not keep up, or asks for too much at once.
+    Overloaded = "overloaded",
+    /// No answer to a ping.
+    Timeout = "timeout",
+    /// Another connection joined with this peer id.
+    Replaced = "replaced",
+    /// The server is stopping.
+    ShuttingDown = "shutting-down",
+    /// A fault of the server, not of the peer.
+    Internal = "internal",
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_distinct_kebab_case() {
+        let texts: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), ErrorCode::ALL.len());
+        for text in texts {
+            assert!(
+                text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The bounds on what a peer may make us read, hold or compute.
+//!
+//! A decoder takes `&Limits` and compares every number a peer claims with one of these, and with
+//! what is left of the input, before it allocates or loops by it.
+
+/// Bounds for every decoder. The defaults suit a server that takes first uploads and pastes of a
+/// million characters; each field says per what and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one WebSocket message. A first upload of a document is one message.
+    pub frame_bytes: usize,
+    /// Nesting of CBOR containers in one frame. The protocol needs four.
+    pub cbor_depth: usize,
+    /// Entries of one CBOR map or array in a frame. The largest the protocol needs are a
+    /// subscription's storage ids and one storage's heads.
+    pub cbor_entries: usize,
+    /// Bytes of an `error` message's text, and of a protocol version's.
+    pub text_bytes: usize,
+
+    /// Hashes in each of a sync message's lists: heads, need, and each last sync. A document can
+    /// have as many heads as it has actors editing at once.
+    pub sync_hashes: usize,
+    /// Haves in one sync message. Automerge writes none or one.
+    pub sync_haves: usize,
+    /// Bytes of one bloom filter: 1.25 for each change that the peer counts since the last sync.
+    pub bloom_bytes: usize,
+    /// Bits per entry of a bloom filter. Automerge writes 10.
+    pub bloom_bits_per_entry: u32,
+    /// Probes of a bloom filter, each a division for each change it is asked about. Automerge
+    /// writes 7.
+    pub bloom_probes: u32,
+    /// Chunks in one sync message, or in one blob of them. A V1 client that was offline for a long
+    /// time sends each keystroke as a chunk of about 100 bytes.
+    pub chunks: usize,
+
+    /// Bytes of one change after inflating.
+    pub change_bytes: usize,
+    /// Bytes that the compressed changes of one message may inflate to, together. There is no bound
+    /// on the ratio: a paste of one letter a million times deflates a thousandfold.
+    pub inflated_bytes: usize,
+    /// Ops of one change. A paste is one op per character.
+    pub ops_per_change: u64,
+    /// Ops of all changes of one message. Ops cost about 200 ns each to check, and runs of them a
+    /// few bytes to send, so this bounds the time a message takes.
+    pub ops_per_message: u64,
+    /// Predecessors of all the ops of one change. One or none each, but for ops that settle a
+    /// conflict.
+    pub preds_per_change: u64,
+    /// Deps of one change: the heads that its author saw.
+    pub deps: usize,
+    /// Bytes of an actor id. Automerge makes 16.
+    pub actor_bytes: usize,
+    /// Actors that one change refers to.
+    pub other_actors: usize,
+    /// Bytes of a change's commit message.
+    pub message_bytes: usize,
+    /// Bytes after a change's columns, where Automerge keeps an author.
+    pub extra_bytes: usize,
+
+    /// Bytes of a document chunk with its columns inflated.
+    pub document_bytes: usize,
+    /// Changes in a document chunk.
+    pub document_changes: u64,
+    /// Ops in a document chunk, and successors.
+    pub document_ops: u64,
+    /// Actors in a document chunk.
+    pub document_actors: usize,
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: 32 * MIB,
+            cbor_depth: 16,
+            cbor_entries: 4096,
+            text_bytes: 4 * KIB,
+            sync_hashes: 16_384,
+            sync_haves: 2,
+            bloom_bytes: 2 * MIB,
+            bloom_bits_per_entry: 64,
+            bloom_probes: 32,
+            chunks: 500_000,
+            change_bytes: 16 * MIB,
+            inflated_bytes: 64 * MIB,
+            ops_per_change: 1_000_000,
+            ops_per_message: 4_000_000,
+            preds_per_change: 4_000_000,
+            deps: 4096,
+            actor_bytes: 128,
+            other_actors: 16_384,
+            message_bytes: 64 * KIB,
+            extra_bytes: 64 * KIB,
+            document_bytes: 256 * MIB,
+            document_changes: 2_000_000,
+            document_ops: 10_000_000,
+            document_actors: 65_536,
+        }
+    }
+}
