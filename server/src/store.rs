@@ -20,6 +20,8 @@ pub use error::{Part, Problem, Severity, StoreError};
 pub use memory::{Fault, MemoryStore};
 pub use sled::{SledOptions, SledStore};
 
+pub mod committer;
+
 mod check;
 #[cfg(test)]
 mod conformance;
