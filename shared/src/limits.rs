@@ -101,6 +101,7 @@ impl Limits {
             document_changes: u64::MAX,
             document_ops: u64::MAX,
             document_actors: usize::MAX,
+            document_memory_bytes: usize::MAX,
         }
     }
 }
