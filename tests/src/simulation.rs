@@ -78,7 +78,9 @@ impl World {
             crashes: random.random_range(0..3),
             compactions: random.random_range(0..3),
         };
-        let replicas = (0..shape.replicas).map(|i| Replica::new(i, &mut random)).collect();
+        let replicas = (0..shape.replicas)
+            .map(|i| Replica::new(i, &mut random))
+            .collect();
         Self {
             random,
             shape,
@@ -108,7 +110,18 @@ impl World {
         self.clock_ms += self.random.random_range(0..200);
         let replica = self.random.random_range(0..self.replicas.len());
         let shape = self.shape;
-        let weights = [30, 25, 25, 15, 8, 6, 2, shape.cuts, shape.crashes, shape.compactions];
+        let weights = [
+            30,
+            25,
+            25,
+            15,
+            8,
+            6,
+            2,
+            shape.cuts,
+            shape.crashes,
+            shape.compactions,
+        ];
         let mut pick = self.random.random_range(0..weights.iter().sum());
         let choice = weights.iter().position(|weight| {
             let here = pick < *weight;
@@ -143,7 +156,8 @@ impl World {
 
     fn connection_of(&self, replica: usize) -> Option<ConnectionId> {
         let mut of = self.connections.iter();
-        of.find(|(_, r)| **r == replica).map(|(connection, _)| *connection)
+        of.find(|(_, r)| **r == replica)
+            .map(|(connection, _)| *connection)
     }
 
     fn client_sends(&mut self, replica: usize) {
@@ -152,7 +166,8 @@ impl World {
             self.next_connection += 1;
             self.connections.insert(connection, replica);
             self.replicas[replica].connect();
-            self.events.push(format!("replica {replica} connects as {connection:?}"));
+            self.events
+                .push(format!("replica {replica} connects as {connection:?}"));
         }
         self.replicas[replica].send(&mut self.random);
     }
@@ -212,7 +227,10 @@ impl World {
             rejected,
             wake_at_ms: _,
         } = effects;
-        assert!(rejected.is_empty(), "an honest change was refused: {rejected:?}");
+        assert!(
+            rejected.is_empty(),
+            "an honest change was refused: {rejected:?}"
+        );
         self.appends.extend(appends);
         self.fetches.extend(fetches);
         for (connection, frame) in frames {
@@ -270,8 +288,11 @@ impl World {
 
     fn finish_fetch(&mut self) {
         if let Some(fetch) = self.fetches.pop_front() {
-            let message = fetch.run(&self.store, &self.id).expect("the store has what the graph has");
-            self.events.push(format!("fetched for {:?}", fetch.connection));
+            let message = fetch
+                .run(&self.store, &self.id)
+                .expect("the store has what the graph has");
+            self.events
+                .push(format!("fetched for {:?}", fetch.connection));
             self.input(Input::Fetched(fetch.connection, Some(message)));
         }
     }
@@ -282,10 +303,16 @@ impl World {
         if one != other {
             self.events.push(format!("replicas {one} and {other} meet"));
             let changes = self.replicas[one].document.get_changes(&[]);
-            self.replicas[other].document.apply_changes(changes).expect("honest changes apply");
+            self.replicas[other]
+                .document
+                .apply_changes(changes)
+                .expect("honest changes apply");
             if self.random.random() {
                 let changes = self.replicas[other].document.get_changes(&[]);
-                self.replicas[one].document.apply_changes(changes).expect("honest changes apply");
+                self.replicas[one]
+                    .document
+                    .apply_changes(changes)
+                    .expect("honest changes apply");
             }
         }
     }
@@ -301,7 +328,8 @@ impl World {
     }
 
     fn crash(&mut self) {
-        self.events.push(format!("crash: {} appends lost", self.appends.len()));
+        self.events
+            .push(format!("crash: {} appends lost", self.appends.len()));
         self.appends.clear();
         self.fetches.clear();
         for (_, replica) in std::mem::take(&mut self.connections) {
@@ -321,7 +349,9 @@ impl World {
         if let Some(write) = write {
             let write = self.with_random_retention(write);
             self.events.push("compacted".to_owned());
-            self.store.commit(&[write], Durability::Strict).expect("a snapshot fits");
+            self.store
+                .commit(&[write], Durability::Strict)
+                .expect("a snapshot fits");
         }
     }
 
@@ -386,7 +416,9 @@ impl World {
         let mut reference = AutoCommit::new();
         for replica in &mut self.replicas {
             let changes = replica.document.get_changes(&[]);
-            reference.apply_changes(changes).expect("honest changes apply");
+            reference
+                .apply_changes(changes)
+                .expect("honest changes apply");
         }
         let mut heads = reference.get_heads();
         heads.sort_unstable();
@@ -395,9 +427,20 @@ impl World {
             let mut theirs = replica.document.get_heads();
             theirs.sort_unstable();
             assert_eq!(short(&theirs), short(&heads), "replica {index} differs");
-            assert_eq!(replica.document.hydrate(ROOT, None).expect("the root is there"), value, "replica {index} differs");
+            assert_eq!(
+                replica
+                    .document
+                    .hydrate(ROOT, None)
+                    .expect("the root is there"),
+                value,
+                "replica {index} differs"
+            );
         }
-        assert_eq!(short(self.document.graph().visible_heads()), short(&heads), "the graph differs");
+        assert_eq!(
+            short(self.document.graph().visible_heads()),
+            short(&heads),
+            "the graph differs"
+        );
         let stored = concord_server::materialise::document(&self.store, &self.id)
             .expect("the stored document loads");
         if let Some(stored) = stored {
@@ -406,7 +449,10 @@ impl World {
             assert!(heads.is_empty(), "the store lost the document");
         }
         let problems = self.store.verify(&self.id);
-        assert!(problems.map_or(true, |p| p.is_empty()), "the store verifies");
+        assert!(
+            problems.map_or(true, |p| p.is_empty()),
+            "the store verifies"
+        );
     }
 }
 
@@ -420,7 +466,8 @@ fn policy() -> Policy {
 
 fn decode(data: &[u8], is_request: bool) -> PeerMessage {
     let limits = Limits::default();
-    let mut sync = concord_shared::sync::decode(data, &limits).expect("Automerge writes good messages");
+    let mut sync =
+        concord_shared::sync::decode(data, &limits).expect("Automerge writes good messages");
     let blobs = std::mem::replace(&mut sync.changes, automerge::sync::ChunkList::empty());
     let mut changes = Vec::new();
     let mut snapshot = None;
@@ -448,5 +495,8 @@ fn decode(data: &[u8], is_request: bool) -> PeerMessage {
 
 /// Hashes short enough to read.
 fn short(hashes: &[ChangeHash]) -> Vec<String> {
-    hashes.iter().map(|hash| hash.to_string()[..8].to_owned()).collect()
+    hashes
+        .iter()
+        .map(|hash| hash.to_string()[..8].to_owned())
+        .collect()
 }

@@ -32,10 +32,17 @@ fn run(seed: u64, verbose: bool) {
 
 #[test]
 fn all_replicas_converge_and_nothing_is_shown_before_it_is_kept() {
-    if let Some(seed) = std::env::var("CONCORD_SEED").ok().and_then(|s| s.parse().ok()) {
+    if let Some(seed) = std::env::var("CONCORD_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+    {
         return run(seed, true);
     }
-    let worlds = if std::env::var_os("CONCORD_LONG").is_some() { 50_000 } else { 3_000 };
+    let worlds = if std::env::var_os("CONCORD_LONG").is_some() {
+        50_000
+    } else {
+        3_000
+    };
     for seed in 0..worlds {
         run(seed, false);
     }

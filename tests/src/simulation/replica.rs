@@ -65,7 +65,9 @@ impl Replica {
             _ => {
                 let text = match document.get(ROOT, "text") {
                     Ok(Some((_, text))) => text,
-                    _ => document.put_object(ROOT, "text", ObjType::Text).expect("a text"),
+                    _ => document
+                        .put_object(ROOT, "text", ObjType::Text)
+                        .expect("a text"),
                 };
                 let length = document.length(&text);
                 let at = random.random_range(0..=length);
