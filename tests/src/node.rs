@@ -295,6 +295,13 @@ impl NodeClient {
             .map(drop)
     }
 
+    /// Waits until the document holds at least `count` changes.
+    pub async fn wait_changes(&mut self, url: &str, count: u64) -> Result<()> {
+        self.call("waitChanges", json!({ "url": url, "count": count }))
+            .await
+            .map(drop)
+    }
+
     /// The heads that the server last said it has.
     pub async fn acknowledged(&mut self, url: &str) -> Result<Vec<String>> {
         parse(self.call("acknowledged", json!({ "url": url })).await?)

@@ -3,8 +3,8 @@
 //! The calls block; they take as long as a process takes to start or end. A test that fails prints
 //! the server's output, since [`ServerProcess`] does so when it is dropped by a panic.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -22,6 +22,8 @@ pub const BINARY_VARIABLE: &str = "CONCORD_BIN";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an HTTP answer may take.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is kept of a server's output, in bytes: enough to explain a failure.
 const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;
 
@@ -71,7 +73,14 @@ impl ServerProcess {
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the server still runs");
         let binary = binary()?;
-        let mut child = Command::new(&binary)
+        let mut command = Command::new(&binary);
+        // The server's own settings come from variables with this prefix, too: none by accident.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CONCORD_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
             .arg("serve")
             .args(["--listen", &self.address.to_string()])
             .arg("--data")
@@ -143,6 +152,44 @@ impl ServerProcess {
     /// The process id, while it runs.
     pub fn process_id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// The status code and body of a `GET`, without an HTTP client in between.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut connection = TcpStream::connect(self.address).context("connecting")?;
+        connection.set_read_timeout(Some(HTTP_TIMEOUT))?;
+        write!(
+            connection,
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        )?;
+        let mut answer = String::new();
+        connection
+            .read_to_string(&mut answer)
+            .context("reading the answer")?;
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .context("an answer has a head and a body")?;
+        let status = head.split(' ').nth(1).context("an answer has a status")?;
+        Ok((status.parse()?, body.to_owned()))
+    }
+
+    /// The value of a metric without labels, from `/metrics`; zero when it was never counted.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let (status, body) = self.get("/metrics")?;
+        ensure!(status == 200, "/metrics answered {status}");
+        for line in body.lines() {
+            if let Some(value) = line
+                .strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix(' '))
+            {
+                return value
+                    .trim()
+                    .parse()
+                    .with_context(|| format!("{name} in {line}"));
+            }
+        }
+        Ok(0.0)
     }
 
     /// Everything the server has written to stdout and stderr so far, over all its runs.

@@ -22,16 +22,14 @@ const SOON: Duration = Duration::from_millis(50);
 const NEVER: Duration = Duration::from_secs(20);
 
 /// A memory store whose commits wait to be let through.
-#[derive(Default)]
-#[derive(Debug)]
+#[derive(Default, Debug)]
 struct Gated {
     memory: MemoryStore,
     state: Mutex<Gate>,
     moved: Condvar,
 }
 
-#[derive(Default)]
-#[derive(Debug)]
+#[derive(Default, Debug)]
 struct Gate {
     open: bool,
     /// Commits to let through while the gate is closed, with what they are to do.
@@ -40,7 +38,7 @@ struct Gate {
     batches: Vec<(usize, Durability)>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Pass {
     Commit,
     Fail(Fault),
