@@ -7,5 +7,7 @@
 //! and [`raw_client`] sends whatever frames a test wants. [`simulation`] needs no process at all.
 
 pub mod node;
+pub mod raw_client;
+pub mod samod_client;
 pub mod server_process;
 pub mod simulation;
