@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use automerge::marks::{ExpandMark, Mark};
 use automerge::transaction::{CommitOptions, Transactable as _};
-use automerge::{
-    ActorId, AutoCommit, ExpandedChange, ObjId, ObjType, ROOT, ReadDoc as _, ScalarValue,
-};
+use automerge::{ActorId, AutoCommit, ObjId, ObjType, ROOT, ReadDoc as _, ScalarValue};
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -329,42 +327,6 @@ proptest! {
         flipped[at] ^= 1 << bit;
         prop_assert!(parse_chunks(&flipped.into(), &limits()).is_err());
     }
-}
-
-/// Not a test of speed, which depends on the machine: prints what one costs.
-#[test]
-#[ignore = "prints times"]
-fn print_times() {
-    let mut doc = AutoCommit::new().with_actor(ActorId::from([1; 16]));
-    let text = doc.put_object(ROOT, "text", ObjType::Text).unwrap();
-    doc.commit();
-    doc.splice_text(&text, 0, 0, "a").unwrap();
-    doc.commit();
-    doc.splice_text(&text, 1, 0, "b").unwrap();
-    let change = doc.get_last_local_change().unwrap();
-    let bytes = Bytes::copy_from_slice(change.raw_bytes());
-    let rounds = 100_000;
-    let time = |name: &str, f: &dyn Fn()| {
-        let start = Instant::now();
-        for _ in 0..rounds {
-            f();
-        }
-        println!(
-            "{name}: {:?} each for {} bytes",
-            start.elapsed() / rounds,
-            bytes.len()
-        );
-    };
-    time("parse_chunks", &|| {
-        parse_chunks(&bytes, &limits()).unwrap();
-    });
-    time("Change::try_from", &|| {
-        automerge::Change::try_from(&bytes[..]).unwrap();
-    });
-    let theirs = automerge::Change::try_from(&bytes[..]).unwrap();
-    time("write again", &|| {
-        let _ = automerge::Change::from(ExpandedChange::from(&theirs));
-    });
 }
 
 mod hostile;
