@@ -5,9 +5,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
 #[path = "../fuzz/checks.rs"]
 mod checks;
 
+#[cfg(test)]
 /// Runs each file; the slowest input of the corpora takes some ten milliseconds without optimisation.
 fn run(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -102,6 +104,7 @@ fn write_seeds() {
     );
 }
 
+#[cfg(test)]
 mod seeds {
     use automerge::marks::{ExpandMark, Mark};
     use automerge::sync::{State, SyncDoc as _};

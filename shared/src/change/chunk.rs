@@ -177,6 +177,7 @@ fn inflate(
     if inflated.len() > limit {
         return Err(ChunkError::TooLarge {
             what: "inflated changes",
+            bytes: inflated.len(),
             limit,
         });
     }

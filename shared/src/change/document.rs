@@ -210,6 +210,8 @@ fn check_graph(
     }
     if bytes > limits.document_memory_bytes {
         return Err(ChunkError::DocumentTooLarge {
+            what: "memory",
+            bytes,
             limit: limits.document_memory_bytes,
         });
     }
@@ -337,6 +339,8 @@ impl Columns {
             *budget = budget
                 .checked_sub(column.len())
                 .ok_or(ChunkError::DocumentTooLarge {
+                    what: "the last column",
+                    bytes: column.len(),
                     limit: limits.document_bytes,
                 })?;
             let spec = spec & !spec::COMPRESSED;

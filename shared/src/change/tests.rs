@@ -2,6 +2,7 @@
 //! Automerge reads the same; columns that Automerge would write otherwise are refused; and hostile
 //! bytes cost no more than they weigh.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use automerge::marks::{ExpandMark, Mark};
@@ -228,6 +229,8 @@ proptest! {
     }
 }
 
+static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(samples);
+
 /// Changes that between them have every column.
 fn samples() -> Vec<Vec<u8>> {
     let mut doc = AutoCommit::new().with_actor(ActorId::from([1; 16]));
@@ -288,8 +291,7 @@ proptest! {
         which in any::<Index>(),
         edits in proptest::collection::vec((any::<Index>(), 0..3_u8, any::<u8>()), 1..4),
     ) {
-        let samples = samples();
-        let mut data = data_of(&samples[which.index(samples.len())]).to_vec();
+        let mut data = data_of(&SAMPLES[which.index(SAMPLES.len())]).to_vec();
         for (at, how, byte) in edits {
             if data.is_empty() { break }
             let at = at.index(data.len());
@@ -319,8 +321,7 @@ proptest! {
     fn truncations_and_flips_are_errors(
         which in any::<Index>(), at in any::<Index>(), bit in 0..8_u8,
     ) {
-        let samples = samples();
-        let sample = &samples[which.index(samples.len())];
+        let sample = &SAMPLES[which.index(SAMPLES.len())];
         let at = at.index(sample.len());
         prop_assert!(at == 0 || one_change(&sample[..at]).is_err());
         let mut flipped = sample.clone();
