@@ -1,1 +1,22 @@
-//! Concord server.
+//! The Concord server: relays Automerge documents between clients and keeps them in sled.
+//!
+//! # The life of one change
+//!
+//! A tab's WebSocket frame reaches its [`connection`]: decoded within limits, allowed by the phase the
+//! connection is in, its changes parsed and their hashes computed. The [`document`] judges the change
+//! against its change graph and, if it is admitted, hands it to the [`store`]'s committer, which writes
+//! and syncs what all documents have waiting as one batch. Only then is the change visible: the
+//! document acknowledges it to its author and makes, once, the message that all other tabs get.
+//!
+//! [`serve`] starts and stops all that, [`http`] has the routes, [`cli`] the commands. What documents
+//! *contain* is looked at by [`materialise`] alone, off the hot path.
+
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod document;
+pub mod http;
+pub mod materialise;
+pub mod metrics;
+pub mod serve;
+pub mod store;

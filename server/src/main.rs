@@ -1,2 +1,10 @@
-//! Concord.
-fn main() {}
+//! The `concord` command.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use concord_server::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

@@ -83,7 +83,18 @@ codes! {
     /// The change's ops do not come after those of its deps.
     StartOpTooLow = "start-op-too-low",
 
+    /// The change does not build on its actor's previous one.
+    ForkedActor = "forked-actor",
+    /// The change builds on one that was refused.
+    BuildsOnRefused = "builds-on-refused",
+    /// The document holds as many changes as one may.
+    TooManyChanges = "too-many-changes",
+
     // The server.
+    /// More storages subscribed to than one connection may.
+    TooManySubscriptions = "too-many-subscriptions",
+    /// The document could not be read or written.
+    StorageFailed = "storage-failed",
     /// The principal may not do this.
     Forbidden = "forbidden",
     /// More documents open on one connection, or on the server, than the limit.
@@ -98,6 +109,30 @@ codes! {
     ShuttingDown = "shutting-down",
     /// A fault of the server, not of the peer.
     Internal = "internal",
+}
+
+impl ErrorCode {
+    /// Whether a change was refused, by what is in it or where it wants to go.
+    pub const fn is_about_a_change(self) -> bool {
+        matches!(
+            self,
+            Self::BadChunk
+                | Self::BadChecksum
+                | Self::UnsupportedChunk
+                | Self::BadChange
+                | Self::ChangeTooLarge
+                | Self::TooManyOps
+                | Self::BadDocument
+                | Self::DocumentTooLarge
+                | Self::PendingLimit
+                | Self::SeqNotNext
+                | Self::DuplicateSeq
+                | Self::StartOpTooLow
+                | Self::ForkedActor
+                | Self::BuildsOnRefused
+                | Self::TooManyChanges
+        )
+    }
 }
 
 impl fmt::Display for ErrorCode {

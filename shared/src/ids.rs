@@ -123,6 +123,13 @@ id! {
     PrincipalId, "principal id", ID_BYTES
 }
 
+impl PrincipalId {
+    /// Whoever asks, where nobody has to say who they are.
+    pub fn anonymous() -> Self {
+        Self("anonymous".into())
+    }
+}
+
 impl DocumentId {
     /// The id that automerge-repo gives a document with this UUID: its base58check.
     pub fn from_uuid(uuid: [u8; 16]) -> Self {

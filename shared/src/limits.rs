@@ -73,6 +73,39 @@ pub struct Limits {
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+impl Limits {
+    /// No bounds but those of the formats: for what was let in once and is read back.
+    pub const fn unbounded() -> Self {
+        Self {
+            frame_bytes: usize::MAX,
+            cbor_depth: 16,
+            cbor_entries: usize::MAX,
+            text_bytes: usize::MAX,
+            sync_hashes: usize::MAX,
+            sync_haves: usize::MAX,
+            bloom_bytes: usize::MAX,
+            bloom_bits_per_entry: u32::MAX,
+            bloom_probes: u32::MAX,
+            chunks: usize::MAX,
+            change_bytes: usize::MAX,
+            inflated_bytes: usize::MAX,
+            ops_per_change: u64::MAX,
+            ops_per_message: u64::MAX,
+            preds_per_change: u64::MAX,
+            deps: usize::MAX,
+            actor_bytes: usize::MAX,
+            other_actors: usize::MAX,
+            message_bytes: usize::MAX,
+            extra_bytes: usize::MAX,
+            document_bytes: usize::MAX,
+            document_changes: u64::MAX,
+            document_ops: u64::MAX,
+            document_actors: usize::MAX,
+            document_memory_bytes: usize::MAX,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

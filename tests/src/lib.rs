@@ -1,1 +1,13 @@
-//! Placeholder.
+//! What no single crate of Concord can show: the built server against real clients, and many
+//! replicas in a bad world. The library holds what the tests and benches share; the tests
+//! themselves are in `tests/`.
+//!
+//! [`server_process`] runs the `concord` binary as a user would and kills it as a machine would,
+//! [`node`] drives stock automerge-repo clients from npm, [`samod_client`] stock samod clients,
+//! and [`raw_client`] sends whatever frames a test wants. [`simulation`] needs no process at all.
+
+pub mod node;
+pub mod raw_client;
+pub mod samod_client;
+pub mod server_process;
+pub mod simulation;

@@ -1,0 +1,151 @@
+//! `concord serve`: settings, logging, signals.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Durability, LogFormat};
+use crate::serve::Server;
+use crate::store::{SledOptions, SledStore, Store};
+
+/// Flags of `concord serve`. Each can also be set in the environment (`CONCORD_LISTEN`, …) and in the
+/// TOML file (`listen = …`); flags win over the environment, which wins over the file.
+#[derive(Debug, Default, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServeArgs {
+    /// Address and port to listen on [default: 127.0.0.1:4010]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<SocketAddr>,
+    /// Directory of the data [default: concord-data]
+    #[arg(long, value_name = "DIRECTORY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<PathBuf>,
+    /// When a change counts as kept [default: strict]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<Durability>,
+    /// How the log is written [default: text]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+    /// What is logged: a level or tracing directives [default: info]
+    #[arg(long, value_name = "DIRECTIVES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    /// Connections at a time
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections: Option<usize>,
+    /// Largest WebSocket message, in MiB
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_message_mib: Option<usize>,
+    /// Memory for open documents, in MiB
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documents_mib: Option<usize>,
+    /// sled's page cache, in MiB
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_mib: Option<usize>,
+    /// Seconds after which a document that nobody has open is closed
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_seconds: Option<u64>,
+    /// TOML file with settings
+    #[arg(long, env = "CONCORD_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Print the settings in force, as TOML, and exit
+    #[arg(long)]
+    #[serde(skip)]
+    print_config: bool,
+}
+
+/// Runs the server until it is told to stop.
+pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args.config.as_deref(), &args)?;
+    let mut out = std::io::stdout().lock();
+    if args.print_config {
+        out.write_all(toml::to_string(&config)?.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    drop(out);
+    log_to_stderr(&config)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(serve(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let stop = stop_signal()?;
+    let mut options = SledOptions::new(&config.data);
+    options.cache_bytes = (config.cache_mib as u64) << 20;
+    let store = tokio::task::spawn_blocking(move || SledStore::open(&options)).await??;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let server = Server::bind(&config, store).await?;
+    let address = server.address()?;
+    if config.durability == Durability::Relaxed {
+        warn!(
+            "durability is relaxed: changes are acknowledged before they are on disk, and a crash \
+             of the machine can lose acknowledged changes"
+        );
+    }
+    let data = config
+        .data
+        .canonicalize()
+        .unwrap_or_else(|_| config.data.clone());
+    info!(%address, data = %data.display(), "listening");
+    // The one line on standard output: for people, and for programs that start the server.
+    writeln!(
+        std::io::stdout(),
+        "concord listening on http://{address} (WebSocket ws://{address}/sync), data in {}",
+        data.display()
+    )?;
+    server.run(stop).await
+}
+
+fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log).context("log directives")?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// Resolves on SIGTERM or SIGINT (Ctrl-C).
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        Ok(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        Ok(async {
+            let _interrupted = tokio::signal::ctrl_c().await;
+        })
+    }
+}

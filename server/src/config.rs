@@ -1,0 +1,158 @@
+//! Settings: flags over environment over file over defaults.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// Prefix of environment variables: `CONCORD_LISTEN`, `CONCORD_DATA`, …
+pub const ENVIRONMENT_PREFIX: &str = "CONCORD_";
+
+/// When a change counts as kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// When it is on disk.
+    Strict,
+    /// When it was written, on disk or not: a power cut may lose what was acknowledged.
+    Relaxed,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Everything `concord serve` can be told. Every field is a flag, an environment variable and a key of
+/// the TOML file, under the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// Directory of the data; made if it is not there.
+    pub data: PathBuf,
+    /// When a change is acknowledged and relayed.
+    pub durability: Durability,
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// What is logged: a level, or `tracing` directives such as `info,concord_server::connection=debug`.
+    pub log: String,
+    /// Connections at a time; more are answered 503.
+    pub max_connections: usize,
+    /// Documents one connection may have open.
+    pub max_documents_per_connection: usize,
+    /// Largest WebSocket message in MiB. A document's first upload is one message.
+    pub max_message_mib: usize,
+    /// Seconds a new connection has to join.
+    pub handshake_seconds: u64,
+    /// Seconds between pings; a connection that did not answer by the next one is closed.
+    pub keep_alive_seconds: u64,
+    /// Milliseconds a request for a document that is not here waits for it before it is unavailable.
+    pub request_grace_ms: u64,
+    /// Seconds after which a document that nobody has open is closed.
+    pub idle_seconds: u64,
+    /// Memory for open documents in MiB; over it, those nobody has open are closed at once.
+    pub documents_mib: usize,
+    /// sled's page cache in MiB.
+    pub cache_mib: usize,
+    /// Seconds that open connections get to take what is queued for them when the server stops.
+    pub drain_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4010)),
+            data: PathBuf::from("concord-data"),
+            durability: Durability::Strict,
+            log_format: LogFormat::Text,
+            log: "info".to_owned(),
+            max_connections: 10_000,
+            max_documents_per_connection: 4096,
+            max_message_mib: 32,
+            handshake_seconds: 10,
+            keep_alive_seconds: 5,
+            request_grace_ms: 500,
+            idle_seconds: 30,
+            documents_mib: 1024,
+            cache_mib: 64,
+            drain_seconds: 5,
+        }
+    }
+}
+
+/// Settings that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that was named is not there.
+    #[error("configuration file {} is not there", path.display())]
+    NoFile {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A value that does not parse, or an unknown key.
+    #[error("configuration: {0}")]
+    Invalid(#[from] Box<figment::Error>),
+    /// A number that makes no sense.
+    #[error("{key} must be at least {least}")]
+    TooSmall {
+        /// Which.
+        key: &'static str,
+        /// The least it may be.
+        least: u64,
+    },
+}
+
+impl Config {
+    /// Reads the settings: `flags` (a struct of options, absent ones skipped), then the environment,
+    /// then the file, then the defaults.
+    pub fn load(file: Option<&Path>, flags: impl Serialize) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(path) = file {
+            if !path.is_file() {
+                return Err(ConfigError::NoFile {
+                    path: path.to_owned(),
+                });
+            }
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        let config: Self = figment
+            .merge(
+                Env::prefixed(ENVIRONMENT_PREFIX)
+                    .map(|key| key.as_str().replace('_', "-").into())
+                    .ignore(&["config", "traces", "long"]),
+            )
+            .merge(Serialized::defaults(flags))
+            .extract()
+            .map_err(Box::new)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let at_least_one = [
+            ("max-connections", self.max_connections as u64),
+            (
+                "max-documents-per-connection",
+                self.max_documents_per_connection as u64,
+            ),
+            ("max-message-mib", self.max_message_mib as u64),
+            ("handshake-seconds", self.handshake_seconds),
+            ("keep-alive-seconds", self.keep_alive_seconds),
+            ("documents-mib", self.documents_mib as u64),
+            ("cache-mib", self.cache_mib as u64),
+        ];
+        match at_least_one.iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(ConfigError::TooSmall { key, least: 1 }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Connections: one WebSocket each, from its first byte to its close.
+//!
+//! [`phase`] is the protocol as a pure state machine: what a message means in the phase the connection
+//! is in. [`decode`] turns a sync message into parsed changes, within limits and off the async threads
+//! where that takes long. [`outbox`] is the bounded queue between documents and the socket. [`socket`]
+//! has the two tasks that do the IO, and [`peers`] knows which peer is on which connection.
+
+pub mod decode;
+pub mod outbox;
+pub mod peers;
+pub mod phase;
+pub mod socket;
+
+use concord_shared::code::ErrorCode;
+
+/// How a connection ends, as the peer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goodbye {
+    /// The stable code; its text is the close frame's reason, and starts the `error` message.
+    pub code: ErrorCode,
+    /// For people, in the `error` message. Says nothing about the inside of the server.
+    pub detail: String,
+}
+
+impl Goodbye {
+    /// An end for a reason that the code alone explains.
+    pub fn new(code: ErrorCode) -> Self {
+        Self {
+            code,
+            detail: String::new(),
+        }
+    }
+
+    /// The WebSocket close code: a registered one where it says what happened, else one of 4000–4999,
+    /// which the protocol leaves to applications.
+    pub fn close_code(&self) -> u16 {
+        match self.code {
+            ErrorCode::ShuttingDown => 1001,
+            ErrorCode::TextFrame => 1003,
+            ErrorCode::FrameTooLarge => 1009,
+            ErrorCode::Internal | ErrorCode::StorageFailed => 1011,
+            ErrorCode::Forbidden => 4403,
+            ErrorCode::Timeout => 4408,
+            ErrorCode::Replaced => 4409,
+            ErrorCode::Overloaded | ErrorCode::TooManyDocuments => 4429,
+            code if code.is_about_a_change() => 4422,
+            _ => 4400,
+        }
+    }
+
+    /// Text of the `error` message: code, then detail.
+    pub fn message(&self) -> String {
+        if self.detail.is_empty() {
+            self.code.as_str().to_owned()
+        } else {
+            format!("{}: {}", self.code.as_str(), self.detail)
+        }
+    }
+}

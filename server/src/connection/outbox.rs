@@ -1,0 +1,128 @@
+//! The bounded queue of frames from documents to one connection's socket.
+//!
+//! Documents never wait for it. [`Outbox::push`] always takes the frame and says when the queue has
+//! reached its high mark; the document then makes no more messages for this connection until the
+//! writer, having drained the queue, calls back. Since a sync session makes its next message from the
+//! graph as it is by then, a slow peer gets one message in place of many. Each document can overshoot
+//! the mark by the message it just made, so the bound is the mark plus one message per open document;
+//! past the hard bound the connection is closed.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::Goodbye;
+use crate::document::registry::DocumentHandle;
+
+/// Queued bytes at which a connection counts as congested.
+pub const HIGH_MARK_BYTES_PER_CONNECTION: usize = 256 << 10;
+/// Queued frames at which a connection counts as congested.
+pub const HIGH_MARK_FRAMES_PER_CONNECTION: usize = 256;
+/// Queued bytes beyond which a connection with more than one frame waiting is closed.
+pub const HARD_BOUND_BYTES_PER_CONNECTION: usize = 256 << 20;
+
+/// See the module's docs.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    queue: Mutex<Queue>,
+    written: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    /// Documents to tell when there is room again.
+    congested: Vec<DocumentHandle>,
+    goodbye: Option<Goodbye>,
+}
+
+/// What became of a pushed frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// Queued.
+    Queued,
+    /// Queued, and that is enough until [`DocumentHandle::drained`] is called.
+    Congested,
+    /// Too much: the connection is being closed.
+    Overflowed,
+    /// The connection is closing; the frame is dropped.
+    Closed,
+}
+
+/// What the writer took.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// To write, in order.
+    pub frames: VecDeque<Bytes>,
+    /// To call once they are written.
+    pub congested: Vec<DocumentHandle>,
+    /// To close with after them.
+    pub goodbye: Option<Goodbye>,
+}
+
+impl Outbox {
+    /// Queues a frame; `document` is who to call when there is room again.
+    pub fn push(&self, frame: Bytes, document: Option<&DocumentHandle>) -> Pushed {
+        let mut queue = self.lock();
+        if queue.goodbye.is_some() {
+            return Pushed::Closed;
+        }
+        queue.bytes += frame.len();
+        queue.frames.push_back(frame);
+        let pushed = if queue.bytes > HARD_BOUND_BYTES_PER_CONNECTION && queue.frames.len() > 1 {
+            Pushed::Overflowed
+        } else if queue.bytes >= HIGH_MARK_BYTES_PER_CONNECTION
+            || queue.frames.len() >= HIGH_MARK_FRAMES_PER_CONNECTION
+        {
+            queue.congested.extend(document.cloned());
+            Pushed::Congested
+        } else {
+            Pushed::Queued
+        };
+        drop(queue);
+        self.written.notify_one();
+        pushed
+    }
+
+    /// Ends the connection after what is queued; the first goodbye wins.
+    pub fn close(&self, goodbye: Goodbye) {
+        self.lock().goodbye.get_or_insert(goodbye);
+        self.written.notify_one();
+    }
+
+    /// Ends the connection and drops what is queued: the peer can't take it.
+    pub fn abandon(&self, goodbye: Goodbye) {
+        let mut queue = self.lock();
+        queue.frames.clear();
+        queue.bytes = 0;
+        queue.goodbye.get_or_insert(goodbye);
+        drop(queue);
+        self.written.notify_one();
+    }
+
+    /// Waits until there is something to write, and takes all of it.
+    pub async fn take(&self) -> Taken {
+        loop {
+            {
+                let mut queue = self.lock();
+                if !queue.frames.is_empty() || queue.goodbye.is_some() {
+                    queue.bytes = 0;
+                    return Taken {
+                        frames: std::mem::take(&mut queue.frames),
+                        congested: std::mem::take(&mut queue.congested),
+                        goodbye: queue.goodbye.clone(),
+                    };
+                }
+            }
+            self.written.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,32 @@
+//! Documents: what is between a connection's decoded message and the store.
+//!
+//! [`graph`] knows which changes exist, [`admission`] decides which may, [`sync`] what each peer has
+//! and lacks. [`actor`] joins them into one pure machine per open document; [`task`] runs it and does
+//! its IO; [`registry`] finds, opens and unloads documents. [`assemble`] turns "this peer lacks these
+//! changes" into a message's bytes from what the store has, and [`compaction`] makes snapshots.
+
+pub mod actor;
+pub mod admission;
+pub mod assemble;
+pub mod compaction;
+pub mod graph;
+pub mod opening;
+pub mod recent;
+pub mod registry;
+pub mod sync;
+pub mod task;
+#[cfg(test)]
+mod tests;
+
+/// A connection, numbered within this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// A moment, as drivers hand it to pure code.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds on a clock that never goes back; its zero means nothing.
+    pub monotonic_ms: u64,
+    /// Milliseconds since 1970, for people.
+    pub unix_ms: u64,
+}

@@ -1,0 +1,577 @@
+//! One open document as a pure machine: inputs and the time go in, effects come out.
+//!
+//! Use: [`Document::handle`] for each input of a batch, then [`Document::flush`] once, then carry out
+//! the [`Effects`]. Nothing here waits, reads a clock or touches the store.
+//!
+//! The order of events is the promise "nothing is shown before it is kept": an admitted change enters
+//! the graph at once, so that what builds on it can be judged, and leaves as an [`Append`]; only
+//! [`Input::Committed`], which the store's commit brings about, makes it visible, and sync messages
+//! are made of visible changes alone. A driver that loses the append (a crash) loses a change that
+//! nobody was told of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use automerge::ChangeHash;
+use automerge::sync::Message;
+use bytes::Bytes;
+use concord_shared::change::Change;
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::{PeerId, PrincipalId, SessionId, StorageId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::admission::{Admission, Outcome, ParkingLimits, Refusal, Sender};
+use super::assemble::{self, Fetch, Wanted};
+use super::graph::{Graph, Index};
+use super::recent::{RECENT_BYTES_PER_DOCUMENT, Recent};
+use super::sync::{Changes, Outgoing, Session, TooManyResets};
+use super::{ConnectionId, Now};
+
+/// Settings of a document.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// How long a `request` for a document that is not here waits for it to appear before the peer is
+    /// told that it is unavailable, in milliseconds.
+    pub request_grace_ms: u64,
+    /// Bounds on changes waiting for their deps.
+    pub parking: ParkingLimits,
+    /// This server's own storage, to whose heads peers may subscribe.
+    pub storage: StorageId,
+}
+
+/// What a document can be told.
+#[derive(Debug)]
+pub enum Input {
+    /// A peer's `request` or `sync`, decoded, its changes parsed.
+    Message(ConnectionId, Box<PeerMessage>),
+    /// A peer's ephemeral message, for the other peers.
+    Ephemeral(ConnectionId, Arc<Ephemeral>),
+    /// The peer now wants to hear of the heads at these storages.
+    Subscribe(ConnectionId, Arc<FxHashSet<StorageId>>),
+    /// The peer closed the document or its connection.
+    Leave(ConnectionId),
+    /// The connection's outbox is full: make no more messages for it.
+    Congested(ConnectionId),
+    /// It has room again.
+    Drained(ConnectionId),
+    /// Every change below this index is durable.
+    Committed(Index),
+    /// A [`Fetch`] came back with a sync message, or with nothing, when it failed.
+    Fetched(ConnectionId, Option<Bytes>),
+    /// The time that [`Effects::wake_at_ms`] named has come.
+    Tick,
+}
+
+/// Something to show and forget. The author is as the sender says: do not trust it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ephemeral {
+    /// The original author.
+    pub sender: PeerId,
+    /// The author's session.
+    pub session: SessionId,
+    /// Grows with each message of the session.
+    pub count: u64,
+    /// The application's value as CBOR.
+    pub data: Bytes,
+}
+
+/// A decoded `request` or `sync` message.
+#[derive(Debug)]
+pub struct PeerMessage {
+    /// Who sent it.
+    pub principal: PrincipalId,
+    /// The peer's storage, when it has one that lasts.
+    pub storage: Option<StorageId>,
+    /// The peer asks whether the document exists.
+    pub is_request: bool,
+    /// Everything but the changes.
+    pub sync: Message,
+    /// The changes, parsed.
+    pub changes: Vec<Change>,
+    /// When `changes` are all of one uploaded document: that document in compact form.
+    pub snapshot: Option<Bytes>,
+}
+
+/// What a document wants done, in order of the fields.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To write; each answered by [`Input::Committed`].
+    pub appends: Vec<Append>,
+    /// To put in connections' outboxes.
+    pub frames: Vec<(ConnectionId, Frame)>,
+    /// To run against the store; each answered by [`Input::Fetched`].
+    pub fetches: Vec<Fetch>,
+    /// Peers to tell why and disconnect.
+    pub rejected: Vec<(ConnectionId, Rejection)>,
+    /// When to call with [`Input::Tick`]; replaces the last one.
+    pub wake_at_ms: Option<u64>,
+}
+
+/// Something to make durable.
+#[derive(Debug)]
+pub enum Append {
+    /// Consecutive changes of one principal.
+    Changes {
+        /// Index of the first.
+        first: Index,
+        /// When they came.
+        received_at_ms: u64,
+        /// Who sent them.
+        principal: PrincipalId,
+        /// Change chunks.
+        changes: Vec<Bytes>,
+    },
+    /// A whole document, uploaded into an empty one.
+    Upload {
+        /// Number of changes in it.
+        base: Index,
+        /// When it came.
+        received_at_ms: u64,
+        /// Document chunk.
+        snapshot: Bytes,
+        /// Encoded graph.
+        graph: Bytes,
+    },
+}
+
+impl Append {
+    /// Every change below this index is durable when this append is.
+    pub fn end(&self) -> Index {
+        match self {
+            Self::Changes { first, changes, .. } => {
+                first.saturating_add(Index::try_from(changes.len()).unwrap_or(Index::MAX))
+            }
+            Self::Upload { base, .. } => *base,
+        }
+    }
+
+    /// Takes the change in if it comes right behind and is of the same principal.
+    fn takes(&mut self, index: Index, author: &PrincipalId, change: &Bytes) -> bool {
+        let next = self.end();
+        match self {
+            Self::Changes {
+                principal, changes, ..
+            } if next == index && principal == author => {
+                changes.push(change.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A message for a peer, but for the addresses.
+#[derive(Debug, Clone)]
+pub enum Frame {
+    /// A sync message, shared by all who get the same.
+    Sync(Bytes),
+    /// The document is not here.
+    Unavailable,
+    /// Another peer's ephemeral message.
+    Ephemeral(Arc<Ephemeral>),
+    /// Heads at a storage the peer subscribed to.
+    RemoteHeads {
+        /// Whose.
+        storage: StorageId,
+        /// Its heads.
+        heads: Arc<[ChangeHash]>,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
+    },
+}
+
+/// Why a peer is cut off.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// A change of its was refused.
+    #[error(transparent)]
+    Change(#[from] Refusal),
+    /// It wastes our time.
+    #[error(transparent)]
+    Resets(#[from] TooManyResets),
+    /// What it needs could not be read from the store.
+    #[error("the document's stored changes could not be read")]
+    Unreadable,
+}
+
+impl Rejection {
+    /// The stable code a peer sees.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Change(refusal) => refusal.code(),
+            Self::Resets(_) => ErrorCode::Overloaded,
+            Self::Unreadable => ErrorCode::StorageFailed,
+        }
+    }
+}
+
+/// How long a peer that asked for a document that is not here has been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// It isn't: normal sync.
+    No,
+    /// Told `doc-unavailable` at this time unless the document appears first.
+    UntilMs(u64),
+    /// It was told.
+    Told,
+}
+
+#[derive(Debug)]
+struct Peer {
+    session: Session,
+    waiting: Waiting,
+    /// A fetch is under way: nothing may overtake it.
+    fetching: bool,
+    congested: bool,
+    storage: Option<StorageId>,
+    subscriptions: Arc<FxHashSet<StorageId>>,
+    /// What it was last told of each.
+    told_heads: FxHashMap<StorageId, Arc<[ChangeHash]>>,
+}
+
+/// See the module's docs.
+#[derive(Debug)]
+pub struct Document {
+    policy: Policy,
+    graph: Graph,
+    admission: Admission,
+    peers: BTreeMap<ConnectionId, Peer>,
+    recent: Recent,
+    /// Peers with subscriptions: while there are none, remote heads cost nothing.
+    subscribers: usize,
+}
+
+impl Document {
+    /// A document whose stored changes are those of `graph`, all visible.
+    pub fn new(graph: Graph, policy: Policy) -> Self {
+        Self {
+            recent: Recent::starting_at(graph.len()),
+            admission: Admission::new(policy.parking),
+            policy,
+            graph,
+            peers: BTreeMap::new(),
+            subscribers: 0,
+        }
+    }
+
+    /// The change graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Number of peers that have the document open.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether appends are under way.
+    pub fn is_settled(&self) -> bool {
+        self.graph.visible() == self.graph.len()
+    }
+
+    /// Bytes of memory held, roughly.
+    pub fn memory(&self) -> usize {
+        self.graph.memory() + self.recent.bytes() + self.peers.len() * 512
+    }
+
+    /// Gives back memory that only activity needs.
+    pub fn rest(&mut self) {
+        self.recent.trim(self.graph.visible(), 0);
+        self.graph.shrink();
+    }
+
+    /// Takes in one input. See [`Self::flush`].
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Effects) {
+        match input {
+            Input::Message(from, message) => self.message(now, from, *message, effects),
+            Input::Ephemeral(from, ephemeral) => {
+                for (connection, peer) in &self.peers {
+                    // To a peer that can't keep up a stale cursor position is no use: dropped.
+                    if *connection != from && !peer.congested {
+                        let frame = Frame::Ephemeral(Arc::clone(&ephemeral));
+                        effects.frames.push((*connection, frame));
+                    }
+                }
+            }
+            Input::Subscribe(connection, storages) => {
+                if let Some(peer) = self.peers.get_mut(&connection) {
+                    peer.told_heads
+                        .retain(|storage, _| storages.contains(storage));
+                    peer.subscriptions = storages;
+                }
+                self.count_subscribers();
+            }
+            Input::Leave(connection) => self.leave(connection),
+            Input::Congested(connection) => {
+                if let Some(peer) = self.peers.get_mut(&connection) {
+                    peer.congested = true;
+                }
+            }
+            Input::Drained(connection) => {
+                if let Some(peer) = self.peers.get_mut(&connection) {
+                    peer.congested = false;
+                }
+            }
+            Input::Committed(end) => self.graph.make_visible(end),
+            Input::Fetched(connection, message) => self.fetched(connection, message, effects),
+            Input::Tick => {}
+        }
+    }
+
+    /// Makes the messages that the inputs since the last flush call for. Peers that stand at the same
+    /// place share one message, built and encoded once.
+    pub fn flush(&mut self, now: Now, effects: &mut Effects) {
+        let mut built: Vec<(Changes, bool, Bytes)> = Vec::new();
+        for (connection, peer) in &mut self.peers {
+            if peer.fetching || peer.congested || !may_sync(peer, &self.graph) {
+                continue;
+            }
+            let Some(outgoing) = peer.session.next(&self.graph) else {
+                continue;
+            };
+            let shared = outgoing.need.is_empty() && outgoing.have.is_none();
+            if shared
+                && let Some((_, _, message)) = built
+                    .iter()
+                    .find(|(changes, v2, _)| *v2 == outgoing.v2 && *changes == outgoing.changes)
+            {
+                effects
+                    .frames
+                    .push((*connection, Frame::Sync(message.clone())));
+                continue;
+            }
+            match assemble_from_memory(&self.graph, &self.recent, &outgoing) {
+                Ok(message) => {
+                    if shared {
+                        built.push((outgoing.changes, outgoing.v2, message.clone()));
+                    }
+                    effects.frames.push((*connection, Frame::Sync(message)));
+                }
+                Err(wanted) => {
+                    peer.fetching = true;
+                    effects.fetches.push(Fetch {
+                        connection: *connection,
+                        outgoing,
+                        heads: self.graph.visible_heads().to_vec(),
+                        wanted,
+                    });
+                }
+            }
+        }
+        self.recent
+            .trim(self.graph.visible(), RECENT_BYTES_PER_DOCUMENT);
+        if self.subscribers > 0 {
+            self.tell_subscribers(now, effects);
+        }
+        self.answer_requests(now, effects);
+    }
+
+    fn message(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        message: PeerMessage,
+        effects: &mut Effects,
+    ) {
+        let PeerMessage {
+            principal,
+            storage,
+            is_request,
+            sync,
+            changes,
+            snapshot,
+        } = message;
+        let peer = self.peers.entry(from).or_insert_with(|| Peer {
+            session: Session::new(),
+            waiting: Waiting::No,
+            fetching: false,
+            congested: false,
+            storage,
+            subscriptions: Arc::default(),
+            told_heads: FxHashMap::default(),
+        });
+        if is_request && sync.heads.is_empty() {
+            if peer.waiting == Waiting::No {
+                peer.waiting = Waiting::UntilMs(now.monotonic_ms + self.policy.request_grace_ms);
+            }
+        } else {
+            peer.waiting = Waiting::No;
+        }
+        let brought = changes.len();
+        let first = self.graph.len();
+        let sender = Sender {
+            connection: from,
+            principal,
+        };
+        let outcome = self.admission.admit(&mut self.graph, &sender, changes);
+        let repeated = brought > 0 && outcome.known == brought && self.is_settled();
+        let refused = !outcome.refused.is_empty();
+        // All of an uploaded document and nothing else, into an empty one: keep its compact form.
+        let is_upload = first == 0 && outcome.known == 0 && outcome.admitted.len() == brought;
+        let snapshot = snapshot.filter(|_| is_upload && !refused && brought > 0);
+        self.append(now, first, outcome, snapshot, effects);
+        if refused {
+            return;
+        }
+        let missing = self.admission.missing_for(&self.graph, &sync.heads);
+        if let Some(peer) = self.peers.get_mut(&from)
+            && let Err(error) = peer.session.received(&self.graph, &sync, missing, repeated)
+        {
+            self.reject(from, error.into(), effects);
+        }
+    }
+
+    fn append(
+        &mut self,
+        now: Now,
+        first: Index,
+        outcome: Outcome,
+        upload: Option<Bytes>,
+        effects: &mut Effects,
+    ) {
+        let Outcome {
+            admitted,
+            refused,
+            known: _,
+        } = outcome;
+        let received_at_ms = now.unix_ms;
+        if let Some(snapshot) = upload {
+            let base = self.graph.len();
+            self.recent = Recent::starting_at(base);
+            effects.appends.push(Append::Upload {
+                base,
+                received_at_ms,
+                snapshot,
+                graph: Bytes::from(self.graph.encode(base)),
+            });
+        } else {
+            // One append for each run of changes of one principal.
+            for (index, (principal, change)) in (first..).zip(admitted) {
+                self.recent.push(change.bytes.clone());
+                let run = effects.appends.last_mut();
+                if !run.is_some_and(|run| run.takes(index, &principal, &change.bytes)) {
+                    effects.appends.push(Append::Changes {
+                        first: index,
+                        received_at_ms,
+                        principal,
+                        changes: vec![change.bytes],
+                    });
+                }
+            }
+        }
+        for (connection, refusal) in refused {
+            self.reject(connection, refusal.into(), effects);
+        }
+    }
+
+    fn reject(&mut self, connection: ConnectionId, why: Rejection, effects: &mut Effects) {
+        if self.peers.contains_key(&connection) {
+            self.leave(connection);
+            effects.rejected.push((connection, why));
+        }
+    }
+
+    fn leave(&mut self, connection: ConnectionId) {
+        self.peers.remove(&connection);
+        self.admission.forget(connection);
+        self.count_subscribers();
+    }
+
+    fn count_subscribers(&mut self) {
+        let peers = self.peers.values();
+        self.subscribers = peers.filter(|peer| !peer.subscriptions.is_empty()).count();
+    }
+
+    fn fetched(&mut self, connection: ConnectionId, message: Option<Bytes>, effects: &mut Effects) {
+        let Some(peer) = self.peers.get_mut(&connection) else {
+            return;
+        };
+        peer.fetching = false;
+        match message {
+            Some(message) => effects.frames.push((connection, Frame::Sync(message))),
+            None => self.reject(connection, Rejection::Unreadable, effects),
+        }
+    }
+
+    /// Tells peers whose grace is over that the document is not here, and when to look again.
+    fn answer_requests(&mut self, now: Now, effects: &mut Effects) {
+        let mut wake_at: Option<u64> = None;
+        for (connection, peer) in &mut self.peers {
+            let Waiting::UntilMs(deadline) = peer.waiting else {
+                continue;
+            };
+            if self.graph.visible() > 0 {
+                peer.waiting = Waiting::No;
+            } else if now.monotonic_ms >= deadline {
+                peer.waiting = Waiting::Told;
+                effects.frames.push((*connection, Frame::Unavailable));
+            } else {
+                wake_at = Some(wake_at.map_or(deadline, |at| at.min(deadline)));
+            }
+        }
+        effects.wake_at_ms = wake_at;
+    }
+
+    /// Sends heads to those who subscribed to them, when they moved: this server's, and those that
+    /// peers with a storage of their own acknowledged.
+    fn tell_subscribers(&mut self, now: Now, effects: &mut Effects) {
+        let mut heads: FxHashMap<StorageId, Arc<[ChangeHash]>> = FxHashMap::default();
+        heads.insert(
+            self.policy.storage.clone(),
+            self.graph.visible_heads().into(),
+        );
+        for peer in self.peers.values() {
+            if let Some(storage) = &peer.storage {
+                heads.insert(storage.clone(), peer.session.acknowledged().into());
+            }
+        }
+        for (connection, peer) in &mut self.peers {
+            for storage in peer.subscriptions.iter() {
+                let Some(heads) = heads.get(storage).filter(|heads| !heads.is_empty()) else {
+                    continue;
+                };
+                if peer.told_heads.get(storage) != Some(heads) {
+                    peer.told_heads.insert(storage.clone(), Arc::clone(heads));
+                    let frame = Frame::RemoteHeads {
+                        storage: storage.clone(),
+                        heads: Arc::clone(heads),
+                        at_ms: now.unix_ms,
+                    };
+                    effects.frames.push((*connection, frame));
+                }
+            }
+        }
+    }
+}
+
+/// A peer that asked whether the document exists is not told of an empty one.
+fn may_sync(peer: &Peer, graph: &Graph) -> bool {
+    peer.waiting == Waiting::No || graph.visible() > 0
+}
+
+/// The message, if memory holds what it carries; else what has to be fetched for it.
+fn assemble_from_memory(
+    graph: &Graph,
+    recent: &Recent,
+    outgoing: &Outgoing,
+) -> Result<Bytes, Wanted> {
+    let these: Vec<Index> = match &outgoing.changes {
+        Changes::Nothing => Vec::new(),
+        Changes::Since(0) if recent.start() > 0 => return Err(Wanted::Everything),
+        Changes::Since(from) => (*from..outgoing.to).collect(),
+        Changes::Picked(picked) => picked.clone(),
+    };
+    let chunks: Option<Vec<Bytes>> = these
+        .iter()
+        .map(|index| recent.get(*index).cloned())
+        .collect();
+    match chunks {
+        Some(chunks) => Ok(assemble::message(outgoing, graph.visible_heads(), &chunks)),
+        None => Err(Wanted::These(
+            these
+                .iter()
+                .filter_map(|index| Some((*index, *graph.hash(*index)?)))
+                .collect(),
+        )),
+    }
+}

@@ -1,0 +1,120 @@
+//! Making a snapshot of what is stored, to replace the changes it stands for.
+//!
+//! A compaction works on the store alone: it reads snapshot and tail, loads them, and gives the
+//! [`Write`] that puts the new generation in the place of the old one. Appends that are committed in
+//! the meantime come after its `base` and are not touched. Nothing is deleted before its replacement
+//! is there (the write is one batch) and was seen to be good (the new snapshot is loaded again and has
+//! the same heads and number of changes as the graph).
+
+use automerge::ReadDoc;
+use bytes::Bytes;
+use concord_shared::ids::DocumentId;
+
+use super::opening::{self, OpenError, Sizes};
+use crate::materialise::{self, LoadError};
+use crate::store::{Store, StoreError, Write};
+
+/// Raw changes kept below a new snapshot, in bytes per document, so that a peer that missed a little
+/// is sent just that.
+pub const RETAINED_BYTES_PER_DOCUMENT: u64 = 128 << 10;
+
+/// Below this a tail is not worth a compaction, in bytes.
+pub const SMALLEST_TAIL_BYTES: u64 = 64 << 10;
+
+/// While a document is being edited, its tail may grow to this many times its snapshot. A compaction
+/// costs O(document); this keeps its share of the cost of a keystroke constant.
+const TAIL_TO_SNAPSHOT_WHEN_BUSY: u64 = 16;
+
+/// Why there is no new snapshot. What is stored stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// What is stored can't be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What is stored can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is stored, or the new snapshot, does not load.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A bug, here or in a loader.
+    #[error("compaction panicked")]
+    Panicked,
+    /// The new snapshot holds something else than what it stands for.
+    #[error("the new snapshot does not equal what it would replace: keeping the old one")]
+    Unequal,
+}
+
+/// When a document should be compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// It is being edited.
+    Busy,
+    /// Nobody has it open, or the server stops.
+    Resting,
+}
+
+/// Whether a compaction is due.
+pub fn is_due(sizes: Sizes, occasion: Occasion) -> bool {
+    let bound = match occasion {
+        Occasion::Busy => sizes.snapshot_bytes * TAIL_TO_SNAPSHOT_WHEN_BUSY,
+        Occasion::Resting => sizes.snapshot_bytes / 16,
+    };
+    let smallest = match occasion {
+        Occasion::Busy => SMALLEST_TAIL_BYTES * 16,
+        Occasion::Resting => SMALLEST_TAIL_BYTES / 4,
+    };
+    sizes.tail_bytes > bound.max(smallest)
+}
+
+/// Builds the next snapshot generation of a stored document, and its size in bytes. `None` when there
+/// is no tail to compact. Blocks, for as long as loading the document takes twice.
+pub fn build(
+    store: &dyn Store,
+    document: &DocumentId,
+    now_ms: u64,
+) -> Result<Option<Write>, CompactError> {
+    let opened = opening::open(store, document)?;
+    if opened.repair.is_some() {
+        return Ok(opened.repair);
+    }
+    if opened.sizes.tail_bytes == 0 {
+        return Ok(None);
+    }
+    let base = u64::from(opened.graph.len());
+    let snapshot = store.snapshot(document)?;
+    let tail_from = snapshot.as_ref().map_or(0, |(base, _)| *base);
+    let tail = store.log(document, tail_from, base)?;
+    let mut chunks: Vec<Bytes> = snapshot.into_iter().map(|(_, bytes)| bytes).collect();
+    chunks.extend(
+        tail.iter()
+            .flat_map(|record| record.changes.iter().cloned()),
+    );
+    let snapshot = Bytes::from(materialise::load(&chunks)?.save());
+
+    // Equal heads are equal histories; the count guards against a loader that skips.
+    let reloaded = materialise::load(std::slice::from_ref(&snapshot))?;
+    let mut heads = reloaded.get_heads();
+    heads.sort_unstable();
+    if heads != opened.graph.visible_heads() || reloaded.stats().num_changes != base {
+        return Err(CompactError::Unequal);
+    }
+
+    let mut keep_from = base;
+    let mut kept = 0;
+    for change in tail.iter().flat_map(|record| &record.changes).rev() {
+        kept += change.len() as u64;
+        if kept > RETAINED_BYTES_PER_DOCUMENT {
+            break;
+        }
+        keep_from -= 1;
+    }
+    Ok(Some(Write::Snapshot {
+        document: document.clone(),
+        base,
+        keep_from,
+        received_at_ms: now_ms,
+        snapshot,
+        graph: Bytes::from(opened.graph.encode(opened.graph.len())),
+    }))
+}

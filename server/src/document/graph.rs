@@ -1,0 +1,354 @@
+//! The change graph of one document: which changes exist and what each depends on.
+//!
+//! It is all the hot path knows of a document. A change is a node with its hash, deps, actor, seq
+//! and op range; what its ops do is not here. Nodes are numbered in the order of admission, which is
+//! a topological order: a change's deps have smaller indexes than the change. The same number is the
+//! change's place in the stored log (`store`), and sync sessions describe what a peer holds by it.
+//!
+//! Two frontiers move over the nodes. `admit` appends at the *admitted* end, so that the next change
+//! of a burst can be judged at once; [`Graph::make_visible`] follows when the store says "durable".
+//! Peers are only ever told of visible changes.
+
+use automerge::{ActorId, ChangeHash};
+use hashbrown::HashTable;
+use rustc_hash::FxHashMap;
+
+mod codec;
+mod walk;
+
+pub use codec::{DecodeGraphError, GRAPH_FORMAT};
+
+/// A change's place in the order of admission.
+pub type Index = u32;
+
+/// What the graph keeps of a change, as far as its author says.
+#[derive(Debug, Clone, Copy)]
+pub struct NewNode<'a> {
+    /// SHA-256 of the change chunk.
+    pub hash: ChangeHash,
+    /// Hashes of the changes it was made on top of; all of them must be in the graph.
+    pub deps: &'a [ChangeHash],
+    /// Who made it.
+    pub actor: &'a ActorId,
+    /// The author's running number, from 1.
+    pub seq: u64,
+    /// Counter of the first op; at least 1.
+    pub start_op: u32,
+    /// Number of ops; may be 0.
+    pub ops: u32,
+}
+
+/// An author and the last change it made.
+#[derive(Debug, Clone)]
+struct Actor {
+    id: ActorId,
+    last_seq: u64,
+    last: Index,
+}
+
+/// Why a change does not fit the graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// Not all deps are here (yet).
+    #[error("{missing} of the change's deps are unknown")]
+    MissingDeps {
+        /// How many.
+        missing: usize,
+    },
+    /// The same author already made another change with this number.
+    #[error("actor already has another change with seq {seq} (it is at {last})")]
+    DuplicateSeq {
+        /// Claimed by the change.
+        seq: u64,
+        /// The author's newest.
+        last: u64,
+    },
+    /// The author's numbers have a gap.
+    #[error("seq {seq} is not the actor's next ({expected})")]
+    SeqNotNext {
+        /// Claimed by the change.
+        seq: u64,
+        /// What would have been next.
+        expected: u64,
+    },
+    /// The author's previous change is not in the causal past of this one.
+    #[error("the change does not build on its actor's previous change (seq {previous})")]
+    ForkedActor {
+        /// Seq of the change that was left out.
+        previous: u64,
+    },
+    /// Op counters must rise along every path.
+    #[error("start op {start_op} is not above {highest}, the highest op of its deps")]
+    StartOpTooLow {
+        /// Claimed by the change.
+        start_op: u32,
+        /// The highest op counter below it.
+        highest: u32,
+    },
+    /// `start_op + ops` leaves the 32 bits that Automerge gives an op counter.
+    #[error("op counter overflow: {start_op} + {ops}")]
+    OpCounterOverflow {
+        /// Claimed by the change.
+        start_op: u32,
+        /// Claimed by the change.
+        ops: u32,
+    },
+    /// The document holds as many changes as one may.
+    #[error("the document has {limit} changes, the most one may have")]
+    Full {
+        /// The bound.
+        limit: u32,
+    },
+}
+
+/// Most changes one document may hold: indexes are 32 bits and some are kept free for sentinels.
+pub const MAX_CHANGES: u32 = u32::MAX - 16;
+
+/// The change graph; see the module's docs.
+///
+/// Growing: [`Self::admit`], [`Self::make_visible`]. Looking up: [`Self::find`], [`Self::hash`],
+/// [`Self::deps`]. Walking: [`Self::visible_not_below`], [`Self::is_ancestor_of_any`]. Stored form:
+/// [`Self::encode`], [`Self::decode`].
+#[derive(Debug, Default, Clone)]
+pub struct Graph {
+    hashes: Vec<ChangeHash>,
+    /// Hash → index; the hash function is the hash's own first eight bytes.
+    by_hash: HashTable<Index>,
+    /// Deps of all nodes one after another; node `i`'s end at `deps_end[i]`.
+    deps: Vec<Index>,
+    deps_end: Vec<u32>,
+    actor_of: Vec<u32>,
+    start_op: Vec<u32>,
+    /// Highest op counter of the node and everything below it (`start_op - 1` when it has no ops).
+    max_op: Vec<u32>,
+    actors: Vec<Actor>,
+    by_actor: FxHashMap<ActorId, u32>,
+    heads: Vec<Index>,
+    visible: Index,
+    visible_heads: Vec<ChangeHash>,
+}
+
+fn table_hash(hash: &ChangeHash) -> u64 {
+    // SHA-256 output is uniform as it is. An attacker can grind collisions of a few bits at the cost
+    // of as many hashes, and gains one longer probe each.
+    let [a, b, c, d, e, f, g, h, ..] = hash.0;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Admitted changes.
+    pub fn len(&self) -> Index {
+        // `check` refuses to grow past MAX_CHANGES, so the length fits.
+        Index::try_from(self.hashes.len()).unwrap_or(MAX_CHANGES)
+    }
+
+    /// Whether nothing was admitted yet.
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
+    /// Durable changes: those with an index below this one.
+    pub fn visible(&self) -> Index {
+        self.visible
+    }
+
+    /// Heads of the durable changes, sorted.
+    pub fn visible_heads(&self) -> &[ChangeHash] {
+        &self.visible_heads
+    }
+
+    /// Index of an admitted change.
+    pub fn find(&self, hash: &ChangeHash) -> Option<Index> {
+        self.by_hash
+            .find(table_hash(hash), |index| self.hash(*index) == Some(hash))
+            .copied()
+    }
+
+    /// Whether the change was admitted.
+    pub fn contains(&self, hash: &ChangeHash) -> bool {
+        self.find(hash).is_some()
+    }
+
+    /// Hash of the change at `index`.
+    pub fn hash(&self, index: Index) -> Option<&ChangeHash> {
+        self.hashes.get(index as usize)
+    }
+
+    /// Deps of the change at `index`; empty for a root or an unknown index.
+    pub fn deps(&self, index: Index) -> &[Index] {
+        let i = index as usize;
+        let start = match i.checked_sub(1) {
+            None => 0,
+            Some(previous) => self.deps_end.get(previous).copied().unwrap_or(0) as usize,
+        };
+        let end = self.deps_end.get(i).copied().unwrap_or(0) as usize;
+        self.deps.get(start..end).unwrap_or(&[])
+    }
+
+    /// The number that the actor's next change must carry.
+    pub fn next_seq(&self, actor: &ActorId) -> u64 {
+        self.actor(actor).map_or(1, |actor| actor.last_seq + 1)
+    }
+
+    /// Admits a change, or says why not; a refused one leaves no trace. Cost: O(deps) when it builds
+    /// on the heads, else a walk over the changes made since its actor's previous one.
+    pub fn admit(&mut self, node: &NewNode<'_>) -> Result<Index, GraphError> {
+        let deps = self.place(node)?;
+        Ok(self.push(node, &deps))
+    }
+
+    /// Moves the durable frontier: everything below `visible` may be shown to peers.
+    pub fn make_visible(&mut self, visible: Index) {
+        let visible = visible.min(self.len());
+        if visible <= self.visible {
+            return;
+        }
+        let mut heads: Vec<Index> = self
+            .visible_heads
+            .iter()
+            .filter_map(|hash| self.find(hash))
+            .collect();
+        for index in self.visible..visible {
+            heads.retain(|head| !self.deps(index).contains(head));
+            heads.push(index);
+        }
+        self.visible_heads = heads
+            .iter()
+            .filter_map(|i| self.hash(*i).copied())
+            .collect();
+        self.visible_heads.sort_unstable();
+        self.visible = visible;
+    }
+
+    /// Bytes of memory this graph holds, roughly (capacity, not length).
+    pub fn memory(&self) -> usize {
+        self.hashes.capacity() * 32
+            + self.by_hash.capacity() * 5
+            + (self.deps.capacity()
+                + self.deps_end.capacity()
+                + self.actor_of.capacity()
+                + self.start_op.capacity()
+                + self.max_op.capacity())
+                * 4
+            + self.actors.capacity() * 96
+    }
+
+    /// Gives memory back that growth reserved and nothing uses.
+    pub fn shrink(&mut self) {
+        self.hashes.shrink_to_fit();
+        self.deps.shrink_to_fit();
+        self.deps_end.shrink_to_fit();
+        self.actor_of.shrink_to_fit();
+        self.start_op.shrink_to_fit();
+        self.max_op.shrink_to_fit();
+        let hashes = &self.hashes;
+        self.by_hash
+            .shrink_to_fit(|i| hashes.get(*i as usize).map_or(0, table_hash));
+    }
+
+    fn actor(&self, id: &ActorId) -> Option<&Actor> {
+        let index = self.by_actor.get(id)?;
+        self.actors.get(*index as usize)
+    }
+
+    /// The deps' indexes, if the change fits.
+    fn place(&self, node: &NewNode<'_>) -> Result<Vec<Index>, GraphError> {
+        let deps: Vec<Index> = node.deps.iter().filter_map(|dep| self.find(dep)).collect();
+        if deps.len() < node.deps.len() {
+            return Err(GraphError::MissingDeps {
+                missing: node.deps.len() - deps.len(),
+            });
+        }
+        if self.len() >= MAX_CHANGES {
+            return Err(GraphError::Full { limit: MAX_CHANGES });
+        }
+        self.check_actor(node, &deps)?;
+        let highest = deps
+            .iter()
+            .filter_map(|dep| self.max_op.get(*dep as usize))
+            .copied()
+            .max()
+            .unwrap_or(0);
+        if node.start_op <= highest {
+            return Err(GraphError::StartOpTooLow {
+                start_op: node.start_op,
+                highest,
+            });
+        }
+        if node.start_op.checked_add(node.ops).is_none() {
+            return Err(GraphError::OpCounterOverflow {
+                start_op: node.start_op,
+                ops: node.ops,
+            });
+        }
+        Ok(deps)
+    }
+
+    /// The change is exactly its actor's next, and knows the previous one. Without the second part
+    /// an actor could give two ops the same id (counter, actor), one in each branch.
+    fn check_actor(&self, node: &NewNode<'_>, deps: &[Index]) -> Result<(), GraphError> {
+        let actor = self.actor(node.actor);
+        let last_seq = actor.map_or(0, |a| a.last_seq);
+        if node.seq <= last_seq {
+            return Err(GraphError::DuplicateSeq {
+                seq: node.seq,
+                last: last_seq,
+            });
+        }
+        if node.seq != last_seq + 1 {
+            return Err(GraphError::SeqNotNext {
+                seq: node.seq,
+                expected: last_seq + 1,
+            });
+        }
+        let Some(actor) = actor else { return Ok(()) };
+        let on_heads = self.heads.iter().all(|head| deps.contains(head));
+        if on_heads || self.is_ancestor_of_any(actor.last, deps) {
+            Ok(())
+        } else {
+            Err(GraphError::ForkedActor { previous: last_seq })
+        }
+    }
+
+    fn push(&mut self, node: &NewNode<'_>, deps: &[Index]) -> Index {
+        let index = self.len();
+        let actor = match self.by_actor.get(node.actor) {
+            Some(actor) => *actor,
+            None => {
+                let actor = u32::try_from(self.actors.len()).unwrap_or(u32::MAX);
+                self.by_actor.insert(node.actor.clone(), actor);
+                self.actors.push(Actor {
+                    id: node.actor.clone(),
+                    last_seq: 0,
+                    last: index,
+                });
+                actor
+            }
+        };
+        if let Some(actor) = self.actors.get_mut(actor as usize) {
+            actor.last_seq = node.seq;
+            actor.last = index;
+        }
+        self.heads.retain(|head| !deps.contains(head));
+        self.heads.push(index);
+        self.deps.extend_from_slice(deps);
+        self.deps_end
+            .push(u32::try_from(self.deps.len()).unwrap_or(u32::MAX));
+        self.actor_of.push(actor);
+        self.start_op.push(node.start_op);
+        self.max_op
+            .push((node.start_op.saturating_sub(1)).saturating_add(node.ops));
+        self.hashes.push(node.hash);
+        let hashes = &self.hashes;
+        self.by_hash
+            .insert_unique(table_hash(&node.hash), index, |i| {
+                hashes.get(*i as usize).map_or(0, table_hash)
+            });
+        index
+    }
+}

@@ -1,0 +1,160 @@
+//! From what the store holds of a document to its graph. Blocks.
+
+use automerge::Automerge;
+use bytes::Bytes;
+use concord_shared::change::{Change, Chunk, ChunkError, parse_chunks};
+use concord_shared::ids::DocumentId;
+use concord_shared::limits::Limits;
+
+use super::graph::{DecodeGraphError, Graph, GraphError, NewNode};
+use crate::materialise::{self, LoadError};
+use crate::store::{Store, StoreError, StoredDocument, Write};
+
+/// Why a stored document could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The snapshot had to be loaded to rebuild the graph, and does not load.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A stored change can't be read.
+    #[error("stored change {index} is malformed")]
+    Change {
+        /// Its index.
+        index: u64,
+        /// What is wrong with it.
+        source: ChunkError,
+    },
+    /// A stored change does not fit those before it.
+    #[error("stored change {index} does not fit the ones before it")]
+    Graph {
+        /// Its index.
+        index: u64,
+        /// What is wrong with it.
+        source: GraphError,
+    },
+    /// What is stored at a change's place is something else.
+    #[error("stored change {index} is not a single change")]
+    NotAChange {
+        /// The index.
+        index: u64,
+    },
+}
+
+/// A document as found in the store.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// Its graph, all of it visible.
+    pub graph: Graph,
+    /// How much of it is where.
+    pub sizes: Sizes,
+    /// To be committed before anything else: the stored graph was missing, unreadable or of another
+    /// version, and the rebuilt one numbers the snapshot's changes anew.
+    pub repair: Option<Write>,
+}
+
+/// Stored sizes of a document, for deciding when to compact.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Changes that the snapshot stands for.
+    pub base: u64,
+    /// Length of the snapshot in bytes.
+    pub snapshot_bytes: u64,
+    /// Bytes of the changes after it.
+    pub tail_bytes: u64,
+}
+
+/// Opens a document; one that is not in the store is empty.
+pub fn open(store: &dyn Store, document: &DocumentId) -> Result<Opened, OpenError> {
+    let Some(stored) = store.open(document)? else {
+        return Ok(Opened::default());
+    };
+    let StoredDocument {
+        created_at_ms,
+        base,
+        graph,
+        snapshot_bytes,
+        retained_from: _,
+        tail,
+    } = stored;
+    let mut sizes = Sizes {
+        base,
+        snapshot_bytes,
+        tail_bytes: 0,
+    };
+    let mut repair = None;
+    let mut graph = match graph.map(|bytes| decode(&bytes, base)) {
+        None if base == 0 => Graph::new(),
+        Some(Ok(graph)) => graph,
+        None | Some(Err(_)) => {
+            let graph = rebuild(store, document)?;
+            if let Some((base, snapshot)) = store.snapshot(document)? {
+                repair = Some(Write::Snapshot {
+                    document: document.clone(),
+                    base,
+                    keep_from: base,
+                    received_at_ms: created_at_ms,
+                    snapshot,
+                    graph: Bytes::from(graph.encode(graph.len())),
+                });
+            }
+            graph
+        }
+    };
+    let changes = tail.into_iter().flat_map(|record| record.changes);
+    for (index, bytes) in (base..).zip(changes) {
+        sizes.tail_bytes += bytes.len() as u64;
+        admit(&mut graph, index, &stored_change(index, &bytes)?)?;
+    }
+    graph.make_visible(graph.len());
+    graph.shrink();
+    Ok(Opened {
+        graph,
+        sizes,
+        repair,
+    })
+}
+
+fn decode(bytes: &[u8], base: u64) -> Result<Graph, Option<DecodeGraphError>> {
+    let graph = Graph::decode(bytes).map_err(Some)?;
+    if u64::from(graph.len()) == base {
+        Ok(graph)
+    } else {
+        Err(None)
+    }
+}
+
+fn rebuild(store: &dyn Store, document: &DocumentId) -> Result<Graph, OpenError> {
+    let snapshot = store.snapshot(document)?.map(|(_, snapshot)| snapshot);
+    let loaded = materialise::load(&Vec::from_iter(snapshot))?;
+    of_document(&loaded)
+}
+
+/// The graph of a loaded document.
+pub fn of_document(document: &Automerge) -> Result<Graph, OpenError> {
+    let mut graph = Graph::new();
+    for (index, change) in (0..).zip(document.get_changes(&[])) {
+        let bytes = Bytes::copy_from_slice(change.raw_bytes());
+        admit(&mut graph, index, &stored_change(index, &bytes)?)?;
+    }
+    graph.make_visible(graph.len());
+    Ok(graph)
+}
+
+/// What was admitted once is within limits, whatever the limits are now.
+fn stored_change(index: u64, bytes: &Bytes) -> Result<Change, OpenError> {
+    let mut chunks = parse_chunks(bytes, &Limits::unbounded())
+        .map_err(|source| OpenError::Change { index, source })?;
+    match (chunks.pop(), chunks.is_empty()) {
+        (Some(Chunk::Change(change)), true) => Ok(change),
+        _ => Err(OpenError::NotAChange { index }),
+    }
+}
+
+fn admit(graph: &mut Graph, index: u64, change: &Change) -> Result<(), OpenError> {
+    let node = NewNode::of(change).and_then(|node| graph.admit(&node));
+    node.map(|_| ())
+        .map_err(|source| OpenError::Graph { index, source })
+}

@@ -1,0 +1,211 @@
+//! Open documents by id: opening, finding, unloading.
+//!
+//! At most one [`task`](super::task) runs per document: the map's entry is made before the task starts
+//! and removed, under the same lock, only when nobody but the map holds a handle and its inbox is
+//! empty. A sender that has a handle therefore has a task behind it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use concord_shared::ids::{DocumentId, StorageId};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::actor::{Input, Policy};
+use super::task::{self, Link};
+use super::{ConnectionId, assemble};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::store::{Committer, Health, Store};
+
+/// Messages that may wait for a document before its connections wait in turn.
+const INBOX_MESSAGES_PER_DOCUMENT: usize = 128;
+
+/// What all documents share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Where documents are kept.
+    pub store: Arc<dyn Store>,
+    /// The one way to write.
+    pub committer: Committer,
+    /// Bounds work that may hold a whole document in memory.
+    pub heavy: Arc<Semaphore>,
+    /// Bounds reads for joiners.
+    pub fetches: Arc<Semaphore>,
+    /// What each document is to do.
+    pub policy: Policy,
+    /// Milliseconds without peers after which a document is unloaded.
+    pub idle: std::time::Duration,
+    /// Bytes of memory open documents may take before idle ones go at once.
+    pub memory_budget: usize,
+    /// Bytes they take.
+    pub memory: AtomicUsize,
+    /// Cancelled when the server stops.
+    pub stop: CancellationToken,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// See the module's docs.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+    open: Arc<Mutex<HashMap<DocumentId, DocumentHandle>>>,
+    tasks: TaskTracker,
+}
+
+/// The way to an open document. Cheap to clone; holding one keeps the document open.
+#[derive(Debug, Clone)]
+pub struct DocumentHandle {
+    inbox: mpsc::Sender<Delivery>,
+}
+
+/// What goes through a document's inbox.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A connection opens the document; comes before its first input.
+    Open(ConnectionId, Box<Link>),
+    /// For the document itself.
+    Input(Input),
+}
+
+/// The document's task has ended: after a failed write, or because the server stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the document is closing")]
+pub struct DocumentGone;
+
+impl DocumentHandle {
+    /// Delivers, waiting while the inbox is full.
+    pub async fn send(&self, delivery: Delivery) -> Result<(), DocumentGone> {
+        self.inbox.send(delivery).await.map_err(|_| DocumentGone)
+    }
+
+    /// Tells the document that the connection has room again. Does not wait.
+    pub fn drained(self, connection: ConnectionId) {
+        let delivery = Delivery::Input(Input::Drained(connection));
+        if let Err(mpsc::error::TrySendError::Full(delivery)) = self.inbox.try_send(delivery) {
+            // The inbox is full of work; this waits in line without holding up the writer. At most
+            // one per congestion of a connection and document.
+            tokio::spawn(async move { self.send(delivery).await });
+        }
+    }
+}
+
+impl Registry {
+    /// A registry without open documents.
+    pub fn new(
+        store: Arc<dyn Store>,
+        committer: Committer,
+        config: &Config,
+        storage: StorageId,
+        heavy: Arc<Semaphore>,
+        stop: CancellationToken,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                committer,
+                heavy,
+                fetches: Arc::new(Semaphore::new(assemble::CONCURRENT_FETCHES)),
+                policy: Policy {
+                    request_grace_ms: config.request_grace_ms,
+                    parking: super::admission::ParkingLimits::default(),
+                    storage,
+                },
+                idle: std::time::Duration::from_secs(config.idle_seconds),
+                memory_budget: config.documents_mib << 20,
+                memory: AtomicUsize::new(0),
+                stop,
+                metrics,
+            }),
+            open: Arc::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// The document, opened if need be. Never waits: what the store has of it is read by its task.
+    pub fn open(&self, document: &DocumentId) -> DocumentHandle {
+        let mut open = self.lock();
+        if let Some(handle) = open.get(document) {
+            return handle.clone();
+        }
+        let (inbox, deliveries) = mpsc::channel(INBOX_MESSAGES_PER_DOCUMENT);
+        let handle = DocumentHandle { inbox };
+        open.insert(document.clone(), handle.clone());
+        drop(open);
+        self.shared.metrics.documents_open.increment(1);
+        let task = task::run(
+            Arc::clone(&self.shared),
+            self.clone(),
+            document.clone(),
+            deliveries,
+        );
+        self.tasks.spawn(task);
+        handle
+    }
+
+    /// Whether nothing can be written any more.
+    pub fn is_poisoned(&self) -> bool {
+        matches!(
+            *self.shared.committer.health().borrow(),
+            Health::Poisoned(_)
+        )
+    }
+
+    /// Documents in memory.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until all documents have closed; call after cancelling `stop`.
+    pub async fn closed(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Called by a task that wants to end because it is idle: `true` if it may, and is forgotten.
+    pub(super) fn forget_if_unused(
+        &self,
+        document: &DocumentId,
+        deliveries: &mpsc::Receiver<Delivery>,
+    ) -> bool {
+        let mut open = self.lock();
+        // The map holds one sender; with the lock held nobody can get another.
+        let unused = deliveries.is_empty() && deliveries.sender_strong_count() <= 1;
+        if unused {
+            open.remove(document);
+            self.shared.metrics.documents_open.decrement(1);
+        }
+        unused
+    }
+
+    /// Called by a task that must end now: later openers get a new one.
+    pub(super) fn forget(&self, document: &DocumentId) {
+        self.lock().remove(document);
+        self.shared.metrics.documents_open.decrement(1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DocumentId, DocumentHandle>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// Replaces a document's share of the memory in use; `true` while all together are in budget.
+    pub(super) fn account(&self, before: usize, now: usize) -> bool {
+        if now >= before {
+            self.memory.fetch_add(now - before, Ordering::Relaxed);
+        } else {
+            self.memory.fetch_sub(before - now, Ordering::Relaxed);
+        }
+        self.memory.load(Ordering::Relaxed) <= self.memory_budget
+    }
+}

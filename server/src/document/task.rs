@@ -1,0 +1,292 @@
+//! The task of one open document: feeds the pure [`Document`] and carries out its effects.
+//!
+//! Waiting goes one way only. The task waits for room at the committer, and while it does its inbox
+//! fills and connections wait for it. It never waits for a connection: outboxes take frames at once
+//! (`connection::outbox`). Completions come over a channel of their own with a slot reserved for each
+//! write, so the committer never waits for the task.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::{DocumentId, PeerId};
+use concord_shared::wire::{Message, RemoteHeads, SyncFrame};
+use rustc_hash::FxHashMap;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, error, info, warn};
+
+use super::actor::{Append, Document, Effects, Frame, Input, Rejection};
+use super::assemble::{AssembleError, Fetch};
+use super::compaction::{self, CompactError, Occasion};
+use super::opening::{self, OpenError, Opened, Sizes};
+use super::registry::{Delivery, DocumentHandle, Registry, Shared};
+use super::{ConnectionId, Now};
+use crate::connection::Goodbye;
+use crate::connection::outbox::{Outbox, Pushed};
+use crate::metrics::Metrics;
+use crate::store::{DocumentWriter, Progress, StoreError, SubmitError, Ticket, Tickets, Write};
+
+mod work;
+
+/// Inputs taken in before messages are made: what came together goes out together.
+const INPUTS_PER_FLUSH: usize = 64;
+
+/// A connection, as a document sees it.
+#[derive(Debug)]
+pub struct Link {
+    /// Where its frames go.
+    pub outbox: Arc<Outbox>,
+    /// Who this server is.
+    pub server: PeerId,
+    /// Who the frames are for.
+    pub peer: PeerId,
+    /// Makes its sync frames.
+    pub sync_frame: SyncFrame,
+    /// The way back here, for when the outbox has room again.
+    pub document: DocumentHandle,
+}
+
+/// A write on its way to the disk.
+#[derive(Debug)]
+enum Pending {
+    Append {
+        end: u32,
+        bytes: u64,
+    },
+    Upload {
+        end: u32,
+        snapshot_bytes: u64,
+    },
+    Compaction {
+        base: u64,
+        snapshot_bytes: u64,
+        covered_bytes: u64,
+    },
+}
+
+/// What ends a blocking job.
+enum Done {
+    Fetched(ConnectionId, Result<Bytes, AssembleError>),
+    Compacted(Result<Option<Write>, CompactError>, u64),
+}
+
+/// Why the task ends.
+enum End {
+    /// Nobody needs the document.
+    Idle,
+    /// The server stops.
+    Stopped,
+    /// A write failed: what is in memory may not be what is on disk, so it is dropped.
+    WriteFailed(WriteFailed),
+}
+
+struct Task {
+    id: DocumentId,
+    shared: Arc<Shared>,
+    document: Document,
+    links: FxHashMap<ConnectionId, Link>,
+    writer: DocumentWriter,
+    tickets: Tickets,
+    pending: VecDeque<(Ticket, Pending)>,
+    jobs: JoinSet<Done>,
+    sizes: Sizes,
+    compacting: bool,
+    /// A compaction failed: not tried again before the document is opened anew.
+    no_compaction: bool,
+    wake_at_ms: Option<u64>,
+    last_active: Instant,
+    memory: usize,
+    in_budget: bool,
+    rested: bool,
+    started: Instant,
+}
+
+/// Runs a document from opening to unloading.
+pub async fn run(
+    shared: Arc<Shared>,
+    registry: Registry,
+    id: DocumentId,
+    mut deliveries: mpsc::Receiver<Delivery>,
+) {
+    match open(&shared, &id).await {
+        Ok(started) => {
+            let mut task = Task::new(&shared, id.clone(), started);
+            let end = task.live(&registry, &mut deliveries).await;
+            task.shared.account(task.memory, 0);
+            match end {
+                End::Idle => {
+                    debug!(document = %id, "document unloaded");
+                    return;
+                }
+                End::Stopped => {}
+                End::WriteFailed(failed) => {
+                    error!(document = %id, error = %Report(&failed), "write failed: document closed");
+                    task.close_all(ErrorCode::StorageFailed);
+                }
+            }
+        }
+        Err(error) => {
+            error!(document = %id, error = %Report(&error), "document can't be opened");
+        }
+    }
+    // Out of the map first: who opens it from here on gets a new task. Then those who were on the way.
+    registry.forget(&id);
+    deliveries.close();
+    while let Some(delivery) = deliveries.recv().await {
+        if let Delivery::Open(_, link) = delivery {
+            let stopping = shared.stop.is_cancelled();
+            let code = if stopping {
+                ErrorCode::ShuttingDown
+            } else {
+                ErrorCode::StorageFailed
+            };
+            link.outbox.close(Goodbye::new(code));
+        }
+    }
+}
+
+/// Why a document could not be brought up.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("opening panicked")]
+    Panicked,
+    #[error(transparent)]
+    Write(#[from] WriteFailed),
+}
+
+/// A write that was not taken, or taken and not committed.
+#[derive(Debug, thiserror::Error)]
+enum WriteFailed {
+    #[error(transparent)]
+    Refused(#[from] SubmitError),
+    #[error("a write failed")]
+    Failed(#[source] Arc<StoreError>),
+}
+
+/// A document found in the store, and the way to write to it.
+struct Started {
+    opened: Opened,
+    writer: DocumentWriter,
+    tickets: Tickets,
+}
+
+async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartError> {
+    let store = Arc::clone(&shared.store);
+    let document = id.clone();
+    let opening = tokio::task::spawn_blocking(move || opening::open(&*store, &document));
+    let mut opened = opening.await.map_err(|_| StartError::Panicked)??;
+    let (mut writer, mut tickets) = shared.committer.document();
+    if let Some(repair) = opened.repair.take() {
+        warn!(document = %id, "stored change graph was unusable: rebuilt from the snapshot");
+        writer.submit(repair).await.map_err(WriteFailed::from)?;
+        if let Some(error) = tickets.changed().await.failed {
+            return Err(WriteFailed::Failed(error).into());
+        }
+    }
+    Ok(Started {
+        opened,
+        writer,
+        tickets,
+    })
+}
+
+impl Task {
+    fn new(shared: &Arc<Shared>, id: DocumentId, started: Started) -> Self {
+        let Started {
+            opened,
+            writer,
+            tickets,
+        } = started;
+        Self {
+            id,
+            shared: Arc::clone(shared),
+            document: Document::new(opened.graph, shared.policy.clone()),
+            links: FxHashMap::default(),
+            writer,
+            tickets,
+            pending: VecDeque::new(),
+            jobs: JoinSet::new(),
+            sizes: opened.sizes,
+            compacting: false,
+            no_compaction: false,
+            wake_at_ms: None,
+            last_active: Instant::now(),
+            memory: 0,
+            in_budget: true,
+            rested: false,
+            started: Instant::now(),
+        }
+    }
+
+    async fn live(
+        &mut self,
+        registry: &Registry,
+        deliveries: &mut mpsc::Receiver<Delivery>,
+    ) -> End {
+        let stop = self.shared.stop.clone();
+        let mut batch = Vec::new();
+        let mut effects = Effects::default();
+        loop {
+            let wait = self.next_timer();
+            let step: Result<(), WriteFailed> = tokio::select! {
+                biased;
+                progress = self.tickets.changed(), if !self.pending.is_empty() => {
+                    self.progressed(&progress, &mut effects)
+                }
+                Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => match done {
+                    Ok(done) => self.done(done, &mut effects).await,
+                    Err(panicked) => {
+                        error!(document = %self.id, error = %panicked, "blocking job panicked");
+                        self.close_all(ErrorCode::Internal);
+                        return End::Stopped;
+                    }
+                },
+                _ = deliveries.recv_many(&mut batch, INPUTS_PER_FLUSH) => {
+                    self.last_active = Instant::now();
+                    self.rested = false;
+                    for delivery in batch.drain(..) {
+                        self.deliver(delivery, &mut effects);
+                    }
+                    Ok(())
+                }
+                () = tokio::time::sleep(wait) => {
+                    self.input(Input::Tick, &mut effects);
+                    Ok(())
+                }
+                () = stop.cancelled(), if self.may_stop() => {
+                    return self.stop(deliveries, &mut effects).await;
+                }
+            };
+            if let Err(failed) = step {
+                return End::WriteFailed(failed);
+            }
+            if let Err(failed) = self.settle(&mut effects).await {
+                return End::WriteFailed(failed);
+            }
+            if let ControlFlow::Break(end) = self.housekeeping(registry, deliveries) {
+                return end;
+            }
+        }
+    }
+}
+
+/// An error with its causes on one line.
+pub(crate) struct Report<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,421 @@
+//! What the task does with deliveries, effects and finished jobs.
+
+use super::*;
+
+impl Task {
+    pub(super) fn deliver(&mut self, delivery: Delivery, effects: &mut Effects) {
+        match delivery {
+            Delivery::Open(connection, link) => {
+                self.links.insert(connection, *link);
+            }
+            Delivery::Input(input) => {
+                if let Input::Leave(connection) = &input {
+                    self.links.remove(connection);
+                }
+                self.input(input, effects);
+            }
+        }
+    }
+
+    pub(super) fn input(&mut self, input: Input, effects: &mut Effects) {
+        self.document.handle(self.now(), input, effects);
+    }
+
+    /// Flushes the document and carries out what it wants, until it wants nothing more.
+    pub(super) async fn settle(&mut self, effects: &mut Effects) -> Result<(), WriteFailed> {
+        self.document.flush(self.now(), effects);
+        // Destructured in full, so that a new effect can't be forgotten.
+        let Effects {
+            appends,
+            frames,
+            fetches,
+            rejected,
+            wake_at_ms,
+        } = std::mem::take(effects);
+        self.wake_at_ms = wake_at_ms;
+        for append in appends {
+            self.append(append).await?;
+        }
+        for (connection, frame) in frames {
+            self.send(connection, frame, effects);
+        }
+        for fetch in fetches {
+            self.fetch(fetch);
+        }
+        for (connection, rejection) in rejected {
+            self.reject(connection, &rejection);
+        }
+        Ok(())
+    }
+
+    async fn append(&mut self, append: Append) -> Result<(), WriteFailed> {
+        let end = append.end();
+        let document = self.id.clone();
+        let (write, pending) = match append {
+            Append::Changes {
+                first,
+                received_at_ms,
+                principal,
+                changes,
+            } => {
+                self.shared
+                    .metrics
+                    .changes_in
+                    .increment(changes.len() as u64);
+                let bytes = changes.iter().map(|change| change.len() as u64).sum();
+                let write = Write::Append {
+                    document,
+                    first: u64::from(first),
+                    received_at_ms,
+                    principal,
+                    changes,
+                };
+                (write, Pending::Append { end, bytes })
+            }
+            Append::Upload {
+                base,
+                received_at_ms,
+                snapshot,
+                graph,
+            } => {
+                self.shared.metrics.changes_in.increment(u64::from(base));
+                let snapshot_bytes = snapshot.len() as u64;
+                let write = Write::Snapshot {
+                    document,
+                    base: u64::from(base),
+                    keep_from: u64::from(base),
+                    received_at_ms,
+                    snapshot,
+                    graph,
+                };
+                (
+                    write,
+                    Pending::Upload {
+                        end,
+                        snapshot_bytes,
+                    },
+                )
+            }
+        };
+        self.submit(write, pending).await
+    }
+
+    async fn submit(&mut self, write: Write, pending: Pending) -> Result<(), WriteFailed> {
+        let ticket = self.writer.submit(write).await?;
+        self.pending.push_back((ticket, pending));
+        Ok(())
+    }
+
+    /// Writes on their way have arrived, or failed.
+    pub(super) fn progressed(
+        &mut self,
+        progress: &Progress,
+        effects: &mut Effects,
+    ) -> Result<(), WriteFailed> {
+        while let Some((ticket, pending)) = self.pending.pop_front() {
+            if ticket > progress.committed {
+                self.pending.push_front((ticket, pending));
+                break;
+            }
+            self.committed(pending, effects);
+        }
+        match &progress.failed {
+            None => Ok(()),
+            Some(error) => Err(WriteFailed::Failed(Arc::clone(error))),
+        }
+    }
+
+    fn committed(&mut self, pending: Pending, effects: &mut Effects) {
+        match pending {
+            Pending::Append { end, bytes } => {
+                self.sizes.tail_bytes += bytes;
+                self.input(Input::Committed(end), effects);
+            }
+            Pending::Upload {
+                end,
+                snapshot_bytes,
+            } => {
+                self.sizes = Sizes {
+                    base: u64::from(end),
+                    snapshot_bytes,
+                    tail_bytes: 0,
+                };
+                self.input(Input::Committed(end), effects);
+            }
+            Pending::Compaction {
+                base,
+                snapshot_bytes,
+                covered_bytes,
+            } => {
+                let before = self.sizes;
+                self.sizes = Sizes {
+                    base,
+                    snapshot_bytes,
+                    tail_bytes: before.tail_bytes.saturating_sub(covered_bytes),
+                };
+                self.compacting = false;
+                self.shared.metrics.compactions.increment(1);
+                info!(
+                    document = %self.id,
+                    changes = base,
+                    snapshot_bytes,
+                    tail_bytes_before = before.tail_bytes,
+                    "compacted"
+                );
+            }
+        }
+    }
+
+    pub(super) async fn done(
+        &mut self,
+        done: Done,
+        effects: &mut Effects,
+    ) -> Result<(), WriteFailed> {
+        match done {
+            Done::Fetched(connection, result) => {
+                let message = result
+                    .inspect_err(
+                        |e| error!(document = %self.id, error = %Report(e), "fetch failed"),
+                    )
+                    .ok();
+                self.input(Input::Fetched(connection, message), effects);
+            }
+            Done::Compacted(Ok(Some(write)), covered_bytes) => {
+                if let Write::Snapshot { base, snapshot, .. } = &write {
+                    let pending = Pending::Compaction {
+                        base: *base,
+                        snapshot_bytes: snapshot.len() as u64,
+                        covered_bytes,
+                    };
+                    self.submit(write, pending).await?;
+                }
+            }
+            Done::Compacted(Ok(None), _) => self.compacting = false,
+            Done::Compacted(Err(e), _) => {
+                warn!(document = %self.id, error = %Report(&e), "not compacted");
+                self.compacting = false;
+                self.no_compaction = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, connection: ConnectionId, frame: Frame, effects: &mut Effects) {
+        let Some(link) = self.links.get(&connection) else {
+            return;
+        };
+        let bytes = link.frame(&self.id, frame);
+        match link.outbox.push(bytes, Some(&link.document)) {
+            Pushed::Queued | Pushed::Closed => {}
+            Pushed::Congested => {
+                self.shared.metrics.outbox_overflows.increment(1);
+                self.input(Input::Congested(connection), effects);
+            }
+            Pushed::Overflowed => link.outbox.abandon(Goodbye::new(ErrorCode::Overloaded)),
+        }
+    }
+
+    fn fetch(&mut self, fetch: Fetch) {
+        let store = Arc::clone(&self.shared.store);
+        let id = self.id.clone();
+        let permits = Arc::clone(&self.shared.fetches);
+        self.jobs.spawn(async move {
+            let permit = permits.acquire_owned().await;
+            let connection = fetch.connection;
+            let run = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                fetch.run(&*store, &id)
+            });
+            Done::Fetched(
+                connection,
+                run.await.unwrap_or(Err(AssembleError::Panicked)),
+            )
+        });
+    }
+
+    fn reject(&mut self, connection: ConnectionId, rejection: &Rejection) {
+        let code = rejection.code();
+        Metrics::refused(code);
+        let Some(link) = self.links.remove(&connection) else {
+            return;
+        };
+        warn!(
+            document = %self.id,
+            peer = %link.peer,
+            code = code.as_str(),
+            reason = %Report(rejection),
+            "refused"
+        );
+        link.outbox.close(Goodbye {
+            code,
+            detail: rejection.to_string(),
+        });
+    }
+
+    pub(super) fn close_all(&mut self, code: ErrorCode) {
+        for (_, link) in self.links.drain() {
+            link.outbox.close(Goodbye::new(code));
+        }
+    }
+
+    /// Compacts, rests or ends, when it is time to.
+    pub(super) fn housekeeping(
+        &mut self,
+        registry: &Registry,
+        deliveries: &mpsc::Receiver<Delivery>,
+    ) -> ControlFlow<End> {
+        let memory = self.document.memory();
+        self.in_budget = self.shared.account(self.memory, memory);
+        self.memory = memory;
+        if compaction::is_due(self.sizes, Occasion::Busy) {
+            self.compact();
+        }
+        let quiet = self.last_active.elapsed() >= self.shared.idle;
+        if quiet && !self.rested {
+            self.rested = true;
+            self.document.rest();
+        }
+        let nobody = self.links.is_empty() && self.document.peers() == 0;
+        if nobody && (quiet || !self.in_budget) {
+            if compaction::is_due(self.sizes, Occasion::Resting) {
+                self.compact();
+            }
+            if self.is_at_rest() && registry.forget_if_unused(&self.id, deliveries) {
+                return ControlFlow::Break(End::Idle);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn compact(&mut self) {
+        if self.compacting || self.no_compaction || !self.document.is_settled() {
+            return;
+        }
+        self.compacting = true;
+        let store = Arc::clone(&self.shared.store);
+        let id = self.id.clone();
+        let permits = Arc::clone(&self.shared.heavy);
+        let now = self.now();
+        let covered_bytes = self.sizes.tail_bytes;
+        self.jobs.spawn(async move {
+            let permit = permits.acquire_owned().await;
+            let run = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                compaction::build(&*store, &id, now.unix_ms)
+            });
+            let result = run.await.unwrap_or(Err(CompactError::Panicked));
+            Done::Compacted(result, covered_bytes)
+        });
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.pending.is_empty() && self.jobs.is_empty() && self.document.is_settled()
+    }
+
+    /// Stopping waits for what is on its way to the disk, so that it can still be acknowledged.
+    pub(super) fn may_stop(&self) -> bool {
+        self.pending.is_empty() && self.document.is_settled()
+    }
+
+    /// Takes in what connections had read before they stopped, makes it durable, acknowledges it, and
+    /// leaves the store compact for whoever opens the document next.
+    pub(super) async fn stop(
+        &mut self,
+        deliveries: &mut mpsc::Receiver<Delivery>,
+        effects: &mut Effects,
+    ) -> End {
+        while let Ok(delivery) = deliveries.try_recv() {
+            self.deliver(delivery, effects);
+        }
+        if compaction::is_due(self.sizes, Occasion::Resting) {
+            self.compact();
+        }
+        loop {
+            if let Err(failed) = self.settle(effects).await {
+                return End::WriteFailed(failed);
+            }
+            let step = if self.pending.is_empty() {
+                match self.jobs.join_next().await {
+                    None => return End::Stopped,
+                    Some(Err(_)) => return End::Stopped,
+                    Some(Ok(done)) => self.done(done, effects).await,
+                }
+            } else {
+                let progress = self.tickets.changed().await;
+                self.progressed(&progress, effects)
+            };
+            if let Err(failed) = step {
+                return End::WriteFailed(failed);
+            }
+        }
+    }
+
+    /// How long nothing is due.
+    pub(super) fn next_timer(&self) -> std::time::Duration {
+        let housekeeping = if self.rested && !self.links.is_empty() {
+            std::time::Duration::from_secs(3600)
+        } else {
+            self.shared
+                .idle
+                .saturating_sub(self.last_active.elapsed())
+                .max(std::time::Duration::from_millis(100))
+        };
+        match self.wake_at_ms {
+            Some(at) => {
+                let wait = at.saturating_sub(self.now().monotonic_ms);
+                housekeeping.min(std::time::Duration::from_millis(wait))
+            }
+            None => housekeeping,
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds fit 64 bits")]
+    pub(super) fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        Now {
+            monotonic_ms: self.started.elapsed().as_millis() as u64,
+            unix_ms: unix.map_or(0, |since| since.as_millis() as u64),
+        }
+    }
+}
+
+impl Link {
+    /// A frame for this connection: only the addresses differ from peer to peer.
+    fn frame(&self, document: &DocumentId, frame: Frame) -> Bytes {
+        let document = document.clone();
+        let sender = self.server.clone();
+        let target = self.peer.clone();
+        let message = match frame {
+            Frame::Sync(data) => return self.sync_frame.with(&data),
+            Frame::Unavailable => Message::DocUnavailable {
+                document,
+                sender,
+                target,
+            },
+            Frame::Ephemeral(ephemeral) => Message::Ephemeral {
+                document,
+                sender: ephemeral.sender.clone(),
+                target,
+                count: ephemeral.count,
+                session: ephemeral.session.clone(),
+                data: ephemeral.data.clone(),
+            },
+            Frame::RemoteHeads {
+                storage,
+                heads,
+                at_ms,
+            } => Message::RemoteHeadsChanged {
+                document,
+                sender,
+                target,
+                new_heads: vec![RemoteHeads {
+                    storage_id: storage,
+                    heads: heads.to_vec(),
+                    #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
+                    timestamp_ms: at_ms as f64,
+                }],
+            },
+        };
+        message.encode()
+    }
+}

@@ -1,0 +1,94 @@
+//! HTTP: the WebSocket at `/sync`, and what operators ask: `/healthz`, `/readyz`, `/metrics`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use concord_shared::ids::PrincipalId;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+
+use crate::connection::socket::{self, Connections};
+use crate::store::Store;
+
+/// Read buffer of a WebSocket in bytes. tungstenite's default is 128 KiB, nearly all of what an idle
+/// connection takes; 4 KiB measured no slower.
+pub const WEBSOCKET_READ_BUFFER_BYTES: usize = 4 << 10;
+
+/// Frames are gathered up to this many bytes before they are written.
+pub const WEBSOCKET_WRITE_BUFFER_BYTES: usize = 16 << 10;
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct App {
+    /// Connections and documents.
+    pub connections: Arc<Connections>,
+    /// One permit per connection.
+    pub capacity: Arc<Semaphore>,
+    /// The store, for its size.
+    pub store: Arc<dyn Store>,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+}
+
+/// All routes.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/sync", get(sync))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(0))
+        .with_state(app)
+}
+
+async fn sync(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+    let Ok(permit) = Arc::clone(&app.capacity).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n").into_response();
+    };
+    if app.connections.stop.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
+    }
+    let limit = app.connections.limits.frame_bytes;
+    let principal = PrincipalId::anonymous();
+    upgrade
+        .read_buffer_size(WEBSOCKET_READ_BUFFER_BYTES)
+        .write_buffer_size(WEBSOCKET_WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(usize::MAX)
+        .max_message_size(limit)
+        .max_frame_size(limit)
+        .on_upgrade(async move |socket| {
+            socket::serve(app.connections, socket, principal).await;
+            drop(permit);
+        })
+}
+
+/// Ready while documents can be written: not when stopping, not after a failed sync.
+async fn ready(State(app): State<App>) -> Response {
+    if app.connections.stop.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response()
+    } else if app.connections.registry.is_poisoned() {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store failed: restart\n",
+        )
+            .into_response()
+    } else {
+        "ready\n".into_response()
+    }
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    let store = Arc::clone(&app.store);
+    let size = tokio::task::spawn_blocking(move || store.size_on_disk()).await;
+    if let Ok(Ok(bytes)) = size {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        app.connections.metrics.store_bytes.set(bytes as f64);
+    }
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (content_type, app.metrics.render()).into_response()
+}

@@ -1,0 +1,56 @@
+//! Documents loaded into `automerge`: for views, compaction and commands, never for the relay.
+//!
+//! Loading costs time and memory in proportion to the history, so every caller is on a blocking thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::Automerge;
+use bytes::Bytes;
+use concord_shared::ids::DocumentId;
+
+use crate::store::{Store, StoreError};
+
+/// Why a stored document could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// `automerge` refuses what is stored.
+    #[error("the stored document does not load")]
+    Automerge(#[from] automerge::AutomergeError),
+    /// `automerge` panicked on what is stored.
+    #[error("automerge panicked on the stored document")]
+    Panicked,
+}
+
+/// Loads chunks (document and change chunks) in order, in batches that share the cost of applying.
+pub fn load(chunks: &[Bytes]) -> Result<Automerge, LoadError> {
+    // Admission keeps out what makes `automerge` panic; this is the second line. The half-built
+    // document is dropped with the closure, so nothing that unwound is used again.
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut document = Automerge::new();
+        document.load_incremental(&chunks.concat())?;
+        Ok(document)
+    }))
+    .unwrap_or(Err(LoadError::Panicked))
+}
+
+/// Loads a stored document: its snapshot and everything since. `None` if it is not there.
+pub fn document(store: &dyn Store, document: &DocumentId) -> Result<Option<Automerge>, LoadError> {
+    let Some(chunks) = chunks(store, document)? else {
+        return Ok(None);
+    };
+    load(&chunks).map(Some)
+}
+
+/// A stored document's chunks: snapshot first, then the changes since.
+pub fn chunks(store: &dyn Store, document: &DocumentId) -> Result<Option<Vec<Bytes>>, StoreError> {
+    let (base, mut chunks) = match store.snapshot(document)? {
+        Some((base, snapshot)) => (base, vec![snapshot]),
+        None => (0, Vec::new()),
+    };
+    let tail = store.log(document, base, u64::MAX)?;
+    chunks.extend(tail.into_iter().flat_map(|record| record.changes));
+    Ok((!chunks.is_empty()).then_some(chunks))
+}

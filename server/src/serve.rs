@@ -1,0 +1,186 @@
+//! Starting and stopping the server.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
+use concord_shared::ids::{PeerId, StorageId};
+use concord_shared::limits::Limits;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::{Config, Durability};
+use crate::connection::decode;
+use crate::connection::peers::Peers;
+use crate::connection::socket::Connections;
+use crate::document::registry::Registry;
+use crate::http::{self, App};
+use crate::metrics::Metrics;
+use crate::store::{self, Committer, CommitterOptions, CommitterThread, Store};
+
+/// A server that listens but does not accept yet.
+pub struct Server {
+    listener: TcpListener,
+    app: App,
+    committer: CommitterThread,
+    drain: Duration,
+}
+
+/// Buckets of latency histograms, in seconds.
+const LATENCY_BUCKETS: [f64; 12] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0,
+];
+
+/// Buckets of batch sizes, in changes.
+const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0, 8192.0];
+
+/// The process's metrics recorder; installed on first use, since there can be one only.
+fn recorder() -> anyhow::Result<PrometheusHandle> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_changes".to_owned()), &BATCH_BUCKETS)?
+        .install_recorder()
+        .context("installing the metrics recorder")?;
+    Ok(HANDLE.get_or_init(|| handle).clone())
+}
+
+impl Server {
+    /// Opens the port; documents are read from and written to `store`.
+    pub async fn bind(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        let recorder = recorder()?;
+        let metrics = Metrics::register();
+        let (server, storage) = identity(&*store).context("reading the server's identity")?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("listening on {}", config.listen))?;
+        let stop = CancellationToken::new();
+        let heavy = Arc::new(Semaphore::new(decode::CONCURRENT_DECODES));
+        let durability = match config.durability {
+            Durability::Strict => store::Durability::Strict,
+            Durability::Relaxed => store::Durability::Relaxed,
+        };
+        let options = CommitterOptions {
+            durability,
+            ..CommitterOptions::default()
+        };
+        let (committer, thread) = Committer::start(Arc::clone(&store), options)?;
+        let registry = Registry::new(
+            Arc::clone(&store),
+            committer,
+            config,
+            storage.clone(),
+            Arc::clone(&heavy),
+            stop.clone(),
+            metrics.clone(),
+        );
+        let connections = Arc::new(Connections {
+            server,
+            storage,
+            registry,
+            peers: Peers::default(),
+            limits: Limits {
+                frame_bytes: config.max_message_mib << 20,
+                ..Limits::default()
+            },
+            heavy,
+            max_documents: config.max_documents_per_connection,
+            handshake: Duration::from_secs(config.handshake_seconds),
+            keep_alive: Duration::from_secs(config.keep_alive_seconds),
+            stop,
+            metrics,
+            next: AtomicU64::new(0),
+        });
+        Ok(Self {
+            listener,
+            app: App {
+                connections,
+                capacity: Arc::new(Semaphore::new(config.max_connections)),
+                store,
+                metrics: recorder,
+            },
+            committer: thread,
+            drain: Duration::from_secs(config.drain_seconds),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Serves until `stop` resolves, then stops accepting, lets documents write and acknowledge what
+    /// they have taken in, closes connections with a reason, and syncs the store.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let Self {
+            listener,
+            app,
+            committer,
+            drain,
+        } = self;
+        let token = app.connections.stop.clone();
+        let registry = app.connections.registry.clone();
+        let capacity = Arc::clone(&app.capacity);
+        let all = u32::try_from(capacity.available_permits()).unwrap_or(u32::MAX);
+        let recorder = app.metrics.clone();
+        let upkeep = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                recorder.run_upkeep();
+            }
+        });
+        let stopping = token.clone();
+        // A keystroke must not wait for the next one to fill a segment.
+        let listener = listener.tap_io(|tcp| {
+            let _best_effort = tcp.set_nodelay(true);
+        });
+        let serving = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
+            stop.await;
+            info!("stopping");
+            stopping.cancel();
+        });
+        tokio::select! {
+            served = async { serving.await } => served.context("serving")?,
+            // Idle HTTP connections may not hold up the end.
+            () = async { token.cancelled().await; tokio::time::sleep(drain).await } => {}
+        }
+        upkeep.abort();
+        let drained = async {
+            registry.closed().await;
+            // Every connection gives its permit back when it is closed.
+            let _closed = capacity.acquire_many(all).await;
+        };
+        if tokio::time::timeout(drain, drained).await.is_err() {
+            warn!("some documents or connections did not finish in time");
+        }
+        committer.shutdown().await?;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// The server's own ids, kept in the store: clients keep their sync state by them.
+fn identity(store: &dyn Store) -> anyhow::Result<(PeerId, StorageId)> {
+    let peer = stored_id(store, "peer-id", "concord-")?;
+    let storage = stored_id(store, "storage-id", "")?;
+    Ok((PeerId::new(&peer)?, StorageId::new(&storage)?))
+}
+
+fn stored_id(store: &dyn Store, key: &str, prefix: &str) -> anyhow::Result<String> {
+    if let Some(bytes) = store.meta(key)? {
+        return Ok(String::from_utf8(bytes.to_vec())?);
+    }
+    let id = format!("{prefix}{}", uuid::Uuid::new_v4());
+    store.set_meta(key, id.as_bytes())?;
+    Ok(id)
+}

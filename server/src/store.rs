@@ -1,0 +1,230 @@
+//! Where documents are kept: a narrow trait, its backends, and the thread that commits.
+//!
+//! The store knows nothing of Automerge. A document is a log of opaque changes, indexed by each change's
+//! place in the document (0-based, in the order the server admitted them, so every change comes after the
+//! changes it depends on), and at most one *snapshot generation* that stands for the changes `0..base`.
+//! Log records below `base` may be kept a while (`keep_from`), so that a peer that is nearly up to date
+//! can still be sent single changes.
+//!
+//! * [`Store`] is the contract; [`conformance`] holds its tests, which every backend runs.
+//! * [`MemoryStore`] is for tests: it can fail on demand and drop what was not synced.
+//! * [`SledStore`] is what the server runs on.
+//! * [`committer`] turns many documents' writes into few synced batches, on one thread.
+//!
+//! Every method of `Store` blocks: call it from the committer's thread or a blocking task.
+
+use bytes::Bytes;
+use concord_shared::ids::{DocumentId, PrincipalId};
+
+pub use committer::{
+    Committer, CommitterOptions, CommitterThread, DocumentWriter, Health, Progress, SubmitError,
+    Ticket, Tickets,
+};
+pub use error::{Part, Problem, Severity, StoreError};
+pub use memory::{Fault, MemoryStore};
+pub use sled::{SledOptions, SledStore};
+
+pub mod committer;
+
+mod check;
+#[cfg(test)]
+mod conformance;
+mod error;
+mod memory;
+mod sled;
+
+/// What [`Store::commit`] promises when it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The batch, and every batch before it, survives loss of power (as far as the disk tells the truth).
+    Strict,
+    /// The batch was handed to the store. A crash may drop it, and then drops every batch after it too.
+    Relaxed,
+}
+
+/// One document's part of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Consecutive changes at the end of a document's log. Creates the document if it is not there.
+    Append {
+        /// The document.
+        document: DocumentId,
+        /// Index of the first change; must be exactly the document's next index.
+        first: u64,
+        /// When the server admitted them, in milliseconds since the Unix epoch.
+        received_at_ms: u64,
+        /// Who sent them.
+        principal: PrincipalId,
+        /// The raw changes; at least one.
+        changes: Vec<Bytes>,
+    },
+    /// A new snapshot generation that stands for the changes `0..base`, and replaces the former one.
+    ///
+    /// Into a document that is not there, any `base` is allowed: a large first upload is stored this way.
+    /// Otherwise `base` lies between the former base and the document's next index.
+    Snapshot {
+        /// The document.
+        document: DocumentId,
+        /// How many changes, from the document's first on, the snapshot stands for.
+        base: u64,
+        /// Log records that lie wholly below this index are removed; at most `base`. Backends may keep more.
+        keep_from: u64,
+        /// When the snapshot was made; the creation time of a document that was not there.
+        received_at_ms: u64,
+        /// The snapshot, opaque.
+        snapshot: Bytes,
+        /// What the server needs to know of the changes `0..base`, opaque.
+        graph: Bytes,
+    },
+}
+
+impl Write {
+    /// The document this is about.
+    pub fn document(&self) -> &DocumentId {
+        match self {
+            Self::Append { document, .. } | Self::Snapshot { document, .. } => document,
+        }
+    }
+
+    /// Bytes of payload: what a queue that is bounded by bytes should count.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Append { changes, .. } => changes.iter().map(Bytes::len).sum(),
+            Self::Snapshot {
+                snapshot, graph, ..
+            } => snapshot.len() + graph.len(),
+        }
+    }
+}
+
+/// Consecutive changes that were admitted together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Index of the first change.
+    pub first: u64,
+    /// When the server admitted them, in milliseconds since the Unix epoch.
+    pub received_at_ms: u64,
+    /// Who sent them.
+    pub principal: PrincipalId,
+    /// The raw changes; at least one.
+    pub changes: Vec<Bytes>,
+}
+
+impl LogRecord {
+    /// Index after the last change.
+    pub fn end(&self) -> u64 {
+        self.first.saturating_add(self.changes.len() as u64)
+    }
+
+    /// The part of this record that lies in `from..to`, if any.
+    pub(crate) fn cut(mut self, from: u64, to: u64) -> Option<Self> {
+        let (start, end) = (self.first.max(from), self.end().min(to));
+        if start >= end {
+            return None;
+        }
+        self.changes
+            .truncate(usize::try_from(end - self.first).ok()?);
+        self.changes
+            .drain(..usize::try_from(start - self.first).ok()?);
+        self.first = start;
+        Some(self)
+    }
+}
+
+/// All that is needed to go on with a document, without the snapshot's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDocument {
+    /// When the document's first write was admitted, in milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+    /// How many changes the snapshot stands for; 0 if there is none.
+    pub base: u64,
+    /// What was stored with the snapshot; `None` if there is no snapshot.
+    pub graph: Option<Bytes>,
+    /// Length of the snapshot in bytes; 0 if there is none.
+    pub snapshot_bytes: u64,
+    /// Lowest index whose raw change is still in the log; [`Self::next`] if there is none.
+    pub retained_from: u64,
+    /// The log from `base` on.
+    pub tail: Vec<LogRecord>,
+}
+
+impl StoredDocument {
+    /// Index of the change that comes next: the number of changes in the document.
+    pub fn next(&self) -> u64 {
+        self.tail.last().map_or(self.base, LogRecord::end)
+    }
+}
+
+/// One line of [`Store::documents`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentInfo {
+    /// The document.
+    pub document: DocumentId,
+    /// What there is to say of it, or why that can't be read: one damaged document must not hide the others.
+    pub summary: Result<DocumentSummary, Problem>,
+}
+
+/// A document in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DocumentSummary {
+    /// When its first write was admitted, in milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+    /// How many changes the snapshot stands for; 0 if there is none.
+    pub base: u64,
+    /// How many changes the document has.
+    pub changes: u64,
+    /// Length of the snapshot in bytes; 0 if there is none.
+    pub snapshot_bytes: u64,
+}
+
+/// A place that keeps documents. All calls block.
+///
+/// Writing: [`commit`](Self::commit) alone, from one thread at a time (the [`committer`]'s, or an offline
+/// command's). Reading: from any thread, at any time; a read never sees half a
+/// record, nor a mix of two snapshot generations.
+///
+/// Backends check what keeps a log a log: an append must start at the next index and a snapshot must not
+/// reach beyond the log. A write that breaks this is a bug in the caller: nothing of the batch is written
+/// and the error's [`severity`](StoreError::severity) is [`Severity::Rejected`].
+pub trait Store: std::fmt::Debug + Send + Sync + 'static {
+    /// Writes all of `writes`, in order, or nothing. Returns when `durability` holds.
+    ///
+    /// With no writes and [`Durability::Strict`]: syncs what earlier relaxed commits left.
+    /// After an error of [`Severity::Unknown`] or worse, whether the batch was written is not known.
+    fn commit(&self, writes: &[Write], durability: Durability) -> Result<(), StoreError>;
+
+    /// Reads a document without its snapshot's bytes. `None` if it is not there.
+    fn open(&self, document: &DocumentId) -> Result<Option<StoredDocument>, StoreError>;
+
+    /// Reads a document's snapshot: its base and its bytes. `None` if there is none.
+    fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError>;
+
+    /// Reads the changes `from..to`, as far as they are in the log: records in order, cut to the range.
+    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError>;
+
+    /// Lists up to `limit` documents that come after `after`, in the order of their ids.
+    fn documents(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<DocumentInfo>, StoreError>;
+
+    /// Reads one of the server's own values (its peer id, say). `key` is at most 64 bytes.
+    fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
+
+    /// Writes one of the server's own values, durably. At most 1 KiB.
+    fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError>;
+
+    /// Reads everything of a document and tells what is wrong with it; empty if nothing is.
+    ///
+    /// An error only if reading itself failed, or if the document is not there ([`StoreError::Unknown`]).
+    fn verify(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError>;
+
+    /// Bytes on disk (or in memory, for [`MemoryStore`]).
+    fn size_on_disk(&self) -> Result<u64, StoreError>;
+}
+
+/// Longest key of [`Store::meta`].
+pub const META_KEY_MAX_BYTES: usize = 64;
+/// Longest value of [`Store::set_meta`]: small enough for one piece in every backend.
+pub const META_VALUE_MAX_BYTES: usize = 1024;

@@ -1,0 +1,438 @@
+//! A store in memory, for tests: it fails when told to, and a crash drops what was not synced.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::Bound,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use concord_shared::ids::DocumentId;
+
+use super::{
+    DocumentInfo, DocumentSummary, Durability, LogRecord, Problem, Store, StoreError,
+    StoredDocument, Write,
+    check::{self, Extent},
+};
+
+/// How the next commit of a [`MemoryStore`] fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is written, and [`StoreError::Write`] says that this is not known.
+    WriteLost,
+    /// The batch is written, and [`StoreError::Write`] says that this is not known.
+    WriteDone,
+    /// The batch is written but not synced: [`StoreError::Sync`], and every later commit is refused.
+    Sync,
+}
+
+/// A [`Store`] in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// What readers see.
+    written: State,
+    /// What a crash leaves at least.
+    synced: State,
+    /// Batches that are in `written` but not in `synced`, oldest first.
+    unsynced: Vec<Vec<Write>>,
+    fault: Option<Fault>,
+    poisoned: bool,
+}
+
+#[derive(Debug, Default, Clone)]
+struct State {
+    documents: BTreeMap<DocumentId, Document>,
+    meta: BTreeMap<String, Bytes>,
+}
+
+#[derive(Debug, Clone)]
+struct Document {
+    created_at_ms: u64,
+    generation: Option<Generation>,
+    records: Vec<LogRecord>,
+}
+
+#[derive(Debug, Clone)]
+struct Generation {
+    base: u64,
+    snapshot: Bytes,
+    graph: Bytes,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the next commit fail in the given way.
+    pub fn fail_next_commit(&self, fault: Fault) {
+        self.lock().fault = Some(fault);
+    }
+
+    /// How many commits a crash could lose.
+    pub fn unsynced_commits(&self) -> usize {
+        self.lock().unsynced.len()
+    }
+
+    /// What a restart finds after a crash: all that was synced, and the `surviving` oldest of the commits
+    /// that were not (a log-structured store loses an end of its log, never its middle).
+    #[must_use]
+    pub fn crash(&self, surviving: usize) -> Self {
+        let inner = self.lock();
+        let mut state = inner.synced.clone();
+        for write in inner.unsynced.iter().take(surviving).flatten() {
+            state.apply(write);
+        }
+        Self {
+            inner: Mutex::new(Inner {
+                written: state.clone(),
+                synced: state,
+                ..Inner::default()
+            }),
+        }
+    }
+
+    /// A panic elsewhere can't leave the state torn: every change to it is made after the last check.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn sync(&mut self) {
+        for write in self.unsynced.drain(..).flatten() {
+            self.synced.apply(&write);
+        }
+    }
+}
+
+impl State {
+    /// Applies a write that [`Extent::after`] let pass.
+    fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Append {
+                document,
+                first,
+                received_at_ms,
+                principal,
+                changes,
+            } => {
+                self.document(document, *received_at_ms)
+                    .records
+                    .push(LogRecord {
+                        first: *first,
+                        received_at_ms: *received_at_ms,
+                        principal: principal.clone(),
+                        changes: changes.clone(),
+                    });
+            }
+            Write::Snapshot {
+                document,
+                base,
+                keep_from,
+                received_at_ms,
+                snapshot,
+                graph,
+            } => {
+                let document = self.document(document, *received_at_ms);
+                document.records.retain(|record| record.end() > *keep_from);
+                document.generation = Some(Generation {
+                    base: *base,
+                    snapshot: snapshot.clone(),
+                    graph: graph.clone(),
+                });
+            }
+        }
+    }
+
+    fn document(&mut self, id: &DocumentId, now_ms: u64) -> &mut Document {
+        self.documents
+            .entry(id.clone())
+            .or_insert_with(|| Document {
+                created_at_ms: now_ms,
+                generation: None,
+                records: Vec::new(),
+            })
+    }
+}
+
+impl Document {
+    fn base(&self) -> u64 {
+        self.generation
+            .as_ref()
+            .map_or(0, |generation| generation.base)
+    }
+
+    fn snapshot_bytes(&self) -> u64 {
+        self.generation
+            .as_ref()
+            .map_or(0, |generation| generation.snapshot.len() as u64)
+    }
+
+    fn next(&self) -> u64 {
+        self.records.last().map_or(self.base(), LogRecord::end)
+    }
+
+    fn log(&self, from: u64, to: u64) -> Vec<LogRecord> {
+        let start = self.records.partition_point(|record| record.end() <= from);
+        let records = self.records.get(start..).unwrap_or_default();
+        records
+            .iter()
+            .map_while(|record| record.clone().cut(from, to))
+            .collect()
+    }
+}
+
+impl Store for MemoryStore {
+    fn commit(&self, writes: &[Write], durability: Durability) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        if inner.poisoned {
+            return Err(StoreError::Poisoned);
+        }
+        let mut lengths: BTreeMap<&DocumentId, Option<Extent>> = BTreeMap::new();
+        for write in writes {
+            let extent = lengths.entry(write.document()).or_insert_with(|| {
+                let document = inner.written.documents.get(write.document())?;
+                Some(Extent {
+                    base: document.base(),
+                    next: document.next(),
+                })
+            });
+            *extent = Some(Extent::after(*extent, write)?);
+        }
+
+        let fault = inner.fault.take();
+        if fault == Some(Fault::WriteLost) {
+            return Err(StoreError::Write(io::Error::other("simulated: lost")));
+        }
+        for write in writes {
+            inner.written.apply(write);
+        }
+        if !writes.is_empty() {
+            inner.unsynced.push(writes.to_vec());
+        }
+        match fault {
+            Some(Fault::WriteDone) => {
+                return Err(StoreError::Write(io::Error::other("simulated: written")));
+            }
+            Some(Fault::Sync) => {
+                inner.poisoned = true;
+                return Err(StoreError::Sync(io::Error::other("simulated: not synced")));
+            }
+            Some(Fault::WriteLost) | None => {}
+        }
+        if durability == Durability::Strict {
+            inner.sync();
+        }
+        Ok(())
+    }
+
+    fn open(&self, document: &DocumentId) -> Result<Option<StoredDocument>, StoreError> {
+        Ok(self
+            .lock()
+            .written
+            .documents
+            .get(document)
+            .map(|document| StoredDocument {
+                created_at_ms: document.created_at_ms,
+                base: document.base(),
+                graph: document
+                    .generation
+                    .as_ref()
+                    .map(|generation| generation.graph.clone()),
+                snapshot_bytes: document
+                    .generation
+                    .as_ref()
+                    .map_or(0, |generation| generation.snapshot.len() as u64),
+                retained_from: document
+                    .records
+                    .first()
+                    .map_or(document.base(), |record| record.first),
+                tail: document.log(document.base(), u64::MAX),
+            }))
+    }
+
+    fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
+        let inner = self.lock();
+        let generation = inner
+            .written
+            .documents
+            .get(document)
+            .and_then(|document| document.generation.as_ref());
+        Ok(generation.map(|generation| (generation.base, generation.snapshot.clone())))
+    }
+
+    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
+        let inner = self.lock();
+        let document = inner.written.documents.get(document);
+        Ok(document.map_or_else(Vec::new, |document| document.log(from, to)))
+    }
+
+    fn documents(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<DocumentInfo>, StoreError> {
+        let inner = self.lock();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = inner
+            .written
+            .documents
+            .range::<DocumentId, _>((start, Bound::Unbounded));
+        Ok(found
+            .take(limit)
+            .map(|(id, document)| DocumentInfo {
+                document: id.clone(),
+                summary: Ok(DocumentSummary {
+                    created_at_ms: document.created_at_ms,
+                    base: document.base(),
+                    changes: document.next(),
+                    snapshot_bytes: document.snapshot_bytes(),
+                }),
+            })
+            .collect())
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.lock().written.meta.get(key).cloned())
+    }
+
+    fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        check::meta(key, value)?;
+        let mut inner = self.lock();
+        if inner.poisoned {
+            return Err(StoreError::Poisoned);
+        }
+        let value = Bytes::copy_from_slice(value);
+        inner.written.meta.insert(key.to_owned(), value.clone());
+        // Durable by contract; and with it, since the log is one, all that came before.
+        inner.sync();
+        inner.synced.meta.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    fn verify(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError> {
+        let inner = self.lock();
+        let Some(found) = inner.written.documents.get(document) else {
+            return Err(StoreError::Unknown {
+                document: document.clone(),
+            });
+        };
+        let mut problems = Vec::new();
+        // Without a snapshot the log starts at 0; with one it may start anywhere up to its base.
+        let mut expected = found
+            .records
+            .first()
+            .map_or(0, |record| record.first.min(found.base()));
+        for record in &found.records {
+            if record.first != expected {
+                problems.push(Problem::Gap {
+                    expected,
+                    found: record.first,
+                });
+            }
+            expected = record.end();
+        }
+        Ok(problems)
+    }
+
+    fn size_on_disk(&self) -> Result<u64, StoreError> {
+        let inner = self.lock();
+        let documents = inner.written.documents.values().map(|document| {
+            let log = document.records.iter().flat_map(|record| &record.changes);
+            let generation = document.generation.as_ref().map_or(0, |generation| {
+                generation.snapshot.len() + generation.graph.len()
+            });
+            log.map(Bytes::len).sum::<usize>() + generation
+        });
+        Ok(documents.sum::<usize>() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::{Bench, append, conformance, id};
+
+    struct InMemory;
+
+    impl Bench for InMemory {
+        type Store = MemoryStore;
+
+        fn create() -> (Self, MemoryStore) {
+            (Self, MemoryStore::new())
+        }
+
+        fn reopen(&self, store: MemoryStore) -> MemoryStore {
+            store.crash(usize::MAX)
+        }
+    }
+
+    conformance!(InMemory);
+
+    fn next(store: &MemoryStore) -> Option<u64> {
+        store
+            .open(&id("a"))
+            .unwrap()
+            .map(|document| document.next())
+    }
+
+    #[test]
+    fn a_crash_drops_an_end_of_what_was_not_synced() {
+        let store = MemoryStore::new();
+        store
+            .commit(&[append("a", 0..1)], Durability::Strict)
+            .unwrap();
+        store
+            .commit(&[append("a", 1..2)], Durability::Relaxed)
+            .unwrap();
+        store
+            .commit(&[append("a", 2..3)], Durability::Relaxed)
+            .unwrap();
+        assert_eq!(store.unsynced_commits(), 2);
+        assert_eq!(next(&store), Some(3));
+        assert_eq!(next(&store.crash(0)), Some(1));
+        assert_eq!(next(&store.crash(1)), Some(2));
+        assert_eq!(next(&store.crash(2)), Some(3));
+        store.commit(&[], Durability::Strict).unwrap();
+        assert_eq!(next(&store.crash(0)), Some(3));
+    }
+
+    #[test]
+    fn faults() {
+        let store = MemoryStore::new();
+        store.fail_next_commit(Fault::WriteLost);
+        let error = store
+            .commit(&[append("a", 0..1)], Durability::Strict)
+            .unwrap_err();
+        assert!(matches!(error, StoreError::Write(_)));
+        assert_eq!(next(&store), None);
+
+        store.fail_next_commit(Fault::WriteDone);
+        let error = store
+            .commit(&[append("a", 0..1)], Durability::Strict)
+            .unwrap_err();
+        assert!(matches!(error, StoreError::Write(_)));
+        assert_eq!((next(&store), next(&store.crash(0))), (Some(1), None));
+
+        store.fail_next_commit(Fault::Sync);
+        let error = store
+            .commit(&[append("a", 1..2)], Durability::Strict)
+            .unwrap_err();
+        assert!(matches!(error, StoreError::Sync(_)));
+        let refused = store.commit(&[], Durability::Strict).unwrap_err();
+        assert!(matches!(refused, StoreError::Poisoned));
+        assert!(matches!(
+            store.set_meta("k", b"v").unwrap_err(),
+            StoreError::Poisoned
+        ));
+        assert_eq!(next(&store.crash(0)), None);
+    }
+}
