@@ -76,6 +76,7 @@ pub fn decode_document(chunk: &Bytes, limits: &Limits) -> Result<Vec<Change>, Ch
     let mut budget = Budget {
         inflated_bytes: 0,
         ops: limits.document_ops,
+        documents: 0,
     };
     changes
         .iter()
@@ -328,7 +329,7 @@ impl Columns {
                 column.extend_from_slice(bytes);
             } else {
                 let read = flate2::bufread::DeflateDecoder::new(bytes)
-                    .take(*budget as u64 + 1)
+                    .take((*budget as u64).saturating_add(1))
                     .read_to_end(&mut column);
                 if read.is_err() {
                     return Err(ChunkError::Inflate {

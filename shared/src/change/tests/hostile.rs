@@ -139,16 +139,42 @@ fn run_lengths_that_claim_millions_of_ops() {
     }
     assert_eq!(code(&two_puts().with(0x42, &runs)), ErrorCode::TooManyOps);
 
-    // Nor do many changes in one message.
-    let many = claim(60_000).chunk().repeat(1000);
+    // Nor do many changes in one message, concatenated or one by one.
+    let one = Bytes::from(claim(60_000).chunk());
     let small = Limits {
         ops_per_message: 100_000,
         ..limits()
     };
-    let start = Instant::now();
-    let error = parse_chunks(&many.into(), &small).unwrap_err();
-    assert_eq!(error.code(), ErrorCode::TooManyOps);
-    assert!(start.elapsed() < Duration::from_secs(1));
+    let many: Vec<Bytes> = vec![one.clone(); 1000];
+    for many in [vec![Bytes::from(one.repeat(1000))], many] {
+        let start = Instant::now();
+        let error = parse_message(&many, &small).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::TooManyOps);
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+}
+
+/// Each document chunk may cost what a document costs, so there is one in a message.
+#[test]
+fn many_documents_in_one_message() {
+    let document = Bytes::from(AutoCommit::new().save());
+    assert!(parse_chunks(&document, &limits()).is_ok());
+    let error = parse_message(&[document.clone(), document], &limits()).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ChangeTooLarge);
+}
+
+/// What was let in once is read back without bounds, which must not overflow anything.
+#[test]
+fn no_bounds_are_not_bounds_of_nothing() {
+    let unbounded = Limits::unbounded();
+    let mut doc = AutoCommit::new();
+    doc.put(ROOT, "key", "long ".repeat(100)).unwrap();
+    let mut change = doc.get_last_local_change().unwrap().clone();
+    let compressed = Bytes::from(change.bytes().to_vec());
+    assert_eq!(compressed[8], 2);
+    assert_eq!(parse_chunks(&compressed, &unbounded).unwrap().len(), 1);
+    let changes = decode_document(&doc.save().into(), &unbounded).unwrap();
+    assert_eq!(changes.len(), 1);
 }
 
 /// Any column may claim rows, not only the one that counts.
