@@ -16,14 +16,18 @@
 use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
 
+pub use committer::{Committer, WriteFailed, Writer};
 pub use error::{Part, Problem, Severity, StoreError};
 pub use memory::{Fault, MemoryStore};
+pub use sled::{SledOptions, SledStore};
 
 mod check;
 mod committer;
-pub use committer::{Committer, WriteFailed, Writer};
+#[cfg(test)]
+mod conformance;
 mod error;
 mod memory;
+mod sled;
 
 /// What [`Store::commit`] promises when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +156,13 @@ impl StoredDocument {
 pub struct DocumentInfo {
     /// The document.
     pub document: DocumentId,
+    /// What there is to say of it, or why that can't be read: one damaged document must not hide the others.
+    pub summary: Result<DocumentSummary, Problem>,
+}
+
+/// A document in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DocumentSummary {
     /// When its first write was admitted, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     /// How many changes the snapshot stands for; 0 if there is none.
@@ -165,7 +176,8 @@ pub struct DocumentInfo {
 /// A place that keeps documents. All calls block.
 ///
 /// Writing: [`commit`](Self::commit) alone, from one thread at a time (the [`committer`]'s, or an offline
-/// command's). Reading: from any thread, at any time; a read sees a state between two commits, never half of one.
+/// command's). Reading: from any thread, at any time; a read never sees half a
+/// record, nor a mix of two snapshot generations.
 ///
 /// Backends check what keeps a log a log: an append must start at the next index and a snapshot must not
 /// reach beyond the log. A write that breaks this is a bug in the caller: nothing of the batch is written

@@ -10,7 +10,7 @@
 //! steps), and the comparison is of heads and of values. To see it fail, make `Input::Committed`
 //! unnecessary (call `make_visible` where changes are admitted): the first crash shows it.
 //!
-//! `CONCORD_SEED=n` runs that world alone and prints what happened in it.
+//! `CONCORD_WORLDS=n` runs the first n seeds. `CONCORD_SEED=n` runs that world alone and prints what happened in it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -38,12 +38,11 @@ fn all_replicas_converge_and_nothing_is_shown_before_it_is_kept() {
     {
         return run(seed, true);
     }
-    let worlds = if std::env::var_os("CONCORD_LONG").is_some() {
-        50_000
-    } else {
-        3_000
-    };
-    for seed in 0..worlds {
+    let long = std::env::var_os("CONCORD_LONG").is_some();
+    let asked = std::env::var("CONCORD_WORLDS")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    for seed in 0..asked.unwrap_or(if long { 20_000 } else { 1_000 }) {
         run(seed, false);
     }
 }

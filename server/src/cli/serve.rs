@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Durability, LogFormat};
 use crate::serve::Server;
-use crate::store::{MemoryStore, Store};
+use crate::store::{SledOptions, SledStore, Store};
 
 /// Flags of `concord serve`. Each can also be set in the environment (`CONCORD_LISTEN`, …) and in the
 /// TOML file (`listen = …`); flags win over the environment, which wins over the file.
@@ -90,9 +90,9 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    let path = config.data.clone();
-    let cache_bytes = (config.cache_mib as u64) << 20;
-    let store = MemoryStore::new();
+    let mut options = SledOptions::new(&config.data);
+    options.cache_bytes = (config.cache_mib as u64) << 20;
+    let store = tokio::task::spawn_blocking(move || SledStore::open(&options)).await??;
     let store: Arc<dyn Store> = Arc::new(store);
     let server = Server::bind(&config, store).await?;
     let address = server.address()?;

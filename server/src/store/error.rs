@@ -90,6 +90,11 @@ pub enum StoreError {
     /// Writing failed; whether the batch is there is not known.
     #[error("writing to the store failed")]
     Write(#[source] io::Error),
+    /// Writing failed so that the backend gave up.
+    #[error(
+        "writing to the store failed: nothing more is written until the server is started anew"
+    )]
+    Broken(#[source] io::Error),
     /// Making a batch durable failed.
     #[error("syncing the store failed: nothing more is written until the server is started anew")]
     Sync(#[source] io::Error),
@@ -144,7 +149,8 @@ impl StoreError {
             | Self::Corrupt { .. }
             | Self::CorruptMeta { .. } => Severity::Rejected,
             Self::Read(_) | Self::Write(_) => Severity::Unknown,
-            Self::Sync(_)
+            Self::Broken(_)
+            | Self::Sync(_)
             | Self::Poisoned
             | Self::InUse { .. }
             | Self::Open { .. }

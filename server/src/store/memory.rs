@@ -11,7 +11,8 @@ use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
-    DocumentInfo, Durability, LogRecord, Problem, Store, StoreError, StoredDocument, Write,
+    DocumentInfo, DocumentSummary, Durability, LogRecord, Problem, Store, StoreError,
+    StoredDocument, Write,
     check::{self, Extent},
 };
 
@@ -169,6 +170,12 @@ impl Document {
             .map_or(0, |generation| generation.base)
     }
 
+    fn snapshot_bytes(&self) -> u64 {
+        self.generation
+            .as_ref()
+            .map_or(0, |generation| generation.snapshot.len() as u64)
+    }
+
     fn next(&self) -> u64 {
         self.records.last().map_or(self.base(), LogRecord::end)
     }
@@ -283,13 +290,12 @@ impl Store for MemoryStore {
             .take(limit)
             .map(|(id, document)| DocumentInfo {
                 document: id.clone(),
-                created_at_ms: document.created_at_ms,
-                base: document.base(),
-                changes: document.next(),
-                snapshot_bytes: document
-                    .generation
-                    .as_ref()
-                    .map_or(0, |generation| generation.snapshot.len() as u64),
+                summary: Ok(DocumentSummary {
+                    created_at_ms: document.created_at_ms,
+                    base: document.base(),
+                    changes: document.next(),
+                    snapshot_bytes: document.snapshot_bytes(),
+                }),
             })
             .collect())
     }
@@ -347,5 +353,86 @@ impl Store for MemoryStore {
             log.map(Bytes::len).sum::<usize>() + generation
         });
         Ok(documents.sum::<usize>() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::{Bench, append, conformance, id};
+
+    struct InMemory;
+
+    impl Bench for InMemory {
+        type Store = MemoryStore;
+
+        fn create() -> (Self, MemoryStore) {
+            (Self, MemoryStore::new())
+        }
+
+        fn reopen(&self, store: MemoryStore) -> MemoryStore {
+            store.crash(usize::MAX)
+        }
+    }
+
+    conformance!(InMemory);
+
+    fn next(store: &MemoryStore) -> Option<u64> {
+        store
+            .open(&id("a"))
+            .unwrap()
+            .map(|document| document.next())
+    }
+
+    #[test]
+    fn a_crash_drops_an_end_of_what_was_not_synced() {
+        let store = MemoryStore::new();
+        store
+            .commit(&[append("a", 0..1)], Durability::Strict)
+            .unwrap();
+        store
+            .commit(&[append("a", 1..2)], Durability::Relaxed)
+            .unwrap();
+        store
+            .commit(&[append("a", 2..3)], Durability::Relaxed)
+            .unwrap();
+        assert_eq!(store.unsynced_commits(), 2);
+        assert_eq!(next(&store), Some(3));
+        assert_eq!(next(&store.crash(0)), Some(1));
+        assert_eq!(next(&store.crash(1)), Some(2));
+        assert_eq!(next(&store.crash(2)), Some(3));
+        store.commit(&[], Durability::Strict).unwrap();
+        assert_eq!(next(&store.crash(0)), Some(3));
+    }
+
+    #[test]
+    fn faults() {
+        let store = MemoryStore::new();
+        store.fail_next_commit(Fault::WriteLost);
+        let error = store
+            .commit(&[append("a", 0..1)], Durability::Strict)
+            .unwrap_err();
+        assert!(matches!(error, StoreError::Write(_)));
+        assert_eq!(next(&store), None);
+
+        store.fail_next_commit(Fault::WriteDone);
+        let error = store
+            .commit(&[append("a", 0..1)], Durability::Strict)
+            .unwrap_err();
+        assert!(matches!(error, StoreError::Write(_)));
+        assert_eq!((next(&store), next(&store.crash(0))), (Some(1), None));
+
+        store.fail_next_commit(Fault::Sync);
+        let error = store
+            .commit(&[append("a", 1..2)], Durability::Strict)
+            .unwrap_err();
+        assert!(matches!(error, StoreError::Sync(_)));
+        let refused = store.commit(&[], Durability::Strict).unwrap_err();
+        assert!(matches!(refused, StoreError::Poisoned));
+        assert!(matches!(
+            store.set_meta("k", b"v").unwrap_err(),
+            StoreError::Poisoned
+        ));
+        assert_eq!(next(&store.crash(0)), None);
     }
 }

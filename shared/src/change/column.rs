@@ -17,6 +17,9 @@ use crate::reader::{ReadError, Reader};
 pub(super) struct Column<'a> {
     pub(super) name: &'static str,
     pub(super) bytes: Reader<'a>,
+    /// Whether other encodings than Automerge's are refused. Those of a document's columns have
+    /// varied, and no hash depends on them.
+    pub(super) canonical: bool,
 }
 
 /// What the values of a run-length encoded column are.
@@ -86,48 +89,46 @@ impl<'a> Column<'a> {
         while !self.bytes.is_empty() {
             let offset = self.bytes.offset();
             let name = self.name;
-            let not_canonical = |why| ChunkError::NotCanonical {
-                what: name,
-                offset,
-                why,
+            let canonical = self.canonical;
+            let require = |good: bool, why| {
+                if good || !canonical {
+                    return Ok(());
+                }
+                Err(ChunkError::NotCanonical {
+                    what: name,
+                    offset,
+                    why,
+                })
             };
             let count = self.bytes.sleb(name)?;
             match count {
                 0 => {
                     let nulls = self.bytes.uleb(name)?;
-                    if nulls == 0 {
-                        return Err(not_canonical("an empty run of nulls"));
-                    }
-                    if last == Last::Nulls {
-                        return Err(not_canonical("a run of nulls after another"));
-                    }
-                    if last == Last::Nothing && self.bytes.is_empty() {
-                        return Err(not_canonical("a column of nulls only"));
-                    }
+                    let only = last == Last::Nothing && self.bytes.is_empty();
+                    require(nulls > 0, "an empty run of nulls")?;
+                    require(last != Last::Nulls, "a run of nulls after another")?;
+                    require(!only, "a column of nulls only")?;
                     rows = limit.add(rows, nulls)?;
                     visit(None, nulls)?;
                     last = Last::Nulls;
                 }
-                1 => return Err(not_canonical("a run of one")),
-                2.. => {
+                1.. => {
                     let value = T::read(&mut self.bytes, name)?;
-                    if last == Last::Repeated(value) || last == Last::Different(value) {
-                        return Err(not_canonical("a run that continues the one before"));
-                    }
+                    let continues = last == Last::Repeated(value) || last == Last::Different(value);
+                    require(count > 1, "a run of one")?;
+                    require(!continues, "a run that continues the one before")?;
                     rows = limit.add(rows, count.unsigned_abs())?;
                     visit(Some(value), count.unsigned_abs())?;
                     last = Last::Repeated(value);
                 }
                 ..0 => {
-                    if matches!(last, Last::Different(_)) {
-                        return Err(not_canonical("a run of different values after another"));
-                    }
+                    let follows = matches!(last, Last::Different(_));
+                    require(!follows, "a run of different values after another")?;
                     rows = limit.add(rows, count.unsigned_abs())?;
                     for _ in 0..count.unsigned_abs() {
                         let value = T::read(&mut self.bytes, name)?;
-                        if last == Last::Repeated(value) || last == Last::Different(value) {
-                            return Err(not_canonical("equal values that are not in a run"));
-                        }
+                        let equal = last == Last::Repeated(value) || last == Last::Different(value);
+                        require(!equal, "equal values that are not in a run")?;
                         visit(Some(value), 1)?;
                         last = Last::Different(value);
                     }
@@ -187,18 +188,20 @@ impl<'a> Column<'a> {
         let mut index = 0_u64;
         while !self.bytes.is_empty() {
             let offset = self.bytes.offset();
-            let not_canonical = |why| ChunkError::NotCanonical {
-                what: self.name,
-                offset,
-                why,
+            let require = |good: bool, why| {
+                if good || !self.canonical {
+                    return Ok(());
+                }
+                Err(ChunkError::NotCanonical {
+                    what: self.name,
+                    offset,
+                    why,
+                })
             };
             let count = self.bytes.uleb(self.name)?;
-            if index == 0 && self.bytes.is_empty() && (count == 0 || or_absent) {
-                return Err(not_canonical("a column without a true"));
-            }
-            if index > 0 && count == 0 {
-                return Err(not_canonical("an empty run"));
-            }
+            let without_true = index == 0 && self.bytes.is_empty() && (count == 0 || or_absent);
+            require(!without_true, "a column without a true")?;
+            require(index == 0 || count > 0, "an empty run")?;
             rows = limit.add(rows, count)?;
             index += 1;
         }

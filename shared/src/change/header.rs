@@ -27,7 +27,7 @@ pub(super) fn read_change(
     let actor = read_actor(&mut data, limits)?;
     let seq = positive_u32(data.uleb("seq")?, "seq")?;
     let start_op = positive_u32(data.uleb("start op")?, "start op")?;
-    let _timestamp = data.sleb("timestamp")?;
+    check_timestamp(data.sleb("timestamp")?)?;
     let _message = data.text(limits.message_bytes, "commit message")?;
     let other_actors = read_other_actors(&mut data, actor, limits)?;
     let columns = OpColumns::read(&mut data)?;
@@ -97,6 +97,19 @@ fn read_other_actors(
         read += 1;
     }
     Ok(read)
+}
+
+/// Saved documents hold the difference between one change's timestamp and the next one's, which must
+/// not overflow. JavaScript's integers are the bound: in milliseconds, 285,000 years.
+fn check_timestamp(timestamp: i64) -> Result<(), ChunkError> {
+    const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+    if timestamp.unsigned_abs() > MAX_SAFE_INTEGER {
+        return Err(ChunkError::BadValue {
+            what: "timestamp",
+            value: timestamp.unsigned_abs(),
+        });
+    }
+    Ok(())
 }
 
 /// Saved documents hold seqs and op counters in 32 bits.

@@ -77,6 +77,7 @@ impl<'a> OpColumns<'a> {
         let empty = |name| Column {
             name,
             bytes: Reader::new(&[]),
+            canonical: true,
         };
         let mut columns = Self {
             obj_actor: empty("object actors"),

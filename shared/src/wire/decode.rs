@@ -78,8 +78,8 @@ pub enum WireError {
         /// The message's type.
         kind: &'static str,
     },
-    /// A number that is negative, fractional or too large for what it counts.
-    #[error("{what} is not a count: {value}")]
+    /// A number that is negative, fractional, infinite or too large for what it counts.
+    #[error("{what} is not countable: {value}")]
     BadCount {
         /// The field.
         what: &'static str,
@@ -348,13 +348,14 @@ impl<'b> Cbor<'b, '_> {
             clippy::cast_precision_loss,
             reason = "JavaScript's numbers are float64"
         )]
-        match self.peek(what)? {
-            Type::F16 | Type::F32 | Type::F64 => self.decoder.f64().map_err(bad(what)),
-            _ => self
-                .decoder
-                .i64()
-                .map(|integer| integer as f64)
-                .map_err(bad(what)),
+        let value = match self.peek(what)? {
+            Type::F16 | Type::F32 | Type::F64 => self.decoder.f64().map_err(bad(what))?,
+            _ => self.decoder.i64().map_err(bad(what))? as f64,
+        };
+        if value.is_finite() {
+            Ok(value)
+        } else {
+            Err(WireError::BadCount { what, value })
         }
     }
 

@@ -1,0 +1,13 @@
+//! A document that its owner edits freely and that catches up with a server whenever there is one.
+//!
+//! - [`document`]: the replica itself, Automerge's document and sync state with one server.
+//! - [`session`]: the connection's handshake and its frames, shared by all replicas of one connection.
+//! - [`backoff`]: how long to wait before connecting again.
+
+pub mod backoff;
+pub mod document;
+pub mod session;
+
+pub use backoff::Backoff;
+pub use document::{Replica, ReplicaError};
+pub use session::{Incoming, Joining, Open, SessionError};

@@ -1,0 +1,340 @@
+//! The store the server runs on: one sled tree.
+//!
+//! [`keys`] and [`values`] are the format; [`batch`] turns writes into one sled batch; [`read`] and [`verify`] read.
+//! ARCHITECTURE.md argues, under "Crash safety", what every partial write leaves and what resolves it.
+//!
+//! What sled 0.34.7 does that this code answers:
+//!
+//! * `flush` ends in `sync_file_range`, which neither empties the disk's own cache nor writes the file's length:
+//!   [`SledStore`] calls `sync_data` on a handle of its own. The kernel reports a failed write-back once per
+//!   open file, and sled's own background sync only logs it: on our handle we see it all the same.
+//! * A tree node of more than 128 KiB becomes a file of its own that sled never syncs: values are cut so small
+//!   that no leaf grows to that ([`values::PIECE_MAX_BYTES`]), and if one did, [`blobs`] syncs its file.
+//! * After a failed write sled refuses all others until it is opened again: so does this store.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use concord_shared::ids::DocumentId;
+use metrics::Histogram;
+
+use self::{
+    blobs::Blobs,
+    keys::{DocumentKeys, FORMAT, FORMAT_KEY},
+    values::DocumentRecord,
+};
+use super::{
+    DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError, StoredDocument, Write,
+    check,
+};
+
+mod batch;
+mod blobs;
+mod keys;
+mod read;
+mod values;
+mod verify;
+
+/// How a [`SledStore`] is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SledOptions {
+    /// The data directory; created if it is not there.
+    pub path: PathBuf,
+    /// Bytes of memory that sled may use for its page cache.
+    pub cache_bytes: u64,
+}
+
+impl SledOptions {
+    /// Bytes of page cache unless told otherwise. The server itself keeps what it needs of open documents, so
+    /// this mostly serves joiners and restarts.
+    pub const DEFAULT_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+    /// For a data directory, with the default cache.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            cache_bytes: Self::DEFAULT_CACHE_BYTES,
+        }
+    }
+}
+
+/// How often sled writes by itself what no commit has flushed: with relaxed durability, what a loss of power
+/// can take.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// How many documents' ends are remembered, so that an append need not look for it: some 3 MiB.
+const CACHED_ENDS: usize = 16_384;
+
+/// A [`Store`] in a directory.
+///
+/// One process at a time: sled locks the directory. Metrics go to the recorder installed when it is opened.
+#[derive(Debug)]
+pub struct SledStore {
+    db: ::sled::Db,
+    /// Held while sled applies a batch. A read that comes upon something wrong takes it and reads again.
+    batches: RwLock<()>,
+    writer: Mutex<Writer>,
+}
+
+/// What only the writing thread uses.
+#[derive(Debug)]
+struct Writer {
+    db_file: File,
+    blobs: Blobs,
+    ends: HashMap<DocumentId, End>,
+    /// A write or a sync failed: nothing is written any more.
+    poisoned: bool,
+    fsync_seconds: Histogram,
+}
+
+/// Where a document's log ends, as of the last commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    record: DocumentRecord,
+    next: u64,
+}
+
+impl SledStore {
+    /// Opens a data directory, or creates it.
+    ///
+    /// Fails with [`StoreError::InUse`], [`StoreError::Open`], [`StoreError::NotOurs`] or [`StoreError::Format`];
+    /// an existing database is not changed then beyond sled's own recovery.
+    pub fn open(options: &SledOptions) -> Result<Self, StoreError> {
+        let path = options.path.as_path();
+        let failed = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        create_durably(path).map_err(failed)?;
+        let db = open_sled(options)?;
+        let writer = Writer {
+            db_file: OpenOptions::new()
+                .write(true)
+                .open(path.join("db"))
+                .map_err(failed)?,
+            blobs: Blobs::new(path.join("blobs")),
+            ends: HashMap::new(),
+            poisoned: false,
+            fsync_seconds: metrics::histogram!("concord_fsync_seconds"),
+        };
+        // The names of sled's files are durable from here on, so syncing their contents is enough.
+        sync_directory(path).map_err(failed)?;
+        let store = Self {
+            db,
+            batches: RwLock::new(()),
+            writer: Mutex::new(writer),
+        };
+        store.check_format(path)?;
+        Ok(store)
+    }
+
+    fn check_format(&self, path: &Path) -> Result<(), StoreError> {
+        let failed = |error| StoreError::Open {
+            path: path.to_owned(),
+            source: into_io(error),
+        };
+        match self.db.get(FORMAT_KEY).map_err(failed)?.as_deref() {
+            Some(&[FORMAT]) => Ok(()),
+            Some(&[found]) => Err(StoreError::Format {
+                path: path.to_owned(),
+                found,
+                supported: FORMAT,
+            }),
+            None if self.db.is_empty() => {
+                self.db.insert(FORMAT_KEY, &[FORMAT]).map_err(failed)?;
+                self.sync(&mut self.lock())
+            }
+            _ => Err(StoreError::NotOurs {
+                path: path.to_owned(),
+            }),
+        }
+    }
+
+    /// Flushes sled and makes its files durable.
+    fn sync(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let synced = self
+            .db
+            .flush()
+            .map_err(into_io)
+            .and_then(|_| writer.blobs.sync())
+            .and_then(|()| writer.db_file.sync_data());
+        writer.fsync_seconds.record(started.elapsed());
+        synced.map_err(|error| {
+            writer.poisoned = true;
+            StoreError::Sync(error)
+        })
+    }
+
+    /// Applies a batch, so that readers can wait until none is half applied.
+    fn apply(&self, writer: &mut Writer, batch: ::sled::Batch) -> Result<(), StoreError> {
+        let _batch = self.batches.write().unwrap_or_else(PoisonError::into_inner);
+        self.db.apply_batch(batch).map_err(|error| {
+            writer.poisoned = true;
+            StoreError::Broken(into_io(error))
+        })
+    }
+
+    /// After a panic while the lock was held the batch may be half applied in memory: refuse all others.
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(|error| {
+            let mut writer = error.into_inner();
+            writer.poisoned = true;
+            writer
+        })
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<::sled::IVec>, StoreError> {
+        self.db.get(key).map_err(read_failed)
+    }
+}
+
+impl Store for SledStore {
+    fn commit(&self, writes: &[Write], durability: Durability) -> Result<(), StoreError> {
+        let mut writer = self.lock();
+        if writer.poisoned {
+            return Err(StoreError::Poisoned);
+        }
+        if !writes.is_empty() {
+            let prepared = self.prepare(&writer.ends, writes)?;
+            self.apply(&mut writer, prepared.batch)?;
+            if writer.ends.len() + prepared.ends.len() > CACHED_ENDS {
+                writer.ends.clear();
+            }
+            writer.ends.extend(prepared.ends);
+        }
+        match durability {
+            Durability::Strict => self.sync(&mut writer),
+            Durability::Relaxed => Ok(()),
+        }
+    }
+
+    fn open(&self, document: &DocumentId) -> Result<Option<StoredDocument>, StoreError> {
+        self.settled(document, |keys, record| {
+            record
+                .map(|record| self.read_document(keys, &record))
+                .transpose()
+        })
+    }
+
+    fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
+        self.settled(document, |keys, record| match record {
+            Some(record) if record.generation > 0 => {
+                let bytes = self.read_snapshot(keys, &record)?;
+                Ok(Some((record.base, bytes)))
+            }
+            _ => Ok(None),
+        })
+    }
+
+    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
+        self.settled(document, |keys, _| self.read_log(keys, from, to))
+    }
+
+    fn documents(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<DocumentInfo>, StoreError> {
+        self.list(after, limit)
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let name = keys::meta(key);
+        let Some(value) = self.get(&name)? else {
+            return Ok(None);
+        };
+        values::unseal(&name, &value, Part::Meta)
+            .map(|payload| Some(Bytes::copy_from_slice(payload)))
+            .map_err(|problem| StoreError::CorruptMeta {
+                key: key.to_owned(),
+                problem,
+            })
+    }
+
+    fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        check::meta(key, value)?;
+        let mut writer = self.lock();
+        if writer.poisoned {
+            return Err(StoreError::Poisoned);
+        }
+        let key = keys::meta(key);
+        let mut batch = ::sled::Batch::default();
+        let value = values::single(&key, value);
+        batch.insert(key, value);
+        self.apply(&mut writer, batch)?;
+        self.sync(&mut writer)
+    }
+
+    fn verify(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError> {
+        self.verify_document(document)
+    }
+
+    fn size_on_disk(&self) -> Result<u64, StoreError> {
+        self.db.size_on_disk().map_err(read_failed)
+    }
+}
+
+fn open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
+    let config = ::sled::Config::new()
+        .path(&options.path)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(Some(FLUSH_EVERY_MS));
+    // sled has assertions in its recovery: a damaged file must end in a message, not in a backtrace.
+    let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+    let source = match opened {
+        Ok(Ok(db)) => return Ok(db),
+        Ok(Err(error)) => into_io(error),
+        Err(_) => io::Error::other("recovery came upon something it did not expect"),
+    };
+    let path = options.path.clone();
+    // sled says "in use" only in an error's text; its lock itself says so plainly.
+    let lock = File::open(path.join("db")).map(|file| file.try_lock_shared());
+    match lock {
+        Ok(Err(TryLockError::WouldBlock)) => Err(StoreError::InUse { path }),
+        _ => Err(StoreError::Open { path, source }),
+    }
+}
+
+/// Creates a directory so that its name survives loss of power.
+fn create_durably(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path)?;
+    match path.canonicalize()?.parent() {
+        Some(parent) => sync_directory(parent),
+        None => Ok(()),
+    }
+}
+
+/// Makes the names in a directory durable. Elsewhere than on Unix directories can't be synced.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(path)?.sync_all()
+    } else {
+        Ok(())
+    }
+}
+
+fn into_io(error: ::sled::Error) -> io::Error {
+    match error {
+        ::sled::Error::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+fn read_failed(error: ::sled::Error) -> StoreError {
+    StoreError::Read(into_io(error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! Keys of the sled tree.
+//!
+//! ```text
+//! 00 "concord"                                        the directory's format (one byte)
+//! 01 00 <key, UTF-8>                                  a value of the server's own
+//! 01 01 <id, escaped> 00 10                           document record
+//! 01 01 <id, escaped> 00 20 <generation> <piece>      snapshot
+//! 01 01 <id, escaped> 00 30 <generation> <piece>      graph
+//! 01 01 <id, escaped> 00 40 <first index> <piece>     log record
+//! ```
+//!
+//! Generation and index are big-endian u64, pieces big-endian u32. In an id, byte 00 is written 00 FF: so no id's
+//! keys lie among another's, and documents come in the order of their ids. The document record is a document's
+//! lowest key, which lets a listing seek from one document to the next.
+
+use concord_shared::ids::DocumentId;
+
+use crate::store::Part;
+
+/// First byte of every key and value; also the format of the directory.
+pub(super) const FORMAT: u8 = 1;
+/// Key of the one value that tells the directory's format, the same in every format.
+pub(super) const FORMAT_KEY: &[u8] = b"\x00concord";
+
+const SPACE_META: u8 = 0x00;
+const SPACE_DOCUMENTS: u8 = 0x01;
+
+const ESCAPE: u8 = 0xff;
+const END_OF_ID: u8 = 0x00;
+
+const KIND_RECORD: u8 = 0x10;
+const KIND_SNAPSHOT: u8 = 0x20;
+const KIND_GRAPH: u8 = 0x30;
+const KIND_LOG: u8 = 0x40;
+/// Above every kind, below [`ESCAPE`].
+const KIND_END: u8 = 0xf0;
+
+/// Key of one of the server's own values.
+pub(super) fn meta(key: &str) -> Vec<u8> {
+    [&[FORMAT, SPACE_META], key.as_bytes()].concat()
+}
+
+/// Lower and upper bound (exclusive) of all documents' keys.
+pub(super) fn all_documents() -> ([u8; 2], [u8; 2]) {
+    ([FORMAT, SPACE_DOCUMENTS], [FORMAT, SPACE_DOCUMENTS + 1])
+}
+
+/// What a key below a document's prefix holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Record,
+    Snapshot { generation: u64, piece: u32 },
+    Graph { generation: u64, piece: u32 },
+    Log { first: u64, piece: u32 },
+}
+
+impl Place {
+    /// The name of this place in an error.
+    pub(super) fn part(self) -> Part {
+        match self {
+            Self::Record => Part::Document,
+            Self::Snapshot { piece, .. } => Part::Snapshot { piece },
+            Self::Graph { piece, .. } => Part::Graph { piece },
+            Self::Log { first, piece } => Part::Log { first, piece },
+        }
+    }
+}
+
+/// A document's keys, written one after the other into one buffer.
+#[derive(Debug, Clone)]
+pub(super) struct DocumentKeys {
+    key: Vec<u8>,
+    prefix_len: usize,
+}
+
+impl DocumentKeys {
+    pub(super) fn new(document: &DocumentId) -> Self {
+        let id = document.as_str().as_bytes();
+        // Kind, index and piece follow.
+        let mut key = Vec::with_capacity(id.len() + 3 + 1 + 8 + 4);
+        key.extend([FORMAT, SPACE_DOCUMENTS]);
+        for &byte in id {
+            key.push(byte);
+            if byte == END_OF_ID {
+                key.push(ESCAPE);
+            }
+        }
+        key.push(END_OF_ID);
+        Self {
+            prefix_len: key.len(),
+            key,
+        }
+    }
+
+    pub(super) fn at(&mut self, place: Place) -> &[u8] {
+        self.key.truncate(self.prefix_len);
+        let (kind, number) = match place {
+            Place::Record => (KIND_RECORD, None),
+            Place::Snapshot { generation, piece } => (KIND_SNAPSHOT, Some((generation, piece))),
+            Place::Graph { generation, piece } => (KIND_GRAPH, Some((generation, piece))),
+            Place::Log { first, piece } => (KIND_LOG, Some((first, piece))),
+        };
+        self.key.push(kind);
+        if let Some((number, piece)) = number {
+            self.key.extend(number.to_be_bytes());
+            self.key.extend(piece.to_be_bytes());
+        }
+        &self.key
+    }
+
+    /// Above every key of the document.
+    pub(super) fn end(&mut self) -> &[u8] {
+        self.key.truncate(self.prefix_len);
+        self.key.push(KIND_END);
+        &self.key
+    }
+
+    /// What `key` holds, if it is a key of this document.
+    pub(super) fn parse(&self, key: &[u8]) -> Option<Place> {
+        let (&kind, number) = key
+            .strip_prefix(self.key.get(..self.prefix_len)?)?
+            .split_first()?;
+        if number.is_empty() {
+            return (kind == KIND_RECORD).then_some(Place::Record);
+        }
+        let (number, piece) = number.split_first_chunk::<8>()?;
+        let number = u64::from_be_bytes(*number);
+        let piece = u32::from_be_bytes(piece.try_into().ok()?);
+        match kind {
+            KIND_SNAPSHOT => Some(Place::Snapshot {
+                generation: number,
+                piece,
+            }),
+            KIND_GRAPH => Some(Place::Graph {
+                generation: number,
+                piece,
+            }),
+            KIND_LOG => Some(Place::Log {
+                first: number,
+                piece,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The document that a key belongs to.
+pub(super) fn document_of(key: &[u8]) -> Option<DocumentId> {
+    let mut rest = key.strip_prefix(&[FORMAT, SPACE_DOCUMENTS])?;
+    let mut id = Vec::with_capacity(rest.len());
+    loop {
+        let (&byte, after) = rest.split_first()?;
+        rest = after;
+        if byte == END_OF_ID {
+            match rest.split_first()? {
+                (&ESCAPE, after) => rest = after,
+                _ => break,
+            }
+        }
+        id.push(byte);
+    }
+    DocumentId::new(std::str::from_utf8(&id).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> DocumentId {
+        DocumentId::new(text).unwrap()
+    }
+
+    #[test]
+    fn golden_keys() {
+        let mut keys = DocumentKeys::new(&id("4NMN"));
+        assert_eq!(keys.at(Place::Record), b"\x01\x014NMN\x00\x10");
+        assert_eq!(
+            keys.at(Place::Snapshot {
+                generation: 2,
+                piece: 3
+            }),
+            b"\x01\x014NMN\x00\x20\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x03"
+        );
+        assert_eq!(
+            keys.at(Place::Graph {
+                generation: 0x0102_0304_0506_0708,
+                piece: 0x0a0b_0c0d
+            }),
+            b"\x01\x014NMN\x00\x30\x01\x02\x03\x04\x05\x06\x07\x08\x0a\x0b\x0c\x0d"
+        );
+        assert_eq!(
+            keys.at(Place::Log {
+                first: 259_778,
+                piece: 0
+            }),
+            b"\x01\x014NMN\x00\x40\x00\x00\x00\x00\x00\x03\xf6\xc2\x00\x00\x00\x00"
+        );
+        assert_eq!(
+            DocumentKeys::new(&id("a\0b")).at(Place::Record),
+            b"\x01\x01a\x00\xffb\x00\x10"
+        );
+        assert_eq!(meta("peer-id"), b"\x01\x00peer-id");
+        assert_eq!(FORMAT_KEY, b"\x00concord");
+    }
+
+    #[test]
+    fn keys_read_back_and_are_ordered_like_ids() {
+        let ids = [
+            "\0",
+            "\0\0",
+            "\0a",
+            "a",
+            "a\0",
+            "a\0b",
+            "a\0\u{10ffff}",
+            "a\u{1}",
+            "ab",
+            "b",
+        ];
+        let mut last: Vec<u8> = Vec::new();
+        for text in ids {
+            let mut keys = DocumentKeys::new(&id(text));
+            for place in [
+                Place::Record,
+                Place::Snapshot {
+                    generation: 1,
+                    piece: 0,
+                },
+                Place::Graph {
+                    generation: u64::MAX,
+                    piece: u32::MAX,
+                },
+                Place::Log { first: 0, piece: 0 },
+                Place::Log {
+                    first: u64::MAX,
+                    piece: u32::MAX,
+                },
+            ] {
+                let key = keys.at(place).to_vec();
+                assert!(last < key, "{text:?} {place:?}");
+                assert_eq!(keys.parse(&key), Some(place));
+                assert_eq!(document_of(&key), Some(id(text)));
+                last = key;
+            }
+            assert!(last.as_slice() < keys.end());
+            last = keys.end().to_vec();
+        }
+        let (low, high) = all_documents();
+        assert!(low.as_slice() < last.as_slice() && last.as_slice() < high.as_slice());
+    }
+
+    #[test]
+    fn a_key_of_another_document_is_not_ones_own() {
+        let mut other = DocumentKeys::new(&id("a\0b"));
+        let keys = DocumentKeys::new(&id("a"));
+        assert_eq!(keys.parse(other.at(Place::Record)), None);
+        assert_eq!(keys.parse(b"\x01\x01a\x00\x40\x00"), None);
+        assert_eq!(
+            keys.parse(b"\x01\x01a\x00\x50\0\0\0\0\0\0\0\0\0\0\0\0"),
+            None
+        );
+    }
+}

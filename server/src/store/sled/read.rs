@@ -1,0 +1,383 @@
+//! Reads that take more than one key.
+
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+use concord_shared::ids::DocumentId;
+
+use super::{
+    DocumentKeys, DocumentRecord, End, SledStore, keys,
+    keys::Place,
+    read_failed,
+    values::{self, Assembly},
+};
+use crate::store::{
+    DocumentInfo, DocumentSummary, LogRecord, Part, Problem, StoreError, StoredDocument,
+};
+
+/// A read of one document: the store itself failed, or what is there is wrong.
+#[derive(Debug)]
+pub(super) enum Fail {
+    Store(StoreError),
+    Problem(Problem),
+}
+
+impl From<Problem> for Fail {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<::sled::Error> for Fail {
+    fn from(error: ::sled::Error) -> Self {
+        Self::Store(read_failed(error))
+    }
+}
+
+impl Fail {
+    pub(super) fn of(self, document: &DocumentId) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            Self::Problem(problem) => StoreError::Corrupt {
+                document: document.clone(),
+                problem,
+            },
+        }
+    }
+}
+
+impl SledStore {
+    /// Runs a read that looks at several keys so that it sees one state.
+    ///
+    /// sled offers no snapshot of a tree, and holding off the committer during every big read would delay
+    /// everybody's changes. So `read` runs beside it; only if it found something wrong, or the document's snapshot
+    /// was replaced meanwhile, it runs again with batches held off. What is wrong then is really damaged.
+    ///
+    /// Appends alone need no second run: a reader that sees a log's end one record earlier or later sees a log.
+    pub(super) fn settled<T>(
+        &self,
+        document: &DocumentId,
+        read: impl Fn(&mut DocumentKeys, Option<DocumentRecord>) -> Result<T, Fail>,
+    ) -> Result<T, StoreError> {
+        let mut keys = DocumentKeys::new(document);
+        let once = |keys: &mut DocumentKeys| {
+            let before = self.read_record(keys)?;
+            let value = read(keys, before)?;
+            Ok((value, self.read_record(keys)? == before))
+        };
+        match once(&mut keys) {
+            Ok((value, true)) => return Ok(value),
+            Err(Fail::Store(error)) => return Err(error),
+            Ok((_, false)) | Err(Fail::Problem(_)) => {}
+        }
+        let _no_batch = self.batches.read().unwrap_or_else(PoisonError::into_inner);
+        once(&mut keys)
+            .map(|(value, _)| value)
+            .map_err(|fail| fail.of(document))
+    }
+
+    fn read_record(&self, keys: &mut DocumentKeys) -> Result<Option<DocumentRecord>, Fail> {
+        let key = keys.at(Place::Record);
+        let Some(value) = self.db.get(key)? else {
+            return Ok(None);
+        };
+        let payload = values::unseal(key, &value, Part::Document)?;
+        Ok(Some(DocumentRecord::decode(payload)?))
+    }
+
+    /// All that [`Store::open`](crate::store::Store::open) tells.
+    pub(super) fn read_document(
+        &self,
+        keys: &mut DocumentKeys,
+        record: &DocumentRecord,
+    ) -> Result<StoredDocument, Fail> {
+        let generation = record.generation;
+        let graph = if generation > 0 {
+            Some(
+                self.read_pieces(keys, record.graph_len, |piece| Place::Graph {
+                    generation,
+                    piece,
+                })?,
+            )
+        } else {
+            None
+        };
+        let tail = self.read_log(keys, record.base, u64::MAX)?;
+        if let Some(found) = tail.first().map(|record| record.first)
+            && found != record.base
+        {
+            return Err(Problem::Gap {
+                expected: record.base,
+                found,
+            }
+            .into());
+        }
+        Ok(StoredDocument {
+            created_at_ms: record.created_at_ms,
+            base: record.base,
+            graph,
+            snapshot_bytes: record.snapshot_len,
+            retained_from: self.first_in_log(keys)?.unwrap_or(record.base),
+            tail,
+        })
+    }
+
+    pub(super) fn read_snapshot(
+        &self,
+        keys: &mut DocumentKeys,
+        record: &DocumentRecord,
+    ) -> Result<Bytes, Fail> {
+        let generation = record.generation;
+        self.read_pieces(keys, record.snapshot_len, |piece| Place::Snapshot {
+            generation,
+            piece,
+        })
+    }
+
+    /// The changes `from..to`, as far as they are there.
+    pub(super) fn read_log(
+        &self,
+        keys: &mut DocumentKeys,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<LogRecord>, Fail> {
+        let mut records = Vec::new();
+        if from >= to {
+            return Ok(records);
+        }
+        // The record that holds `from` may start before it.
+        let low = keys.at(Place::Log { first: 0, piece: 0 }).to_vec();
+        let high = keys.at(Place::Log {
+            first: from,
+            piece: u32::MAX,
+        });
+        let mut at = match self
+            .db
+            .range(low.as_slice()..=high)
+            .next_back()
+            .transpose()?
+        {
+            Some((key, _)) => match keys.parse(&key) {
+                Some(Place::Log { first, .. }) => first,
+                _ => from,
+            },
+            None => from,
+        };
+        let low = keys
+            .at(Place::Log {
+                first: at,
+                piece: 0,
+            })
+            .to_vec();
+        let mut entries = self.db.range(low.as_slice()..keys.end());
+        let mut expected = None;
+        while let Some((key, value)) = entries.next().transpose()? {
+            let Some(Place::Log { first, piece }) = keys.parse(&key) else {
+                return Err(Problem::Stray { part: Part::Stray }.into());
+            };
+            if expected.is_some_and(|expected| expected != first) {
+                return Err(Problem::Gap {
+                    expected: expected.unwrap_or(at),
+                    found: first,
+                }
+                .into());
+            }
+            at = first;
+            if at >= to {
+                break;
+            }
+            if piece != 0 {
+                return Err(Problem::Missing {
+                    part: Part::Log { first, piece: 0 },
+                }
+                .into());
+            }
+            let body = read_record_body(keys, first, &key, &value, &mut entries)?;
+            let read = values::read_log(first, body)?;
+            expected = read.last().map(LogRecord::end);
+            records.extend(read.into_iter().filter_map(|record| record.cut(from, to)));
+        }
+        Ok(records)
+    }
+
+    /// Index of the first change whose record is there.
+    fn first_in_log(&self, keys: &mut DocumentKeys) -> Result<Option<u64>, Fail> {
+        let low = keys.at(Place::Log { first: 0, piece: 0 }).to_vec();
+        let first = self
+            .db
+            .range(low.as_slice()..keys.end())
+            .keys()
+            .next()
+            .transpose()?;
+        Ok(first.and_then(|key| match keys.parse(&key) {
+            Some(Place::Log { first, .. }) => Some(first),
+            _ => None,
+        }))
+    }
+
+    /// Index after the last change whose record is there.
+    fn end_of_log(&self, keys: &mut DocumentKeys) -> Result<Option<u64>, Fail> {
+        let low = keys.at(Place::Log { first: 0, piece: 0 }).to_vec();
+        let last = self
+            .db
+            .range(low.as_slice()..keys.end())
+            .keys()
+            .next_back()
+            .transpose()?;
+        let Some(Place::Log { first, .. }) = last.and_then(|key| keys.parse(&key)) else {
+            return Ok(None);
+        };
+        let records = self.read_log(keys, first, u64::MAX)?;
+        Ok(records.last().map(LogRecord::end))
+    }
+
+    /// Where a document ends, for the writer: `None` if it is not there.
+    pub(super) fn read_end(&self, document: &DocumentId) -> Result<Option<End>, StoreError> {
+        let mut keys = DocumentKeys::new(document);
+        let record = self
+            .read_record(&mut keys)
+            .map_err(|fail| fail.of(document))?;
+        let end = self.end(&mut keys, record);
+        end.map_err(|fail| fail.of(document))
+    }
+
+    fn end(
+        &self,
+        keys: &mut DocumentKeys,
+        record: Option<DocumentRecord>,
+    ) -> Result<Option<End>, Fail> {
+        let end = self.end_of_log(keys)?;
+        match (record, end) {
+            (Some(record), end) => {
+                let next = end.unwrap_or(record.base);
+                if next < record.base {
+                    return Err(Problem::Gap {
+                        expected: next,
+                        found: record.base,
+                    }
+                    .into());
+                }
+                Ok(Some(End { record, next }))
+            }
+            (None, None) => Ok(None),
+            // A document can't begin anew above the remains of another.
+            (None, Some(_)) => Err(Problem::Missing {
+                part: Part::Document,
+            }
+            .into()),
+        }
+    }
+
+    fn read_pieces(
+        &self,
+        keys: &mut DocumentKeys,
+        len: u64,
+        place: impl Fn(u32) -> Place,
+    ) -> Result<Bytes, Fail> {
+        let mut assembly = Assembly::new(len);
+        let low = keys.at(place(0)).to_vec();
+        let high = keys.at(place(u32::MAX));
+        for entry in self.db.range(low.as_slice()..=high) {
+            let (key, value) = entry?;
+            let wanted = place(assembly.next_piece());
+            let part = wanted.part();
+            if keys.parse(&key) != Some(wanted) {
+                return Err(Problem::Missing { part }.into());
+            }
+            assembly.push(values::unseal(&key, &value, part)?, part)?;
+            if assembly.is_complete() {
+                return Ok(assembly.finish());
+            }
+        }
+        Err(Problem::Missing {
+            part: place(assembly.next_piece()).part(),
+        }
+        .into())
+    }
+
+    /// Goes from document to document by seeking past each one's last key.
+    pub(super) fn list(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<DocumentInfo>, StoreError> {
+        let (low, high) = keys::all_documents();
+        let mut from = match after {
+            Some(document) => DocumentKeys::new(document).end().to_vec(),
+            None => low.to_vec(),
+        };
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let next = self
+                .db
+                .range(from.as_slice()..high.as_slice())
+                .keys()
+                .next();
+            let Some(key) = next.transpose().map_err(read_failed)? else {
+                break;
+            };
+            let Some(document) = keys::document_of(&key) else {
+                // Must not hide the documents after it.
+                tracing::error!(key = ?&*key, "unknown key in the store");
+                from = [&*key, &[0]].concat();
+                continue;
+            };
+            from = DocumentKeys::new(&document).end().to_vec();
+            let summary = self.summary(&document)?;
+            found.push(DocumentInfo { document, summary });
+        }
+        Ok(found)
+    }
+
+    fn summary(
+        &self,
+        document: &DocumentId,
+    ) -> Result<Result<DocumentSummary, Problem>, StoreError> {
+        let summary = self.settled(document, |keys, record| {
+            let end = self.end(keys, record)?;
+            let End { record, next } = end.ok_or(Problem::Missing {
+                part: Part::Document,
+            })?;
+            Ok(DocumentSummary {
+                created_at_ms: record.created_at_ms,
+                base: record.base,
+                changes: next,
+                snapshot_bytes: record.snapshot_len,
+            })
+        });
+        match summary {
+            Ok(summary) => Ok(Ok(summary)),
+            Err(StoreError::Corrupt { problem, .. }) => Ok(Err(problem)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads the rest of a log record whose first piece was just read from `entries`.
+pub(super) fn read_record_body(
+    keys: &DocumentKeys,
+    first: u64,
+    key: &[u8],
+    value: &[u8],
+    entries: &mut ::sled::Iter,
+) -> Result<Bytes, Fail> {
+    let part = Part::Log { first, piece: 0 };
+    let payload = values::unseal(key, value, part)?;
+    let mut assembly = Assembly::new(values::log_len(first, payload)?);
+    assembly.push(payload, part)?;
+    while !assembly.is_complete() {
+        let wanted = Place::Log {
+            first,
+            piece: assembly.next_piece(),
+        };
+        let part = wanted.part();
+        let Some((key, value)) = entries.next().transpose()? else {
+            return Err(Problem::Missing { part }.into());
+        };
+        if keys.parse(&key) != Some(wanted) {
+            return Err(Problem::Missing { part }.into());
+        }
+        assembly.push(values::unseal(&key, &value, part)?, part)?;
+    }
+    Ok(assembly.finish())
+}

@@ -1,0 +1,349 @@
+use tempfile::TempDir;
+
+use super::{keys::Place, *};
+use crate::store::Severity;
+use crate::store::conformance::{Bench, append, conformance, id, snapshot};
+
+struct OnDisk(TempDir);
+
+fn options(folder: &TempDir) -> SledOptions {
+    SledOptions::new(folder.path().join("data"))
+}
+
+impl Bench for OnDisk {
+    type Store = SledStore;
+
+    fn create() -> (Self, SledStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SledStore::open(&options(&folder)).unwrap();
+        (Self(folder), store)
+    }
+
+    fn reopen(&self, store: SledStore) -> SledStore {
+        drop(store);
+        SledStore::open(&options(&self.0)).unwrap()
+    }
+}
+
+conformance!(OnDisk);
+
+/// Three documents, one of them with a snapshot of several pieces and a log record of several.
+fn populated() -> (OnDisk, SledStore) {
+    let (bench, store) = OnDisk::create();
+    let big = |byte: u8| Bytes::from(vec![byte; 3 * values::PIECE_MAX_BYTES + 10]);
+    store
+        .commit(
+            &[
+                append("a", 0..1),
+                append("b", 0..4),
+                Write::Snapshot {
+                    document: id("b"),
+                    base: 3,
+                    keep_from: 0,
+                    received_at_ms: 1,
+                    snapshot: big(b's'),
+                    graph: big(b'g'),
+                },
+                append("c", 0..1),
+            ],
+            Durability::Strict,
+        )
+        .unwrap();
+    let mut write = append("b", 4..5);
+    if let Write::Append { changes, .. } = &mut write {
+        changes[0] = big(b'c');
+    }
+    store.commit(&[write], Durability::Strict).unwrap();
+    store
+        .commit(&[append("b", 5..6)], Durability::Strict)
+        .unwrap();
+    (bench, store)
+}
+
+/// Every key of document "b".
+fn places(store: &SledStore) -> Vec<(Vec<u8>, Place)> {
+    let keys = DocumentKeys::new(&id("b"));
+    let all = store.db.iter().keys().map(|key| key.unwrap().to_vec());
+    all.filter_map(|key| keys.parse(&key).map(|place| (key, place)))
+        .collect()
+}
+
+#[test]
+fn every_flipped_byte_is_found_and_named() {
+    let (_bench, store) = populated();
+    for (key, place) in places(&store) {
+        let good = store.db.get(&key).unwrap().unwrap();
+        for at in [0, good.len() / 2, good.len() - 1] {
+            let mut bad = good.to_vec();
+            bad[at] ^= 0x10;
+            store.db.insert(&key, bad).unwrap();
+            let problems = store.verify(&id("b")).unwrap();
+            assert_eq!(
+                problems,
+                [Problem::Checksum { part: place.part() }],
+                "{place:?} at {at}"
+            );
+        }
+        store.db.insert(&key, &good).unwrap();
+    }
+    assert_eq!(store.verify(&id("b")).unwrap(), []);
+}
+
+#[test]
+fn every_missing_key_is_found() {
+    let (_bench, store) = populated();
+    for (key, place) in places(&store) {
+        let good = store.db.remove(&key).unwrap().unwrap();
+        let problems = store.verify(&id("b")).unwrap();
+        match place {
+            // Without the document record, nothing that is there is referred to.
+            Place::Record => assert!(problems.contains(&Problem::Missing {
+                part: Part::Document
+            })),
+            // The last record's absence is what an append that never came looks like.
+            Place::Log { first: 5, .. } => assert_eq!(problems, []),
+            // Nothing but what comes after it tells that a record of one piece is gone.
+            Place::Log { first: 0, .. } => {
+                assert_eq!(
+                    problems,
+                    [Problem::Gap {
+                        expected: 3,
+                        found: 4
+                    }]
+                );
+            }
+            _ => assert_eq!(
+                problems,
+                [Problem::Missing { part: place.part() }],
+                "{place:?}"
+            ),
+        }
+        store.db.insert(&key, good).unwrap();
+    }
+    assert_eq!(store.verify(&id("b")).unwrap(), []);
+}
+
+#[test]
+fn what_nothing_refers_to_is_found() {
+    let (_bench, store) = populated();
+    let mut keys = DocumentKeys::new(&id("b"));
+    let key = keys
+        .at(Place::Graph {
+            generation: 7,
+            piece: 0,
+        })
+        .to_vec();
+    store.db.insert(&key, values::single(&key, b"old")).unwrap();
+    let problems = store.verify(&id("b")).unwrap();
+    assert_eq!(
+        problems,
+        [Problem::Stray {
+            part: Part::Graph { piece: 0 }
+        }]
+    );
+}
+
+#[test]
+fn damage_is_an_error_for_that_document_only() {
+    let (_bench, store) = populated();
+    for (key, place) in places(&store) {
+        let good = store.db.get(&key).unwrap().unwrap();
+        let mut bad = good.to_vec();
+        bad[2] ^= 1;
+        store.db.insert(&key, bad).unwrap();
+        let damaged = |error: StoreError| {
+            assert_eq!(error.severity(), Severity::Rejected);
+            assert!(
+                matches!(&error, StoreError::Corrupt { document, .. } if *document == id("b")),
+                "{place:?}: {error}"
+            );
+        };
+        match place {
+            Place::Snapshot { .. } => {
+                store.open(&id("b")).unwrap().unwrap();
+                damaged(store.snapshot(&id("b")).unwrap_err());
+            }
+            // Below the base of the snapshot, and in the record across it.
+            Place::Record | Place::Graph { .. } | Place::Log { .. } => {
+                damaged(store.open(&id("b")).unwrap_err());
+            }
+        }
+        store.open(&id("a")).unwrap().unwrap();
+        let listed = store.documents(None, 10).unwrap();
+        assert_eq!(listed.len(), 3);
+        assert!(listed[0].summary.is_ok() && listed[2].summary.is_ok());
+        assert_eq!(
+            listed[1].summary.is_err(),
+            matches!(place, Place::Record | Place::Log { first: 5, .. })
+        );
+        store.db.insert(&key, good).unwrap();
+    }
+}
+
+#[test]
+fn a_document_does_not_begin_anew_above_remains() {
+    let (bench, store) = populated();
+    store
+        .db
+        .remove(DocumentKeys::new(&id("b")).at(Place::Record))
+        .unwrap();
+    let store = bench.reopen(store);
+    let error = store
+        .commit(&[append("b", 0..1)], Durability::Strict)
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        StoreError::Corrupt {
+            problem: Problem::Missing { .. },
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_directory_in_use_says_so() {
+    let (bench, _store) = OnDisk::create();
+    let error = SledStore::open(&options(&bench.0)).unwrap_err();
+    assert!(matches!(error, StoreError::InUse { .. }));
+    assert!(error.to_string().ends_with("is in use by a running server"));
+}
+
+#[test]
+fn a_directory_of_another_format_or_kind_is_left_alone() {
+    let (bench, store) = OnDisk::create();
+    let path = options(&bench.0).path;
+    store.db.insert(FORMAT_KEY, &[9]).unwrap();
+    drop(store);
+    let error = SledStore::open(&options(&bench.0)).unwrap_err();
+    assert!(matches!(
+        error,
+        StoreError::Format {
+            found: 9,
+            supported: FORMAT,
+            ..
+        }
+    ));
+
+    let db = ::sled::open(&path).unwrap();
+    db.remove(FORMAT_KEY).unwrap();
+    db.insert("somebody", "else").unwrap();
+    drop(db);
+    let error = SledStore::open(&options(&bench.0)).unwrap_err();
+    assert!(matches!(error, StoreError::NotOurs { .. }));
+    let db = ::sled::open(&path).unwrap();
+    assert_eq!(db.len(), 1);
+}
+
+#[test]
+fn a_damaged_database_is_an_error_and_stays() {
+    let (bench, store) = OnDisk::create();
+    store
+        .commit(&[append("a", 0..10)], Durability::Strict)
+        .unwrap();
+    drop(store);
+    let conf = options(&bench.0).path.join("conf");
+    std::fs::write(&conf, b"not sled's").unwrap();
+    let error = SledStore::open(&options(&bench.0)).unwrap_err();
+    assert!(matches!(error, StoreError::Open { .. }), "{error}");
+    assert!(error.to_string().contains("left untouched"));
+    assert_eq!(std::fs::read(&conf).unwrap(), b"not sled's");
+}
+
+/// sled neither syncs nor reliably removes them: see [`values::PIECE_MAX_BYTES`].
+#[test]
+fn no_blob_files_under_compaction() {
+    let (bench, store) = OnDisk::create();
+    let folder = options(&bench.0).path.join("blobs");
+    let mut most = 0;
+    for round in 0..40_u64 {
+        let longest_id = format!("{round:0>63}");
+        let names = ["a", longest_id.as_str()];
+        for name in names {
+            let base = if name == "a" { round + 1 } else { 1 };
+            let size = usize::try_from(round % 3 + 1).unwrap() * 40_000;
+            let blob = Bytes::from(vec![b'x'; size]);
+            let first = base - 1;
+            store
+                .commit(
+                    &[
+                        append(name, first..base),
+                        Write::Snapshot {
+                            document: id(name),
+                            base,
+                            keep_from: base,
+                            received_at_ms: 1,
+                            snapshot: blob.clone(),
+                            graph: blob,
+                        },
+                    ],
+                    Durability::Strict,
+                )
+                .unwrap();
+        }
+        most = most.max(std::fs::read_dir(&folder).unwrap().count());
+    }
+    assert_eq!(most, 0);
+    assert_eq!(store.verify(&id("a")).unwrap(), []);
+}
+
+/// Readers beside a writer that compacts all the time see a whole document each time.
+#[test]
+fn reads_beside_commits_see_no_mixture() {
+    let (_bench, store) = OnDisk::create();
+    let wide = |write: Write| match write {
+        Write::Snapshot {
+            document,
+            base,
+            keep_from,
+            received_at_ms,
+            ..
+        } => {
+            // Each generation is of another length, and of one byte throughout.
+            let byte = u8::try_from(base % 200).unwrap();
+            let blob = Bytes::from(vec![byte; 30_000 + usize::from(byte) * 100]);
+            Write::Snapshot {
+                document,
+                base,
+                keep_from,
+                received_at_ms,
+                snapshot: blob.clone(),
+                graph: blob,
+            }
+        }
+        write => write,
+    };
+    store
+        .commit(&[append("a", 0..10)], Durability::Relaxed)
+        .unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 1..150_u64 {
+                let next = round * 10;
+                store
+                    .commit(&[append("a", next..next + 10)], Durability::Relaxed)
+                    .unwrap();
+                let write = wide(snapshot("a", next + 5, next.saturating_sub(20)));
+                store.commit(&[write], Durability::Relaxed).unwrap();
+            }
+        });
+        let mut reads = 0;
+        let mut newest = 0;
+        while !writer.is_finished() {
+            let document = store.open(&id("a")).unwrap().unwrap();
+            assert!(document.next() >= newest);
+            newest = document.next();
+            if let Some(graph) = document.graph {
+                let byte = u8::try_from(document.base % 200).unwrap();
+                assert_eq!(graph.len(), 30_000 + usize::from(byte) * 100);
+                assert!(graph.iter().all(|found| *found == byte));
+                let (base, bytes) = store.snapshot(&id("a")).unwrap().unwrap();
+                let byte = u8::try_from(base % 200).unwrap();
+                assert!(bytes.iter().all(|found| *found == byte));
+            }
+            assert_eq!(store.verify(&id("a")).unwrap(), []);
+            reads += 1;
+        }
+        writer.join().unwrap();
+        assert!(reads > 3, "only {reads} reads");
+    });
+}
