@@ -59,6 +59,9 @@ pub struct Limits {
 
     /// Bytes of a document chunk with its columns inflated.
     pub document_bytes: usize,
+    /// Memory that loading a document chunk may take for a moment, by an estimate from its number
+    /// of changes: a chunk of a few hundred bytes can claim millions.
+    pub document_memory_bytes: usize,
     /// Changes in a document chunk.
     pub document_changes: u64,
     /// Ops in a document chunk, and successors.
@@ -98,6 +101,7 @@ impl Limits {
             document_changes: u64::MAX,
             document_ops: u64::MAX,
             document_actors: usize::MAX,
+            document_memory_bytes: usize::MAX,
         }
     }
 }
@@ -126,7 +130,8 @@ impl Default for Limits {
             message_bytes: 64 * KIB,
             extra_bytes: 64 * KIB,
             document_bytes: 256 * MIB,
-            document_changes: 2_000_000,
+            document_memory_bytes: 1024 * MIB,
+            document_changes: 1_000_000,
             document_ops: 10_000_000,
             document_actors: 65_536,
         }

@@ -177,3 +177,6 @@ fn read_flags(bytes: &[u8]) -> MessageFlags {
     }
     flags
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,7 +155,14 @@ impl Open {
     pub fn receive(&self, frame: &Bytes, limits: &Limits) -> Result<Incoming, SessionError> {
         let message = decode(frame, limits)?;
         match message {
+            // A server that asks us for a document is no different from one that announces it.
             Message::Sync {
+                document,
+                target,
+                data,
+                ..
+            }
+            | Message::Request {
                 document,
                 target,
                 data,
@@ -191,16 +198,6 @@ impl Open {
             Message::Leave { .. } => Ok(Incoming::Leave),
             Message::RemoteSubscriptionChange { .. } | Message::RemoteHeadsChanged { .. } => {
                 Ok(Incoming::Ignored)
-            }
-            // A server that asks us for a document is no different from one that announces it.
-            Message::Request {
-                document,
-                target,
-                data,
-                ..
-            } => {
-                self.check(target)?;
-                Ok(Incoming::Sync { document, data })
             }
             Message::Join { .. } | Message::Peer { .. } => Err(SessionError::Unexpected {
                 kind: message.kind(),

@@ -15,7 +15,7 @@ const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 /// Where type, length and data begin: what the hash is computed over.
 const HASHED_FROM: usize = 8;
 
-const DOCUMENT: u8 = 0;
+pub(super) const DOCUMENT: u8 = 0;
 const CHANGE: u8 = 1;
 const COMPRESSED_CHANGE: u8 = 2;
 
@@ -191,7 +191,6 @@ fn inflate(
 
 fn push_uleb(out: &mut Vec<u8>, mut value: u64) {
     loop {
-        #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
         let byte = (value & 0x7f) as u8;
         value >>= 7;
         if value == 0 {

@@ -1,6 +1,6 @@
-//! What must hold: whatever Automerge writes is read, and as Automerge reads it; whatever is taken is
-//! something that Automerge reads, and writes again in the same bytes; and hostile bytes cost no more
-//! than they weigh.
+//! What must hold: whatever Automerge writes is read, and as Automerge reads it; whatever is taken,
+//! Automerge reads the same; columns that Automerge would write otherwise are refused; and hostile
+//! bytes cost no more than they weigh.
 
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,7 @@ fn apply(replicas: &mut [AutoCommit], text: &ObjId, list: &ObjId, step: Step) {
             let value = match key {
                 0 => ScalarValue::Int(value),
                 1 => ScalarValue::Uint(value.unsigned_abs()),
-                2 => ScalarValue::F64(value as f64 / 7.0),
+                2 => ScalarValue::F64(f64::from_bits(value.unsigned_abs())),
                 3 => ScalarValue::Timestamp(value),
                 _ if value % 2 == 0 => ScalarValue::Null,
                 _ => ScalarValue::Boolean(value > 0),
@@ -264,10 +264,10 @@ fn chunk(kind: u8, data: &[u8]) -> Vec<u8> {
     let mut hashed = vec![kind];
     let mut length = data.len();
     while length >= 0x80 {
-        hashed.push((length & 0x7f) as u8 | 0x80);
+        hashed.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
         length >>= 7;
     }
-    hashed.push(length as u8);
+    hashed.push(u8::try_from(length).unwrap());
     hashed.extend_from_slice(data);
     let mut chunk = vec![0x85, 0x6f, 0x4a, 0x83];
     chunk.extend_from_slice(&sha2::Sha256::digest(&hashed)[..4]);
@@ -284,10 +284,9 @@ fn data_of(chunk: &[u8]) -> &[u8] {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
-    /// The mutated data gets a good checksum, so that the parser is reached. What is accepted must
-    /// be written by Automerge in the same bytes, or a document that holds it would not load again.
+    /// The mutated data gets a good checksum, so that the parser is reached.
     #[test]
-    fn what_is_taken_automerge_reads_and_writes_the_same(
+    fn what_is_taken_automerge_reads_the_same(
         which in any::<Index>(),
         edits in proptest::collection::vec((any::<Index>(), 0..3_u8, any::<u8>()), 1..4),
     ) {
@@ -367,3 +366,5 @@ fn print_times() {
         let _ = automerge::Change::from(ExpandedChange::from(&theirs));
     });
 }
+
+mod hostile;

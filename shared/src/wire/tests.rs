@@ -366,7 +366,7 @@ fn refused_frames_say_why() {
             write(e)
         })
     };
-    // The frame that ends the official server's process (FACTS: `f6`), nothing, and other kinds.
+    // The frame that ends the official server's process (`f6`), nothing, and other kinds.
     for frame in [&[0xf6][..], &[], &[0x80], &[0x01], &[0xff], &[0x61, b'a']] {
         assert_eq!(
             code(Bytes::copy_from_slice(frame)),
