@@ -82,7 +82,9 @@ const commands = {
       enableRemoteHeadsGossiping: gossip,
     })
     if (subscribe.length > 0) state.repo.subscribeToRemotes(subscribe)
-    return { peerId: state.repo.peerId, storageId: await state.repo.storageId() }
+    // Not repo.storageId(): on a new directory that makes up a second id if it comes too early.
+    const { storageId } = await state.repo.networkSubsystem.peerMetadata
+    return { peerId: state.repo.peerId, storageId }
   },
 
   /** Goes off-line: closes the socket without reconnecting. */

@@ -6,7 +6,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -381,8 +380,10 @@ impl NodeClient {
 
 impl Drop for NodeClient {
     fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("--- what client {} wrote ---\n{}---", self.name, self.log());
+        // As for the server: shown only if the test failed.
+        let log = self.log();
+        if !log.is_empty() {
+            eprintln!("--- what client {} wrote ---\n{log}---", self.name);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The built `concord` as a process: started, killed, stopped and started again on its port and data.
 //!
-//! The calls block; they take as long as a process takes to start or end. A test that fails prints
-//! the server's output, since [`ServerProcess`] does so when it is dropped by a panic.
+//! The calls block; they take as long as a process takes to start or end. A test that fails shows
+//! the server's output, since [`ServerProcess`] writes it to stderr when it is dropped.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -26,6 +26,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is kept of a server's output, in bytes: enough to explain a failure.
 const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;
+
+/// How much of it a failed test shows: the end.
+const MAX_SHOWN_CHARACTERS: usize = 64 * 1024;
 
 /// A running (or killed) server and its data directory.
 #[derive(Debug)]
@@ -253,9 +256,17 @@ impl Drop for ServerProcess {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if thread::panicking() {
-            eprintln!("--- what the server wrote ---\n{}---", self.log());
-        }
+        // Kept by the test runner and shown only if the test failed, by a panic or by an error.
+        let log = self.log();
+        let tail = log
+            .char_indices()
+            .rev()
+            .nth(MAX_SHOWN_CHARACTERS)
+            .map_or(0, |(start, _)| start);
+        eprintln!(
+            "--- what the server wrote ---\n{}---",
+            log.get(tail..).unwrap_or(&log)
+        );
     }
 }
 

@@ -71,7 +71,7 @@ async fn a_large_first_upload_arrives() -> Result<()> {
     );
     assert_eq!(
         value["bulk"]["values"][19_999],
-        json!({ "index": 19_999, "done": true })
+        json!({ "index": 19_999, "done": false })
     );
     assert_eq!(
         value["bulk"]["bytes"].as_array().map(Vec::len),

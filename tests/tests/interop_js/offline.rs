@@ -24,7 +24,7 @@ async fn hundreds_of_offline_changes_on_both_sides_merge() -> Result<()> {
     node.type_text(&url, json!(["node"]), &"n".repeat(KEYSTROKES), pause)
         .await?;
     for number in 1..=KEYSTROKES {
-        document.change(|tx| tx.put(ROOT, "samod", number as u64))?;
+        document.change(|tx| tx.put(ROOT, "samod", number as i64))?;
     }
     let heads = merged(&[&node.view(&url).await?.heads, &document.heads()]);
     node.online().await?;

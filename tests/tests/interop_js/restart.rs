@@ -70,6 +70,7 @@ async fn two_writers_over(how: End) -> Result<()> {
     );
     left?;
     right?;
+    document.wait_changes(2 * KEYSTROKES + 1).await?;
     let kept_by_samod = samod.wait_acknowledged(&document).await?;
     assert_eq!(document.view()?.changes, 2 * KEYSTROKES as u64 + 1);
 
