@@ -515,7 +515,7 @@ fn ephemeral_messages_go_to_the_others() {
         count: 1,
         data: Bytes::from_static(b"\x01"),
     });
-    let effects = bench.input(Input::Ephemeral(ALICE, ephemeral));
+    let effects = bench.input(Input::Ephemeral(ALICE, Arc::clone(&ephemeral)));
     assert!(
         matches!(effects.frames[..], [(BOB, Frame::Ephemeral(_))]),
         "{effects:?}"
