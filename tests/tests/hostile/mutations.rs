@@ -1,5 +1,6 @@
 //! Real frames of every type with something broken in them: bits, length, order, or all of it.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -35,17 +36,23 @@ fn run() -> Result<()> {
     println!("CONCORD_SEED={seed}");
     let world = World::start(&[], MOST_MEMORY_MIB)?;
     let probe = world.runtime.block_on(world.join("probe"))?;
-    let frames = captured(&world, &probe)?;
-    let kinds: std::collections::BTreeSet<_> = frames.iter().map(Message::kind).collect();
+    let captured = captured()?;
+    let kinds: BTreeSet<_> = captured.iter().map(Message::kind).collect();
     ensure!(kinds.len() == 10, "not every type: {kinds:?}");
+    let others: Vec<Bytes> = captured.iter().map(Message::encode).collect();
     let mut random = StdRng::seed_from_u64(seed);
-    let encoded: Vec<Bytes> = frames.iter().map(Message::encode).collect();
     let mut broken = Vec::new();
-    for (frame, message) in encoded.iter().zip(&frames) {
-        // As it is, too: most are good.
-        broken.push((message.kind(), frame.to_vec()));
-        for _ in 0..COPIES {
-            broken.push((message.kind(), break_it(frame, &encoded, &mut random)));
+    for mut message in captured {
+        for copy in 0..=COPIES {
+            let peer = PeerId::new(&name(broken.len()))?;
+            readdress(&mut message, &peer, probe.server()?, &world.document);
+            let frame = message.encode();
+            // As it is, too: most are good.
+            let frame = match copy {
+                0 => frame.to_vec(),
+                _ => break_it(&frame, &others, &mut random),
+            };
+            broken.push((message.kind(), frame));
         }
     }
     let total = broken.len();
@@ -76,11 +83,10 @@ fn run() -> Result<()> {
 /// Gives whether the first was the reason.
 async fn send(url: &str, n: usize, instead_of_join: bool, frame: &[u8]) -> Result<bool> {
     let start = Instant::now();
-    let peer = format!("hostile-{n}");
     let mut client = if instead_of_join {
-        RawClient::connect(url, &peer).await?
+        RawClient::connect(url, &name(n)).await?
     } else {
-        RawClient::join(url, &peer).await?
+        RawClient::join(url, &name(n)).await?
     };
     client.send_bytes(frame).await?;
     // The server may have closed already.
@@ -96,22 +102,25 @@ async fn send(url: &str, n: usize, instead_of_join: bool, frame: &[u8]) -> Resul
 const REFUSED_LAST: &str =
     "bad-frame: bad CBOR in message: unexpected type null at position 0: expected map";
 
-/// The frames that the JavaScript client and server were seen to send, addressed to this server and
-/// this document. Their sender is the probe's: a server must not take that for granted either.
-fn captured(world: &World, probe: &RawClient) -> Result<Vec<Message>> {
+/// The nth hostile peer.
+fn name(n: usize) -> String {
+    format!("hostile-{n}")
+}
+
+/// The frames that the JavaScript client and server were seen to send.
+fn captured() -> Result<Vec<Message>> {
     let golden = include_str!("../../../shared/tests/golden/automerge-repo-2.5.6.json");
     let golden: serde_json::Value = serde_json::from_str(golden)?;
     let frames = golden["frames"].as_array().context("frames")?;
     let mut messages = Vec::new();
     for frame in frames {
         let bytes = hex::decode(frame["hex"].as_str().context("hex")?)?;
-        let mut message = wire::decode(&bytes.into(), &Limits::default())?;
-        readdress(&mut message, probe.peer(), probe.server()?, &world.document);
-        messages.push(message);
+        messages.push(wire::decode(&bytes.into(), &Limits::default())?);
     }
     Ok(messages)
 }
 
+/// As this peer would send it to this server, about this document.
 fn readdress(message: &mut Message, from: &PeerId, to: &PeerId, about: &DocumentId) {
     match message {
         Message::Join { sender, .. } | Message::Leave { sender } => *sender = from.clone(),
