@@ -9,6 +9,7 @@ pub mod actor;
 pub mod admission;
 pub mod assemble;
 pub mod compaction;
+pub mod ephemera;
 pub mod graph;
 pub mod opening;
 pub mod recent;

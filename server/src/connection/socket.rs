@@ -267,6 +267,12 @@ impl Reader<'_> {
                 Ok(())
             }
             Action::Ephemeral(document, ephemeral) => {
+                // JavaScript clients send what they hear on to all their peers but its author, so back
+                // to us; and nobody speaks for a peer that is here itself.
+                let peers = &self.connections.peers;
+                if peers.is_elsewhere(&ephemeral.sender, self.id) {
+                    return Ok(());
+                }
                 // To who has the document open here; opening it for this would be a way to fill memory.
                 match self.documents.get(&document) {
                     Some(handle) => deliver(handle, Input::Ephemeral(self.id, ephemeral)).await,

@@ -22,6 +22,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::admission::{Admission, Outcome, ParkingLimits, Refusal, Sender};
 use super::assemble::{self, Fetch, Wanted};
+use super::ephemera::Passed;
 use super::graph::{Graph, Index};
 use super::recent::{RECENT_BYTES_PER_DOCUMENT, Recent};
 use super::sync::{Changes, Outgoing, Session, TooManyResets};
@@ -237,8 +238,11 @@ pub struct Document {
     admission: Admission,
     peers: BTreeMap<ConnectionId, Peer>,
     recent: Recent,
+    passed: Passed,
     /// Peers with subscriptions: while there are none, remote heads cost nothing.
     subscribers: usize,
+    /// The time in the last remote heads sent. Receivers drop what is not newer than what they have.
+    told_at_ms: u64,
 }
 
 impl Document {
@@ -250,7 +254,9 @@ impl Document {
             policy,
             graph,
             peers: BTreeMap::new(),
+            passed: Passed::default(),
             subscribers: 0,
+            told_at_ms: 0,
         }
     }
 
@@ -284,7 +290,7 @@ impl Document {
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Effects) {
         match input {
             Input::Message(from, message) => self.message(now, from, *message, effects),
-            Input::Ephemeral(from, ephemeral) => {
+            Input::Ephemeral(from, ephemeral) if self.passed.is_new(&ephemeral) => {
                 for (connection, peer) in &self.peers {
                     // To a peer that can't keep up a stale cursor position is no use: dropped.
                     if *connection != from && !peer.congested {
@@ -314,7 +320,7 @@ impl Document {
             }
             Input::Committed(end) => self.graph.make_visible(end),
             Input::Fetched(connection, message) => self.fetched(connection, message, effects),
-            Input::Tick => {}
+            Input::Tick | Input::Ephemeral(..) => {}
         }
     }
 
@@ -525,6 +531,7 @@ impl Document {
                 heads.insert(storage.clone(), peer.session.acknowledged().into());
             }
         }
+        let at_ms = now.unix_ms.max(self.told_at_ms + 1);
         for (connection, peer) in &mut self.peers {
             for storage in peer.subscriptions.iter() {
                 let Some(heads) = heads.get(storage).filter(|heads| !heads.is_empty()) else {
@@ -535,9 +542,10 @@ impl Document {
                     let frame = Frame::RemoteHeads {
                         storage: storage.clone(),
                         heads: Arc::clone(heads),
-                        at_ms: now.unix_ms,
+                        at_ms,
                     };
                     effects.frames.push((*connection, frame));
+                    self.told_at_ms = at_ms;
                 }
             }
         }
