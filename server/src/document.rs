@@ -9,7 +9,6 @@ pub mod actor;
 pub mod admission;
 pub mod assemble;
 pub mod compaction;
-pub mod ephemera;
 pub mod graph;
 pub mod opening;
 pub mod recent;

@@ -33,6 +33,10 @@ pub struct Limits {
     /// time sends each keystroke as a chunk of about 100 bytes.
     pub chunks: usize,
 
+    /// Document chunks in one sync message, each of which can take the time and memory that
+    /// `document_*` bounds. Automerge sends a whole document as one.
+    pub documents: usize,
+
     /// Bytes of one change after inflating.
     pub change_bytes: usize,
     /// Bytes that the compressed changes of one message may inflate to, together. There is no bound
@@ -87,6 +91,7 @@ impl Limits {
             bloom_bits_per_entry: u32::MAX,
             bloom_probes: u32::MAX,
             chunks: usize::MAX,
+            documents: usize::MAX,
             change_bytes: usize::MAX,
             inflated_bytes: usize::MAX,
             ops_per_change: u64::MAX,
@@ -119,6 +124,7 @@ impl Default for Limits {
             bloom_bits_per_entry: 64,
             bloom_probes: 32,
             chunks: 500_000,
+            documents: 1,
             change_bytes: 16 * MIB,
             inflated_bytes: 64 * MIB,
             ops_per_change: 1_000_000,

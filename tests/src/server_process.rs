@@ -157,6 +157,18 @@ impl ServerProcess {
         self.child.as_ref().map(Child::id)
     }
 
+    /// The most memory the running process ever held, in KiB. Linux only.
+    pub fn max_resident_kib(&self) -> Result<u64> {
+        let id = self.process_id().context("the server does not run")?;
+        let status =
+            std::fs::read_to_string(format!("/proc/{id}/status")).context("reading /proc")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    }
+
     /// The status code and body of a `GET`, without an HTTP client in between.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
         let mut connection = TcpStream::connect(self.address).context("connecting")?;
@@ -177,7 +189,7 @@ impl ServerProcess {
         Ok((status.parse()?, body.to_owned()))
     }
 
-    /// The value of a metric without labels, from `/metrics`; zero when it was never counted.
+    /// The value of a metric, with its labels if it has any, from `/metrics`; zero when it was never counted.
     pub fn metric(&self, name: &str) -> Result<f64> {
         let (status, body) = self.get("/metrics")?;
         ensure!(status == 200, "/metrics answered {status}");

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use automerge::sync::Message;
 use automerge::{AutoCommit, ChangeHash, ROOT, ReadDoc as _};
 use bytes::Bytes;
+use concord_server::connection::decode::decode_any;
 use concord_server::document::actor::{
     Append, Document, Effects, Frame, Input, PeerMessage, Policy,
 };
@@ -23,7 +24,6 @@ use concord_server::document::admission::ParkingLimits;
 use concord_server::document::assemble::Fetch;
 use concord_server::document::{ConnectionId, Now, compaction, opening};
 use concord_server::store::{Durability, MemoryStore, Store as _, Write};
-use concord_shared::change::{Chunk, parse_chunks};
 use concord_shared::ids::{DocumentId, PrincipalId, StorageId};
 use concord_shared::limits::Limits;
 use rand::rngs::StdRng;
@@ -477,31 +477,15 @@ fn policy() -> Policy {
 }
 
 fn decode(data: &[u8], is_request: bool) -> PeerMessage {
-    let limits = Limits::default();
-    let mut sync =
-        concord_shared::sync::decode(data, &limits).expect("Automerge writes good messages");
-    let blobs = std::mem::replace(&mut sync.changes, automerge::sync::ChunkList::empty());
-    let mut changes = Vec::new();
-    let mut snapshot = None;
-    for blob in blobs.iter() {
-        for chunk in parse_chunks(&Bytes::copy_from_slice(blob), &limits).expect("good chunks") {
-            match chunk {
-                Chunk::Change(change) => changes.push(change),
-                Chunk::Document(bytes) => {
-                    let decoded = concord_shared::change::decode_document(&bytes, &limits);
-                    changes.extend(decoded.expect("a good document"));
-                    snapshot = Some(bytes);
-                }
-            }
-        }
-    }
+    let data = Bytes::copy_from_slice(data);
+    let decoded = decode_any(&data, &Limits::default()).expect("Automerge writes good messages");
     PeerMessage {
         principal: PrincipalId::anonymous(),
         storage: None,
         is_request,
-        sync,
-        changes,
-        snapshot,
+        sync: decoded.sync,
+        changes: decoded.changes,
+        snapshot: decoded.snapshot,
     }
 }
 

@@ -6,16 +6,20 @@
 
 use std::sync::Arc;
 
-use automerge::sync::{ChunkList, Message};
+use automerge::sync::Message;
 use bytes::Bytes;
 use concord_shared::change::{self, Change, Chunk, ChunkError};
 use concord_shared::code::ErrorCode;
 use concord_shared::limits::Limits;
-use concord_shared::sync::{self, SyncError};
+use concord_shared::sync::{self, SyncError, SyncMessage};
 use tokio::sync::Semaphore;
 
 /// Messages up to this size, in bytes, are parsed where they arrive (about 0.3 ms of keystrokes).
 const INLINE_PARSE_BYTES: usize = 16 << 10;
+
+/// Ops that are checked where they arrive, at about 200 ns each. Run lengths can claim a million in
+/// 55 bytes, so the size alone bounds nothing.
+const INLINE_PARSE_OPS: u64 = 2_000;
 
 /// Big messages decoded at a time, per server. Each may hold a whole document in memory.
 pub const CONCURRENT_DECODES: usize = 2;
@@ -62,32 +66,48 @@ pub async fn decode(
     limits: Limits,
     heavy: &Arc<Semaphore>,
 ) -> Result<Decoded, DecodeError> {
-    if data.len() <= INLINE_PARSE_BYTES {
-        let (sync, chunks) = chunks(&data, &limits)?;
-        if !chunks
-            .iter()
-            .any(|chunk| matches!(chunk, Chunk::Document(_)))
-        {
-            return resolve(sync, chunks, &limits);
-        }
+    if data.len() <= INLINE_PARSE_BYTES
+        && let Some(decoded) = decode_small(&data, &limits)?
+    {
+        return Ok(decoded);
     }
     let permit = Arc::clone(heavy).acquire_owned().await;
     let task = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let (sync, chunks) = chunks(&data, &limits)?;
-        resolve(sync, chunks, &limits)
+        decode_any(&data, &limits)
     });
     task.await.unwrap_or(Err(DecodeError::Panicked))
 }
 
-fn chunks(data: &Bytes, limits: &Limits) -> Result<(Message, Vec<Chunk>), DecodeError> {
-    let mut sync = sync::decode(data, limits)?;
-    let blobs = std::mem::replace(&mut sync.changes, ChunkList::empty());
-    let mut chunks = Vec::new();
-    for blob in blobs.iter() {
-        chunks.extend(change::parse_chunks(&Bytes::copy_from_slice(blob), limits)?);
+/// `None` when the message turns out to be much work.
+fn decode_small(data: &Bytes, limits: &Limits) -> Result<Option<Decoded>, DecodeError> {
+    let small = Limits {
+        ops_per_change: limits.ops_per_change.min(INLINE_PARSE_OPS),
+        ops_per_message: limits.ops_per_message.min(INLINE_PARSE_OPS),
+        inflated_bytes: limits.inflated_bytes.min(INLINE_PARSE_BYTES),
+        ..*limits
+    };
+    let SyncMessage { message, changes } = sync::split(data, limits)?;
+    match change::parse_message(&changes, &small) {
+        Ok(chunks) if chunks.iter().any(|c| matches!(c, Chunk::Document(_))) => Ok(None),
+        Ok(chunks) => resolve(message, chunks, limits).map(Some),
+        Err(error)
+            if matches!(
+                error.code(),
+                ErrorCode::TooManyOps | ErrorCode::ChangeTooLarge
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
-    Ok((sync, chunks))
+}
+
+/// Decodes a sync message of any size. Blocks.
+pub fn decode_any(data: &Bytes, limits: &Limits) -> Result<Decoded, DecodeError> {
+    let SyncMessage { message, changes } = sync::split(data, limits)?;
+    let chunks = change::parse_message(&changes, limits)?;
+    resolve(message, chunks, limits)
 }
 
 fn resolve(sync: Message, chunks: Vec<Chunk>, limits: &Limits) -> Result<Decoded, DecodeError> {

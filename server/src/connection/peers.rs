@@ -61,13 +61,6 @@ impl Peers {
         Ok(())
     }
 
-    /// Whether the peer is here on another connection than this one.
-    pub fn is_elsewhere(&self, peer: &PeerId, connection: ConnectionId) -> bool {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.get(peer)
-            .is_some_and(|holder| holder.connection != connection)
-    }
-
     /// The connection is gone; the peer may have a newer one already, which stays.
     pub fn leave(&self, peer: &PeerId, connection: ConnectionId) {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,7 +21,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 use super::Goodbye;
 use super::decode::{self, DecodeError};
@@ -241,6 +241,12 @@ impl Reader<'_> {
     async fn step(&mut self, open: &mut Open) -> Result<(), ReadError> {
         let frame = self.receive().await?;
         let message = wire::decode(&frame, &self.connections.limits)?;
+        trace!(
+            connection = self.id.0,
+            kind = message.kind(),
+            bytes = frame.len(),
+            "received"
+        );
         match open.receive(message)? {
             Action::Sync {
                 document,
@@ -267,12 +273,6 @@ impl Reader<'_> {
                 Ok(())
             }
             Action::Ephemeral(document, ephemeral) => {
-                // JavaScript clients send what they hear on to all their peers but its author, so back
-                // to us; and nobody speaks for a peer that is here itself.
-                let peers = &self.connections.peers;
-                if peers.is_elsewhere(&ephemeral.sender, self.id) {
-                    return Ok(());
-                }
                 // To who has the document open here; opening it for this would be a way to fill memory.
                 match self.documents.get(&document) {
                     Some(handle) => deliver(handle, Input::Ephemeral(self.id, ephemeral)).await,

@@ -22,11 +22,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::admission::{Admission, Outcome, ParkingLimits, Refusal, Sender};
 use super::assemble::{self, Fetch, Wanted};
-use super::ephemera::Passed;
 use super::graph::{Graph, Index};
 use super::recent::{RECENT_BYTES_PER_DOCUMENT, Recent};
 use super::sync::{Changes, Outgoing, Session, TooManyResets};
 use super::{ConnectionId, Now};
+
+/// Sessions of ephemeral messages that one peer may bring to one document: its own, and those of tabs
+/// that speak through it. Messages of more are dropped.
+pub const MAX_EPHEMERAL_SESSIONS_PER_PEER: usize = 256;
 
 /// Settings of a document.
 #[derive(Debug, Clone)]
@@ -226,8 +229,18 @@ struct Peer {
     congested: bool,
     storage: Option<StorageId>,
     subscriptions: Arc<FxHashSet<StorageId>>,
-    /// What it was last told of each.
-    told_heads: FxHashMap<StorageId, Arc<[ChangeHash]>>,
+    /// What it was last told of each, and as of when.
+    told_heads: FxHashMap<StorageId, (Arc<[ChangeHash]>, u64)>,
+    /// Sessions whose ephemeral messages it brought first.
+    ephemeral_sessions: usize,
+}
+
+#[derive(Debug)]
+struct Heard {
+    /// Who brought the session's first message.
+    from: ConnectionId,
+    /// The highest count so far.
+    count: u64,
 }
 
 /// See the module's docs.
@@ -238,11 +251,10 @@ pub struct Document {
     admission: Admission,
     peers: BTreeMap<ConnectionId, Peer>,
     recent: Recent,
-    passed: Passed,
+    /// The last ephemeral message of each author's session.
+    heard: FxHashMap<(PeerId, SessionId), Heard>,
     /// Peers with subscriptions: while there are none, remote heads cost nothing.
     subscribers: usize,
-    /// The time in the last remote heads sent. Receivers drop what is not newer than what they have.
-    told_at_ms: u64,
 }
 
 impl Document {
@@ -254,9 +266,8 @@ impl Document {
             policy,
             graph,
             peers: BTreeMap::new(),
-            passed: Passed::default(),
+            heard: FxHashMap::default(),
             subscribers: 0,
-            told_at_ms: 0,
         }
     }
 
@@ -290,7 +301,10 @@ impl Document {
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Effects) {
         match input {
             Input::Message(from, message) => self.message(now, from, *message, effects),
-            Input::Ephemeral(from, ephemeral) if self.passed.is_new(&ephemeral) => {
+            Input::Ephemeral(from, ephemeral) => {
+                if !self.is_news(from, &ephemeral) {
+                    return;
+                }
                 for (connection, peer) in &self.peers {
                     // To a peer that can't keep up a stale cursor position is no use: dropped.
                     if *connection != from && !peer.congested {
@@ -320,7 +334,7 @@ impl Document {
             }
             Input::Committed(end) => self.graph.make_visible(end),
             Input::Fetched(connection, message) => self.fetched(connection, message, effects),
-            Input::Tick | Input::Ephemeral(..) => {}
+            Input::Tick => {}
         }
     }
 
@@ -395,6 +409,7 @@ impl Document {
             storage,
             subscriptions: Arc::default(),
             told_heads: FxHashMap::default(),
+            ephemeral_sessions: 0,
         });
         if is_request && sync.heads.is_empty() {
             if peer.waiting == Waiting::No {
@@ -424,6 +439,31 @@ impl Document {
             && let Err(error) = peer.session.received(&self.graph, &sync, missing, repeated)
         {
             self.reject(from, error.into(), effects);
+        }
+    }
+
+    /// Stock clients pass on what they hear to all of their peers, us too: a message is news only if
+    /// its count is above the last of its author's session, whoever brings it.
+    fn is_news(&mut self, from: ConnectionId, ephemeral: &Ephemeral) -> bool {
+        let Some(peer) = self.peers.get(&from) else {
+            return false;
+        };
+        let session = (ephemeral.sender.clone(), ephemeral.session.clone());
+        match self.heard.get_mut(&session) {
+            Some(heard) => {
+                let is_news = ephemeral.count > heard.count;
+                heard.count = heard.count.max(ephemeral.count);
+                is_news
+            }
+            None if peer.ephemeral_sessions >= MAX_EPHEMERAL_SESSIONS_PER_PEER => false,
+            None => {
+                let count = ephemeral.count;
+                self.heard.insert(session, Heard { from, count });
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.ephemeral_sessions += 1;
+                }
+                true
+            }
         }
     }
 
@@ -479,6 +519,7 @@ impl Document {
 
     fn leave(&mut self, connection: ConnectionId) {
         self.peers.remove(&connection);
+        self.heard.retain(|_, heard| heard.from != connection);
         self.admission.forget(connection);
         self.count_subscribers();
     }
@@ -527,26 +568,38 @@ impl Document {
             self.graph.visible_heads().into(),
         );
         for peer in self.peers.values() {
-            if let Some(storage) = &peer.storage {
-                heads.insert(storage.clone(), peer.session.acknowledged().into());
+            let acknowledged = peer.session.acknowledged();
+            // A peer has its own changes before they are durable here; nobody is told of those.
+            let visible = |head| {
+                self.graph
+                    .find(head)
+                    .is_some_and(|i| i < self.graph.visible())
+            };
+            if let Some(storage) = &peer.storage
+                && acknowledged.iter().all(visible)
+            {
+                heads.insert(storage.clone(), acknowledged.into());
             }
         }
-        let at_ms = now.unix_ms.max(self.told_at_ms + 1);
         for (connection, peer) in &mut self.peers {
             for storage in peer.subscriptions.iter() {
                 let Some(heads) = heads.get(storage).filter(|heads| !heads.is_empty()) else {
                     continue;
                 };
-                if peer.told_heads.get(storage) != Some(heads) {
-                    peer.told_heads.insert(storage.clone(), Arc::clone(heads));
-                    let frame = Frame::RemoteHeads {
-                        storage: storage.clone(),
-                        heads: Arc::clone(heads),
-                        at_ms,
-                    };
-                    effects.frames.push((*connection, frame));
-                    self.told_at_ms = at_ms;
+                let told = peer.told_heads.get(storage);
+                if told.is_some_and(|(told, _)| told == heads) {
+                    continue;
                 }
+                // Clients ignore what is not later than what they know.
+                let at_ms = told.map_or(now.unix_ms, |(_, at_ms)| now.unix_ms.max(at_ms + 1));
+                let told = (Arc::clone(heads), at_ms);
+                peer.told_heads.insert(storage.clone(), told);
+                let frame = Frame::RemoteHeads {
+                    storage: storage.clone(),
+                    heads: Arc::clone(heads),
+                    at_ms,
+                };
+                effects.frames.push((*connection, frame));
             }
         }
     }

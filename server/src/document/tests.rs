@@ -520,9 +520,6 @@ fn ephemeral_messages_go_to_the_others() {
         matches!(effects.frames[..], [(BOB, Frame::Ephemeral(_))]),
         "{effects:?}"
     );
-    // What a JavaScript client that heard it sends back.
-    let effects = bench.input(Input::Ephemeral(BOB, ephemeral));
-    assert!(effects.frames.is_empty(), "{effects:?}");
 }
 
 #[test]
@@ -538,34 +535,16 @@ fn subscribers_hear_of_the_servers_heads_when_they_move() {
     ));
     bench.message(ALICE, false, greeting(&[]), changes);
     let effects = bench.input(Input::Committed(1));
-    let told = |effects: &Effects| -> Vec<(Vec<ChangeHash>, u64)> {
-        let frames = effects.frames.iter();
-        frames
-            .filter_map(|(connection, frame)| match frame {
-                Frame::RemoteHeads { heads, at_ms, .. } if *connection == BOB => {
-                    Some((heads.to_vec(), *at_ms))
-                }
-                _ => None,
-            })
-            .collect()
-    };
-    let [(heads, first_ms)] = &told(&effects)[..] else {
-        panic!("{effects:?}");
-    };
-    assert_eq!(*heads, author.get_heads());
+    let told: Vec<&[ChangeHash]> = effects
+        .frames
+        .iter()
+        .filter_map(|(connection, frame)| match frame {
+            Frame::RemoteHeads { heads, .. } if *connection == BOB => Some(&heads[..]),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [&author.get_heads()[..]]);
     assert!(bench.input(Input::Tick).frames.is_empty(), "said once");
-
-    // Within the same millisecond: JavaScript drops what does not look newer.
-    author.put(ROOT, "n", 2).expect("put");
-    author.commit();
-    let changes = parse(&mut author);
-    bench.message(ALICE, false, greeting(&[]), changes[1..].to_vec());
-    let effects = bench.input(Input::Committed(2));
-    let [(heads, second_ms)] = &told(&effects)[..] else {
-        panic!("{effects:?}");
-    };
-    assert_eq!(*heads, author.get_heads());
-    assert!(second_ms > first_ms, "{second_ms} after {first_ms}");
 }
 
 #[test]

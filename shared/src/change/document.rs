@@ -76,6 +76,7 @@ pub fn decode_document(chunk: &Bytes, limits: &Limits) -> Result<Vec<Change>, Ch
     let mut budget = Budget {
         inflated_bytes: 0,
         ops: limits.document_ops,
+        documents: 0,
     };
     changes
         .iter()
@@ -210,6 +211,8 @@ fn check_graph(
     }
     if bytes > limits.document_memory_bytes {
         return Err(ChunkError::DocumentTooLarge {
+            what: "memory",
+            bytes,
             limit: limits.document_memory_bytes,
         });
     }
@@ -326,7 +329,7 @@ impl Columns {
                 column.extend_from_slice(bytes);
             } else {
                 let read = flate2::bufread::DeflateDecoder::new(bytes)
-                    .take(*budget as u64 + 1)
+                    .take((*budget as u64).saturating_add(1))
                     .read_to_end(&mut column);
                 if read.is_err() {
                     return Err(ChunkError::Inflate {
@@ -337,6 +340,8 @@ impl Columns {
             *budget = budget
                 .checked_sub(column.len())
                 .ok_or(ChunkError::DocumentTooLarge {
+                    what: "the last column",
+                    bytes: column.len(),
                     limit: limits.document_bytes,
                 })?;
             let spec = spec & !spec::COMPRESSED;

@@ -36,10 +36,12 @@ pub enum ChunkError {
         inflated: usize,
     },
     /// A whole change, or all compressed changes together, above the bound in bytes.
-    #[error("{what}: more than {limit} bytes")]
+    #[error("{what}: {bytes} bytes or more, above {limit}")]
     TooLarge {
         /// What was measured.
         what: &'static str,
+        /// As far as it was measured: inflating stops at the bound.
+        bytes: usize,
         /// The bound.
         limit: usize,
     },
@@ -91,9 +93,13 @@ pub enum ChunkError {
     /// Automerge can not read the change.
     #[error("Automerge refuses the change: {0}")]
     Automerge(automerge::LoadChangeError),
-    /// A document whose columns inflate to more than the bound.
-    #[error("a document of more than {limit} bytes")]
+    /// A document whose columns inflate to more than the bound, or that would take more memory.
+    #[error("{what} of a document: {bytes} bytes or more, above {limit}")]
     DocumentTooLarge {
+        /// What was measured.
+        what: &'static str,
+        /// As far as it was measured.
+        bytes: usize,
         /// The bound.
         limit: usize,
     },

@@ -2,13 +2,12 @@
 //! Automerge reads the same; columns that Automerge would write otherwise are refused; and hostile
 //! bytes cost no more than they weigh.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use automerge::marks::{ExpandMark, Mark};
 use automerge::transaction::{CommitOptions, Transactable as _};
-use automerge::{
-    ActorId, AutoCommit, ExpandedChange, ObjId, ObjType, ROOT, ReadDoc as _, ScalarValue,
-};
+use automerge::{ActorId, AutoCommit, ObjId, ObjType, ROOT, ReadDoc as _, ScalarValue};
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -230,6 +229,8 @@ proptest! {
     }
 }
 
+static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(samples);
+
 /// Changes that between them have every column.
 fn samples() -> Vec<Vec<u8>> {
     let mut doc = AutoCommit::new().with_actor(ActorId::from([1; 16]));
@@ -290,8 +291,7 @@ proptest! {
         which in any::<Index>(),
         edits in proptest::collection::vec((any::<Index>(), 0..3_u8, any::<u8>()), 1..4),
     ) {
-        let samples = samples();
-        let mut data = data_of(&samples[which.index(samples.len())]).to_vec();
+        let mut data = data_of(&SAMPLES[which.index(SAMPLES.len())]).to_vec();
         for (at, how, byte) in edits {
             if data.is_empty() { break }
             let at = at.index(data.len());
@@ -321,50 +321,13 @@ proptest! {
     fn truncations_and_flips_are_errors(
         which in any::<Index>(), at in any::<Index>(), bit in 0..8_u8,
     ) {
-        let samples = samples();
-        let sample = &samples[which.index(samples.len())];
+        let sample = &SAMPLES[which.index(SAMPLES.len())];
         let at = at.index(sample.len());
         prop_assert!(at == 0 || one_change(&sample[..at]).is_err());
         let mut flipped = sample.clone();
         flipped[at] ^= 1 << bit;
         prop_assert!(parse_chunks(&flipped.into(), &limits()).is_err());
     }
-}
-
-/// Not a test of speed, which depends on the machine: prints what one costs.
-#[test]
-#[ignore = "prints times"]
-fn print_times() {
-    let mut doc = AutoCommit::new().with_actor(ActorId::from([1; 16]));
-    let text = doc.put_object(ROOT, "text", ObjType::Text).unwrap();
-    doc.commit();
-    doc.splice_text(&text, 0, 0, "a").unwrap();
-    doc.commit();
-    doc.splice_text(&text, 1, 0, "b").unwrap();
-    let change = doc.get_last_local_change().unwrap();
-    let bytes = Bytes::copy_from_slice(change.raw_bytes());
-    let rounds = 100_000;
-    let time = |name: &str, f: &dyn Fn()| {
-        let start = Instant::now();
-        for _ in 0..rounds {
-            f();
-        }
-        println!(
-            "{name}: {:?} each for {} bytes",
-            start.elapsed() / rounds,
-            bytes.len()
-        );
-    };
-    time("parse_chunks", &|| {
-        parse_chunks(&bytes, &limits()).unwrap();
-    });
-    time("Change::try_from", &|| {
-        automerge::Change::try_from(&bytes[..]).unwrap();
-    });
-    let theirs = automerge::Change::try_from(&bytes[..]).unwrap();
-    time("write again", &|| {
-        let _ = automerge::Change::from(ExpandedChange::from(&theirs));
-    });
 }
 
 mod hostile;

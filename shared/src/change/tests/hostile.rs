@@ -139,16 +139,42 @@ fn run_lengths_that_claim_millions_of_ops() {
     }
     assert_eq!(code(&two_puts().with(0x42, &runs)), ErrorCode::TooManyOps);
 
-    // Nor do many changes in one message.
-    let many = claim(1_000_000).chunk().repeat(1000);
+    // Nor do many changes in one message, concatenated or one by one.
+    let one = Bytes::from(claim(60_000).chunk());
     let small = Limits {
         ops_per_message: 100_000,
         ..limits()
     };
-    let start = Instant::now();
-    let error = parse_chunks(&many.into(), &small).unwrap_err();
-    assert_eq!(error.code(), ErrorCode::TooManyOps);
-    assert!(start.elapsed() < Duration::from_secs(1));
+    let many: Vec<Bytes> = vec![one.clone(); 1000];
+    for many in [vec![Bytes::from(one.repeat(1000))], many] {
+        let start = Instant::now();
+        let error = parse_message(&many, &small).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::TooManyOps);
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+}
+
+/// Each document chunk may cost what a document costs, so there is one in a message.
+#[test]
+fn many_documents_in_one_message() {
+    let document = Bytes::from(AutoCommit::new().save());
+    assert!(parse_chunks(&document, &limits()).is_ok());
+    let error = parse_message(&[document.clone(), document], &limits()).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ChangeTooLarge);
+}
+
+/// What was let in once is read back without bounds, which must not overflow anything.
+#[test]
+fn no_bounds_are_not_bounds_of_nothing() {
+    let unbounded = Limits::unbounded();
+    let mut doc = AutoCommit::new();
+    doc.put(ROOT, "key", "long ".repeat(100)).unwrap();
+    let mut change = doc.get_last_local_change().unwrap().clone();
+    let compressed = Bytes::from(change.bytes().to_vec());
+    assert_eq!(compressed[8], 2);
+    assert_eq!(parse_chunks(&compressed, &unbounded).unwrap().len(), 1);
+    let changes = decode_document(&doc.save().into(), &unbounded).unwrap();
+    assert_eq!(changes.len(), 1);
 }
 
 /// Any column may claim rows, not only the one that counts.
@@ -220,6 +246,7 @@ fn a_deflate_bomb() {
             error,
             ChunkError::TooLarge {
                 limit: 16_777_216,
+                bytes: 16_777_217,
                 ..
             }
         ),
@@ -311,7 +338,16 @@ fn other_encodings_of_the_same() {
         .with(0x56, &[0x7f, 2])
         .with(0x70, &[0x7f, 0]);
     assert!(one_change(&one_put.chunk()).is_ok());
+    let puts = |actions: &[u8]| {
+        let made = put.clone().with(0x15, b"\x04\x01k").with(0x34, &[4]);
+        let made = made.with(0x56, &[4, 2]).with(0x70, &[4, 0]);
+        made.with(0x42, actions)
+    };
+    assert!(one_change(&puts(&[4, 1]).chunk()).is_ok());
     let cases = [
+        ("a run after its like", puts(&[2, 1, 2, 1])),
+        ("a run after one of its values", puts(&[0x7f, 1, 3, 1])),
+        ("a value after its run", puts(&[3, 1, 0x7f, 1])),
         ("a run of one", one_put.clone().with(0x42, &[1, 1])),
         (
             "a run cut in two",
@@ -407,17 +443,25 @@ fn documents_that_claim() {
         }
         chunk(0, &data)
     };
-    let code = |bytes: Vec<u8>| {
+    // It has to be our check that refuses, not Automerge when it loads.
+    let inner = |bytes: Vec<u8>| {
         let start = Instant::now();
         let error = decode_document(&bytes.into(), &limits()).unwrap_err();
         assert!(start.elapsed() < Duration::from_secs(2), "{error}");
-        error.code()
+        let code = error.code();
+        match error {
+            ChunkError::Document(inner) => (code, *inner),
+            other => panic!("{other}"),
+        }
     };
+    let code = |bytes| inner(bytes).0;
     // Changes, ops for each of them, and deps on what is not before them.
     assert_eq!(code(doc(1 << 40, 1, &[])), ErrorCode::DocumentTooLarge);
     assert_eq!(code(doc(900_000, 100, &[])), ErrorCode::DocumentTooLarge);
-    let forward = (0x43, [sleb(-1), sleb(5), run(998, 1)].concat());
-    assert_eq!(code(doc(1000, 1, &[forward])), ErrorCode::BadDocument);
+    let themselves = (0x43, run(999, 1));
+    assert_eq!(code(doc(1000, 1, &[themselves])), ErrorCode::BadDocument);
+    let behind = (0x43, [sleb(-1), sleb(5), run(998, 1)].concat());
+    assert_eq!(code(doc(1000, 1, &[behind])), ErrorCode::BadDocument);
     let outside = (0x01, urun(1000, 1));
     assert_eq!(code(doc(1000, 1, &[outside])), ErrorCode::BadDocument);
     let short = (0x03, run(999, 1));
@@ -431,9 +475,16 @@ fn documents_that_claim() {
     data.extend(uleb(bomb.len() as u64));
     data.push(0);
     data.extend(bomb);
-    assert_eq!(code(chunk(0, &data)), ErrorCode::DocumentTooLarge);
+    let (code, error) = inner(chunk(0, &data));
+    assert_eq!(code, ErrorCode::DocumentTooLarge);
+    let stopped = (256 << 20) + 1;
+    assert!(
+        matches!(error, ChunkError::DocumentTooLarge { bytes, .. } if bytes == stopped),
+        "{error}"
+    );
     // Not a document at all.
-    assert_eq!(code(two_puts().chunk()), ErrorCode::UnsupportedChunk);
+    let error = decode_document(&two_puts().chunk().into(), &limits()).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnsupportedChunk);
 }
 
 proptest! {
@@ -446,8 +497,8 @@ proptest! {
         edits in proptest::collection::vec((any::<Index>(), 0..3_u8, any::<u8>()), 1..4),
     ) {
         let mut doc = AutoCommit::new().with_actor(ActorId::from([1; 16]));
-        for sample in samples() {
-            doc.load_incremental(&sample).unwrap();
+        for sample in &*SAMPLES {
+            doc.load_incremental(sample).unwrap();
         }
         let mut data = data_of(&doc.save_nocompress()).to_vec();
         for (at, how, byte) in edits {
