@@ -15,6 +15,8 @@ pub mod recent;
 pub mod registry;
 pub mod sync;
 pub mod task;
+#[cfg(test)]
+mod tests;
 
 /// A connection, numbered within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -23,13 +23,13 @@ use crate::connection::socket::Connections;
 use crate::document::registry::Registry;
 use crate::http::{self, App};
 use crate::metrics::Metrics;
-use crate::store::{self, Committer, Store};
+use crate::store::{self, Committer, CommitterOptions, CommitterThread, Store};
 
 /// A server that listens but does not accept yet.
 pub struct Server {
     listener: TcpListener,
     app: App,
-    committer: Committer,
+    committer: CommitterThread,
     drain: Duration,
 }
 
@@ -70,10 +70,14 @@ impl Server {
             Durability::Strict => store::Durability::Strict,
             Durability::Relaxed => store::Durability::Relaxed,
         };
-        let committer = Committer::start(Arc::clone(&store), durability)?;
+        let options = CommitterOptions {
+            durability,
+            ..CommitterOptions::default()
+        };
+        let (committer, thread) = Committer::start(Arc::clone(&store), options)?;
         let registry = Registry::new(
             Arc::clone(&store),
-            committer.clone(),
+            committer,
             config,
             storage.clone(),
             Arc::clone(&heavy),
@@ -105,7 +109,7 @@ impl Server {
                 store,
                 metrics: recorder,
             },
-            committer,
+            committer: thread,
             drain: Duration::from_secs(config.drain_seconds),
         })
     }
@@ -159,7 +163,7 @@ impl Server {
         if tokio::time::timeout(drain, drained).await.is_err() {
             warn!("some documents or connections did not finish in time");
         }
-        tokio::task::spawn_blocking(move || committer.stop()).await??;
+        committer.shutdown().await?;
         info!("stopped");
         Ok(())
     }

@@ -16,13 +16,17 @@
 use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
 
-pub use committer::{Committer, WriteFailed, Writer};
+pub use committer::{
+    Committer, CommitterOptions, CommitterThread, DocumentWriter, Health, Progress, SubmitError,
+    Ticket, Tickets,
+};
 pub use error::{Part, Problem, Severity, StoreError};
 pub use memory::{Fault, MemoryStore};
 pub use sled::{SledOptions, SledStore};
 
+pub mod committer;
+
 mod check;
-mod committer;
 #[cfg(test)]
 mod conformance;
 mod error;

@@ -1,7 +1,7 @@
 //! Change and document chunks, read without trusting a byte of them.
 //!
 //! The relay needs of a change only its place in the history: hash, deps, actor, seq, start op and
-//! op count. [`parse_chunks`] gives that, and refuses what would hurt some Automerge later:
+//! op count. [`parse_message`] gives that, and refuses what would hurt some Automerge later:
 //!
 //! - a checksum that is not that of the bytes, which `automerge::Change::from_bytes` lets pass;
 //! - run lengths that claim more ops than the bounds allow, read without expanding them;
@@ -22,7 +22,7 @@ mod error;
 mod header;
 mod ops;
 
-pub use chunk::{Chunk, parse_chunks};
+pub use chunk::{Chunk, parse_chunks, parse_message};
 pub use document::decode_document;
 pub use error::ChunkError;
 

@@ -6,7 +6,7 @@
 //!
 //! 1. [`wire::decode`]: one WebSocket frame, a CBOR message of the automerge-repo protocol "1";
 //! 2. [`sync::split`] or [`sync::decode`]: the Automerge sync message inside its `data`;
-//! 3. [`change::parse_chunks`]: the change chunks inside that, and [`change::decode_document`] for a
+//! 3. [`change::parse_message`]: the change chunks inside that, and [`change::decode_document`] for a
 //!    whole document chunk (a first upload), which is work for a blocking thread.
 //!
 //! Every error keeps its evidence in fields for the operator, and has one [`ErrorCode`] that the

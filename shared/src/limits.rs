@@ -33,6 +33,10 @@ pub struct Limits {
     /// time sends each keystroke as a chunk of about 100 bytes.
     pub chunks: usize,
 
+    /// Document chunks in one sync message, each of which can take the time and memory that
+    /// `document_*` bounds. Automerge sends a whole document as one.
+    pub documents: usize,
+
     /// Bytes of one change after inflating.
     pub change_bytes: usize,
     /// Bytes that the compressed changes of one message may inflate to, together. There is no bound
@@ -59,6 +63,9 @@ pub struct Limits {
 
     /// Bytes of a document chunk with its columns inflated.
     pub document_bytes: usize,
+    /// Memory that loading a document chunk may take for a moment, by an estimate from its number
+    /// of changes: a chunk of a few hundred bytes can claim millions.
+    pub document_memory_bytes: usize,
     /// Changes in a document chunk.
     pub document_changes: u64,
     /// Ops in a document chunk, and successors.
@@ -84,6 +91,7 @@ impl Limits {
             bloom_bits_per_entry: u32::MAX,
             bloom_probes: u32::MAX,
             chunks: usize::MAX,
+            documents: usize::MAX,
             change_bytes: usize::MAX,
             inflated_bytes: usize::MAX,
             ops_per_change: u64::MAX,
@@ -98,6 +106,7 @@ impl Limits {
             document_changes: u64::MAX,
             document_ops: u64::MAX,
             document_actors: usize::MAX,
+            document_memory_bytes: usize::MAX,
         }
     }
 }
@@ -115,6 +124,7 @@ impl Default for Limits {
             bloom_bits_per_entry: 64,
             bloom_probes: 32,
             chunks: 500_000,
+            documents: 1,
             change_bytes: 16 * MIB,
             inflated_bytes: 64 * MIB,
             ops_per_change: 1_000_000,
@@ -126,7 +136,8 @@ impl Default for Limits {
             message_bytes: 64 * KIB,
             extra_bytes: 64 * KIB,
             document_bytes: 256 * MIB,
-            document_changes: 2_000_000,
+            document_memory_bytes: 1024 * MIB,
+            document_changes: 1_000_000,
             document_ops: 10_000_000,
             document_actors: 65_536,
         }

@@ -70,8 +70,7 @@ pub struct SyncMessage {
     /// The message, its list of changes empty.
     pub message: Message,
     /// What the list of changes held, as slices of the input: for
-    /// [`parse_chunks`](crate::change::parse_chunks), one after the other. V1: one change chunk
-    /// each. V2: concatenated chunks, or a whole document chunk.
+    /// [`parse_message`](crate::change::parse_message). V1: one change chunk each. V2: concatenated chunks, or a whole document chunk.
     pub changes: Vec<Bytes>,
 }
 
@@ -177,3 +176,6 @@ fn read_flags(bytes: &[u8]) -> MessageFlags {
     }
     flags
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ import { Repo, decodeHeads } from "@automerge/automerge-repo"
 import { WebSocketClientAdapter } from "@automerge/automerge-repo-network-websocket"
 import { NodeFSStorageAdapter } from "@automerge/automerge-repo-storage-nodefs"
 import { createInterface } from "node:readline"
-import { applyOp } from "./ops.mjs"
+import { applyOp, valueAt } from "./ops.mjs"
 
 const state = {
   repo: undefined,
@@ -82,7 +82,9 @@ const commands = {
       enableRemoteHeadsGossiping: gossip,
     })
     if (subscribe.length > 0) state.repo.subscribeToRemotes(subscribe)
-    return { peerId: state.repo.peerId, storageId: await state.repo.storageId() }
+    // Not repo.storageId(): on a new directory that makes up a second id if it comes too early.
+    const { storageId } = await state.repo.networkSubsystem.peerMetadata
+    return { peerId: state.repo.peerId, storageId }
   },
 
   /** Goes off-line: closes the socket without reconnecting. */
@@ -137,8 +139,7 @@ const commands = {
     const { handle } = entryOf(url)
     for (const character of text) {
       handle.change(doc => {
-        const current = path.reduce((value, key) => value[key], doc)
-        A.splice(doc, path, current.length, 0, character)
+        A.splice(doc, path, valueAt(doc, path).length, 0, character)
       })
       if (pauseMs > 0) await sleep(pauseMs)
     }
@@ -168,6 +169,26 @@ const commands = {
     ).catch(error => {
       throw new Error(`${error.message}; has ${headsOf(url)}`)
     })
+  },
+
+  /** Waits until the document holds at least `count` changes. */
+  async waitChanges({ url, count, timeoutMs = 30_000 }) {
+    await until(`${count} changes in ${url}`, timeoutMs, () =>
+      A.stats(documentOf(url)).numChanges >= count || undefined,
+    ).catch(error => {
+      throw new Error(`${error.message}; has ${A.stats(documentOf(url)).numChanges}`)
+    })
+  },
+
+  /** Creates `count` documents {number: 0..count} and returns their URLs. */
+  async createMany({ count }) {
+    return Array.from({ length: count }, (_, number) => track(state.repo.create({ number })).handle.url)
+  },
+
+  /** Looks for all of these documents at once; returns what each one is. */
+  async openMany({ urls }) {
+    const handles = await Promise.all(urls.map(url => state.repo.find(url)))
+    return handles.map(handle => A.toJS(track(handle).handle.doc()))
   },
 
   /** The heads the server told us it has: the newest acknowledgement. */

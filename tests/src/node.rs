@@ -6,7 +6,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -90,8 +89,15 @@ impl NodeClient {
     /// A client with options; `name` is for failure messages.
     pub async fn connect_with(name: &str, url: &str, options: NodeOptions) -> Result<Self> {
         let mut client = Self::spawn(name)?;
-        let NodeOptions { storage, peer_id, gossip, subscribe, offline } = options;
-        let mut request = json!({ "url": url, "gossip": gossip, "subscribe": subscribe, "offline": offline });
+        let NodeOptions {
+            storage,
+            peer_id,
+            gossip,
+            subscribe,
+            offline,
+        } = options;
+        let mut request =
+            json!({ "url": url, "gossip": gossip, "subscribe": subscribe, "offline": offline });
         if let Some(storage) = storage {
             request["storage"] = json!(storage);
         }
@@ -158,7 +164,9 @@ impl NodeClient {
         self.next_id += 1;
         request["id"] = json!(self.next_id);
         request["command"] = json!(command);
-        self.stdin.write_all(format!("{request}\n").as_bytes()).await?;
+        self.stdin
+            .write_all(format!("{request}\n").as_bytes())
+            .await?;
         self.stdin.flush().await?;
         while let Some(line) = self.answers.next_line().await? {
             // The stock client logs some of its trouble to stdout, too.
@@ -166,13 +174,22 @@ impl NodeClient {
                 self.note(&line);
                 continue;
             };
-            ensure!(id == self.next_id, "{}: an answer to {id}, asked {}", self.name, self.next_id);
+            ensure!(
+                id == self.next_id,
+                "{}: an answer to {id}, asked {}",
+                self.name,
+                self.next_id
+            );
             if let Some(error) = error {
                 bail!("{} {command}: {error}", self.name);
             }
             return Ok(result);
         }
-        bail!("{} {command}: the client ended; it wrote:\n{}", self.name, self.log());
+        bail!(
+            "{} {command}: the client ended; it wrote:\n{}",
+            self.name,
+            self.log()
+        );
     }
 
     /// Waits for the first answered handshake.
@@ -202,7 +219,10 @@ impl NodeClient {
 
     /// Creates a document with this content and returns its URL.
     pub async fn create(&mut self, value: Value) -> Result<String> {
-        text(&self.call("create", json!({ "value": value })).await?, "url")
+        text(
+            &self.call("create", json!({ "value": value })).await?,
+            "url",
+        )
     }
 
     /// Looks for a document.
@@ -225,16 +245,27 @@ impl NodeClient {
 
     /// Applies `ops` (an array, see `ops.mjs`) as one change; returns the new heads.
     pub async fn change(&mut self, url: &str, ops: Value) -> Result<Vec<String>> {
-        let changed = self.call("change", json!({ "url": url, "ops": ops })).await?;
+        let changed = self
+            .call("change", json!({ "url": url, "ops": ops }))
+            .await?;
         parse(changed["heads"].clone())
     }
 
     /// Types at the end of a text, one change for each character, `pause` after each.
-    pub async fn type_text(&mut self, url: &str, path: Value, typed: &str, pause: Duration) -> Result<()> {
+    pub async fn type_text(
+        &mut self,
+        url: &str,
+        path: Value,
+        typed: &str,
+        pause: Duration,
+    ) -> Result<()> {
         let pause = u64::try_from(pause.as_millis())?;
-        self.call("type", json!({ "url": url, "path": path, "text": typed, "pauseMs": pause }))
-            .await
-            .map(drop)
+        self.call(
+            "type",
+            json!({ "url": url, "path": path, "text": typed, "pauseMs": pause }),
+        )
+        .await
+        .map(drop)
     }
 
     /// The document as the client has it now.
@@ -244,17 +275,30 @@ impl NodeClient {
 
     /// The marks of a text: `[{name, value, start, end}]`, in UTF-16 units.
     pub async fn marks(&mut self, url: &str, path: Value) -> Result<Value> {
-        self.call("marks", json!({ "url": url, "path": path })).await
+        self.call("marks", json!({ "url": url, "path": path }))
+            .await
     }
 
     /// Which of the changes with these hashes the client has.
     pub async fn has(&mut self, url: &str, hashes: &[String]) -> Result<Vec<String>> {
-        parse(self.call("has", json!({ "url": url, "hashes": hashes })).await?)
+        parse(
+            self.call("has", json!({ "url": url, "hashes": hashes }))
+                .await?,
+        )
     }
 
     /// Waits until the document has exactly these heads.
     pub async fn wait_heads(&mut self, url: &str, heads: &[String]) -> Result<()> {
-        self.call("waitHeads", json!({ "url": url, "heads": heads })).await.map(drop)
+        self.call("waitHeads", json!({ "url": url, "heads": heads }))
+            .await
+            .map(drop)
+    }
+
+    /// Waits until the document holds at least `count` changes.
+    pub async fn wait_changes(&mut self, url: &str, count: u64) -> Result<()> {
+        self.call("waitChanges", json!({ "url": url, "count": count }))
+            .await
+            .map(drop)
     }
 
     /// The heads that the server last said it has.
@@ -268,14 +312,21 @@ impl NodeClient {
     }
 
     /// Waits until the client was told that this storage has exactly these heads of the document.
-    pub async fn wait_remote_heads(&mut self, url: &str, storage: &str, heads: &[String]) -> Result<()> {
+    pub async fn wait_remote_heads(
+        &mut self,
+        url: &str,
+        storage: &str,
+        heads: &[String],
+    ) -> Result<()> {
         let request = json!({ "url": url, "storageId": storage, "heads": heads });
         self.call("waitRemoteHeads", request).await.map(drop)
     }
 
     /// Sends an ephemeral message to the others who have the document open.
     pub async fn broadcast(&mut self, url: &str, message: Value) -> Result<()> {
-        self.call("broadcast", json!({ "url": url, "message": message })).await.map(drop)
+        self.call("broadcast", json!({ "url": url, "message": message }))
+            .await
+            .map(drop)
     }
 
     /// The ephemeral messages received, once there are `count`: `(author's peer id, message)`.
@@ -286,9 +337,14 @@ impl NodeClient {
             sender_id: String,
             message: Value,
         }
-        let received: Vec<Received> =
-            parse(self.call("ephemeral", json!({ "url": url, "count": count })).await?)?;
-        Ok(received.into_iter().map(|one| (one.sender_id, one.message)).collect())
+        let received: Vec<Received> = parse(
+            self.call("ephemeral", json!({ "url": url, "count": count }))
+                .await?,
+        )?;
+        Ok(received
+            .into_iter()
+            .map(|one| (one.sender_id, one.message))
+            .collect())
     }
 
     /// Writes documents and sync states to the storage directory.
@@ -300,7 +356,12 @@ impl NodeClient {
     pub async fn quit(mut self) -> Result<()> {
         self.call("quit", json!({})).await?;
         let status = self.child.wait().await?;
-        ensure!(status.success(), "{} ended with {status}:\n{}", self.name, self.log());
+        ensure!(
+            status.success(),
+            "{} ended with {status}:\n{}",
+            self.name,
+            self.log()
+        );
         Ok(())
     }
 
@@ -319,8 +380,10 @@ impl NodeClient {
 
 impl Drop for NodeClient {
     fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("--- what client {} wrote ---\n{}---", self.name, self.log());
+        // As for the server: shown only if the test failed.
+        let log = self.log();
+        if !log.is_empty() {
+            eprintln!("--- what client {} wrote ---\n{log}---", self.name);
         }
     }
 }

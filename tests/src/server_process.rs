@@ -1,10 +1,10 @@
 //! The built `concord` as a process: started, killed, stopped and started again on its port and data.
 //!
-//! The calls block; they take as long as a process takes to start or end. A test that fails prints
-//! the server's output, since [`ServerProcess`] does so when it is dropped by a panic.
+//! The calls block; they take as long as a process takes to start or end. A test that fails shows
+//! the server's output, since [`ServerProcess`] writes it to stderr when it is dropped.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -22,8 +22,13 @@ pub const BINARY_VARIABLE: &str = "CONCORD_BIN";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an HTTP answer may take.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is kept of a server's output, in bytes: enough to explain a failure.
 const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;
+
+/// How much of it a failed test shows: the end.
+const MAX_SHOWN_CHARACTERS: usize = 64 * 1024;
 
 /// A running (or killed) server and its data directory.
 #[derive(Debug)]
@@ -71,7 +76,14 @@ impl ServerProcess {
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the server still runs");
         let binary = binary()?;
-        let mut child = Command::new(&binary)
+        let mut command = Command::new(&binary);
+        // The server's own settings come from variables with this prefix, too: none by accident.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CONCORD_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
             .arg("serve")
             .args(["--listen", &self.address.to_string()])
             .arg("--data")
@@ -145,13 +157,55 @@ impl ServerProcess {
         self.child.as_ref().map(Child::id)
     }
 
+    /// The status code and body of a `GET`, without an HTTP client in between.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut connection = TcpStream::connect(self.address).context("connecting")?;
+        connection.set_read_timeout(Some(HTTP_TIMEOUT))?;
+        write!(
+            connection,
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        )?;
+        let mut answer = String::new();
+        connection
+            .read_to_string(&mut answer)
+            .context("reading the answer")?;
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .context("an answer has a head and a body")?;
+        let status = head.split(' ').nth(1).context("an answer has a status")?;
+        Ok((status.parse()?, body.to_owned()))
+    }
+
+    /// The value of a metric without labels, from `/metrics`; zero when it was never counted.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let (status, body) = self.get("/metrics")?;
+        ensure!(status == 200, "/metrics answered {status}");
+        for line in body.lines() {
+            if let Some(value) = line
+                .strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix(' '))
+            {
+                return value
+                    .trim()
+                    .parse()
+                    .with_context(|| format!("{name} in {line}"));
+            }
+        }
+        Ok(0.0)
+    }
+
     /// Everything the server has written to stdout and stderr so far, over all its runs.
     pub fn log(&self) -> String {
         self.log.lock().map(|log| log.clone()).unwrap_or_default()
     }
 
     /// Copies a pipe of the child into the log, and the first address it names into `listening`.
-    fn collect(&self, pipe: impl Read + Send + 'static, listening: Option<Arc<OnceLock<SocketAddr>>>) {
+    fn collect(
+        &self,
+        pipe: impl Read + Send + 'static,
+        listening: Option<Arc<OnceLock<SocketAddr>>>,
+    ) {
         let log = self.log.clone();
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -202,9 +256,17 @@ impl Drop for ServerProcess {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if thread::panicking() {
-            eprintln!("--- what the server wrote ---\n{}---", self.log());
-        }
+        // Kept by the test runner and shown only if the test failed, by a panic or by an error.
+        let log = self.log();
+        let tail = log
+            .char_indices()
+            .rev()
+            .nth(MAX_SHOWN_CHARACTERS)
+            .map_or(0, |(start, _)| start);
+        eprintln!(
+            "--- what the server wrote ---\n{}---",
+            log.get(tail..).unwrap_or(&log)
+        );
     }
 }
 
@@ -236,7 +298,9 @@ fn build_binary() -> Result<PathBuf> {
         .ancestors()
         .find(|path| path.join("deps").is_dir())
         .with_context(|| format!("{} is in no cargo target directory", this.display()))?;
-    let target = profile_directory.parent().context("a profile directory has a parent")?;
+    let target = profile_directory
+        .parent()
+        .context("a profile directory has a parent")?;
     let profile = match profile_directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
@@ -264,7 +328,10 @@ mod tests {
     #[test]
     fn the_address_is_read_from_the_line_that_says_the_server_is_ready() {
         let line = "concord listening on http://127.0.0.1:4711 (WebSocket ws://127.0.0.1:4711/sync), data in /d";
-        assert_eq!(parse_listening(line), Some(SocketAddr::from(([127, 0, 0, 1], 4711))));
+        assert_eq!(
+            parse_listening(line),
+            Some(SocketAddr::from(([127, 0, 0, 1], 4711)))
+        );
         assert_eq!(parse_listening("concord 0.1.0"), None);
     }
 }

@@ -39,7 +39,9 @@ fn all_replicas_converge_and_nothing_is_shown_before_it_is_kept() {
         return run(seed, true);
     }
     let long = std::env::var_os("CONCORD_LONG").is_some();
-    let asked = std::env::var("CONCORD_WORLDS").ok().and_then(|n| n.parse().ok());
+    let asked = std::env::var("CONCORD_WORLDS")
+        .ok()
+        .and_then(|n| n.parse().ok());
     for seed in 0..asked.unwrap_or(if long { 20_000 } else { 1_000 }) {
         run(seed, false);
     }

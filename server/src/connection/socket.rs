@@ -21,7 +21,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 use super::Goodbye;
 use super::decode::{self, DecodeError};
@@ -241,6 +241,7 @@ impl Reader<'_> {
     async fn step(&mut self, open: &mut Open) -> Result<(), ReadError> {
         let frame = self.receive().await?;
         let message = wire::decode(&frame, &self.connections.limits)?;
+        trace!(connection = self.id.0, kind = message.kind(), bytes = frame.len(), "received");
         match open.receive(message)? {
             Action::Sync {
                 document,

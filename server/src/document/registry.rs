@@ -18,7 +18,7 @@ use super::task::{self, Link};
 use super::{ConnectionId, assemble};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::store::{Committer, Store};
+use crate::store::{Committer, Health, Store};
 
 /// Messages that may wait for a document before its connections wait in turn.
 const INBOX_MESSAGES_PER_DOCUMENT: usize = 128;
@@ -149,7 +149,10 @@ impl Registry {
 
     /// Whether nothing can be written any more.
     pub fn is_poisoned(&self) -> bool {
-        self.shared.committer.is_poisoned()
+        matches!(
+            *self.shared.committer.health().borrow(),
+            Health::Poisoned(_)
+        )
     }
 
     /// Documents in memory.

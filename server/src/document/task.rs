@@ -28,7 +28,7 @@ use super::{ConnectionId, Now};
 use crate::connection::Goodbye;
 use crate::connection::outbox::{Outbox, Pushed};
 use crate::metrics::Metrics;
-use crate::store::{Write, WriteFailed, Writer};
+use crate::store::{DocumentWriter, Progress, StoreError, SubmitError, Ticket, Tickets, Write};
 
 mod work;
 
@@ -89,8 +89,9 @@ struct Task {
     shared: Arc<Shared>,
     document: Document,
     links: FxHashMap<ConnectionId, Link>,
-    writer: Writer,
-    pending: VecDeque<Pending>,
+    writer: DocumentWriter,
+    tickets: Tickets,
+    pending: VecDeque<(Ticket, Pending)>,
     jobs: JoinSet<Done>,
     sizes: Sizes,
     compacting: bool,
@@ -112,8 +113,8 @@ pub async fn run(
     mut deliveries: mpsc::Receiver<Delivery>,
 ) {
     match open(&shared, &id).await {
-        Ok((opened, writer)) => {
-            let mut task = Task::new(&shared, id.clone(), opened, writer);
+        Ok(started) => {
+            let mut task = Task::new(&shared, id.clone(), started);
             let end = task.live(&registry, &mut deliveries).await;
             task.shared.account(task.memory, 0);
             match end {
@@ -123,7 +124,7 @@ pub async fn run(
                 }
                 End::Stopped => {}
                 End::WriteFailed(failed) => {
-                    error!(document = %id, error = %failed, "write failed: document closed");
+                    error!(document = %id, error = %Report(&failed), "write failed: document closed");
                     task.close_all(ErrorCode::StorageFailed);
                 }
             }
@@ -159,28 +160,56 @@ enum StartError {
     Write(#[from] WriteFailed),
 }
 
-async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Opened, Writer), StartError> {
-    let mut writer = shared.committer.writer(id)?;
+/// A write that was not taken, or taken and not committed.
+#[derive(Debug, thiserror::Error)]
+enum WriteFailed {
+    #[error(transparent)]
+    Refused(#[from] SubmitError),
+    #[error("a write failed")]
+    Failed(#[source] Arc<StoreError>),
+}
+
+/// A document found in the store, and the way to write to it.
+struct Started {
+    opened: Opened,
+    writer: DocumentWriter,
+    tickets: Tickets,
+}
+
+async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartError> {
     let store = Arc::clone(&shared.store);
     let document = id.clone();
     let opening = tokio::task::spawn_blocking(move || opening::open(&*store, &document));
     let mut opened = opening.await.map_err(|_| StartError::Panicked)??;
+    let (mut writer, mut tickets) = shared.committer.document();
     if let Some(repair) = opened.repair.take() {
         warn!(document = %id, "stored change graph was unusable: rebuilt from the snapshot");
-        writer.submit(repair).await?;
-        writer.committed().await?;
+        writer.submit(repair).await.map_err(WriteFailed::from)?;
+        if let Some(error) = tickets.changed().await.failed {
+            return Err(WriteFailed::Failed(error).into());
+        }
     }
-    Ok((opened, writer))
+    Ok(Started {
+        opened,
+        writer,
+        tickets,
+    })
 }
 
 impl Task {
-    fn new(shared: &Arc<Shared>, id: DocumentId, opened: Opened, writer: Writer) -> Self {
+    fn new(shared: &Arc<Shared>, id: DocumentId, started: Started) -> Self {
+        let Started {
+            opened,
+            writer,
+            tickets,
+        } = started;
         Self {
             id,
             shared: Arc::clone(shared),
             document: Document::new(opened.graph, shared.policy.clone()),
             links: FxHashMap::default(),
             writer,
+            tickets,
             pending: VecDeque::new(),
             jobs: JoinSet::new(),
             sizes: opened.sizes,
@@ -207,8 +236,8 @@ impl Task {
             let wait = self.next_timer();
             let step: Result<(), WriteFailed> = tokio::select! {
                 biased;
-                completion = self.writer.committed(), if !self.pending.is_empty() => {
-                    completion.map(|()| self.committed(&mut effects))
+                progress = self.tickets.changed(), if !self.pending.is_empty() => {
+                    self.progressed(&progress, &mut effects)
                 }
                 Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => match done {
                     Ok(done) => self.done(done, &mut effects).await,

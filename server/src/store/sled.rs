@@ -27,6 +27,7 @@ use concord_shared::ids::DocumentId;
 use metrics::Histogram;
 
 use self::{
+    batch::Batch,
     blobs::Blobs,
     keys::{DocumentKeys, FORMAT, FORMAT_KEY},
     values::DocumentRecord,
@@ -175,9 +176,9 @@ impl SledStore {
     }
 
     /// Applies a batch, so that readers can wait until none is half applied.
-    fn apply(&self, writer: &mut Writer, batch: ::sled::Batch) -> Result<(), StoreError> {
+    fn apply(&self, writer: &mut Writer, batch: Batch) -> Result<(), StoreError> {
         let _batch = self.batches.write().unwrap_or_else(PoisonError::into_inner);
-        self.db.apply_batch(batch).map_err(|error| {
+        batch.apply(&self.db).map_err(|error| {
             writer.poisoned = true;
             StoreError::Broken(into_io(error))
         })
@@ -267,7 +268,7 @@ impl Store for SledStore {
             return Err(StoreError::Poisoned);
         }
         let key = keys::meta(key);
-        let mut batch = ::sled::Batch::default();
+        let mut batch = Batch::default();
         let value = values::single(&key, value);
         batch.insert(key, value);
         self.apply(&mut writer, batch)?;

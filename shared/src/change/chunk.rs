@@ -15,7 +15,7 @@ const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 /// Where type, length and data begin: what the hash is computed over.
 const HASHED_FROM: usize = 8;
 
-const DOCUMENT: u8 = 0;
+pub(super) const DOCUMENT: u8 = 0;
 const CHANGE: u8 = 1;
 const COMPRESSED_CHANGE: u8 = 2;
 
@@ -29,50 +29,76 @@ pub enum Chunk {
 }
 
 /// Reads concatenated chunks, up to the end: garbage after a good chunk is an error, and so is the
-/// chunk before it.
+/// chunk before it. As [`parse_message`] of one blob.
+pub fn parse_chunks(data: &Bytes, limits: &Limits) -> Result<Vec<Chunk>, ChunkError> {
+    parse_message(std::slice::from_ref(data), limits)
+}
+
+/// Reads all that the list of changes of one sync message holds: blobs of concatenated chunks.
 ///
 /// Time is proportional to the bytes after inflating and to the ops, about 200 ns each, where
-/// Automerge reads the changes; both are bounded by `limits` over all chunks together. A caller that
-/// must not be held up gives smaller limits first, and does it again elsewhere on
-/// [`ErrorCode::TooManyOps`](crate::ErrorCode::TooManyOps) or
+/// Automerge reads the changes; both are bounded by `limits` over all blobs together, and so are the
+/// numbers of chunks and of document chunks. A caller that must not be held up gives smaller limits
+/// first, and does it again elsewhere on [`ErrorCode::TooManyOps`](crate::ErrorCode::TooManyOps) or
 /// [`ErrorCode::ChangeTooLarge`](crate::ErrorCode::ChangeTooLarge).
-pub fn parse_chunks(data: &Bytes, limits: &Limits) -> Result<Vec<Chunk>, ChunkError> {
-    let mut rest = Reader::new(data);
+pub fn parse_message(blobs: &[Bytes], limits: &Limits) -> Result<Vec<Chunk>, ChunkError> {
     let mut chunks = Vec::new();
     let mut budget = Budget {
         inflated_bytes: limits.inflated_bytes,
         ops: limits.ops_per_message,
+        documents: limits.documents,
     };
-    while !rest.is_empty() {
-        if chunks.len() == limits.chunks {
-            return Err(ChunkError::Read(ReadError::TooMany {
-                what: "chunks",
-                count: limits.chunks as u64 + 1,
-                limit: limits.chunks as u64,
-            }));
+    for blob in blobs {
+        let mut rest = Reader::new(blob);
+        while !rest.is_empty() {
+            within("chunks", chunks.len(), limits.chunks)?;
+            chunks.push(read_chunk(&mut rest, blob, &mut budget, limits)?);
         }
-        let raw = RawChunk::read(&mut rest, data)?;
-        chunks.push(match raw.kind {
-            DOCUMENT => {
-                raw.check_hash(&raw.bytes)?;
-                Chunk::Document(raw.bytes)
-            }
-            CHANGE | COMPRESSED_CHANGE => {
-                let change = raw.into_change(&mut budget, limits)?;
-                // What our reader is too lenient for must not be stored: others use this one.
-                automerge::Change::try_from(&change.bytes[..]).map_err(ChunkError::Automerge)?;
-                Chunk::Change(change)
-            }
-            found => return Err(ChunkError::UnsupportedType { found }),
-        });
     }
     Ok(chunks)
+}
+
+fn read_chunk(
+    rest: &mut Reader<'_>,
+    blob: &Bytes,
+    budget: &mut Budget,
+    limits: &Limits,
+) -> Result<Chunk, ChunkError> {
+    let raw = RawChunk::read(rest, blob)?;
+    match raw.kind {
+        DOCUMENT => {
+            within("document chunks", 0, budget.documents)?;
+            budget.documents -= 1;
+            raw.check_hash(&raw.bytes)?;
+            Ok(Chunk::Document(raw.bytes))
+        }
+        CHANGE | COMPRESSED_CHANGE => {
+            let change = raw.into_change(budget, limits)?;
+            // What our reader is too lenient for must not be stored: others use this one.
+            automerge::Change::try_from(&change.bytes[..]).map_err(ChunkError::Automerge)?;
+            Ok(Chunk::Change(change))
+        }
+        found => Err(ChunkError::UnsupportedType { found }),
+    }
+}
+
+/// Whether there is room for one more.
+fn within(what: &'static str, so_far: usize, limit: usize) -> Result<(), ChunkError> {
+    if so_far < limit {
+        return Ok(());
+    }
+    Err(ChunkError::Read(ReadError::TooMany {
+        what,
+        count: so_far as u64 + 1,
+        limit: limit as u64,
+    }))
 }
 
 /// What the chunks of one message may still use.
 pub(super) struct Budget {
     pub(super) inflated_bytes: usize,
     pub(super) ops: u64,
+    pub(super) documents: usize,
 }
 
 /// A chunk cut out by its length, nothing more.
@@ -172,11 +198,12 @@ fn inflate(
     let mut decoder = flate2::bufread::DeflateDecoder::new(deflated);
     let whole = decoder
         .by_ref()
-        .take(limit as u64 + 1)
+        .take((limit as u64).saturating_add(1))
         .read_to_end(&mut inflated);
     if inflated.len() > limit {
         return Err(ChunkError::TooLarge {
             what: "inflated changes",
+            bytes: inflated.len(),
             limit,
         });
     }
@@ -191,7 +218,6 @@ fn inflate(
 
 fn push_uleb(out: &mut Vec<u8>, mut value: u64) {
     loop {
-        #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
         let byte = (value & 0x7f) as u8;
         value >>= 7;
         if value == 0 {

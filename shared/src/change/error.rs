@@ -36,10 +36,12 @@ pub enum ChunkError {
         inflated: usize,
     },
     /// A whole change, or all compressed changes together, above the bound in bytes.
-    #[error("{what}: more than {limit} bytes")]
+    #[error("{what}: {bytes} bytes or more, above {limit}")]
     TooLarge {
         /// What was measured.
         what: &'static str,
+        /// As far as it was measured: inflating stops at the bound.
+        bytes: usize,
         /// The bound.
         limit: usize,
     },
@@ -91,9 +93,20 @@ pub enum ChunkError {
     /// Automerge can not read the change.
     #[error("Automerge refuses the change: {0}")]
     Automerge(automerge::LoadChangeError),
-    /// A document chunk where only changes are taken.
-    #[error("a document chunk among changes")]
-    UnexpectedDocument,
+    /// A document whose columns inflate to more than the bound, or that would take more memory.
+    #[error("{what} of a document: {bytes} bytes or more, above {limit}")]
+    DocumentTooLarge {
+        /// What was measured.
+        what: &'static str,
+        /// As far as it was measured.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// A document's dep, actor or row count that points to what is not there, or whose run lengths
+    /// claim more than the bound. Source: as for a change.
+    #[error("bad document: {0}")]
+    Document(Box<ChunkError>),
     /// Automerge can not load the document.
     #[error("Automerge refuses the document: {0}")]
     Load(Box<automerge::AutomergeError>),
@@ -111,7 +124,14 @@ impl ChunkError {
             }
             Self::Read(_) | Self::NoMagic { .. } | Self::Inflate { .. } => ErrorCode::BadChunk,
             Self::Checksum { .. } => ErrorCode::BadChecksum,
-            Self::UnsupportedType { .. } | Self::UnexpectedDocument => ErrorCode::UnsupportedChunk,
+            Self::UnsupportedType { .. } => ErrorCode::UnsupportedChunk,
+            Self::DocumentTooLarge { .. } => ErrorCode::DocumentTooLarge,
+            Self::Document(error) => match error.code() {
+                ErrorCode::ChangeTooLarge | ErrorCode::TooManyOps | ErrorCode::DocumentTooLarge => {
+                    ErrorCode::DocumentTooLarge
+                }
+                _ => ErrorCode::BadDocument,
+            },
             Self::TooManyOps { .. } => ErrorCode::TooManyOps,
             Self::BadValue { .. }
             | Self::NotCanonical { .. }

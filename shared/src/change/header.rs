@@ -19,6 +19,7 @@ pub(super) fn read_change(
     if bytes.len() > limits.change_bytes {
         return Err(ChunkError::TooLarge {
             what: "a change",
+            bytes: bytes.len(),
             limit: limits.change_bytes,
         });
     }
@@ -34,6 +35,7 @@ pub(super) fn read_change(
     if data.remaining() > limits.extra_bytes {
         return Err(ChunkError::TooLarge {
             what: "a change's extra bytes",
+            bytes: data.remaining(),
             limit: limits.extra_bytes,
         });
     }

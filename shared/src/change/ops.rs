@@ -24,7 +24,7 @@ mod spec {
     pub(super) const MARK_NAME: u64 = 10 << 4 | 5;
 
     /// How many there are: a change has no other columns, and each at most once.
-    pub(super) const COUNT: u64 = 14;
+    pub(super) const COUNT: usize = 14;
 }
 
 /// Actions that Automerge 0.12 knows: make map, set, make list, delete, make text, increment, make
@@ -54,8 +54,8 @@ impl<'a> OpColumns<'a> {
     /// Reads the table of columns and cuts the columns' bytes, which follow it.
     pub(super) fn read(data: &mut Reader<'a>) -> Result<Self, ChunkError> {
         let table_offset = data.offset();
-        let count = data.count(spec::COUNT, "columns of a change")?;
-        let mut table = [(0_u64, 0_u64); spec::COUNT as usize];
+        let count = data.count(spec::COUNT as u64, "columns of a change")?;
+        let mut table = [(0_u64, 0_u64); spec::COUNT];
         let mut previous = None;
         for (_, entry) in (0..count).zip(&mut table) {
             let not_canonical = |why| ChunkError::NotCanonical {

@@ -189,19 +189,19 @@ fn put_bytes_head(out: &mut BytesMut, len: usize) {
     match len {
         0..=23 => out.put_u8(BYTES | len as u8),
         24..=0xff => {
-            out.put_u8(BYTES | 24);
+            out.put_u8(BYTES | 0x18);
             out.put_u8(len as u8);
         }
         0x100..=0xffff => {
-            out.put_u8(BYTES | 25);
+            out.put_u8(BYTES | 0x19);
             out.put_u16(len as u16);
         }
         0x1_0000..=0xffff_ffff => {
-            out.put_u8(BYTES | 26);
+            out.put_u8(BYTES | 0x1a);
             out.put_u32(len as u32);
         }
         _ => {
-            out.put_u8(BYTES | 27);
+            out.put_u8(BYTES | 0x1b);
             out.put_u64(len as u64);
         }
     }

@@ -262,6 +262,14 @@ fn encoding_is_as_agreed() {
     );
 }
 
+/// An eight-byte integer would be a `BigInt` to JavaScript, which throws when it compares it.
+#[test]
+fn large_counts_are_written_as_javascript_writes_them() {
+    let encoded = golden_message("encoder: ephemeral with a large count").encode();
+    let float = [&b"count\xfb"[..], &8_589_934_592.0_f64.to_be_bytes()].concat();
+    assert!(encoded.windows(float.len()).any(|window| window == float));
+}
+
 #[test]
 fn a_sync_frame_is_what_the_message_encodes_to() {
     let document = DocumentId::new("doc").unwrap();
@@ -366,7 +374,7 @@ fn refused_frames_say_why() {
             write(e)
         })
     };
-    // The frame that ends the official server's process (FACTS: `f6`), nothing, and other kinds.
+    // The frame that ends the official server's process (`f6`), nothing, and other kinds.
     for frame in [&[0xf6][..], &[], &[0x80], &[0x01], &[0xff], &[0x61, b'a']] {
         assert_eq!(
             code(Bytes::copy_from_slice(frame)),
@@ -464,7 +472,20 @@ fn claims_cost_nothing() {
             "{opener:02x?}: {error}"
         );
     }
-    // Indefinite containers count what they hold.
+    // Containers of more entries than the limit that do have them, with and without a length.
+    let mut frame = b"\xa1\x61x\x9a\x00\x0f\x42\x40".to_vec();
+    frame.resize(frame.len() + 1_000_000, 0);
+    let error = decode(&frame.into(), &limits()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            WireError::TooMany {
+                count: 1_000_000,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let mut frame = b"\xa1\x61x\x9f".to_vec();
     frame.resize(1_000_000, 0);
     let error = decode(&frame.into(), &limits()).unwrap_err();

@@ -101,22 +101,40 @@ impl Task {
     }
 
     async fn submit(&mut self, write: Write, pending: Pending) -> Result<(), WriteFailed> {
-        self.writer.submit(write).await?;
-        self.pending.push_back(pending);
+        let ticket = self.writer.submit(write).await?;
+        self.pending.push_back((ticket, pending));
         Ok(())
     }
 
-    /// The oldest write on its way has arrived.
-    pub(super) fn committed(&mut self, effects: &mut Effects) {
-        match self.pending.pop_front() {
-            Some(Pending::Append { end, bytes }) => {
+    /// Writes on their way have arrived, or failed.
+    pub(super) fn progressed(
+        &mut self,
+        progress: &Progress,
+        effects: &mut Effects,
+    ) -> Result<(), WriteFailed> {
+        while let Some((ticket, pending)) = self.pending.pop_front() {
+            if ticket > progress.committed {
+                self.pending.push_front((ticket, pending));
+                break;
+            }
+            self.committed(pending, effects);
+        }
+        match &progress.failed {
+            None => Ok(()),
+            Some(error) => Err(WriteFailed::Failed(Arc::clone(error))),
+        }
+    }
+
+    fn committed(&mut self, pending: Pending, effects: &mut Effects) {
+        match pending {
+            Pending::Append { end, bytes } => {
                 self.sizes.tail_bytes += bytes;
                 self.input(Input::Committed(end), effects);
             }
-            Some(Pending::Upload {
+            Pending::Upload {
                 end,
                 snapshot_bytes,
-            }) => {
+            } => {
                 self.sizes = Sizes {
                     base: u64::from(end),
                     snapshot_bytes,
@@ -124,11 +142,11 @@ impl Task {
                 };
                 self.input(Input::Committed(end), effects);
             }
-            Some(Pending::Compaction {
+            Pending::Compaction {
                 base,
                 snapshot_bytes,
                 covered_bytes,
-            }) => {
+            } => {
                 let before = self.sizes;
                 self.sizes = Sizes {
                     base,
@@ -145,7 +163,6 @@ impl Task {
                     "compacted"
                 );
             }
-            None => {}
         }
     }
 
@@ -324,10 +341,8 @@ impl Task {
                     Some(Ok(done)) => self.done(done, effects).await,
                 }
             } else {
-                self.writer
-                    .committed()
-                    .await
-                    .map(|()| self.committed(effects))
+                let progress = self.tickets.changed().await;
+                self.progressed(&progress, effects)
             };
             if let Err(failed) = step {
                 return End::WriteFailed(failed);

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, hash_map::Entry as Slot};
 
+use ::sled::IVec;
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
@@ -17,9 +18,47 @@ use crate::store::{StoreError, Write, check::Extent};
 /// changes is then a few tree inserts, and a reader of a few changes still reads little.
 const RECORD_FULL_BYTES: usize = 32 * 1024;
 
+/// Sets and removals of keys, to be applied as one; the last one of a key counts.
+#[derive(Default)]
+pub(super) struct Batch {
+    steps: Vec<(IVec, Option<IVec>)>,
+}
+
+impl Batch {
+    pub(super) fn insert(&mut self, key: impl Into<IVec>, value: Vec<u8>) {
+        self.steps.push((key.into(), Some(value.into())));
+    }
+
+    pub(super) fn remove(&mut self, key: impl Into<IVec>) {
+        self.steps.push((key.into(), None));
+    }
+
+    /// A single step is atomic by itself: without the frame that sled puts around a batch it costs one write
+    /// to disk instead of two.
+    pub(super) fn apply(mut self, db: &::sled::Db) -> Result<(), ::sled::Error> {
+        if self.steps.len() == 1 {
+            if let Some((key, value)) = self.steps.pop() {
+                match value {
+                    Some(value) => db.insert(key, value)?,
+                    None => db.remove(key)?,
+                };
+            }
+            return Ok(());
+        }
+        let mut batch = ::sled::Batch::default();
+        for (key, value) in self.steps {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        db.apply_batch(batch)
+    }
+}
+
 /// A batch, and where the logs end once it is applied.
 pub(super) struct Prepared {
-    pub(super) batch: ::sled::Batch,
+    pub(super) batch: Batch,
     pub(super) ends: Vec<(DocumentId, End)>,
 }
 
@@ -42,7 +81,7 @@ impl SledStore {
         ends: &HashMap<DocumentId, End>,
         writes: &[Write],
     ) -> Result<Prepared, StoreError> {
-        let mut batch = ::sled::Batch::default();
+        let mut batch = Batch::default();
         let mut documents: HashMap<&DocumentId, Pending<'_>> = HashMap::new();
         for write in writes {
             let document = write.document();
@@ -112,7 +151,7 @@ impl SledStore {
     /// Removes the log records that lie wholly below `keep_from`. Every record ends where the next one starts.
     fn remove_log(
         &self,
-        batch: &mut ::sled::Batch,
+        batch: &mut Batch,
         pending: &mut Pending<'_>,
         keep_from: u64,
     ) -> Result<(), StoreError> {
@@ -129,18 +168,14 @@ impl SledStore {
                 if first > keep_from {
                     break;
                 }
-                record
-                    .drain(..)
-                    .for_each(|key| batch.remove::<::sled::IVec>(key));
+                record.drain(..).for_each(|key| batch.remove(key));
                 record_first = first;
             }
             record.push(key);
         }
         let stored_end = pending.written.first().map_or(next, |(first, _)| *first);
         if record_first < stored_end && stored_end <= keep_from {
-            record
-                .drain(..)
-                .for_each(|key| batch.remove::<::sled::IVec>(key));
+            record.drain(..).for_each(|key| batch.remove(key));
         }
 
         // What this very batch wrote.
@@ -164,7 +199,7 @@ impl SledStore {
 }
 
 impl<'w> Pending<'w> {
-    fn append(&mut self, batch: &mut ::sled::Batch, first: u64, entry: Entry<'w>, after: Extent) {
+    fn append(&mut self, batch: &mut Batch, first: u64, entry: Entry<'w>, after: Extent) {
         let bytes = entry.len();
         match &mut self.open {
             Some((_, entries, len)) if *len + bytes <= RECORD_FULL_BYTES => {
@@ -186,7 +221,7 @@ impl<'w> Pending<'w> {
     /// Replaces the snapshot generation, if there is one.
     fn snapshot(
         &mut self,
-        batch: &mut ::sled::Batch,
+        batch: &mut Batch,
         received_at_ms: u64,
         snapshot: &Bytes,
         graph: &Bytes,
@@ -236,12 +271,7 @@ impl<'w> Pending<'w> {
         }
     }
 
-    fn write_pieces(
-        &mut self,
-        batch: &mut ::sled::Batch,
-        bytes: &[u8],
-        place: impl Fn(u32) -> Place,
-    ) {
+    fn write_pieces(&mut self, batch: &mut Batch, bytes: &[u8], place: impl Fn(u32) -> Place) {
         let mut writer = PieceWriter::new(bytes.len(), |piece, value| {
             let key = self.keys.at(place(piece));
             batch.insert(key, values::seal(key, value));
@@ -251,7 +281,7 @@ impl<'w> Pending<'w> {
     }
 
     /// Writes the log record that was open for more.
-    fn close_record(&mut self, batch: &mut ::sled::Batch) {
+    fn close_record(&mut self, batch: &mut Batch) {
         let Some((first, entries, _)) = self.open.take() else {
             return;
         };

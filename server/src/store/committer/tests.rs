@@ -1,0 +1,443 @@
+//! Nothing is reported as committed before the store's strict commit returned, whatever fails.
+//!
+//! The store here stands still at a gate, so a test sees the moments that a real disk would hide: what is told while
+//! a commit is under way, and what waits behind it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex},
+};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::*;
+use crate::store::{
+    DocumentInfo, Fault, LogRecord, MemoryStore, Problem, StoredDocument,
+    conformance::{append, id},
+};
+
+/// Long enough that something which can happen does; what must not happen is waited for this long.
+const SOON: Duration = Duration::from_millis(50);
+const NEVER: Duration = Duration::from_secs(20);
+
+/// A memory store whose commits wait to be let through.
+#[derive(Default, Debug)]
+struct Gated {
+    memory: MemoryStore,
+    state: Mutex<Gate>,
+    moved: Condvar,
+}
+
+#[derive(Default, Debug)]
+struct Gate {
+    open: bool,
+    /// Commits to let through while the gate is closed, with what they are to do.
+    passes: VecDeque<Pass>,
+    /// Number of writes of each commit that came.
+    batches: Vec<(usize, Durability)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pass {
+    Commit,
+    Fail(Fault),
+    Panic,
+}
+
+impl Gated {
+    fn pass(&self, pass: Pass) {
+        self.state.lock().unwrap().passes.push_back(pass);
+        self.moved.notify_all();
+    }
+
+    fn open_gate(&self) {
+        self.state.lock().unwrap().open = true;
+        self.moved.notify_all();
+    }
+
+    fn batches(&self) -> Vec<usize> {
+        self.state
+            .lock()
+            .unwrap()
+            .batches
+            .iter()
+            .map(|(writes, _)| *writes)
+            .collect()
+    }
+
+    /// Waits until the committer stands at the gate with its so-many-th batch.
+    async fn arrival(&self, count: usize) {
+        let arrived = async {
+            while self.batches().len() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(NEVER, arrived).await.unwrap();
+    }
+}
+
+impl Store for Gated {
+    fn commit(&self, writes: &[Write], durability: Durability) -> Result<(), StoreError> {
+        let mut gate = self.state.lock().unwrap();
+        gate.batches.push((writes.len(), durability));
+        let pass = loop {
+            if let Some(pass) = gate.passes.pop_front() {
+                break pass;
+            }
+            if gate.open {
+                break Pass::Commit;
+            }
+            gate = self.moved.wait(gate).unwrap();
+        };
+        drop(gate);
+        match pass {
+            Pass::Commit => {}
+            Pass::Fail(fault) => self.memory.fail_next_commit(fault),
+            Pass::Panic => panic!("the store panics"),
+        }
+        self.memory.commit(writes, durability)
+    }
+
+    fn open(&self, document: &DocumentId) -> Result<Option<StoredDocument>, StoreError> {
+        self.memory.open(document)
+    }
+
+    fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
+        self.memory.snapshot(document)
+    }
+
+    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
+        self.memory.log(document, from, to)
+    }
+
+    fn documents(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<DocumentInfo>, StoreError> {
+        self.memory.documents(after, limit)
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.memory.meta(key)
+    }
+
+    fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.memory.set_meta(key, value)
+    }
+
+    fn verify(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError> {
+        self.memory.verify(document)
+    }
+
+    fn size_on_disk(&self) -> Result<u64, StoreError> {
+        self.memory.size_on_disk()
+    }
+}
+
+fn start(options: CommitterOptions) -> (Arc<Gated>, Committer, CommitterThread) {
+    let store = Arc::new(Gated::default());
+    let (committer, thread) =
+        Committer::start(Arc::clone(&store) as Arc<dyn Store>, options).unwrap();
+    (store, committer, thread)
+}
+
+async fn submit(writer: &mut DocumentWriter, write: Write) -> Ticket {
+    timeout(NEVER, writer.submit(write)).await.unwrap().unwrap()
+}
+
+/// Waits until a ticket is done.
+async fn committed(tickets: &mut Tickets, ticket: Ticket) {
+    let done = async {
+        loop {
+            let progress = tickets.changed().await;
+            assert!(progress.failed.is_none(), "{progress:?}");
+            if progress.committed >= ticket {
+                break;
+            }
+        }
+    };
+    timeout(NEVER, done).await.unwrap();
+}
+
+async fn failure(tickets: &mut Tickets) -> Progress {
+    let failed = async {
+        loop {
+            let progress = tickets.changed().await;
+            if progress.failed.is_some() {
+                return progress;
+            }
+        }
+    };
+    timeout(NEVER, failed).await.unwrap()
+}
+
+async fn nothing_told(tickets: &mut Tickets) {
+    assert!(timeout(SOON, tickets.changed()).await.is_err());
+}
+
+fn durable(store: &Gated, document: &str) -> u64 {
+    let stored = store.memory.crash(0).open(&id(document)).unwrap();
+    stored.map_or(0, |document| document.next())
+}
+
+#[tokio::test]
+async fn nothing_is_committed_before_the_store_says_so() {
+    let (store, committer, _thread) = start(CommitterOptions::default());
+    let (mut writer, mut tickets) = committer.document();
+    let ticket = submit(&mut writer, append("a", 0..1)).await;
+    store.arrival(1).await;
+    nothing_told(&mut tickets).await;
+    store.pass(Pass::Commit);
+    committed(&mut tickets, ticket).await;
+    assert_eq!(durable(&store, "a"), 1);
+    assert_eq!(
+        store.state.lock().unwrap().batches,
+        [(1, Durability::Strict)]
+    );
+}
+
+#[tokio::test]
+async fn what_comes_during_a_commit_shares_the_next() {
+    let (store, committer, thread) = start(CommitterOptions::default());
+    let (mut a, mut a_tickets) = committer.document();
+    let (mut b, mut b_tickets) = committer.document();
+    submit(&mut a, append("a", 0..1)).await;
+    store.arrival(1).await;
+    for next in 1..50 {
+        submit(&mut a, append("a", next..next + 1)).await;
+    }
+    let last = submit(&mut b, append("b", 0..1)).await;
+    store.pass(Pass::Commit);
+    store.arrival(2).await;
+    assert_eq!(a_tickets.changed().await.committed, Ticket(1));
+    nothing_told(&mut b_tickets).await;
+    store.pass(Pass::Commit);
+    committed(&mut b_tickets, last).await;
+    committed(&mut a_tickets, Ticket(50)).await;
+    assert_eq!(store.batches(), [1, 50]);
+    thread.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_ends_at_its_byte_cap() {
+    let options = CommitterOptions {
+        batch_bytes: 3 * (WRITE_OVERHEAD_BYTES + 1),
+        ..CommitterOptions::default()
+    };
+    let (store, committer, thread) = start(options);
+    let (mut writer, _tickets) = committer.document();
+    for next in 0..10 {
+        submit(&mut writer, append("a", next..next + 1)).await;
+        if next == 0 {
+            store.arrival(1).await;
+        }
+    }
+    store.open_gate();
+    thread.shutdown().await.unwrap();
+    assert_eq!(store.batches(), [1, 3, 3, 3]);
+    assert_eq!(durable(&store, "a"), 10);
+}
+
+#[tokio::test]
+async fn submitting_waits_for_room_by_count() {
+    let options = CommitterOptions {
+        queue_writes: 2,
+        ..CommitterOptions::default()
+    };
+    let (store, committer, _thread) = start(options);
+    let (mut writer, mut tickets) = committer.document();
+    submit(&mut writer, append("a", 0..1)).await;
+    store.arrival(1).await;
+    submit(&mut writer, append("a", 1..2)).await;
+    submit(&mut writer, append("a", 2..3)).await;
+    assert!(
+        timeout(SOON, writer.submit(append("a", 3..4)))
+            .await
+            .is_err()
+    );
+    // Given up while it waited, it has queued nothing and taken no ticket.
+    assert_eq!(writer.last(), Ticket(3));
+    store.open_gate();
+    let ticket = submit(&mut writer, append("a", 3..4)).await;
+    assert_eq!(ticket, Ticket(4));
+    committed(&mut tickets, ticket).await;
+}
+
+#[tokio::test]
+async fn submitting_waits_for_room_by_bytes() {
+    let options = CommitterOptions {
+        queue_bytes: 1_000,
+        ..CommitterOptions::default()
+    };
+    let (store, committer, thread) = start(options);
+    let (mut writer, mut tickets) = committer.document();
+    for next in 0..3 {
+        submit(&mut writer, append("a", next..next + 1)).await;
+        store.arrival(1).await;
+    }
+    assert!(
+        timeout(SOON, writer.submit(append("a", 3..4)))
+            .await
+            .is_err()
+    );
+    store.open_gate();
+    committed(&mut tickets, Ticket(3)).await;
+    // One larger than all the room there is goes alone.
+    let ticket = submit(&mut writer, append("a", 3..1_000)).await;
+    committed(&mut tickets, ticket).await;
+    thread.shutdown().await.unwrap();
+    assert_eq!(durable(&store, "a"), 1_000);
+}
+
+#[tokio::test]
+async fn a_write_that_breaks_the_rules_fails_its_document_alone() {
+    let (store, committer, _thread) = start(CommitterOptions::default());
+    let (mut first, _first_tickets) = committer.document();
+    let (mut good, mut good_tickets) = committer.document();
+    let (mut bad, mut bad_tickets) = committer.document();
+    submit(&mut first, append("first", 0..1)).await;
+    store.arrival(1).await;
+    submit(&mut bad, append("bad", 0..1)).await;
+    let ticket = submit(&mut good, append("good", 0..1)).await;
+    submit(&mut bad, append("bad", 7..8)).await;
+    store.open_gate();
+    committed(&mut good_tickets, ticket).await;
+    let progress = failure(&mut bad_tickets).await;
+    assert_eq!(progress.committed, Ticket(0));
+    assert!(matches!(
+        *progress.failed.unwrap(),
+        StoreError::OutOfOrder {
+            expected: 1,
+            first: 7,
+            ..
+        }
+    ));
+    assert_eq!((durable(&store, "good"), durable(&store, "bad")), (1, 0));
+    let refused = bad.submit(append("bad", 0..1)).await.unwrap_err();
+    assert!(matches!(refused, SubmitError::Failed(_)));
+    // Read again, the document goes on.
+    let (mut again, mut tickets) = committer.document();
+    let ticket = submit(&mut again, append("bad", 0..1)).await;
+    committed(&mut tickets, ticket).await;
+}
+
+/// The failed batch may or may not be on disk; either way nothing may follow it until the document was read again.
+#[tokio::test]
+async fn after_a_failed_write_what_is_queued_behind_it_fails_too() {
+    for fault in [Fault::WriteLost, Fault::WriteDone] {
+        let (store, committer, _thread) = start(CommitterOptions::default());
+        let (mut a, mut a_tickets) = committer.document();
+        let (mut b, mut b_tickets) = committer.document();
+        submit(&mut a, append("a", 0..1)).await;
+        store.arrival(1).await;
+        submit(&mut a, append("a", 1..2)).await;
+        let ticket = submit(&mut b, append("b", 0..1)).await;
+        store.pass(Pass::Fail(fault));
+        store.open_gate();
+        committed(&mut b_tickets, ticket).await;
+        let progress = failure(&mut a_tickets).await;
+        assert_eq!(progress.committed, Ticket(0));
+        assert!(matches!(*progress.failed.unwrap(), StoreError::Write(_)));
+        // "a" 1..2 was in the batch with "b", which was committed without it.
+        assert_eq!(store.batches(), [1, 1]);
+
+        let next = store
+            .open(&id("a"))
+            .unwrap()
+            .map_or(0, |document| document.next());
+        assert_eq!(next, u64::from(fault == Fault::WriteDone));
+        let (mut again, mut tickets) = committer.document();
+        let ticket = submit(&mut again, append("a", next..next + 1)).await;
+        committed(&mut tickets, ticket).await;
+        assert_eq!(durable(&store, "a"), next + 1);
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_or_a_panic_nothing_is_written_any_more() {
+    for pass in [Pass::Fail(Fault::Sync), Pass::Panic] {
+        let (store, committer, thread) = start(CommitterOptions::default());
+        let mut health = committer.health();
+        let (mut a, mut a_tickets) = committer.document();
+        let (mut b, mut b_tickets) = committer.document();
+        submit(&mut a, append("a", 0..1)).await;
+        store.arrival(1).await;
+        submit(&mut b, append("b", 0..1)).await;
+        store.pass(pass);
+        store.open_gate();
+        for tickets in [&mut a_tickets, &mut b_tickets] {
+            assert_eq!(failure(tickets).await.committed, Ticket(0));
+        }
+        timeout(NEVER, health.changed()).await.unwrap().unwrap();
+        assert!(matches!(&*health.borrow(), Health::Poisoned(_)));
+        let (mut again, _tickets) = committer.document();
+        let refused = again.submit(append("c", 0..1)).await.unwrap_err();
+        assert!(matches!(refused, SubmitError::Poisoned(_)));
+        // The store was not asked again, not even at the end.
+        assert!(thread.shutdown().await.is_err());
+        assert_eq!(store.batches(), [1]);
+        assert_eq!((durable(&store, "a"), durable(&store, "b")), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn shutdown_commits_what_was_submitted_and_refuses_the_rest() {
+    let (store, committer, thread) = start(CommitterOptions::default());
+    let (mut writer, mut tickets) = committer.document();
+    submit(&mut writer, append("a", 0..1)).await;
+    store.arrival(1).await;
+    for next in 1..20 {
+        submit(&mut writer, append("a", next..next + 1)).await;
+    }
+    let shutdown = tokio::spawn(thread.shutdown());
+    tokio::time::sleep(SOON).await;
+    assert!(!shutdown.is_finished());
+    store.open_gate();
+    timeout(NEVER, shutdown).await.unwrap().unwrap().unwrap();
+    assert_eq!(tickets.now().committed, Ticket(20));
+    assert_eq!(durable(&store, "a"), 20);
+    let refused = writer.submit(append("a", 20..21)).await.unwrap_err();
+    assert!(matches!(refused, SubmitError::Closed));
+}
+
+#[tokio::test]
+async fn relaxed_commits_are_synced_at_shutdown() {
+    let options = CommitterOptions {
+        durability: Durability::Relaxed,
+        ..CommitterOptions::default()
+    };
+    let (store, committer, thread) = start(options);
+    store.open_gate();
+    let (mut writer, mut tickets) = committer.document();
+    let ticket = submit(&mut writer, append("a", 0..1)).await;
+    committed(&mut tickets, ticket).await;
+    assert_eq!(durable(&store, "a"), 0);
+    thread.shutdown().await.unwrap();
+    assert_eq!(durable(&store, "a"), 1);
+    assert_eq!(
+        store.state.lock().unwrap().batches,
+        [(1, Durability::Relaxed), (0, Durability::Strict)]
+    );
+}
+
+/// A document that does not look at its tickets holds up nobody.
+#[tokio::test]
+async fn completion_never_waits() {
+    let (store, committer, thread) = start(CommitterOptions::default());
+    store.open_gate();
+    let (mut deaf, mut unheard) = committer.document();
+    let (mut writer, mut tickets) = committer.document();
+    for next in 0..5_000 {
+        submit(&mut deaf, append("deaf", next..next + 1)).await;
+    }
+    let ticket = submit(&mut writer, append("a", 0..1)).await;
+    committed(&mut tickets, ticket).await;
+    committed(&mut unheard, Ticket(5_000)).await;
+    // Nor one that is gone.
+    drop(unheard);
+    submit(&mut deaf, append("deaf", 5_000..5_001)).await;
+    thread.shutdown().await.unwrap();
+    assert_eq!(durable(&store, "deaf"), 5_001);
+}

@@ -1,0 +1,168 @@
+//! A WebSocket client that sends whatever a test wants: good messages, bad ones, and no messages at all.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use concord_shared::limits::Limits;
+use concord_shared::wire::{self, Message, PROTOCOL_VERSION, PeerMetadata};
+use concord_shared::{DocumentId, PeerId};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{self, Message as Frame};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// How long the server may take to answer.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// One raw connection.
+#[derive(Debug)]
+pub struct RawClient {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    server: Option<PeerId>,
+    peer: PeerId,
+}
+
+/// How the server ended a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The text of the `error` message that came before the close.
+    pub message: Option<String>,
+    /// The WebSocket close code; `None` when the connection broke without a close frame.
+    pub close_code: Option<u16>,
+    /// The close frame's reason.
+    pub reason: String,
+}
+
+impl RawClient {
+    /// Opens a socket and says nothing.
+    pub async fn connect(url: &str, peer: &str) -> Result<Self> {
+        let (socket, _) = timeout(WAIT, connect_async(url))
+            .await
+            .context("connecting")??;
+        Ok(Self {
+            socket,
+            server: None,
+            peer: PeerId::new(peer)?,
+        })
+    }
+
+    /// Opens a socket and completes the handshake.
+    pub async fn join(url: &str, peer: &str) -> Result<Self> {
+        let mut client = Self::connect(url, peer).await?;
+        client.send(&client.join_message()).await?;
+        match client.next().await? {
+            Message::Peer {
+                sender, version, ..
+            } => {
+                ensure!(version == PROTOCOL_VERSION, "selected version {version}");
+                client.server = Some(sender);
+                Ok(client)
+            }
+            other => bail!("a join was answered by {other:?}"),
+        }
+    }
+
+    /// A correct `join` for this peer.
+    pub fn join_message(&self) -> Message {
+        Message::Join {
+            sender: self.peer.clone(),
+            metadata: PeerMetadata {
+                storage_id: None,
+                is_ephemeral: true,
+            },
+            versions: vec![PROTOCOL_VERSION.to_owned()],
+        }
+    }
+
+    /// A `sync` from this peer to the server, around `data`.
+    pub fn sync_message(&self, document: &str, data: &[u8]) -> Result<Message> {
+        Ok(Message::Sync {
+            document: DocumentId::new(document)?,
+            sender: self.peer.clone(),
+            target: self.server.clone().context("not joined")?,
+            data: Bytes::copy_from_slice(data),
+        })
+    }
+
+    /// Sends one message.
+    pub async fn send(&mut self, message: &Message) -> Result<()> {
+        self.send_frame(Frame::Binary(message.encode())).await
+    }
+
+    /// Sends one binary frame of any content.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.send_frame(Frame::Binary(Bytes::copy_from_slice(bytes)))
+            .await
+    }
+
+    /// Sends a text frame.
+    pub async fn send_text(&mut self, text: &str) -> Result<()> {
+        self.send_frame(Frame::text(text)).await
+    }
+
+    async fn send_frame(&mut self, frame: Frame) -> Result<()> {
+        timeout(WAIT, self.socket.send(frame))
+            .await
+            .context("sending")??;
+        Ok(())
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> Result<Message> {
+        match timeout(WAIT, self.next_or_end())
+            .await
+            .context("waiting for a message")??
+        {
+            Ok(message) => Ok(message),
+            Err(refusal) => bail!("the server closed the connection: {refusal:?}"),
+        }
+    }
+
+    /// Reads until the server closes; messages other than `error` are passed over.
+    pub async fn refusal(&mut self) -> Result<Refusal> {
+        let mut told = None;
+        timeout(WAIT, async {
+            loop {
+                match self.next_or_end().await? {
+                    Ok(Message::Error { message, .. }) => told = Some(message),
+                    Ok(_) => {}
+                    Err(refusal) => {
+                        return Ok(Refusal {
+                            message: told.take(),
+                            ..refusal
+                        });
+                    }
+                }
+            }
+        })
+        .await
+        .context("the server did not close the connection")?
+    }
+
+    async fn next_or_end(&mut self) -> Result<Result<Message, Refusal>> {
+        let mut end = Refusal {
+            message: None,
+            close_code: None,
+            reason: String::new(),
+        };
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Frame::Binary(bytes))) => {
+                    return Ok(Ok(wire::decode(&bytes, &Limits::default())?));
+                }
+                Some(Ok(Frame::Close(Some(close)))) => {
+                    end.close_code = Some(close.code.into());
+                    end.reason = close.reason.to_string();
+                }
+                Some(Ok(_)) => {}
+                None | Some(Err(tungstenite::Error::ConnectionClosed)) => return Ok(Err(end)),
+                Some(Err(tungstenite::Error::Protocol(_) | tungstenite::Error::Io(_))) => {
+                    return Ok(Err(end));
+                }
+                Some(Err(error)) => return Err(error.into()),
+            }
+        }
+    }
+}
