@@ -70,8 +70,9 @@ impl SamodClient {
         };
         let dialer = self.repo.dial_websocket(self.url.parse()?, backoff)?;
         self.lost = Arc::default();
-        let (lost, mut events) = (self.lost.clone(), dialer.events());
+        let (lost, watched) = (self.lost.clone(), dialer.clone());
         tokio::spawn(async move {
+            let mut events = watched.events();
             while let Some(event) = events.next().await {
                 if matches!(event, DialerEvent::Disconnected { .. }) {
                     lost.fetch_add(1, Ordering::Relaxed);
