@@ -14,12 +14,12 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -284,25 +284,41 @@ impl Store for SledStore {
     }
 }
 
+/// How long opening waits for a directory that is in use. sled's own threads keep the lock for a moment after the
+/// database was closed, and a server that is just stopping will let go of it.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
 fn open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
+    let started = Instant::now();
+    loop {
+        match try_open_sled(options) {
+            Err(StoreError::InUse { .. }) if started.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn try_open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
     let config = ::sled::Config::new()
         .path(&options.path)
         .cache_capacity(options.cache_bytes)
         .flush_every_ms(Some(FLUSH_EVERY_MS));
     // sled has assertions in its recovery: a damaged file must end in a message, not in a backtrace.
     let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+    let path = options.path.clone();
     let source = match opened {
         Ok(Ok(db)) => return Ok(db),
         Ok(Err(error)) => into_io(error),
         Err(_) => io::Error::other("recovery came upon something it did not expect"),
     };
-    let path = options.path.clone();
-    // sled says "in use" only in an error's text; its lock itself says so plainly.
-    let lock = File::open(path.join("db")).map(|file| file.try_lock_shared());
-    match lock {
-        Ok(Err(TryLockError::WouldBlock)) => Err(StoreError::InUse { path }),
-        _ => Err(StoreError::Open { path, source }),
+    // Its lock is the only thing that fails so, and it says so only in the error's text.
+    if source.to_string().contains("could not acquire lock") {
+        return Err(StoreError::InUse { path });
     }
+    Err(StoreError::Open { path, source })
 }
 
 /// Creates a directory so that its name survives loss of power.

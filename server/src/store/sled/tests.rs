@@ -421,3 +421,77 @@ fn a_torn_end_of_the_log_loses_whole_batches_from_the_end() {
     assert!(lengths.len() > 20, "{lengths:?}");
     assert_eq!(lengths.last(), Some(&BATCHES));
 }
+
+/// A commit between two steps of a read, at the worst moment: the read is done again.
+#[test]
+fn a_read_that_a_compaction_overtook_is_done_again() {
+    let (_bench, store) = OnDisk::create();
+    store
+        .commit(
+            &[append("a", 0..10), snapshot("a", 5, 5)],
+            Durability::Relaxed,
+        )
+        .unwrap();
+    // With nothing left behind its base, the log alone does not show that something is missing; with something
+    // left, there is a gap; and the former graph is gone in both.
+    for (next, base) in [(10, 10), (20, 17)] {
+        let calls = std::cell::Cell::new(0);
+        let read = |read: &dyn Fn(&mut DocumentKeys, DocumentRecord) -> Result<u64, read::Fail>| {
+            calls.set(0);
+            store.settled(&id("a"), |keys, record| {
+                calls.set(calls.get() + 1);
+                if calls.get() == 1 && next > 10 {
+                    let more = append("a", next - 10..next);
+                    // The end may be there already, from the reads before.
+                    let _ = store.commit(&[more], Durability::Relaxed);
+                }
+                if calls.get() == 1 {
+                    store
+                        .commit(&[snapshot("a", base, base)], Durability::Relaxed)
+                        .unwrap();
+                }
+                read(keys, record.unwrap())
+            })
+        };
+        let tail = read(&|keys, record| {
+            let tail = store.read_log(keys, record.base, u64::MAX)?;
+            Ok(record.base
+                + tail
+                    .iter()
+                    .map(|record| record.changes.len() as u64)
+                    .sum::<u64>())
+        });
+        assert_eq!((tail.unwrap(), calls.get()), (next, 2));
+        let whole = read(&|keys, record| Ok(store.read_document(keys, &record)?.next()));
+        assert_eq!((whole.unwrap(), calls.get()), (next, 2));
+    }
+}
+
+/// The second time a read runs, no batch is applied beside it.
+#[test]
+fn the_second_read_holds_batches_off() {
+    let (_bench, store) = OnDisk::create();
+    store
+        .commit(&[append("a", 0..1)], Durability::Relaxed)
+        .unwrap();
+    let calls = std::cell::Cell::new(0);
+    std::thread::scope(|scope| {
+        let problem = Problem::Missing {
+            part: Part::Document,
+        };
+        let error = store.settled(&id("a"), |_, _| -> Result<(), _> {
+            calls.set(calls.get() + 1);
+            if calls.get() == 2 {
+                let commit =
+                    scope.spawn(|| store.commit(&[append("a", 1..2)], Durability::Relaxed));
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                assert!(!commit.is_finished());
+            }
+            Err(problem.clone().into())
+        });
+        assert!(
+            matches!(error, Err(StoreError::Corrupt { problem: found, .. }) if found == problem)
+        );
+    });
+    assert_eq!(store.open(&id("a")).unwrap().unwrap().next(), 2);
+}
