@@ -220,7 +220,11 @@ impl ServerProcess {
     pub fn wait_for_log(&self, text: &str) -> Result<()> {
         let deadline = Instant::now() + LOG_TIMEOUT;
         while !self.log().contains(text) {
-            ensure!(Instant::now() < deadline, "the server did not write {text}:\n{}", self.log());
+            ensure!(
+                Instant::now() < deadline,
+                "the server did not write {text}:\n{}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
