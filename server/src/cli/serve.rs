@@ -90,6 +90,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = stop_signal()?;
+    // Before the store, which makes its metrics when it is opened.
+    crate::serve::recorder()?;
     let mut options = SledOptions::new(&config.data);
     options.cache_bytes = (config.cache_mib as u64) << 20;
     let store = tokio::task::spawn_blocking(move || SledStore::open(&options)).await??;
