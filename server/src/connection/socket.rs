@@ -241,7 +241,12 @@ impl Reader<'_> {
     async fn step(&mut self, open: &mut Open) -> Result<(), ReadError> {
         let frame = self.receive().await?;
         let message = wire::decode(&frame, &self.connections.limits)?;
-        trace!(connection = self.id.0, kind = message.kind(), bytes = frame.len(), "received");
+        trace!(
+            connection = self.id.0,
+            kind = message.kind(),
+            bytes = frame.len(),
+            "received"
+        );
         match open.receive(message)? {
             Action::Sync {
                 document,
