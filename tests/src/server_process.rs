@@ -42,7 +42,7 @@ pub struct ServerProcess {
     arguments: Vec<String>,
     log: Arc<Mutex<String>>,
     /// Removes the data directory at the end; `None` if it belongs to the caller.
-    _temporary: Option<TempDir>,
+    temporary_data: Option<TempDir>,
 }
 
 impl ServerProcess {
@@ -56,7 +56,7 @@ impl ServerProcess {
         let temporary = tempfile::tempdir().context("making a data directory")?;
         let data = temporary.path().join("data");
         let mut server = Self::start_at(&data, arguments)?;
-        server._temporary = Some(temporary);
+        server.temporary_data = Some(temporary);
         Ok(server)
     }
 
@@ -68,7 +68,7 @@ impl ServerProcess {
             data: data.to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             log: Arc::default(),
-            _temporary: None,
+            temporary_data: None,
         };
         server.restart()?;
         Ok(server)
@@ -140,7 +140,7 @@ impl ServerProcess {
         }
     }
 
-    /// Where HTTP and WebSockets are served.
+    /// Where HTTP and `WebSockets` are served.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -71,8 +71,8 @@ pub struct ServeArgs {
 }
 
 /// Runs the server until it is told to stop.
-pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let config = Config::load(args.config.as_deref(), &args)?;
+pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args.config.as_deref(), args)?;
     let mut out = std::io::stdout().lock();
     if args.print_config {
         out.write_all(toml::to_string(&config)?.as_bytes())?;

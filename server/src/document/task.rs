@@ -8,27 +8,26 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId};
-use concord_shared::wire::{Message, RemoteHeads, SyncFrame};
+use concord_shared::wire::SyncFrame;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
-use super::actor::{Append, Document, Effects, Frame, Input, Rejection};
-use super::assemble::{AssembleError, Fetch};
-use super::compaction::{self, CompactError, Occasion};
+use super::ConnectionId;
+use super::actor::{Document, Effects, Input};
+use super::assemble::AssembleError;
+use super::compaction::CompactError;
 use super::opening::{self, OpenError, Opened, Sizes};
 use super::registry::{Delivery, DocumentHandle, Registry, Shared};
-use super::{ConnectionId, Now};
 use crate::connection::Goodbye;
-use crate::connection::outbox::{Outbox, Pushed};
-use crate::metrics::Metrics;
-use crate::store::{DocumentWriter, Progress, StoreError, SubmitError, Ticket, Tickets, Write};
+use crate::connection::outbox::Outbox;
+use crate::store::{DocumentWriter, StoreError, SubmitError, Ticket, Tickets, Write};
 
 mod work;
 
@@ -84,6 +83,7 @@ enum End {
     WriteFailed(WriteFailed),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Task {
     id: DocumentId,
     shared: Arc<Shared>,

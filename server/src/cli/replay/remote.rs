@@ -83,9 +83,10 @@ pub(super) async fn replay(
             .await?;
         writers.push(client);
     }
-    let reader = match replay.settings.reader {
-        true => Some(connect(&replay.settings).await?),
-        false => None,
+    let reader = if replay.settings.reader {
+        Some(connect(&replay.settings).await?)
+    } else {
+        None
     };
 
     let started = Instant::now();
