@@ -226,6 +226,19 @@ impl Graph {
         self.visible = visible;
     }
 
+    fn reserve(&mut self, changes: u64) {
+        let changes = usize::try_from(changes).unwrap_or(0);
+        let hashes = &self.hashes;
+        self.by_hash
+            .reserve(changes, |i| hashes.get(*i as usize).map_or(0, table_hash));
+        self.hashes.reserve_exact(changes);
+        self.deps.reserve(changes);
+        self.deps_end.reserve_exact(changes);
+        self.actor_of.reserve_exact(changes);
+        self.start_op.reserve_exact(changes);
+        self.max_op.reserve_exact(changes);
+    }
+
     /// Bytes of memory this graph holds, roughly (capacity, not length).
     pub fn memory(&self) -> usize {
         self.hashes.capacity() * 32

@@ -401,7 +401,7 @@ impl Task {
 
 impl Link {
     /// A frame for this connection: only the addresses differ from peer to peer.
-    fn frame(&self, document: &DocumentId, frame: &Frame) -> Bytes {
+    pub(super) fn frame(&self, document: &DocumentId, frame: &Frame) -> Bytes {
         let document = document.clone();
         let sender = self.server.clone();
         let target = self.peer.clone();
