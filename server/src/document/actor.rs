@@ -253,6 +253,8 @@ pub struct Document {
     graph: Graph,
     admission: Admission,
     peers: BTreeMap<ConnectionId, Peer>,
+    /// Cut off, and not gone yet: what was on its way from them is not looked at.
+    rejected: FxHashSet<ConnectionId>,
     recent: Recent,
     /// The last ephemeral message of each author's session.
     heard: FxHashMap<(PeerId, SessionId), Heard>,
@@ -269,6 +271,7 @@ impl Document {
             policy,
             graph,
             peers: BTreeMap::new(),
+            rejected: FxHashSet::default(),
             heard: FxHashMap::default(),
             subscribers: 0,
         }
@@ -324,7 +327,10 @@ impl Document {
                 }
                 self.count_subscribers();
             }
-            Input::Leave(connection) => self.leave(connection),
+            Input::Leave(connection) => {
+                self.rejected.remove(&connection);
+                self.leave(connection);
+            }
             Input::Congested(connection) => {
                 if let Some(peer) = self.peers.get_mut(&connection) {
                     peer.congested = true;
@@ -403,6 +409,9 @@ impl Document {
         message: PeerMessage,
         effects: &mut Effects,
     ) {
+        if self.rejected.contains(&from) {
+            return;
+        }
         let PeerMessage {
             principal,
             storage,
@@ -523,6 +532,7 @@ impl Document {
     fn reject(&mut self, connection: ConnectionId, why: Rejection, effects: &mut Effects) {
         if self.peers.contains_key(&connection) {
             self.leave(connection);
+            self.rejected.insert(connection);
             effects.rejected.push((connection, why));
         }
     }

@@ -101,6 +101,17 @@ fn graph_refuses_what_does_not_fit() {
     };
     assert_eq!(verdict(&changes[..2], &low), Err(expected));
 
+    let empty = Change {
+        start_op: 9,
+        ops: 0,
+        ..last.clone()
+    };
+    let expected = GraphError::EmptyAfterGap {
+        start_op: 9,
+        expected: 3,
+    };
+    assert_eq!(verdict(&changes[..2], &empty), Err(expected));
+
     let huge = Change {
         ops: u64::from(u32::MAX),
         ..last.clone()
