@@ -6,6 +6,7 @@
 //! [`node`] drives stock automerge-repo clients from npm, [`samod_client`] stock samod clients,
 //! and [`raw_client`] sends whatever frames a test wants. [`simulation`] needs no process at all.
 
+pub mod bench;
 pub mod node;
 pub mod raw_client;
 pub mod samod_client;
