@@ -85,7 +85,11 @@ fn a_wrong_final_text_is_an_error() -> Result<()> {
     std::fs::write(&file, small_trace("<something else>").to_string())?;
     assert!(!replay(&file, &[])?.status.success());
     let server = ServerProcess::start()?;
-    assert!(!replay(&file, &["--to", &server.websocket_url()])?.status.success());
+    assert!(
+        !replay(&file, &["--to", &server.websocket_url()])?
+            .status
+            .success()
+    );
     Ok(())
 }
 

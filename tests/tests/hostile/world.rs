@@ -140,7 +140,10 @@ impl World {
         // As JSON: the client counts text in other units.
         let shown = serde_json::to_value(AutoSerde::from(&*one.replica().doc()))?;
         let stored = serde_json::to_value(AutoSerde::from(&stored))?;
-        ensure!(stored == shown, "the stored content differs: {stored} {shown}");
+        ensure!(
+            stored == shown,
+            "the stored content differs: {stored} {shown}"
+        );
         Ok(())
     }
 }
