@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod replay;
 pub mod serve;
 
 /// A collaborative data store: Automerge documents, relayed between clients and kept on disk.
@@ -19,6 +20,8 @@ pub struct Cli {
 enum Command {
     /// Run the server, in the foreground, until SIGTERM or SIGINT (the default command).
     Serve(serve::ServeArgs),
+    /// Type an editing trace again, here or through a server, and check the final text.
+    Replay(replay::ReplayArgs),
 }
 
 /// Where an offline command finds the data.
@@ -41,7 +44,8 @@ impl Cli {
             .command
             .unwrap_or_else(|| Command::Serve(serve::ServeArgs::default()));
         let result = match command {
-            Command::Serve(args) => serve::run(args),
+            Command::Serve(args) => serve::run(&args),
+            Command::Replay(args) => replay::run(args),
         };
         match result {
             Ok(code) => code,

@@ -7,6 +7,7 @@
 //! [`client`] is Concord's own replica on a socket, and [`raw_client`] sends whatever frames a test
 //! wants. [`simulation`] needs no process at all.
 
+pub mod bench;
 pub mod client;
 pub mod node;
 pub mod raw_client;

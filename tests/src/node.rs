@@ -81,12 +81,14 @@ pub struct NodeClient {
 }
 
 impl NodeClient {
-    /// A client with the stock defaults, connected (or connecting) to `url`.
+    /// A client with the stock defaults, connected to `url`.
     pub async fn connect(name: &str, url: &str) -> Result<Self> {
         Self::connect_with(name, url, NodeOptions::default()).await
     }
 
-    /// A client with options; `name` is for failure messages.
+    /// A client with options; `name` is for failure messages. Unless it is to be off-line, it is
+    /// connected on return: the stock client calls documents unavailable if the server has not
+    /// answered a second after its start, which on a busy machine says nothing about the server.
     pub async fn connect_with(name: &str, url: &str, options: NodeOptions) -> Result<Self> {
         let mut client = Self::spawn(name)?;
         let NodeOptions {
@@ -107,6 +109,9 @@ impl NodeClient {
         let me = client.call("connect", request).await?;
         client.peer_id = text(&me, "peerId")?;
         client.storage_id = text(&me, "storageId").ok();
+        if !offline {
+            client.server().await?;
+        }
         Ok(client)
     }
 
@@ -405,5 +410,6 @@ fn text(value: &Value, field: &str) -> Result<String> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
-    serde_json::from_value(value.clone()).with_context(|| format!("unexpected {value}"))
+    let shown = value.to_string();
+    serde_json::from_value(value).with_context(|| format!("unexpected {shown}"))
 }

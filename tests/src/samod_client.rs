@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use automerge::{Automerge, AutomergeError, ROOT, ReadDoc, transaction::Transaction};
 use futures_util::{Stream, StreamExt};
 use samod::storage::TokioFilesystemStorage;
-use samod::{AutomergeUrl, BackoffConfig, DialerHandle, DocHandle, DocumentId, Repo};
+use samod::{AutomergeUrl, BackoffConfig, DialerEvent, DialerHandle, DocHandle, DocumentId, Repo};
 use tokio::time::timeout;
 
 use crate::node::View;
@@ -25,6 +27,7 @@ pub struct SamodClient {
     repo: Repo,
     dialer: Option<DialerHandle<Infallible>>,
     url: String,
+    lost: Arc<AtomicUsize>,
 }
 
 impl SamodClient {
@@ -42,6 +45,7 @@ impl SamodClient {
             repo,
             dialer: None,
             url: url.to_owned(),
+            lost: Arc::default(),
         }
     }
 
@@ -53,6 +57,7 @@ impl SamodClient {
             repo,
             dialer: None,
             url: url.to_owned(),
+            lost: Arc::default(),
         }
     }
 
@@ -64,6 +69,16 @@ impl SamodClient {
             max_retries: None,
         };
         let dialer = self.repo.dial_websocket(self.url.parse()?, backoff)?;
+        self.lost = Arc::default();
+        let (lost, watched) = (self.lost.clone(), dialer.clone());
+        tokio::spawn(async move {
+            let mut events = watched.events();
+            while let Some(event) = events.next().await {
+                if matches!(event, DialerEvent::Disconnected { .. }) {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
         within("a handshake", dialer.established())
             .await?
             .map_err(|error| anyhow::anyhow!("{error:?}"))?;
@@ -76,6 +91,11 @@ impl SamodClient {
         if let Some(dialer) = self.dialer.take() {
             dialer.close();
         }
+    }
+
+    /// How often the connection was lost since it was last asked to connect.
+    pub fn connections_lost(&self) -> usize {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// This client's peer id.

@@ -58,6 +58,9 @@ pub enum Input {
     Congested(ConnectionId),
     /// It has room again.
     Drained(ConnectionId),
+    /// While the document was being opened the peer, which had nothing, was sent all of it: every
+    /// change below this index. Comes right behind its first message.
+    Served(ConnectionId, Index),
     /// Every change below this index is durable.
     Committed(Index),
     /// A [`Fetch`] came back with a sync message, or with nothing, when it failed.
@@ -336,6 +339,13 @@ impl Document {
             Input::Drained(connection) => {
                 if let Some(peer) = self.peers.get_mut(&connection) {
                     peer.congested = false;
+                }
+            }
+            Input::Served(connection, to) => {
+                if let Some(peer) = self.peers.get_mut(&connection)
+                    && to == self.graph.visible()
+                {
+                    peer.session.was_sent_all(to);
                 }
             }
             Input::Committed(end) => self.graph.make_visible(end),

@@ -54,8 +54,6 @@ async fn a_document_is_found_50_ms_after_it_was_created() -> Result<()> {
     let server = server()?;
     let mut author = NodeClient::connect("author", &server.websocket_url()).await?;
     let mut reader = NodeClient::connect("reader", &server.websocket_url()).await?;
-    author.server().await?;
-    reader.server().await?;
     for round in 0..10 {
         let url = author.create(json!({ "round": round })).await?;
         tokio::time::sleep(MOMENT).await;
@@ -126,7 +124,6 @@ async fn javascript_and_samod_find_each_others_documents() -> Result<()> {
     let server = server()?;
     let mut node = NodeClient::connect("node", &server.websocket_url()).await?;
     let samod = SamodClient::connect(&server.websocket_url()).await?;
-    node.server().await?;
 
     let url = node.create(json!({ "by": "node" })).await?;
     tokio::time::sleep(MOMENT).await;

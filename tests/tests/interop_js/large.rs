@@ -44,7 +44,6 @@ async fn one_connection_carries_many_documents() -> Result<()> {
 async fn a_large_first_upload_arrives() -> Result<()> {
     let mut server = server()?;
     let mut author = NodeClient::connect("author", &server.websocket_url()).await?;
-    author.server().await?;
     let url = author.create(json!({ "title": "large" })).await?;
     author.offline().await?;
     let bulk = json!({ "op": "bulk", "path": ["bulk"], "pattern": "All work and no play. ", "times": 15_000,
