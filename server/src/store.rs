@@ -67,7 +67,7 @@ pub enum Write {
         document: DocumentId,
         /// How many changes, from the document's first on, the snapshot stands for.
         base: u64,
-        /// Log records that lie wholly below this index are removed; at most `base`. Backends may keep more.
+        /// The log below this index is given up; at most `base`. Never moves back.
         keep_from: u64,
         /// When the snapshot was made; the creation time of a document that was not there.
         received_at_ms: u64,
@@ -142,7 +142,7 @@ pub struct StoredDocument {
     pub graph: Option<Bytes>,
     /// Length of the snapshot in bytes; 0 if there is none.
     pub snapshot_bytes: u64,
-    /// Lowest index whose raw change is still in the log; [`Self::next`] if there is none.
+    /// The log is there from this index on; at most `base`.
     pub retained_from: u64,
     /// The log from `base` on.
     pub tail: Vec<LogRecord>,
@@ -199,7 +199,8 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Reads a document's snapshot: its base and its bytes. `None` if there is none.
     fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError>;
 
-    /// Reads the changes `from..to`, as far as they are in the log: records in order, cut to the range.
+    /// Reads the changes `from..to`, as far as they are in the log and at or above
+    /// [`retained_from`](StoredDocument::retained_from): records in order, cut to the range.
     fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError>;
 
     /// Lists up to `limit` documents that come after `after`, in the order of their ids.
@@ -219,6 +220,13 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// An error only if reading itself failed, or if the document is not there ([`StoreError::Unknown`]).
     fn verify(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError>;
+
+    /// Does a little of the housekeeping that commits leave behind, such as removing what a snapshot
+    /// replaced, and tells whether there is more. Nothing depends on it but the space on disk; call it,
+    /// from the thread that commits, when there is nothing to commit.
+    fn tidy(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 
     /// Bytes on disk (or in memory, for [`MemoryStore`]).
     fn size_on_disk(&self) -> Result<u64, StoreError>;

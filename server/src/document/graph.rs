@@ -85,6 +85,15 @@ pub enum GraphError {
         /// The highest op counter below it.
         highest: u32,
     },
+    /// A change without ops that does not start right after its deps. `automerge` saves a document
+    /// with such a change and never loads it again ("missing ops").
+    #[error("start op {start_op} of a change without ops is not {expected}")]
+    EmptyAfterGap {
+        /// Claimed by the change.
+        start_op: u32,
+        /// The one after the highest op of its deps.
+        expected: u32,
+    },
     /// `start_op + ops` leaves the 32 bits that Automerge gives an op counter.
     #[error("op counter overflow: {start_op} + {ops}")]
     OpCounterOverflow {
@@ -226,6 +235,19 @@ impl Graph {
         self.visible = visible;
     }
 
+    fn reserve(&mut self, changes: u64) {
+        let changes = usize::try_from(changes).unwrap_or(0);
+        let hashes = &self.hashes;
+        self.by_hash
+            .reserve(changes, |i| hashes.get(*i as usize).map_or(0, table_hash));
+        self.hashes.reserve_exact(changes);
+        self.deps.reserve(changes);
+        self.deps_end.reserve_exact(changes);
+        self.actor_of.reserve_exact(changes);
+        self.start_op.reserve_exact(changes);
+        self.max_op.reserve_exact(changes);
+    }
+
     /// Bytes of memory this graph holds, roughly (capacity, not length).
     pub fn memory(&self) -> usize {
         self.hashes.capacity() * 32
@@ -279,6 +301,13 @@ impl Graph {
             return Err(GraphError::StartOpTooLow {
                 start_op: node.start_op,
                 highest,
+            });
+        }
+        let expected = highest.saturating_add(1);
+        if node.ops == 0 && node.start_op != expected {
+            return Err(GraphError::EmptyAfterGap {
+                start_op: node.start_op,
+                expected,
             });
         }
         if node.start_op.checked_add(node.ops).is_none() {

@@ -176,6 +176,14 @@ impl Session {
         })
     }
 
+    /// Before the document was open the peer was sent every change below `to`, all there are.
+    pub fn was_sent_all(&mut self, to: Index) {
+        self.upto = to;
+        self.gaps.clear();
+        self.announced = Some(to);
+        self.owes_reply = false;
+    }
+
     fn has_requests(&self) -> bool {
         !self.peer_read_only && (!self.gaps.is_empty() || !self.their_need.is_empty())
     }

@@ -17,18 +17,19 @@ use concord_shared::wire::SyncFrame;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::ConnectionId;
 use super::actor::{Document, Effects, Input};
 use super::assemble::AssembleError;
 use super::compaction::CompactError;
-use super::opening::{self, OpenError, Opened, Sizes};
+use super::opening::Sizes;
 use super::registry::{Delivery, DocumentHandle, Registry, Shared};
 use crate::connection::Goodbye;
 use crate::connection::outbox::Outbox;
 use crate::store::{DocumentWriter, StoreError, SubmitError, Ticket, Tickets, Write};
 
+mod start;
 mod work;
 
 /// Inputs taken in before messages are made: what came together goes out together.
@@ -112,9 +113,8 @@ pub async fn run(
     id: DocumentId,
     mut deliveries: mpsc::Receiver<Delivery>,
 ) {
-    match open(&shared, &id).await {
-        Ok(started) => {
-            let mut task = Task::new(&shared, id.clone(), started);
+    match start::start(&shared, &id, &mut deliveries).await {
+        Ok(mut task) => {
             let end = task.live(&registry, &mut deliveries).await;
             task.shared.account(task.memory, 0);
             match end {
@@ -149,17 +149,6 @@ pub async fn run(
     }
 }
 
-/// Why a document could not be brought up.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error("opening panicked")]
-    Panicked,
-    #[error(transparent)]
-    Write(#[from] WriteFailed),
-}
-
 /// A write that was not taken, or taken and not committed.
 #[derive(Debug, thiserror::Error)]
 enum WriteFailed {
@@ -169,36 +158,9 @@ enum WriteFailed {
     Failed(#[source] Arc<StoreError>),
 }
 
-/// A document found in the store, and the way to write to it.
-struct Started {
-    opened: Opened,
-    writer: DocumentWriter,
-    tickets: Tickets,
-}
-
-async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartError> {
-    let store = Arc::clone(&shared.store);
-    let document = id.clone();
-    let opening = tokio::task::spawn_blocking(move || opening::open(&*store, &document));
-    let mut opened = opening.await.map_err(|_| StartError::Panicked)??;
-    let (mut writer, mut tickets) = shared.committer.document();
-    if let Some(repair) = opened.repair.take() {
-        warn!(document = %id, "stored change graph was unusable: rebuilt from the snapshot");
-        writer.submit(repair).await.map_err(WriteFailed::from)?;
-        if let Some(error) = tickets.changed().await.failed {
-            return Err(WriteFailed::Failed(error).into());
-        }
-    }
-    Ok(Started {
-        opened,
-        writer,
-        tickets,
-    })
-}
-
 impl Task {
-    fn new(shared: &Arc<Shared>, id: DocumentId, started: Started) -> Self {
-        let Started {
+    fn new(shared: &Arc<Shared>, id: DocumentId, started: start::Started) -> Self {
+        let start::Started {
             opened,
             writer,
             tickets,

@@ -36,7 +36,11 @@ use std::{
 
 use concord_shared::ids::DocumentId;
 use metrics::{Counter, Histogram};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{self, error::TryRecvError},
+    watch,
+};
 
 use super::{Durability, Severity, Store, StoreError, Write};
 
@@ -64,7 +68,7 @@ impl Default for CommitterOptions {
             durability: Durability::Strict,
             queue_bytes: 64 * 1024 * 1024,
             queue_writes: 16 * 1024,
-            batch_bytes: 4 * 1024 * 1024,
+            batch_bytes: 2 * 1024 * 1024,
             linger: Duration::ZERO,
         }
     }
@@ -346,24 +350,24 @@ struct Batch {
 impl Worker {
     fn run(mut self) -> Result<(), StoreError> {
         let mut batch = Batch::default();
-        while let Some(first) = self.items.blocking_recv() {
-            let mut next = Some(first);
-            if !self.options.linger.is_zero() {
-                thread::sleep(self.options.linger);
-            }
-            while let Some(item) = next {
-                match item {
-                    Item::Write(write, pending) => self.take(&mut batch, write, pending),
-                    // No write is taken from here on; those that were are still to come out.
-                    Item::Stop => self.items.close(),
+        // Whether the store has housekeeping left; a little is done after each batch, and the rest while nothing
+        // waits.
+        let mut untidy = false;
+        loop {
+            let first = match self.items.try_recv() {
+                Err(TryRecvError::Empty) if untidy => {
+                    untidy = self.tidy();
+                    continue;
                 }
-                next = if batch.bytes < self.options.batch_bytes {
-                    self.items.try_recv().ok()
-                } else {
-                    None
-                };
+                Ok(item) => Some(item),
+                Err(_) => self.items.blocking_recv(),
+            };
+            let Some(first) = first else { break };
+            self.fill(&mut batch, first);
+            if !batch.writes.is_empty() {
+                self.commit(&mut batch);
+                untidy = self.tidy();
             }
-            self.commit(&mut batch);
         }
         if matches!(&*self.health.borrow(), Health::Poisoned(_)) {
             return Err(StoreError::Poisoned);
@@ -371,6 +375,45 @@ impl Worker {
         match self.options.durability {
             Durability::Strict => Ok(()),
             Durability::Relaxed => self.store.commit(&[], Durability::Strict),
+        }
+    }
+
+    /// Takes what waits, up to the byte cap.
+    fn fill(&mut self, batch: &mut Batch, first: Item) {
+        if !self.options.linger.is_zero() {
+            thread::sleep(self.options.linger);
+        }
+        let mut next = Some(first);
+        while let Some(item) = next {
+            match item {
+                Item::Write(write, pending) => self.take(batch, write, pending),
+                // No write is taken from here on; those that were are still to come out.
+                Item::Stop => self.items.close(),
+            }
+            let full = batch.bytes >= self.options.batch_bytes;
+            next = if full {
+                None
+            } else {
+                self.items.try_recv().ok()
+            };
+        }
+    }
+
+    /// Lets the store do some housekeeping; whether it has more.
+    fn tidy(&self) -> bool {
+        if matches!(&*self.health.borrow(), Health::Poisoned(_)) {
+            return false;
+        }
+        let tidy = catch_unwind(AssertUnwindSafe(|| self.store.tidy()));
+        match tidy.unwrap_or_else(|_| Err(panicked())) {
+            Ok(more) => more,
+            Err(error) => {
+                tracing::error!(%error, source = ?error, "housekeeping failed");
+                if error.severity() == Severity::Fatal {
+                    self.health.send_replace(Health::Poisoned(Arc::new(error)));
+                }
+                false
+            }
         }
     }
 
@@ -421,8 +464,7 @@ impl Worker {
     /// sled has assertions: a panic in it must not leave the documents waiting.
     fn try_commit(&self, writes: &[Write]) -> Result<(), StoreError> {
         let commit = || self.store.commit(writes, self.options.durability);
-        catch_unwind(AssertUnwindSafe(commit))
-            .unwrap_or_else(|_| Err(StoreError::Broken(io::Error::other("the store panicked"))))
+        catch_unwind(AssertUnwindSafe(commit)).unwrap_or_else(|_| Err(panicked()))
     }
 }
 
@@ -456,6 +498,10 @@ impl Batch {
             .drain(..)
             .for_each(|pending| pending.fail(error));
     }
+}
+
+fn panicked() -> StoreError {
+    StoreError::Broken(io::Error::other("the store panicked"))
 }
 
 #[cfg(test)]

@@ -190,9 +190,15 @@ pub enum Part {
         /// 0-based number of the piece.
         piece: u32,
     },
-    /// A piece of a log record.
-    #[error("log record {first}, piece {piece}")]
+    /// A log record.
+    #[error("log record {first}")]
     Log {
+        /// Index of the record's first change.
+        first: u64,
+    },
+    /// A piece of the body of a long log record.
+    #[error("log record {first}, piece {piece}")]
+    Body {
         /// Index of the record's first change.
         first: u64,
         /// 0-based number of the piece.

@@ -54,6 +54,7 @@ struct State {
 #[derive(Debug, Clone)]
 struct Document {
     created_at_ms: u64,
+    keep_from: u64,
     generation: Option<Generation>,
     records: Vec<LogRecord>,
 }
@@ -142,7 +143,15 @@ impl State {
                 graph,
             } => {
                 let document = self.document(document, *received_at_ms);
-                document.records.retain(|record| record.end() > *keep_from);
+                // A first upload has no log below its base.
+                let nothing_below = *base > document.next();
+                document.keep_from = if nothing_below {
+                    *base
+                } else {
+                    document.keep_from.max(*keep_from)
+                };
+                let keep_from = document.keep_from;
+                document.records.retain(|record| record.end() > keep_from);
                 document.generation = Some(Generation {
                     base: *base,
                     snapshot: snapshot.clone(),
@@ -157,6 +166,7 @@ impl State {
             .entry(id.clone())
             .or_insert_with(|| Document {
                 created_at_ms: now_ms,
+                keep_from: 0,
                 generation: None,
                 records: Vec::new(),
             })
@@ -181,6 +191,7 @@ impl Document {
     }
 
     fn log(&self, from: u64, to: u64) -> Vec<LogRecord> {
+        let from = from.max(self.keep_from);
         let start = self.records.partition_point(|record| record.end() <= from);
         let records = self.records.get(start..).unwrap_or_default();
         records
@@ -251,10 +262,7 @@ impl Store for MemoryStore {
                     .generation
                     .as_ref()
                     .map_or(0, |generation| generation.snapshot.len() as u64),
-                retained_from: document
-                    .records
-                    .first()
-                    .map_or(document.base(), |record| record.first),
+                retained_from: document.keep_from,
                 tail: document.log(document.base(), u64::MAX),
             }))
     }
@@ -326,11 +334,11 @@ impl Store for MemoryStore {
             });
         };
         let mut problems = Vec::new();
-        // Without a snapshot the log starts at 0; with one it may start anywhere up to its base.
-        let mut expected = found
-            .records
-            .first()
-            .map_or(0, |record| record.first.min(found.base()));
+        // The first record may start below what is kept.
+        let mut expected = found.keep_from;
+        if let Some(record) = found.records.first() {
+            expected = expected.min(record.first);
+        }
         for record in &found.records {
             if record.first != expected {
                 problems.push(Problem::Gap {

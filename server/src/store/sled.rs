@@ -1,19 +1,29 @@
 //! The store the server runs on: one sled tree.
 //!
-//! [`keys`] and [`values`] are the format; [`batch`] turns writes into one sled batch; [`read`] and [`verify`] read.
-//! ARCHITECTURE.md argues, under "Crash safety", what every partial write leaves and what resolves it.
+//! [`keys`] and [`values`] are the format; [`batch`] turns writes into steps of sled and [`sweep`] removes what
+//! they made superfluous; [`read`] and [`verify`] read. ARCHITECTURE.md argues, under "Crash safety", what every
+//! partial write leaves and what resolves it.
 //!
-//! What sled 0.34.7 does that this code answers:
+//! # What sled 0.34.7 does that this code answers
 //!
-//! * `flush` ends in `sync_file_range`, which neither empties the disk's own cache nor writes the file's length:
-//!   [`SledStore`] calls `sync_data` on a handle of its own. The kernel reports a failed write-back once per
-//!   open file, and sled's own background sync only logs it: on our handle we see it all the same.
-//! * A tree node of more than 128 KiB becomes a file of its own that sled never syncs: values are cut so small
-//!   that no leaf grows to that ([`values::PIECE_MAX_BYTES`]), and if one did, [`blobs`] syncs its file.
-//! * After a failed write sled refuses all others until it is opened again: so does this store.
+//! **Sync.** `flush` ends in `sync_file_range`, which neither empties the disk's own cache nor writes the file's
+//! length: [`SledStore`] calls `sync_data` on a handle of its own. The kernel reports a failed write-back once per
+//! open file, and sled's own background sync only logs it: on our handle we see it all the same.
+//!
+//! **Blob files.** A tree node of more than a quarter of a segment becomes a file of its own that sled never syncs:
+//! values are cut so small that no leaf grows to that ([`values::PIECE_MAX_BYTES`]), and if one did, [`blobs`] syncs
+//! its file.
+//!
+//! **Deadlock.** sled fills segments in memory and hands each to a pool of seven threads to be written. A thread that
+//! has written one takes the lock of the segment table. A writer that needs a new segment holds that lock while it
+//! waits for a pending truncation of the file, which is a job for the same pool: seven written segments that wait for
+//! the lock, and nobody truncates (spacejam/sled#1269 mends it, after this release). So there may never be that many
+//! segments in flight: they are large ([`SEGMENT_BYTES`]), what goes into one batch is bounded, and everything else
+//! is written with a flush after each [`UNFLUSHED_MAX_BYTES`].
+//!
+//! **Errors.** After a failed write sled refuses all others until it is opened again: so does this store.
 
 use std::{
-    collections::HashMap,
     fs::{File, OpenOptions},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -27,9 +37,10 @@ use concord_shared::ids::DocumentId;
 use metrics::Histogram;
 
 use self::{
-    batch::Batch,
+    batch::{Batch, Ends},
     blobs::Blobs,
     keys::{DocumentKeys, FORMAT, FORMAT_KEY},
+    sweep::Sweep,
     values::DocumentRecord,
 };
 use super::{
@@ -41,6 +52,7 @@ mod batch;
 mod blobs;
 mod keys;
 mod read;
+mod sweep;
 mod values;
 mod verify;
 
@@ -71,6 +83,14 @@ impl SledOptions {
 /// can take.
 const FLUSH_EVERY_MS: u64 = 500;
 
+/// Size of sled's segments, with [`UNFLUSHED_MAX_BYTES`] and the committer's bound on a batch (2 MiB) such that no
+/// more than five are ever in flight: sled writes up to five times what it is given, and the frame of a batch and
+/// the background flush may each close a segment early. Part of the directory's format: sled refuses another.
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes given to sled after which it is told to write them out.
+const UNFLUSHED_MAX_BYTES: usize = 1024 * 1024;
+
 /// How many documents' ends are remembered, so that an append need not look for it: some 3 MiB.
 const CACHED_ENDS: usize = 16_384;
 
@@ -80,8 +100,8 @@ const CACHED_ENDS: usize = 16_384;
 #[derive(Debug)]
 pub struct SledStore {
     db: ::sled::Db,
-    /// Held while sled applies a batch. A read that comes upon something wrong takes it and reads again.
-    batches: RwLock<()>,
+    /// Held while sled applies a batch or a sweep. A read that comes upon something wrong takes it and reads again.
+    changing: RwLock<()>,
     writer: Mutex<Writer>,
 }
 
@@ -90,7 +110,10 @@ pub struct SledStore {
 struct Writer {
     db_file: File,
     blobs: Blobs,
-    ends: HashMap<DocumentId, End>,
+    ends: Ends,
+    sweep: Sweep,
+    /// Bytes applied since sled last wrote everything out.
+    unflushed: usize,
     /// A write or a sync failed: nothing is written any more.
     poisoned: bool,
     fsync_seconds: Histogram,
@@ -122,7 +145,9 @@ impl SledStore {
                 .open(path.join("db"))
                 .map_err(failed)?,
             blobs: Blobs::new(path.join("blobs")),
-            ends: HashMap::new(),
+            ends: Ends::new(),
+            sweep: Sweep::default(),
+            unflushed: 0,
             poisoned: false,
             fsync_seconds: metrics::histogram!("concord_fsync_seconds"),
         };
@@ -130,7 +155,7 @@ impl SledStore {
         sync_directory(path).map_err(failed)?;
         let store = Self {
             db,
-            batches: RwLock::new(()),
+            changing: RwLock::new(()),
             writer: Mutex::new(writer),
         };
         store.check_format(path)?;
@@ -175,10 +200,31 @@ impl SledStore {
         })
     }
 
-    /// Applies a batch, so that readers can wait until none is half applied.
-    fn apply(&self, writer: &mut Writer, batch: Batch) -> Result<(), StoreError> {
-        let _batch = self.batches.write().unwrap_or_else(PoisonError::into_inner);
-        batch.apply(&self.db).map_err(|error| {
+    /// Runs something that writes to sled so that readers can wait until it is done. After a failure
+    /// sled refuses all writes until it is opened again.
+    fn change<T>(
+        &self,
+        writer: &mut Writer,
+        change: impl FnOnce() -> Result<T, ::sled::Error>,
+    ) -> Result<T, StoreError> {
+        let _changing = self
+            .changing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        change().map_err(|error| {
+            writer.poisoned = true;
+            StoreError::Broken(into_io(error))
+        })
+    }
+
+    /// Without a sync there is still a flush now and then: see "Deadlock" above.
+    fn flush_sometimes(&self, writer: &mut Writer, bytes: usize) -> Result<(), StoreError> {
+        writer.unflushed += bytes;
+        if writer.unflushed < UNFLUSHED_MAX_BYTES {
+            return Ok(());
+        }
+        writer.unflushed = 0;
+        self.db.flush().map(drop).map_err(|error| {
             writer.poisoned = true;
             StoreError::Broken(into_io(error))
         })
@@ -205,17 +251,47 @@ impl Store for SledStore {
             return Err(StoreError::Poisoned);
         }
         if !writes.is_empty() {
-            let prepared = self.prepare(&writer.ends, writes)?;
-            self.apply(&mut writer, prepared.batch)?;
-            if writer.ends.len() + prepared.ends.len() > CACHED_ENDS {
+            let mut ends = self.check(&writer.ends, writes)?;
+            // Readers don't see what is staged.
+            let batch = self.stage(&mut ends, writes).map_err(|error| {
+                writer.poisoned = true;
+                StoreError::Broken(into_io(error))
+            })?;
+            self.change(&mut writer, || batch.apply(&self.db))?;
+            if writer.ends.len() + ends.len() > CACHED_ENDS {
                 writer.ends.clear();
             }
-            writer.ends.extend(prepared.ends);
+            writer.ends.extend(ends);
         }
         match durability {
-            Durability::Strict => self.sync(&mut writer),
-            Durability::Relaxed => Ok(()),
+            Durability::Strict => self.sync(&mut writer)?,
+            Durability::Relaxed => {
+                let bytes = writes.iter().map(Write::payload_bytes).sum();
+                self.flush_sometimes(&mut writer, bytes)?;
+            }
         }
+        for write in writes {
+            if let Write::Snapshot { document, .. } = write {
+                writer.sweep.add(document);
+            }
+        }
+        Ok(())
+    }
+
+    fn tidy(&self) -> Result<bool, StoreError> {
+        let mut writer = self.lock();
+        if writer.poisoned {
+            return Ok(false);
+        }
+        let _changing = self
+            .changing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let swept = self.sweep(&mut writer.sweep);
+        if matches!(swept, Err(StoreError::Broken(_))) {
+            writer.poisoned = true;
+        }
+        swept
     }
 
     fn open(&self, document: &DocumentId) -> Result<Option<StoredDocument>, StoreError> {
@@ -237,7 +313,10 @@ impl Store for SledStore {
     }
 
     fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
-        self.settled(document, |keys, _| self.read_log(keys, from, to))
+        self.settled(document, |keys, record| match record {
+            Some(record) => self.read_log(keys, from.max(record.keep_from), to),
+            None => Ok(Vec::new()),
+        })
     }
 
     fn documents(
@@ -269,9 +348,8 @@ impl Store for SledStore {
         }
         let key = keys::meta(key);
         let mut batch = Batch::default();
-        let value = values::single(&key, value);
-        batch.insert(key, value);
-        self.apply(&mut writer, batch)?;
+        batch.insert(&key, values::seal(&key, value));
+        self.change(&mut writer, || batch.apply(&self.db))?;
         self.sync(&mut writer)
     }
 
@@ -305,6 +383,7 @@ fn try_open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
     let config = ::sled::Config::new()
         .path(&options.path)
         .cache_capacity(options.cache_bytes)
+        .segment_size(SEGMENT_BYTES)
         .flush_every_ms(Some(FLUSH_EVERY_MS));
     // sled has assertions in its recovery: a damaged file must end in a message, not in a backtrace.
     let opened = catch_unwind(AssertUnwindSafe(|| config.open()));

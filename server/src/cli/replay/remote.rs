@@ -158,9 +158,10 @@ async fn write(mut client: Client, agent: usize, replay: Arc<Replay>) -> anyhow:
                 {
                     break parents;
                 }
-                if client.apply()? {
-                    continue;
-                }
+            }
+            // Also with a full window: what acknowledges it may have come with somebody's changes.
+            if client.apply()? {
+                continue;
             }
             client.flush().await?;
             client

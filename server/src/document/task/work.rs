@@ -9,7 +9,7 @@ use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
 use concord_shared::wire::{Message, RemoteHeads};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{error, info, trace, warn};
 
 use super::{Done, End, Link, Pending, Report, Task, WriteFailed};
 use crate::connection::Goodbye;
@@ -226,6 +226,7 @@ impl Task {
             return;
         };
         let bytes = link.frame(&self.id, frame);
+        trace!(connection = connection.0, bytes = bytes.len(), "sending");
         match link.outbox.push(bytes, Some(&link.document)) {
             Pushed::Queued | Pushed::Closed => {}
             Pushed::Congested => {
@@ -401,7 +402,7 @@ impl Task {
 
 impl Link {
     /// A frame for this connection: only the addresses differ from peer to peer.
-    fn frame(&self, document: &DocumentId, frame: &Frame) -> Bytes {
+    pub(super) fn frame(&self, document: &DocumentId, frame: &Frame) -> Bytes {
         let document = document.clone();
         let sender = self.server.clone();
         let target = self.peer.clone();

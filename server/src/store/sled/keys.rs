@@ -1,17 +1,18 @@
 //! Keys of the sled tree.
 //!
 //! ```text
-//! 00 "concord"                                        the directory's format (one byte)
-//! 01 00 <key, UTF-8>                                  a value of the server's own
-//! 01 01 <id, escaped> 00 10                           document record
-//! 01 01 <id, escaped> 00 20 <generation> <piece>      snapshot
-//! 01 01 <id, escaped> 00 30 <generation> <piece>      graph
-//! 01 01 <id, escaped> 00 40 <first index> <piece>     log record
+//! 00 "concord"                                     the directory's format (one byte)
+//! 01 00 <key, UTF-8>                               a value of the server's own
+//! 01 01 <id, escaped> 00 10                        document record
+//! 01 01 <id, escaped> 00 20 <generation> <piece>   snapshot
+//! 01 01 <id, escaped> 00 30 <generation> <piece>   graph
+//! 01 01 <id, escaped> 00 40 <first index>          log record
+//! 01 01 <id, escaped> 00 50 <first index> <piece>  body of a log record too long for one value
 //! ```
 //!
-//! Generation and index are big-endian u64, pieces big-endian u32. In an id, byte 00 is written 00 FF: so no id's
-//! keys lie among another's, and documents come in the order of their ids. The document record is a document's
-//! lowest key, which lets a listing seek from one document to the next.
+//! Generation and index are big-endian u64, pieces big-endian u32. In an id, byte 00 is written
+//! 00 FF: so no id's keys lie among another's, and documents come in the order of their ids. The
+//! document record is a document's lowest key, which lets a listing seek from one to the next.
 
 use concord_shared::ids::DocumentId;
 
@@ -32,6 +33,7 @@ const KIND_RECORD: u8 = 0x10;
 const KIND_SNAPSHOT: u8 = 0x20;
 const KIND_GRAPH: u8 = 0x30;
 const KIND_LOG: u8 = 0x40;
+const KIND_BODY: u8 = 0x50;
 /// Above every kind, below [`ESCAPE`].
 const KIND_END: u8 = 0xf0;
 
@@ -51,7 +53,8 @@ pub(super) enum Place {
     Record,
     Snapshot { generation: u64, piece: u32 },
     Graph { generation: u64, piece: u32 },
-    Log { first: u64, piece: u32 },
+    Log { first: u64 },
+    Body { first: u64, piece: u32 },
 }
 
 impl Place {
@@ -61,7 +64,8 @@ impl Place {
             Self::Record => Part::Document,
             Self::Snapshot { piece, .. } => Part::Snapshot { piece },
             Self::Graph { piece, .. } => Part::Graph { piece },
-            Self::Log { first, piece } => Part::Log { first, piece },
+            Self::Log { first } => Part::Log { first },
+            Self::Body { first, piece } => Part::Body { first, piece },
         }
     }
 }
@@ -76,7 +80,7 @@ pub(super) struct DocumentKeys {
 impl DocumentKeys {
     pub(super) fn new(document: &DocumentId) -> Self {
         let id = document.as_str().as_bytes();
-        // Kind, index and piece follow.
+        // Kind, number and piece follow.
         let mut key = Vec::with_capacity(id.len() + 3 + 1 + 8 + 4);
         key.extend([FORMAT, SPACE_DOCUMENTS]);
         for &byte in id {
@@ -86,59 +90,64 @@ impl DocumentKeys {
             }
         }
         key.push(END_OF_ID);
-        Self {
-            prefix_len: key.len(),
-            key,
-        }
+        let prefix_len = key.len();
+        Self { key, prefix_len }
     }
 
     pub(super) fn at(&mut self, place: Place) -> &[u8] {
+        match place {
+            Place::Record => self.build(KIND_RECORD, None, None),
+            Place::Snapshot { generation, piece } => {
+                self.build(KIND_SNAPSHOT, Some(generation), Some(piece))
+            }
+            Place::Graph { generation, piece } => {
+                self.build(KIND_GRAPH, Some(generation), Some(piece))
+            }
+            Place::Log { first } => self.build(KIND_LOG, Some(first), None),
+            Place::Body { first, piece } => self.build(KIND_BODY, Some(first), Some(piece)),
+        }
+    }
+
+    /// Above every log record of the document.
+    pub(super) fn end_of_log(&mut self) -> &[u8] {
+        self.build(KIND_LOG + 1, None, None)
+    }
+
+    /// Above every key of the document.
+    pub(super) fn end(&mut self) -> &[u8] {
+        self.build(KIND_END, None, None)
+    }
+
+    fn build(&mut self, kind: u8, number: Option<u64>, piece: Option<u32>) -> &[u8] {
         self.key.truncate(self.prefix_len);
-        let (kind, number) = match place {
-            Place::Record => (KIND_RECORD, None),
-            Place::Snapshot { generation, piece } => (KIND_SNAPSHOT, Some((generation, piece))),
-            Place::Graph { generation, piece } => (KIND_GRAPH, Some((generation, piece))),
-            Place::Log { first, piece } => (KIND_LOG, Some((first, piece))),
-        };
         self.key.push(kind);
-        if let Some((number, piece)) = number {
+        if let Some(number) = number {
             self.key.extend(number.to_be_bytes());
+        }
+        if let Some(piece) = piece {
             self.key.extend(piece.to_be_bytes());
         }
         &self.key
     }
 
-    /// Above every key of the document.
-    pub(super) fn end(&mut self) -> &[u8] {
-        self.key.truncate(self.prefix_len);
-        self.key.push(KIND_END);
-        &self.key
-    }
-
     /// What `key` holds, if it is a key of this document.
     pub(super) fn parse(&self, key: &[u8]) -> Option<Place> {
-        let (&kind, number) = key
-            .strip_prefix(self.key.get(..self.prefix_len)?)?
-            .split_first()?;
-        if number.is_empty() {
+        let prefix = self.key.get(..self.prefix_len)?;
+        let (&kind, rest) = key.strip_prefix(prefix)?.split_first()?;
+        if rest.is_empty() {
             return (kind == KIND_RECORD).then_some(Place::Record);
         }
-        let (number, piece) = number.split_first_chunk::<8>()?;
+        let (number, rest) = rest.split_first_chunk::<8>()?;
         let number = u64::from_be_bytes(*number);
-        let piece = u32::from_be_bytes(piece.try_into().ok()?);
+        if rest.is_empty() {
+            return (kind == KIND_LOG).then_some(Place::Log { first: number });
+        }
+        let piece = u32::from_be_bytes(rest.try_into().ok()?);
+        let (generation, first) = (number, number);
         match kind {
-            KIND_SNAPSHOT => Some(Place::Snapshot {
-                generation: number,
-                piece,
-            }),
-            KIND_GRAPH => Some(Place::Graph {
-                generation: number,
-                piece,
-            }),
-            KIND_LOG => Some(Place::Log {
-                first: number,
-                piece,
-            }),
+            KIND_SNAPSHOT => Some(Place::Snapshot { generation, piece }),
+            KIND_GRAPH => Some(Place::Graph { generation, piece }),
+            KIND_BODY => Some(Place::Body { first, piece }),
             _ => None,
         }
     }
@@ -173,32 +182,32 @@ mod tests {
     #[test]
     fn golden_keys() {
         let mut keys = DocumentKeys::new(&id("4NMN"));
-        assert_eq!(keys.at(Place::Record), b"\x01\x014NMN\x00\x10");
-        assert_eq!(
-            keys.at(Place::Snapshot {
+        let mut golden = |place, bytes: &[u8]| assert_eq!(keys.at(place), bytes);
+        golden(Place::Record, b"\x01\x014NMN\x00\x10");
+        golden(
+            Place::Snapshot {
                 generation: 2,
-                piece: 3
-            }),
-            b"\x01\x014NMN\x00\x20\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x03"
+                piece: 3,
+            },
+            b"\x01\x014NMN\x00\x20\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x03",
         );
-        assert_eq!(
-            keys.at(Place::Graph {
+        golden(
+            Place::Graph {
                 generation: 0x0102_0304_0506_0708,
-                piece: 0x0a0b_0c0d
-            }),
-            b"\x01\x014NMN\x00\x30\x01\x02\x03\x04\x05\x06\x07\x08\x0a\x0b\x0c\x0d"
+                piece: 0x0a0b_0c0d,
+            },
+            b"\x01\x014NMN\x00\x30\x01\x02\x03\x04\x05\x06\x07\x08\x0a\x0b\x0c\x0d",
         );
-        assert_eq!(
-            keys.at(Place::Log {
-                first: 259_778,
-                piece: 0
-            }),
-            b"\x01\x014NMN\x00\x40\x00\x00\x00\x00\x00\x03\xf6\xc2\x00\x00\x00\x00"
+        golden(
+            Place::Log { first: 259_778 },
+            b"\x01\x014NMN\x00\x40\x00\x00\x00\x00\x00\x03\xf6\xc2",
         );
-        assert_eq!(
-            DocumentKeys::new(&id("a\0b")).at(Place::Record),
-            b"\x01\x01a\x00\xffb\x00\x10"
+        golden(
+            Place::Body { first: 1, piece: 2 },
+            b"\x01\x014NMN\x00\x50\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02",
         );
+        let mut keys = DocumentKeys::new(&id("a\0b"));
+        assert_eq!(keys.at(Place::Record), b"\x01\x01a\x00\xffb\x00\x10");
         assert_eq!(meta("peer-id"), b"\x01\x00peer-id");
         assert_eq!(FORMAT_KEY, b"\x00concord");
     }
@@ -230,11 +239,8 @@ mod tests {
                     generation: u64::MAX,
                     piece: u32::MAX,
                 },
-                Place::Log { first: 0, piece: 0 },
-                Place::Log {
-                    first: u64::MAX,
-                    piece: u32::MAX,
-                },
+                Place::Log { first: 0 },
+                Place::Log { first: u64::MAX },
             ] {
                 let key = keys.at(place).to_vec();
                 assert!(last < key, "{text:?} {place:?}");
@@ -242,7 +248,15 @@ mod tests {
                 assert_eq!(document_of(&key), Some(id(text)));
                 last = key;
             }
-            assert!(last.as_slice() < keys.end());
+            assert!(last.as_slice() < keys.end_of_log());
+            let body = Place::Body {
+                first: u64::MAX,
+                piece: u32::MAX,
+            };
+            let key = keys.at(body).to_vec();
+            assert!(keys.end_of_log() < key.as_slice());
+            assert_eq!(keys.parse(&key), Some(body));
+            assert!(key.as_slice() < keys.end());
             last = keys.end().to_vec();
         }
         let (low, high) = all_documents();
@@ -250,14 +264,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_document_is_not_ones_own() {
+    fn a_key_of_another_document_or_kind_is_not_ones_own() {
         let mut other = DocumentKeys::new(&id("a\0b"));
         let keys = DocumentKeys::new(&id("a"));
         assert_eq!(keys.parse(other.at(Place::Record)), None);
         assert_eq!(keys.parse(b"\x01\x01a\x00\x40\x00"), None);
+        assert_eq!(keys.parse(b"\x01\x01a\x00\x60\0\0\0\0\0\0\0\0"), None);
         assert_eq!(
-            keys.parse(b"\x01\x01a\x00\x50\0\0\0\0\0\0\0\0\0\0\0\0"),
+            keys.parse(b"\x01\x01a\x00\x40\0\0\0\0\0\0\0\0\0\0\0\0"),
             None
         );
+        assert_eq!(keys.parse(b"\x01\x01a\x00\x50\0\0\0\0\0\0\0\0"), None);
     }
 }

@@ -9,7 +9,7 @@ use super::{
     DocumentKeys, DocumentRecord, End, SledStore, keys,
     keys::Place,
     read_failed,
-    values::{self, Assembly},
+    values::{self, Assembly, Body},
 };
 use crate::store::{
     DocumentInfo, DocumentSummary, LogRecord, Part, Problem, StoreError, StoredDocument,
@@ -49,11 +49,13 @@ impl Fail {
 impl SledStore {
     /// Runs a read that looks at several keys so that it sees one state.
     ///
-    /// sled offers no snapshot of a tree, and holding off the committer during every big read would delay
-    /// everybody's changes. So `read` runs beside it; only if it found something wrong, or the document's snapshot
-    /// was replaced meanwhile, it runs again with batches held off. What is wrong then is really damaged.
+    /// sled offers no snapshot of a tree, and holding off the committer during every big read would
+    /// delay everybody's changes. So `read` runs beside it; only if it found something wrong, or the
+    /// document record changed meanwhile, it runs again with batches and sweeps held off. What is
+    /// wrong then is really damaged.
     ///
-    /// Appends alone need no second run: a reader that sees a log's end one record earlier or later sees a log.
+    /// Appends alone need no second run: a reader that sees a log's end one record earlier or later
+    /// sees a log.
     pub(super) fn settled<T>(
         &self,
         document: &DocumentId,
@@ -70,13 +72,16 @@ impl SledStore {
             Err(Fail::Store(error)) => return Err(error),
             Ok((_, false)) | Err(Fail::Problem(_)) => {}
         }
-        let _no_batch = self.batches.read().unwrap_or_else(PoisonError::into_inner);
+        let _quiet = self.changing.read().unwrap_or_else(PoisonError::into_inner);
         once(&mut keys)
             .map(|(value, _)| value)
             .map_err(|fail| fail.of(document))
     }
 
-    fn read_record(&self, keys: &mut DocumentKeys) -> Result<Option<DocumentRecord>, Fail> {
+    pub(super) fn read_record(
+        &self,
+        keys: &mut DocumentKeys,
+    ) -> Result<Option<DocumentRecord>, Fail> {
         let key = keys.at(Place::Record);
         let Some(value) = self.db.get(key)? else {
             return Ok(None);
@@ -93,12 +98,8 @@ impl SledStore {
     ) -> Result<StoredDocument, Fail> {
         let generation = record.generation;
         let graph = if generation > 0 {
-            Some(
-                self.read_pieces(keys, record.graph_len, |piece| Place::Graph {
-                    generation,
-                    piece,
-                })?,
-            )
+            let place = |piece| Place::Graph { generation, piece };
+            Some(self.read_pieces(keys, record.graph_len, place)?)
         } else {
             None
         };
@@ -117,7 +118,7 @@ impl SledStore {
             base: record.base,
             graph,
             snapshot_bytes: record.snapshot_len,
-            retained_from: self.first_in_log(keys)?.unwrap_or(record.base),
+            retained_from: record.keep_from,
             tail,
         })
     }
@@ -146,98 +147,63 @@ impl SledStore {
             return Ok(records);
         }
         // The record that holds `from` may start before it.
-        let low = keys.at(Place::Log { first: 0, piece: 0 }).to_vec();
-        let high = keys.at(Place::Log {
-            first: from,
-            piece: u32::MAX,
-        });
-        let mut at = match self
+        let low = keys.at(Place::Log { first: 0 }).to_vec();
+        let high = keys.at(Place::Log { first: from });
+        let holder = self
             .db
             .range(low.as_slice()..=high)
+            .keys()
             .next_back()
-            .transpose()?
-        {
-            Some((key, _)) => match keys.parse(&key) {
-                Some(Place::Log { first, .. }) => first,
-                _ => from,
-            },
-            None => from,
-        };
-        let low = keys
-            .at(Place::Log {
-                first: at,
-                piece: 0,
-            })
-            .to_vec();
-        let mut entries = self.db.range(low.as_slice()..keys.end());
+            .transpose()?;
+        let low = holder.as_deref().map_or(low, <[u8]>::to_vec);
         let mut expected = None;
-        while let Some((key, value)) = entries.next().transpose()? {
-            let Some(Place::Log { first, piece }) = keys.parse(&key) else {
+        for entry in self.db.range(low.as_slice()..keys.end_of_log()) {
+            let (key, value) = entry?;
+            let Some(Place::Log { first }) = keys.parse(&key) else {
                 return Err(Problem::Stray { part: Part::Stray }.into());
             };
-            if expected.is_some_and(|expected| expected != first) {
+            if let Some(expected) = expected
+                && expected != first
+            {
                 return Err(Problem::Gap {
-                    expected: expected.unwrap_or(at),
+                    expected,
                     found: first,
                 }
                 .into());
             }
-            at = first;
-            if at >= to {
+            if first >= to {
                 break;
             }
-            if piece != 0 {
-                return Err(Problem::Missing {
-                    part: Part::Log { first, piece: 0 },
-                }
-                .into());
-            }
-            let body = read_record_body(keys, first, &key, &value, &mut entries)?;
-            let read = values::read_log(first, body)?;
+            let read = self.read_log_record(keys, first, &key, &value)?;
             expected = read.last().map(LogRecord::end);
             records.extend(read.into_iter().filter_map(|record| record.cut(from, to)));
         }
         Ok(records)
     }
 
-    /// Index of the first change whose record is there.
-    fn first_in_log(&self, keys: &mut DocumentKeys) -> Result<Option<u64>, Fail> {
-        let low = keys.at(Place::Log { first: 0, piece: 0 }).to_vec();
-        let first = self
-            .db
-            .range(low.as_slice()..keys.end())
-            .keys()
-            .next()
-            .transpose()?;
-        Ok(first.and_then(|key| match keys.parse(&key) {
-            Some(Place::Log { first, .. }) => Some(first),
-            _ => None,
-        }))
-    }
-
-    /// Index after the last change whose record is there.
-    fn end_of_log(&self, keys: &mut DocumentKeys) -> Result<Option<u64>, Fail> {
-        let low = keys.at(Place::Log { first: 0, piece: 0 }).to_vec();
-        let last = self
-            .db
-            .range(low.as_slice()..keys.end())
-            .keys()
-            .next_back()
-            .transpose()?;
-        let Some(Place::Log { first, .. }) = last.and_then(|key| keys.parse(&key)) else {
-            return Ok(None);
+    fn read_log_record(
+        &self,
+        keys: &mut DocumentKeys,
+        first: u64,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Vec<LogRecord>, Fail> {
+        let payload = values::unseal(key, value, Part::Log { first })?;
+        let body = match values::read_log(first, payload)? {
+            Body::Inline(body) => body,
+            Body::Apart { len } => {
+                self.read_pieces(keys, len, |piece| Place::Body { first, piece })?
+            }
         };
-        let records = self.read_log(keys, first, u64::MAX)?;
-        Ok(records.last().map(LogRecord::end))
+        Ok(values::read_body(first, body)?)
     }
 
     /// Where a document ends, for the writer: `None` if it is not there.
     pub(super) fn read_end(&self, document: &DocumentId) -> Result<Option<End>, StoreError> {
         let mut keys = DocumentKeys::new(document);
-        let record = self
+        let end = self
             .read_record(&mut keys)
-            .map_err(|fail| fail.of(document))?;
-        let end = self.end(&mut keys, record);
+            .and_then(|record| self.end(&mut keys, record));
         end.map_err(|fail| fail.of(document))
     }
 
@@ -246,10 +212,28 @@ impl SledStore {
         keys: &mut DocumentKeys,
         record: Option<DocumentRecord>,
     ) -> Result<Option<End>, Fail> {
-        let end = self.end_of_log(keys)?;
+        let low = keys.at(Place::Log { first: 0 }).to_vec();
+        let last = self
+            .db
+            .range(low.as_slice()..keys.end_of_log())
+            .next_back()
+            .transpose()?;
+        let end = match last {
+            Some((key, value)) => match keys.parse(&key) {
+                Some(Place::Log { first }) => {
+                    let records = self.read_log_record(keys, first, &key, &value)?;
+                    records.last().map(LogRecord::end)
+                }
+                _ => return Err(Problem::Stray { part: Part::Stray }.into()),
+            },
+            None => None,
+        };
         match (record, end) {
+            // What is left of a log that was given up says nothing about where the document ends.
             (Some(record), end) => {
-                let next = end.unwrap_or(record.base);
+                let next = end
+                    .filter(|end| *end > record.keep_from)
+                    .unwrap_or(record.base);
                 if next < record.base {
                     return Err(Problem::Gap {
                         expected: next,
@@ -277,22 +261,18 @@ impl SledStore {
         let mut assembly = Assembly::new(len);
         let low = keys.at(place(0)).to_vec();
         let high = keys.at(place(u32::MAX));
-        for entry in self.db.range(low.as_slice()..=high) {
-            let (key, value) = entry?;
-            let wanted = place(assembly.next_piece());
+        let mut entries = self.db.range(low.as_slice()..=high);
+        while let Some(piece) = assembly.wants() {
+            let wanted = place(piece);
             let part = wanted.part();
-            if keys.parse(&key) != Some(wanted) {
-                return Err(Problem::Missing { part }.into());
-            }
-            assembly.push(values::unseal(&key, &value, part)?, part)?;
-            if assembly.is_complete() {
-                return Ok(assembly.finish());
+            match entries.next().transpose()? {
+                Some((key, value)) if keys.parse(&key) == Some(wanted) => {
+                    assembly.push(values::unseal(&key, &value, part)?, part)?;
+                }
+                _ => return Err(Problem::Missing { part }.into()),
             }
         }
-        Err(Problem::Missing {
-            part: place(assembly.next_piece()).part(),
-        }
-        .into())
+        Ok(assembly.finish())
     }
 
     /// Goes from document to document by seeking past each one's last key.
@@ -323,61 +303,24 @@ impl SledStore {
                 continue;
             };
             from = DocumentKeys::new(&document).end().to_vec();
-            let summary = self.summary(&document)?;
+            let summary = self.settled(&document, |keys, record| {
+                let end = self.end(keys, record)?;
+                Ok(end.map(|End { record, next }| DocumentSummary {
+                    created_at_ms: record.created_at_ms,
+                    base: record.base,
+                    changes: next,
+                    snapshot_bytes: record.snapshot_len,
+                }))
+            });
+            let summary = match summary {
+                Ok(Some(summary)) => Ok(summary),
+                // Only something staged, which a crash left behind.
+                Ok(None) => continue,
+                Err(StoreError::Corrupt { problem, .. }) => Err(problem),
+                Err(error) => return Err(error),
+            };
             found.push(DocumentInfo { document, summary });
         }
         Ok(found)
     }
-
-    fn summary(
-        &self,
-        document: &DocumentId,
-    ) -> Result<Result<DocumentSummary, Problem>, StoreError> {
-        let summary = self.settled(document, |keys, record| {
-            let end = self.end(keys, record)?;
-            let End { record, next } = end.ok_or(Problem::Missing {
-                part: Part::Document,
-            })?;
-            Ok(DocumentSummary {
-                created_at_ms: record.created_at_ms,
-                base: record.base,
-                changes: next,
-                snapshot_bytes: record.snapshot_len,
-            })
-        });
-        match summary {
-            Ok(summary) => Ok(Ok(summary)),
-            Err(StoreError::Corrupt { problem, .. }) => Ok(Err(problem)),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Reads the rest of a log record whose first piece was just read from `entries`.
-pub(super) fn read_record_body(
-    keys: &DocumentKeys,
-    first: u64,
-    key: &[u8],
-    value: &[u8],
-    entries: &mut ::sled::Iter,
-) -> Result<Bytes, Fail> {
-    let part = Part::Log { first, piece: 0 };
-    let payload = values::unseal(key, value, part)?;
-    let mut assembly = Assembly::new(values::log_len(first, payload)?);
-    assembly.push(payload, part)?;
-    while !assembly.is_complete() {
-        let wanted = Place::Log {
-            first,
-            piece: assembly.next_piece(),
-        };
-        let part = wanted.part();
-        let Some((key, value)) = entries.next().transpose()? else {
-            return Err(Problem::Missing { part }.into());
-        };
-        if keys.parse(&key) != Some(wanted) {
-            return Err(Problem::Missing { part }.into());
-        }
-        assembly.push(values::unseal(&key, &value, part)?, part)?;
-    }
-    Ok(assembly.finish())
 }

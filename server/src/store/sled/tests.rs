@@ -96,19 +96,21 @@ fn every_missing_key_is_found() {
         let good = store.db.remove(&key).unwrap().unwrap();
         let problems = store.verify(&id("b")).unwrap();
         match place {
-            // Without the document record, nothing that is there is referred to.
-            Place::Record => assert!(problems.contains(&Problem::Missing {
-                part: Part::Document
-            })),
+            Place::Record => assert_eq!(
+                problems,
+                [Problem::Missing {
+                    part: Part::Document
+                }]
+            ),
             // The last record's absence is what an append that never came looks like.
-            Place::Log { first: 5, .. } => assert_eq!(problems, []),
-            // Nothing but what comes after it tells that a record of one piece is gone.
-            Place::Log { first: 0, .. } => {
+            Place::Log { first: 5 } => assert_eq!(problems, []),
+            Place::Log { first } => {
+                let found = if first == 0 { 4 } else { 5 };
                 assert_eq!(
                     problems,
                     [Problem::Gap {
-                        expected: 3,
-                        found: 4
+                        expected: first,
+                        found
                     }]
                 );
             }
@@ -124,23 +126,139 @@ fn every_missing_key_is_found() {
 }
 
 #[test]
-fn what_nothing_refers_to_is_found() {
+fn all_that_is_wrong_is_told() {
     let (_bench, store) = populated();
     let mut keys = DocumentKeys::new(&id("b"));
-    let key = keys
-        .at(Place::Graph {
-            generation: 7,
+    let mut lost = Vec::new();
+    for place in [
+        Place::Snapshot {
+            generation: 1,
             piece: 0,
-        })
-        .to_vec();
-    store.db.insert(&key, values::single(&key, b"old")).unwrap();
-    let problems = store.verify(&id("b")).unwrap();
-    assert_eq!(
-        problems,
-        [Problem::Stray {
-            part: Part::Graph { piece: 0 }
-        }]
-    );
+        },
+        Place::Snapshot {
+            generation: 1,
+            piece: 2,
+        },
+        Place::Graph {
+            generation: 1,
+            piece: 3,
+        },
+        Place::Body { first: 4, piece: 1 },
+    ] {
+        store.db.remove(keys.at(place)).unwrap().unwrap();
+        lost.push(Problem::Missing { part: place.part() });
+    }
+    let mut stray = keys.end().to_vec();
+    *stray.last_mut().unwrap() = 0x77;
+    store
+        .db
+        .insert(stray, "of a kind that is not known")
+        .unwrap();
+    lost.push(Problem::Stray { part: Part::Stray });
+    let mut problems = store.verify(&id("b")).unwrap();
+    for problem in lost {
+        let at = problems.iter().position(|found| *found == problem);
+        problems.remove(at.unwrap_or_else(|| panic!("{problem} not in {problems:?}")));
+    }
+    assert_eq!(problems, []);
+}
+
+/// What a crash leaves between the steps of a commit: pieces that nothing refers to.
+#[test]
+fn what_was_staged_and_never_committed_is_not_there() {
+    let (bench, store) = populated();
+    let long = Bytes::from(vec![b'z'; 5 * values::PIECE_MAX_BYTES]);
+    let snapshot_of = |document: &str, base, bytes: &Bytes| Write::Snapshot {
+        document: id(document),
+        base,
+        keep_from: base,
+        received_at_ms: 9,
+        snapshot: bytes.clone(),
+        graph: bytes.clone(),
+    };
+    let mut wide = append("b", 6..7);
+    if let Write::Append { changes, .. } = &mut wide {
+        changes[0] = long.clone();
+    }
+    let writes = [
+        wide,
+        snapshot_of("b", 7, &long),
+        snapshot_of("new", 3, &long),
+    ];
+    let mut ends = store.check(&Ends::new(), &writes).unwrap();
+    let batch = store.stage(&mut ends, &writes).unwrap();
+    drop(batch);
+    store.commit(&[], Durability::Strict).unwrap();
+    let store = bench.reopen(store);
+    assert_eq!(store.open(&id("new")).unwrap(), None);
+    assert!(matches!(
+        store.verify(&id("new")),
+        Err(StoreError::Unknown { .. })
+    ));
+    assert_eq!(store.documents(None, 10).unwrap().len(), 3);
+    let document = store.open(&id("b")).unwrap().unwrap();
+    assert_eq!((document.base, document.next()), (3, 6));
+    assert_eq!(store.verify(&id("b")).unwrap(), []);
+
+    // What then really comes under the same keys, shorter, is read without the remains.
+    let short = Bytes::from(vec![b'y'; 2 * values::PIECE_MAX_BYTES]);
+    let mut wide = append("b", 6..7);
+    if let Write::Append { changes, .. } = &mut wide {
+        changes[0] = short.clone();
+    }
+    let writes = [
+        wide,
+        snapshot_of("b", 6, &short),
+        snapshot_of("new", 2, &short),
+    ];
+    store.commit(&writes, Durability::Strict).unwrap();
+    for document in ["b", "new"] {
+        assert_eq!(store.verify(&id(document)).unwrap(), []);
+        assert_eq!(store.snapshot(&id(document)).unwrap().unwrap().1, short);
+    }
+    assert_eq!(store.log(&id("b"), 6, 7).unwrap()[0].changes, [short]);
+}
+
+/// Housekeeping removes all that was replaced, in small steps, and nothing else.
+#[test]
+fn tidying_leaves_what_is_referred_to() {
+    let (_bench, store) = populated();
+    let long = |byte: u8| Bytes::from(vec![byte; 700 * values::PIECE_MAX_BYTES]);
+    let mut wide = append("b", 6..7);
+    if let Write::Append { changes, .. } = &mut wide {
+        changes[0] = long(b'c');
+    }
+    store
+        .commit(&[wide, append("b", 7..8)], Durability::Strict)
+        .unwrap();
+    let snapshot_at = |base, keep_from, byte| Write::Snapshot {
+        document: id("b"),
+        base,
+        keep_from,
+        received_at_ms: 9,
+        snapshot: long(byte),
+        graph: Bytes::new(),
+    };
+    store
+        .commit(&[snapshot_at(6, 6, b's')], Durability::Strict)
+        .unwrap();
+    store
+        .commit(&[snapshot_at(7, 7, b't')], Durability::Strict)
+        .unwrap();
+    let before = places(&store).len();
+    assert!(before > 2_100);
+    let mut steps = 0;
+    while store.tidy().unwrap() {
+        steps += 1;
+        assert_eq!(store.verify(&id("b")).unwrap(), []);
+        assert_eq!(store.open(&id("b")).unwrap().unwrap().next(), 8);
+    }
+    assert!(steps >= 5, "{steps}");
+    let left = places(&store);
+    // Record, 700 pieces of the snapshot, one of the graph, the log record 7..8.
+    assert_eq!(left.len(), 1 + 700 + 1 + 1);
+    assert_eq!(left.last().unwrap().1, Place::Log { first: 7 });
+    assert!(!store.tidy().unwrap());
 }
 
 #[test]
@@ -163,8 +281,8 @@ fn damage_is_an_error_for_that_document_only() {
                 store.open(&id("b")).unwrap().unwrap();
                 damaged(store.snapshot(&id("b")).unwrap_err());
             }
-            // Below the base of the snapshot, and in the record across it.
-            Place::Record | Place::Graph { .. } | Place::Log { .. } => {
+            // The record 0..4 reaches across the base of the snapshot.
+            _ => {
                 damaged(store.open(&id("b")).unwrap_err());
             }
         }
@@ -174,7 +292,7 @@ fn damage_is_an_error_for_that_document_only() {
         assert!(listed[0].summary.is_ok() && listed[2].summary.is_ok());
         assert_eq!(
             listed[1].summary.is_err(),
-            matches!(place, Place::Record | Place::Log { first: 5, .. })
+            matches!(place, Place::Record | Place::Log { first: 5 })
         );
         store.db.insert(&key, good).unwrap();
     }
@@ -224,13 +342,20 @@ fn a_directory_of_another_format_or_kind_is_left_alone() {
         }
     ));
 
-    let db = ::sled::open(&path).unwrap();
+    let open = || {
+        ::sled::Config::new()
+            .path(&path)
+            .segment_size(SEGMENT_BYTES)
+            .open()
+            .unwrap()
+    };
+    let db = open();
     db.remove(FORMAT_KEY).unwrap();
     db.insert("somebody", "else").unwrap();
     drop(db);
     let error = SledStore::open(&options(&bench.0)).unwrap_err();
     assert!(matches!(error, StoreError::NotOurs { .. }));
-    let db = ::sled::open(&path).unwrap();
+    let db = open();
     assert_eq!(db.len(), 1);
 }
 

@@ -1,277 +1,185 @@
 //! Reads everything of a document and tells all that is wrong, not only the first.
+//!
+//! What the document record does not refer to is no problem: a former generation that is still to be
+//! swept, or something staged that a crash left behind.
 
 use std::sync::PoisonError;
 
+use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
     DocumentKeys, DocumentRecord, SledStore,
-    batch::pieces_of,
     keys::Place,
-    read_failed,
-    values::{self, Assembly},
+    read::Fail,
+    values::{self, Assembly, Body},
 };
 use crate::store::{LogRecord, Part, Problem, StoreError};
 
 impl SledStore {
-    /// Checks what is there; a document that looks damaged is looked at again with batches held off, since one
-    /// that went by would look just like it.
+    /// Checks what is there; a document that looks damaged is looked at again with batches and sweeps
+    /// held off, since one that went by would look just like it.
     pub(super) fn verify_document(
         &self,
         document: &DocumentId,
     ) -> Result<Vec<Problem>, StoreError> {
-        let problems = self.survey(document)?;
+        let once = || self.survey(document).map_err(|fail| fail.of(document));
+        let problems = once()?;
         if problems.is_empty() {
             return Ok(problems);
         }
-        let _no_batch = self.batches.read().unwrap_or_else(PoisonError::into_inner);
-        self.survey(document)
+        let _quiet = self.changing.read().unwrap_or_else(PoisonError::into_inner);
+        once()
     }
 
-    fn survey(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError> {
-        let mut keys = DocumentKeys::new(document);
-        let low = keys.at(Place::Record).to_vec();
-        let mut survey = Survey::default();
-        let mut any = false;
-        for entry in self.db.range(low.as_slice()..keys.end()) {
-            let (key, value) = entry.map_err(read_failed)?;
-            any = true;
-            let Some(place) = keys.parse(&key) else {
-                survey.problems.push(Problem::Stray { part: Part::Stray });
+    fn survey(&self, document: &DocumentId) -> Result<Vec<Problem>, Fail> {
+        let mut survey = Survey {
+            store: self,
+            keys: DocumentKeys::new(document),
+            problems: Vec::new(),
+        };
+        let record = match self.read_record(&mut survey.keys) {
+            Ok(record) => record,
+            Err(Fail::Problem(problem)) => {
+                survey.problems.push(problem);
+                survey.log(None)?;
+                return Ok(survey.problems);
+            }
+            Err(fail) => return Err(fail),
+        };
+        let any_log = survey.log(record)?;
+        match record {
+            Some(record) => survey.generation(&record)?,
+            None if any_log => survey.problems.push(Problem::Missing {
+                part: Part::Document,
+            }),
+            None => {
+                return Err(Fail::Store(StoreError::Unknown {
+                    document: document.clone(),
+                }));
+            }
+        }
+        survey.strays()?;
+        Ok(survey.problems)
+    }
+}
+
+struct Survey<'s> {
+    store: &'s SledStore,
+    keys: DocumentKeys,
+    problems: Vec<Problem>,
+}
+
+impl Survey<'_> {
+    fn generation(&mut self, record: &DocumentRecord) -> Result<(), Fail> {
+        let generation = record.generation;
+        if generation > 0 {
+            self.pieces(record.snapshot_len, |piece| Place::Snapshot {
+                generation,
+                piece,
+            })?;
+            self.pieces(record.graph_len, |piece| Place::Graph { generation, piece })?;
+        }
+        Ok(())
+    }
+
+    /// Reads the log; whether there is any. Without a document record only the records themselves and
+    /// what lies between them can be checked.
+    fn log(&mut self, document: Option<DocumentRecord>) -> Result<bool, Fail> {
+        let keep_from = document.map_or(0, |document| document.keep_from);
+        let low = self.keys.at(Place::Log { first: 0 }).to_vec();
+        let high = self.keys.end_of_log().to_vec();
+        let mut records = self.store.db.range(low.as_slice()..high.as_slice());
+        let mut following = records.next().transpose()?;
+        let any = following.is_some();
+        // `None`: a damaged record left open where the next one starts.
+        let mut expected = document.map(|document| document.keep_from);
+        let mut started = false;
+        while let Some((key, value)) = following {
+            following = records.next().transpose()?;
+            let Some(Place::Log { first }) = self.keys.parse(&key) else {
                 continue;
             };
-            match values::unseal(&key, &value, place.part()) {
-                Ok(payload) => survey.value(place, payload),
-                Err(problem) => survey.damaged(place, problem),
+            let superfluous = following.as_ref().is_some_and(|(key, _)| {
+                matches!(self.keys.parse(key), Some(Place::Log { first }) if first <= keep_from)
+            });
+            if superfluous {
+                continue;
             }
-        }
-        if any {
-            Ok(survey.finish())
-        } else {
-            Err(StoreError::Unknown {
-                document: document.clone(),
-            })
-        }
-    }
-}
-
-/// What has been seen of a document, in the order of its keys: record, snapshot, graph, log.
-#[derive(Default)]
-struct Survey {
-    problems: Vec<Problem>,
-    record: Option<DocumentRecord>,
-    /// The document record is there but unreadable: nothing can be said of what it refers to.
-    record_damaged: bool,
-    snapshot: Pieces,
-    graph: Pieces,
-    log: Log,
-}
-
-/// Which pieces of the valid generation have been seen.
-#[derive(Default)]
-struct Pieces {
-    next: u32,
-    bytes: u64,
-    damaged: bool,
-}
-
-#[derive(Default)]
-struct Log {
-    /// A record some of whose pieces are still to come; `None` inside: damaged, skip its pieces.
-    open: Option<(u64, Option<Assembly>)>,
-    /// Index that comes next; `None` before the first record and after a damaged one.
-    next: Option<u64>,
-    started: bool,
-}
-
-impl Survey {
-    fn value(&mut self, place: Place, payload: &[u8]) {
-        match place {
-            Place::Record => match DocumentRecord::decode(payload) {
-                Ok(record) => self.record = Some(record),
-                Err(problem) => self.damaged(place, problem),
-            },
-            Place::Snapshot { generation, piece } => {
-                if self.is_valid(generation, place) {
-                    self.snapshot
-                        .piece(&mut self.problems, piece, payload.len(), place);
-                }
-            }
-            Place::Graph { generation, piece } => {
-                if self.is_valid(generation, place) {
-                    self.graph
-                        .piece(&mut self.problems, piece, payload.len(), place);
-                }
-            }
-            Place::Log { first, piece } => self.log_piece(first, piece, Some(payload)),
-        }
-    }
-
-    fn damaged(&mut self, place: Place, problem: Problem) {
-        self.problems.push(problem);
-        match place {
-            Place::Record => self.record_damaged = true,
-            Place::Snapshot { piece, .. } => self.snapshot.skip(piece),
-            Place::Graph { piece, .. } => self.graph.skip(piece),
-            Place::Log { first, piece } => self.log_piece(first, piece, None),
-        }
-    }
-
-    fn is_valid(&mut self, generation: u64, place: Place) -> bool {
-        let valid = self
-            .record
-            .is_some_and(|record| record.generation == generation);
-        if !valid && !self.record_damaged {
-            self.problems.push(Problem::Stray { part: place.part() });
-        }
-        valid
-    }
-
-    fn base(&self) -> Option<u64> {
-        self.record.map(|record| record.base)
-    }
-
-    /// `payload` is `None` for a piece whose checksum did not match.
-    fn log_piece(&mut self, first: u64, piece: u32, payload: Option<&[u8]>) {
-        if self
-            .log
-            .open
-            .as_ref()
-            .is_none_or(|(open, _)| *open != first)
-        {
-            self.end_record();
-            self.start_record(first);
-            if piece > 0 {
-                self.problems.push(Problem::Missing {
-                    part: Part::Log { first, piece: 0 },
+            if let Some(expected) = expected
+                && (first > expected || (started && first != expected))
+            {
+                self.problems.push(Problem::Gap {
+                    expected,
+                    found: first,
                 });
             }
+            started = true;
+            expected = self.log_record(first, &key, &value)?;
         }
-        let Some((_, assembly)) = &mut self.log.open else {
-            return;
-        };
-        let Some(payload) = payload else {
-            *assembly = None;
-            return;
-        };
-        if piece == 0 {
-            match values::log_len(first, payload) {
-                Ok(len) => *assembly = Some(Assembly::new(len)),
-                Err(problem) => self.problems.push(problem),
-            }
-        }
-        let part = Part::Log { first, piece };
-        let result = match assembly {
-            Some(open) if open.next_piece() == piece => open.push(payload, part),
-            Some(open) => Err(Problem::Missing {
-                part: Part::Log {
-                    first,
-                    piece: open.next_piece(),
-                },
-            }),
-            None => return,
-        };
-        if let Err(problem) = result {
-            self.problems.push(problem);
-            *assembly = None;
-        }
-    }
-
-    fn start_record(&mut self, first: u64) {
-        let expected = if self.log.started {
-            self.log.next
-        } else {
-            self.base()
-        };
-        // The log may begin below the snapshot's base, never above it.
-        let fits = |expected| first == expected || (!self.log.started && first < expected);
-        if let Some(expected) = expected.filter(|expected| !fits(*expected)) {
+        if let (Some(document), Some(expected)) = (document, expected)
+            && expected < document.base
+        {
             self.problems.push(Problem::Gap {
                 expected,
-                found: first,
+                found: document.base,
             });
         }
-        self.log.started = true;
-        self.log.next = None;
-        self.log.open = Some((first, None));
+        Ok(any)
     }
 
-    fn end_record(&mut self) {
-        let Some((first, Some(assembly))) = self.log.open.take() else {
-            return;
+    /// Checks one log record; index after its last change.
+    fn log_record(&mut self, first: u64, key: &[u8], value: &[u8]) -> Result<Option<u64>, Fail> {
+        let payload = values::unseal(key, value, Part::Log { first });
+        let body = match payload.and_then(|payload| values::read_log(first, payload)) {
+            Ok(Body::Inline(body)) => Some(body),
+            Ok(Body::Apart { len }) => self.pieces(len, |piece| Place::Body { first, piece })?,
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
         };
-        if !assembly.is_complete() {
-            let piece = assembly.next_piece();
-            self.problems.push(Problem::Missing {
-                part: Part::Log { first, piece },
-            });
-            return;
-        }
-        match values::read_log(first, assembly.finish()) {
-            Ok(records) => self.log.next = records.last().map(LogRecord::end),
-            Err(problem) => self.problems.push(problem),
+        match body.map(|body| values::read_body(first, body)) {
+            Some(Ok(records)) => Ok(records.last().map(LogRecord::end)),
+            Some(Err(problem)) => {
+                self.problems.push(problem);
+                Ok(None)
+            }
+            None => Ok(None),
         }
     }
 
-    fn finish(mut self) -> Vec<Problem> {
-        self.end_record();
-        match self.record {
-            Some(record) => {
-                if let Some(expected) = self.log.next.filter(|next| *next < record.base) {
-                    self.problems.push(Problem::Gap {
-                        expected,
-                        found: record.base,
-                    });
-                }
-                if record.generation > 0 {
-                    let part = |piece| Part::Snapshot { piece };
-                    self.snapshot
-                        .finish(&mut self.problems, record.snapshot_len, part);
-                    let part = |piece| Part::Graph { piece };
-                    self.graph
-                        .finish(&mut self.problems, record.graph_len, part);
-                }
-            }
-            None if !self.record_damaged => {
-                self.problems.push(Problem::Missing {
-                    part: Part::Document,
-                });
-            }
-            None => {}
-        }
-        self.problems
-    }
-}
-
-impl Pieces {
-    fn piece(&mut self, problems: &mut Vec<Problem>, piece: u32, bytes: usize, place: Place) {
-        for missing in self.next..piece {
-            let part = match place {
-                Place::Graph { .. } => Part::Graph { piece: missing },
-                _ => Part::Snapshot { piece: missing },
+    /// Reads a blob's pieces, and all that is wrong with any of them; the blob if nothing is.
+    fn pieces(&mut self, len: u64, place: impl Fn(u32) -> Place) -> Result<Option<Bytes>, Fail> {
+        let before = self.problems.len();
+        let mut assembly = Assembly::new(len);
+        for piece in values::pieces_of(len) {
+            let part = place(piece).part();
+            let key = self.keys.at(place(piece));
+            let piece = match self.store.db.get(key)? {
+                Some(value) => match values::unseal(key, &value, part) {
+                    // After a bad piece the blob can't be whole; go on only to find what else is bad.
+                    Ok(payload) if self.problems.len() == before => assembly.push(payload, part),
+                    Ok(_) => Ok(()),
+                    Err(problem) => Err(problem),
+                },
+                None => Err(Problem::Missing { part }),
             };
-            problems.push(Problem::Missing { part });
-            self.damaged = true;
+            if let Err(problem) = piece {
+                self.problems.push(problem);
+            }
         }
-        self.next = piece.saturating_add(1);
-        self.bytes += bytes as u64;
+        Ok((self.problems.len() == before).then(|| assembly.finish()))
     }
 
-    /// A damaged piece: reported already, and its length is not known.
-    fn skip(&mut self, piece: u32) {
-        self.next = piece.saturating_add(1);
-        self.damaged = true;
-    }
-
-    fn finish(&self, problems: &mut Vec<Problem>, len: u64, part: impl Fn(u32) -> Part) {
-        let pieces = pieces_of(len);
-        problems
-            .extend((self.next..pieces.end).map(|piece| Problem::Missing { part: part(piece) }));
-        let complete = !self.damaged && self.next >= pieces.end;
-        if complete && (self.next != pieces.end || self.bytes != len) {
-            problems.push(Problem::Malformed {
-                part: part(pieces.end - 1),
-            });
+    fn strays(&mut self) -> Result<(), Fail> {
+        let low = self.keys.at(Place::Record).to_vec();
+        let high = self.keys.end().to_vec();
+        for key in self.store.db.range(low.as_slice()..high.as_slice()).keys() {
+            if self.keys.parse(&key?).is_none() {
+                self.problems.push(Problem::Stray { part: Part::Stray });
+            }
         }
+        Ok(())
     }
 }
