@@ -44,7 +44,7 @@ impl Cli {
             .command
             .unwrap_or_else(|| Command::Serve(serve::ServeArgs::default()));
         let result = match command {
-            Command::Serve(args) => serve::run(args),
+            Command::Serve(args) => serve::run(&args),
             Command::Replay(args) => replay::run(args),
         };
         match result {

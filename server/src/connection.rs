@@ -31,10 +31,19 @@ impl Goodbye {
         }
     }
 
+    /// Whether the peer did something wrong, or asked too much: it is told so in an `error` message.
+    pub fn is_a_refusal(&self) -> bool {
+        !matches!(
+            self.code,
+            ErrorCode::Closed | ErrorCode::ShuttingDown | ErrorCode::Replaced
+        )
+    }
+
     /// The WebSocket close code: a registered one where it says what happened, else one of 4000–4999,
     /// which the protocol leaves to applications.
     pub fn close_code(&self) -> u16 {
         match self.code {
+            ErrorCode::Closed => 1000,
             ErrorCode::ShuttingDown => 1001,
             ErrorCode::TextFrame => 1003,
             ErrorCode::FrameTooLarge => 1009,

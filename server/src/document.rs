@@ -2,13 +2,14 @@
 //!
 //! [`graph`] knows which changes exist, [`admission`] decides which may, [`sync`] what each peer has
 //! and lacks. [`actor`] joins them into one pure machine per open document; [`task`] runs it and does
-//! its IO; [`registry`] finds, opens and unloads documents. [`assemble`] turns "this peer lacks these
+//! its IO; [`registry`] finds, opens and unloads documents. [`early`] serves joiners meanwhile. [`assemble`] turns "this peer lacks these
 //! changes" into a message's bytes from what the store has, and [`compaction`] makes snapshots.
 
 pub mod actor;
 pub mod admission;
 pub mod assemble;
 pub mod compaction;
+pub mod early;
 pub mod graph;
 pub mod opening;
 pub mod recent;

@@ -41,8 +41,9 @@ const LATENCY_BUCKETS: [f64; 12] = [
 /// Buckets of batch sizes, in changes.
 const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0, 8192.0];
 
-/// The process's metrics recorder; installed on first use, since there can be one only.
-fn recorder() -> anyhow::Result<PrometheusHandle> {
+/// The process's metrics recorder; installed on first use, since there can be one only. What makes
+/// its metrics before that records nothing: call it before a store is opened.
+pub(crate) fn recorder() -> anyhow::Result<PrometheusHandle> {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     if let Some(handle) = HANDLE.get() {
         return Ok(handle.clone());
@@ -97,6 +98,7 @@ impl Server {
             max_documents: config.max_documents_per_connection,
             handshake: Duration::from_secs(config.handshake_seconds),
             keep_alive: Duration::from_secs(config.keep_alive_seconds),
+            drain: Duration::from_secs(config.drain_seconds),
             stop,
             metrics,
             next: AtomicU64::new(0),

@@ -103,6 +103,8 @@ codes! {
     Overloaded = "overloaded",
     /// No answer to a ping.
     Timeout = "timeout",
+    /// The peer closed the connection, or said that it leaves.
+    Closed = "closed",
     /// Another connection joined with this peer id.
     Replaced = "replaced",
     /// The server is stopping.

@@ -3,6 +3,9 @@
 //! The fuzz targets run these on what the fuzzer makes up, and `tests/fuzz_corpus.rs` on every file
 //! of the corpora, so that what was found once stays found without a fuzzer.
 
+#[path = "session.rs"]
+pub(crate) mod session;
+
 use automerge::sync::{ChunkList, Message, State, SyncDoc as _};
 use automerge::transaction::Transactable as _;
 use automerge::{AutoCommit, ROOT};
@@ -64,9 +67,22 @@ pub(crate) fn chunks(input: &[u8]) {
     }
 }
 
+/// Sync messages and what comes of them: each is read as Automerge reads it, and together they are one
+/// peer's conversation with the server's core.
+///
+/// The input is a list of messages, each behind its length in two bytes, the upper bits of which say
+/// what else happens; see [`session`]. Without that framing it is one message.
+pub(crate) fn sync_session(input: &[u8]) {
+    let messages = session::split(input);
+    for (message, _) in &messages {
+        sync_message(message);
+    }
+    session::converse(&messages);
+}
+
 /// A sync message that is taken is read by Automerge as the same, but for the order of hashes, and
 /// Automerge can answer it.
-pub(crate) fn sync_session(input: &[u8]) {
+fn sync_message(input: &[u8]) {
     let Ok(mut message) = sync::decode(input, &limits()) else {
         return;
     };

@@ -4,8 +4,11 @@
 //!
 //! [`server_process`] runs the `concord` binary as a user would and kills it as a machine would,
 //! [`node`] drives stock automerge-repo clients from npm, [`samod_client`] stock samod clients,
-//! and [`raw_client`] sends whatever frames a test wants. [`simulation`] needs no process at all.
+//! [`client`] is Concord's own replica on a socket, and [`raw_client`] sends whatever frames a test
+//! wants. [`simulation`] needs no process at all.
 
+pub mod bench;
+pub mod client;
 pub mod node;
 pub mod raw_client;
 pub mod samod_client;

@@ -410,5 +410,6 @@ fn text(value: &Value, field: &str) -> Result<String> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
-    serde_json::from_value(value.clone()).with_context(|| format!("unexpected {value}"))
+    let shown = value.to_string();
+    serde_json::from_value(value).with_context(|| format!("unexpected {shown}"))
 }

@@ -64,6 +64,16 @@ impl RawClient {
         }
     }
 
+    /// Who joined.
+    pub fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+
+    /// Who answered the join.
+    pub fn server(&self) -> Result<&PeerId> {
+        self.server.as_ref().context("not joined")
+    }
+
     /// A correct `join` for this peer.
     pub fn join_message(&self) -> Message {
         Message::Join {
@@ -81,7 +91,7 @@ impl RawClient {
         Ok(Message::Sync {
             document: DocumentId::new(document)?,
             sender: self.peer.clone(),
-            target: self.server.clone().context("not joined")?,
+            target: self.server()?.clone(),
             data: Bytes::copy_from_slice(data),
         })
     }

@@ -14,14 +14,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-/// Names the binary to test, instead of the one cargo builds from this workspace. `cargo xtask test`
+/// Names the binary to test, instead of the one cargo builds from this workspace. No `CONCORD_…`, since
+/// those are the settings of the server, which refuses unknown ones. `cargo xtask test`
 /// sets it to what it has built, so that the many test processes need not ask cargo.
-pub const BINARY_VARIABLE: &str = "CONCORD_BIN";
+pub const BINARY_VARIABLE: &str = "BUILT_CONCORD";
 
 /// How long a server may take from its start to the line that says where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a line may take from the server to here.
+const LOG_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an HTTP answer may take.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is kept of a server's output, in bytes: enough to explain a failure.
@@ -39,7 +42,7 @@ pub struct ServerProcess {
     arguments: Vec<String>,
     log: Arc<Mutex<String>>,
     /// Removes the data directory at the end; `None` if it belongs to the caller.
-    _temporary: Option<TempDir>,
+    temporary_data: Option<TempDir>,
 }
 
 impl ServerProcess {
@@ -53,7 +56,7 @@ impl ServerProcess {
         let temporary = tempfile::tempdir().context("making a data directory")?;
         let data = temporary.path().join("data");
         let mut server = Self::start_at(&data, arguments)?;
-        server._temporary = Some(temporary);
+        server.temporary_data = Some(temporary);
         Ok(server)
     }
 
@@ -65,7 +68,7 @@ impl ServerProcess {
             data: data.to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             log: Arc::default(),
-            _temporary: None,
+            temporary_data: None,
         };
         server.restart()?;
         Ok(server)
@@ -137,7 +140,7 @@ impl ServerProcess {
         }
     }
 
-    /// Where HTTP and WebSockets are served.
+    /// Where HTTP and `WebSockets` are served.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -212,6 +215,21 @@ impl ServerProcess {
         self.log.lock().map(|log| log.clone()).unwrap_or_default()
     }
 
+    /// Waits until the server has written this text: what goes to stderr may be read later than
+    /// what was written to stdout after it.
+    pub fn wait_for_log(&self, text: &str) -> Result<()> {
+        let deadline = Instant::now() + LOG_TIMEOUT;
+        while !self.log().contains(text) {
+            ensure!(
+                Instant::now() < deadline,
+                "the server did not write {text}:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// Copies a pipe of the child into the log, and the first address it names into `listening`.
     fn collect(
         &self,
@@ -221,16 +239,16 @@ impl ServerProcess {
         let log = self.log.clone();
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                if let Some(listening) = &listening
-                    && let Some(address) = parse_listening(&line)
-                {
-                    let _ = listening.set(address);
-                }
                 if let Ok(mut log) = log.lock()
                     && log.len() < MAX_LOG_BYTES
                 {
                     log.push_str(&line);
                     log.push('\n');
+                }
+                if let Some(listening) = &listening
+                    && let Some(address) = parse_listening(&line)
+                {
+                    let _ = listening.set(address);
                 }
             }
         });

@@ -22,6 +22,7 @@ use concord_server::document::actor::{
 };
 use concord_server::document::admission::ParkingLimits;
 use concord_server::document::assemble::Fetch;
+use concord_server::document::graph::Graph;
 use concord_server::document::{ConnectionId, Now, compaction, opening};
 use concord_server::store::{Durability, MemoryStore, Store as _, Write};
 use concord_shared::ids::{DocumentId, PrincipalId, StorageId};
@@ -87,7 +88,7 @@ impl World {
             shape,
             id: DocumentId::from_uuid([7; 16]),
             store: MemoryStore::new(),
-            document: Document::new(Default::default(), policy()),
+            document: Document::new(Graph::new(), policy()),
             appends: VecDeque::new(),
             fetches: VecDeque::new(),
             replicas,

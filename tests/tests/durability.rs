@@ -15,23 +15,23 @@
 //! it is also synced is argued in ARCHITECTURE.md and counted by the store's own tests.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use automerge::transaction::Transactable as _;
 use automerge::{ActorId, ChangeHash, ROOT};
-use concord_client_wasm::replica::{Incoming, Joining, Replica};
+use concord_client_wasm::replica::Replica;
 use concord_server::document::opening;
 use concord_server::materialise;
 use concord_server::store::{SledOptions, SledStore};
-use concord_shared::ids::{DocumentId, PeerId};
-use concord_shared::limits::Limits;
+use concord_shared::ids::DocumentId;
+use concord_tests::client::Client;
 use concord_tests::server_process::ServerProcess;
-use futures_util::{SinkExt as _, StreamExt as _};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio::time::Instant;
 
 const DOCUMENTS: u8 = 3;
 const WRITERS: usize = 6;
@@ -80,11 +80,11 @@ fn kill_rounds(rounds: u64, arguments: &[&str], until_first: bool) -> Result<Vec
         let writers: Vec<_> = (0..WRITERS)
             .map(|n| {
                 let name = format!("writer-{round}-{n}");
-                let url = server.websocket_url();
+                let address = server.address();
                 let document = document(n);
                 let told = Arc::clone(&told);
                 // Ends with an error when the server is killed: that is the point.
-                runtime.spawn(async move { write(&url, &name, document, &told).await })
+                runtime.spawn(async move { write(address, &name, document, &told).await })
             })
             .collect();
         std::thread::sleep(lifetime);
@@ -121,44 +121,22 @@ fn count(told: &Told) -> usize {
 }
 
 /// Types until the connection breaks.
-async fn write(url: &str, name: &str, document: DocumentId, told: &Told) -> Result<()> {
-    let limits = Limits::default();
-    let (mut socket, _) = tokio_tungstenite::connect_async(url).await?;
-    let (joining, join) = Joining::start(PeerId::new(name)?, None);
-    socket.send(Frame::Binary(join)).await?;
-    let first = socket.next().await.context("closed")??;
-    let open = joining.receive(&first.into_data(), &limits)?;
-    let mut replica = Replica::new(document.clone(), ActorId::from(name.as_bytes()));
-    replica.connect();
-    if let Some(frame) = replica.next_frame(&open) {
-        socket.send(Frame::Binary(frame)).await?;
-    }
+async fn write(address: SocketAddr, name: &str, document: DocumentId, told: &Told) -> Result<()> {
+    let replica = Replica::new(document.clone(), ActorId::from(name.as_bytes()));
+    let mut client = Client::join(address, name, replica).await?;
+    let note = |heads| {
+        let mut told = told.lock().expect("no writer panicked");
+        told.entry(document.clone()).or_default().extend(heads);
+    };
     for n in 0_i64.. {
         if n > 0 {
-            replica.change(|doc| doc.put(ROOT, format!("{name}-{}", n % 50), n))?;
-            while let Some(frame) = replica.next_frame(&open) {
-                socket.feed(Frame::Binary(frame)).await?;
-            }
-            socket.flush().await?;
+            client
+                .edit(|doc| doc.put(ROOT, format!("{name}-{}", n % 50), n))
+                .await?;
         }
-        // One answer at least, and whatever else has come by then.
-        let mut next = Some(socket.next().await);
-        while let Some(frame) = next {
-            let frame = frame.context("closed")??;
-            if frame.is_binary()
-                && let Incoming::Sync { data, .. } = open.receive(&frame.into_data(), &limits)?
-            {
-                let heads = concord_shared::sync::decode(&data, &limits)?.heads;
-                let mut told = told.lock().expect("no writer panicked");
-                told.entry(document.clone()).or_default().extend(heads);
-                drop(told);
-                replica.receive(&data, &limits)?;
-            }
-            next = tokio::time::timeout(Duration::ZERO, socket.next())
-                .await
-                .ok();
-        }
-        replica.apply_pending()?;
+        // The round is over long before this.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        client.receive(deadline, note).await?;
     }
     Ok(())
 }

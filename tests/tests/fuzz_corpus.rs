@@ -91,6 +91,9 @@ fn write_seeds() {
     for (n, message) in seeds::conversation().iter().enumerate() {
         write("sync_session", format!("message-{n:02}"), message);
     }
+    for (n, conversation) in seeds::conversations().iter().enumerate() {
+        write("sync_session", format!("conversation-{n:02}"), conversation);
+    }
     let zero_bits = [0x42, 0, 0, 1, 0, 3, 1, 0, 1, 0];
     write("sync_session", "bloom-of-no-bits".into(), &zero_bits);
     let probes = [0x42, 0, 0, 1, 0, 7, 1, 8, 0x80, 0x84, 0xaf, 0x5f, 0xff, 0];
@@ -168,22 +171,55 @@ mod seeds {
         let mut empty = AutoCommit::new();
         let mut messages = talk(&mut ours, &mut theirs);
         messages.extend(talk(&mut ours, &mut empty));
-        messages
+        messages.into_iter().map(|(_, message)| message).collect()
     }
 
-    fn talk(ours: &mut AutoCommit, theirs: &mut AutoCommit) -> Vec<Vec<u8>> {
+    /// What replicas say to a server that holds a document of theirs, or none: one that is new, one
+    /// that is ahead, one that is behind and offline edits, one that lost everything in between. With
+    /// each way that the rest of the server can be in step with it.
+    pub(super) fn conversations() -> Vec<Vec<u8>> {
+        let mut inputs = Vec::new();
+        for after in [0, 1, 3, 7, 8, 11, 15] {
+            for ahead in [0, 3, 30] {
+                let mut server = super::checks::session::seeded();
+                let mut client = AutoCommit::new().with_actor(ActorId::from([9; 4]));
+                if ahead > 0 {
+                    client = server.fork().with_actor(ActorId::from([9; 4]));
+                }
+                for n in 0..ahead {
+                    client.put(ROOT, "client", n).unwrap();
+                    client.commit();
+                }
+                let mut said = spoken_by_the_first(&mut client, &mut server);
+                let mut lost = AutoCommit::new().with_actor(ActorId::from([8; 4]));
+                said.extend(spoken_by_the_first(&mut lost, &mut server));
+                let said: Vec<_> = said.into_iter().map(|message| (message, after)).collect();
+                inputs.push(super::checks::session::join(&said));
+            }
+        }
+        inputs
+    }
+
+    fn spoken_by_the_first(ours: &mut AutoCommit, theirs: &mut AutoCommit) -> Vec<Vec<u8>> {
+        let said = talk(ours, theirs);
+        let said = said.into_iter().filter(|(is_ours, _)| *is_ours);
+        said.map(|(_, message)| message).collect()
+    }
+
+    /// What both say, each message with whether it is ours.
+    fn talk(ours: &mut AutoCommit, theirs: &mut AutoCommit) -> Vec<(bool, Vec<u8>)> {
         let (mut our_state, mut their_state) = (State::new(), State::new());
         let mut messages = Vec::new();
         for _ in 0..8 {
             if let Some(message) = ours.sync().generate_sync_message(&mut our_state) {
-                messages.push(message.clone().encode());
+                messages.push((true, message.clone().encode()));
                 theirs
                     .sync()
                     .receive_sync_message(&mut their_state, message)
                     .unwrap();
             }
             if let Some(message) = theirs.sync().generate_sync_message(&mut their_state) {
-                messages.push(message.clone().encode());
+                messages.push((false, message.clone().encode()));
                 ours.sync()
                     .receive_sync_message(&mut our_state, message)
                     .unwrap();

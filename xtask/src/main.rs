@@ -1,2 +1,52 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands. `cargo xtask --help` lists them.
+
+mod node;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::run::cargo;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of Concord")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything that must hold: formatting, lints, tests, doc tests
+    Test(test::Options),
+    /// Measure what README's table shows, in one run on this machine
+    Bench {
+        /// Passed on to the bench program; `-- --help` lists them
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Start a server on 127.0.0.1 with its data in ./concord-data
+    Demo,
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Test(options) => test::test(&options),
+        Command::Bench { arguments } => {
+            let mut command = cargo(&["run", "--release", "--package", "concord-tests"]);
+            command.args(["--bin", "bench", "--"]).args(arguments);
+            run::run("bench", &mut command)
+        }
+        Command::Demo => run::run("demo", &mut cargo(&["run", "--release"])),
+    }
+    .map(|succeeded| {
+        if succeeded {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    })
+}

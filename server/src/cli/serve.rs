@@ -1,6 +1,6 @@
 //! `concord serve`: settings, logging, signals.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,8 +71,8 @@ pub struct ServeArgs {
 }
 
 /// Runs the server until it is told to stop.
-pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let config = Config::load(args.config.as_deref(), &args)?;
+pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args.config.as_deref(), args)?;
     let mut out = std::io::stdout().lock();
     if args.print_config {
         out.write_all(toml::to_string(&config)?.as_bytes())?;
@@ -90,6 +90,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = stop_signal()?;
+    // Before the store, which makes its metrics when it is opened.
+    crate::serve::recorder()?;
     let mut options = SledOptions::new(&config.data);
     options.cache_bytes = (config.cache_mib as u64) << 20;
     let store = tokio::task::spawn_blocking(move || SledStore::open(&options)).await??;
@@ -120,6 +122,7 @@ fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log).context("log directives")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => builder.init(),

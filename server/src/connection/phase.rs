@@ -166,7 +166,7 @@ impl Open {
                 session,
                 data,
             } => {
-                self.for_us(&target)?;
+                self.sent_to_us(&target)?;
                 let ephemeral = Ephemeral {
                     sender,
                     session,
@@ -181,7 +181,7 @@ impl Open {
                 add,
                 remove,
             } => {
-                self.from_peer(&sender)?;
+                self.sent_by_peer(&sender)?;
                 let mut storages = FxHashSet::clone(&self.subscriptions);
                 for storage in &remove {
                     storages.remove(storage);
@@ -194,7 +194,7 @@ impl Open {
                 Ok(Action::Subscriptions(Arc::clone(&self.subscriptions)))
             }
             Message::Leave { sender } => {
-                self.from_peer(&sender)?;
+                self.sent_by_peer(&sender)?;
                 Ok(Action::Leave)
             }
             // A client has nothing to tell us about documents it lacks, and what it says of others'
@@ -214,8 +214,8 @@ impl Open {
         data: Bytes,
         is_request: bool,
     ) -> Result<Action, ProtocolError> {
-        self.from_peer(sender)?;
-        self.for_us(target)?;
+        self.sent_by_peer(sender)?;
+        self.sent_to_us(target)?;
         Ok(Action::Sync {
             document,
             is_request,
@@ -223,13 +223,13 @@ impl Open {
         })
     }
 
-    fn from_peer(&self, sender: &PeerId) -> Result<(), ProtocolError> {
+    fn sent_by_peer(&self, sender: &PeerId) -> Result<(), ProtocolError> {
         (*sender == self.peer)
             .then_some(())
             .ok_or(ProtocolError::WrongSender)
     }
 
-    fn for_us(&self, target: &PeerId) -> Result<(), ProtocolError> {
+    fn sent_to_us(&self, target: &PeerId) -> Result<(), ProtocolError> {
         (*target == self.server)
             .then_some(())
             .ok_or(ProtocolError::WrongTarget)

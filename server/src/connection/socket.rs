@@ -61,6 +61,8 @@ pub struct Connections {
     pub handshake: Duration,
     /// Time between pings.
     pub keep_alive: Duration,
+    /// Time that documents get to acknowledge what they have taken in when the server stops.
+    pub drain: Duration,
     /// Cancelled when the server stops.
     pub stop: CancellationToken,
     /// Counters.
@@ -101,20 +103,19 @@ enum ReadError {
 }
 
 impl ReadError {
-    /// The code to close with; `None` when there is nobody to tell.
-    fn code(&self) -> Option<ErrorCode> {
+    fn code(&self) -> ErrorCode {
         match self {
-            Self::Closed | Self::Left | Self::Ended => None,
-            Self::Stopping => Some(ErrorCode::ShuttingDown),
-            Self::Socket(error) => too_large(error).then_some(ErrorCode::FrameTooLarge),
-            Self::Text => Some(ErrorCode::TextFrame),
-            Self::Late => Some(ErrorCode::Timeout),
-            Self::Wire(error) => Some(error.code()),
-            Self::Protocol(error) => Some(error.code()),
-            Self::Decode(error) => Some(error.code()),
-            Self::PeerIdInUse => Some(ErrorCode::Forbidden),
-            Self::TooManyDocuments => Some(ErrorCode::TooManyDocuments),
-            Self::DocumentGone => Some(ErrorCode::StorageFailed),
+            Self::Socket(error) if too_large(error) => ErrorCode::FrameTooLarge,
+            Self::Closed | Self::Left | Self::Ended | Self::Socket(_) => ErrorCode::Closed,
+            Self::Stopping => ErrorCode::ShuttingDown,
+            Self::Text => ErrorCode::TextFrame,
+            Self::Late => ErrorCode::Timeout,
+            Self::Wire(error) => error.code(),
+            Self::Protocol(error) => error.code(),
+            Self::Decode(error) => error.code(),
+            Self::PeerIdInUse => ErrorCode::Forbidden,
+            Self::TooManyDocuments => ErrorCode::TooManyDocuments,
+            Self::DocumentGone => ErrorCode::StorageFailed,
         }
     }
 }
@@ -160,24 +161,25 @@ pub async fn serve(connections: Arc<Connections>, socket: WebSocket, principal: 
     };
     let end = reader.run().await;
     for (_, document) in reader.documents.drain() {
-        let _gone = document.send(Delivery::Input(Input::Leave(id))).await;
-    }
-    match end.code() {
-        Some(code) => {
-            if !matches!(code, ErrorCode::ShuttingDown) {
-                warn!(connection = id.0, code = code.as_str(), reason = %end, "connection refused");
-                Metrics::refused(code);
-            }
-            outbox.close(Goodbye {
-                code,
-                detail: end.to_string(),
-            });
-        }
-        None => {
-            debug!(connection = id.0, reason = %end, "connection ended");
-            outbox.abandon(Goodbye::new(ErrorCode::Protocol));
+        if matches!(end, ReadError::Stopping) {
+            // What the document has taken in from here it makes durable and acknowledges as it ends.
+            let _in_time = timeout(connections.drain, document.closed()).await;
+        } else {
+            let _gone = document.send(Delivery::Input(Input::Leave(id))).await;
         }
     }
+    let goodbye = Goodbye {
+        code: end.code(),
+        detail: end.to_string(),
+    };
+    if goodbye.is_a_refusal() {
+        let code = goodbye.code.as_str();
+        warn!(connection = id.0, code, reason = %end, "connection refused");
+        Metrics::refused(goodbye.code);
+    } else {
+        debug!(connection = id.0, reason = %end, "connection ended");
+    }
+    outbox.close(goodbye);
     // The writer has the goodbye; the peer's answer to the close frame is waited for, not longer.
     let closing = async { while let Some(Ok(_)) = reader.stream.next().await {} };
     let _in_time = timeout(CLOSE_TIMEOUT, closing).await;
@@ -414,7 +416,7 @@ impl Writer {
 
     /// An `error` message, which JavaScript clients only log, then the close frame, which they heed.
     async fn say_goodbye(&mut self, goodbye: &Goodbye) -> Result<(), axum::Error> {
-        if !matches!(goodbye.code, ErrorCode::ShuttingDown | ErrorCode::Replaced) {
+        if goodbye.is_a_refusal() {
             let message = Message::Error {
                 message: goodbye.message(),
                 sender: None,

@@ -58,6 +58,9 @@ pub enum Input {
     Congested(ConnectionId),
     /// It has room again.
     Drained(ConnectionId),
+    /// While the document was being opened the peer, which had nothing, was sent all of it: every
+    /// change below this index. Comes right behind its first message.
+    Served(ConnectionId, Index),
     /// Every change below this index is durable.
     Committed(Index),
     /// A [`Fetch`] came back with a sync message, or with nothing, when it failed.
@@ -250,6 +253,8 @@ pub struct Document {
     graph: Graph,
     admission: Admission,
     peers: BTreeMap<ConnectionId, Peer>,
+    /// Cut off, and not gone yet: what was on its way from them is not looked at.
+    rejected: FxHashSet<ConnectionId>,
     recent: Recent,
     /// The last ephemeral message of each author's session.
     heard: FxHashMap<(PeerId, SessionId), Heard>,
@@ -266,6 +271,7 @@ impl Document {
             policy,
             graph,
             peers: BTreeMap::new(),
+            rejected: FxHashSet::default(),
             heard: FxHashMap::default(),
             subscribers: 0,
         }
@@ -321,7 +327,10 @@ impl Document {
                 }
                 self.count_subscribers();
             }
-            Input::Leave(connection) => self.leave(connection),
+            Input::Leave(connection) => {
+                self.rejected.remove(&connection);
+                self.leave(connection);
+            }
             Input::Congested(connection) => {
                 if let Some(peer) = self.peers.get_mut(&connection) {
                     peer.congested = true;
@@ -330,6 +339,13 @@ impl Document {
             Input::Drained(connection) => {
                 if let Some(peer) = self.peers.get_mut(&connection) {
                     peer.congested = false;
+                }
+            }
+            Input::Served(connection, to) => {
+                if let Some(peer) = self.peers.get_mut(&connection)
+                    && to == self.graph.visible()
+                {
+                    peer.session.was_sent_all(to);
                 }
             }
             Input::Committed(end) => self.graph.make_visible(end),
@@ -393,6 +409,9 @@ impl Document {
         message: PeerMessage,
         effects: &mut Effects,
     ) {
+        if self.rejected.contains(&from) {
+            return;
+        }
         let PeerMessage {
             principal,
             storage,
@@ -513,6 +532,7 @@ impl Document {
     fn reject(&mut self, connection: ConnectionId, why: Rejection, effects: &mut Effects) {
         if self.peers.contains_key(&connection) {
             self.leave(connection);
+            self.rejected.insert(connection);
             effects.rejected.push((connection, why));
         }
     }

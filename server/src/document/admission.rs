@@ -77,6 +77,7 @@ impl Refusal {
                 GraphError::SeqNotNext { .. } => ErrorCode::SeqNotNext,
                 GraphError::ForkedActor { .. } => ErrorCode::ForkedActor,
                 GraphError::StartOpTooLow { .. } => ErrorCode::StartOpTooLow,
+                GraphError::EmptyAfterGap { .. } => ErrorCode::BadChange,
                 GraphError::OpCounterOverflow { .. } => ErrorCode::TooManyOps,
             },
             RefusalReason::ParkingFull => ErrorCode::PendingLimit,

@@ -57,6 +57,9 @@ pub enum AssembleError {
     /// A bug, here or in a loader: what it read is not used.
     #[error("reading panicked")]
     Panicked,
+    /// What is stored can't be read.
+    #[error(transparent)]
+    Open(#[from] super::opening::OpenError),
     /// The store lacks a change that the graph says it has.
     #[error("change {hash} ({index}) is not in the store")]
     Missing {

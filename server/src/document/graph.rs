@@ -85,6 +85,15 @@ pub enum GraphError {
         /// The highest op counter below it.
         highest: u32,
     },
+    /// A change without ops that does not start right after its deps. `automerge` saves a document
+    /// with such a change and never loads it again ("missing ops").
+    #[error("start op {start_op} of a change without ops is not {expected}")]
+    EmptyAfterGap {
+        /// Claimed by the change.
+        start_op: u32,
+        /// The one after the highest op of its deps.
+        expected: u32,
+    },
     /// `start_op + ops` leaves the 32 bits that Automerge gives an op counter.
     #[error("op counter overflow: {start_op} + {ops}")]
     OpCounterOverflow {
@@ -131,8 +140,9 @@ pub struct Graph {
 fn table_hash(hash: &ChangeHash) -> u64 {
     // SHA-256 output is uniform as it is. An attacker can grind collisions of a few bits at the cost
     // of as many hashes, and gains one longer probe each.
-    let [a, b, c, d, e, f, g, h, ..] = hash.0;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    hash.0
+        .first_chunk()
+        .map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 impl Graph {
@@ -225,6 +235,19 @@ impl Graph {
         self.visible = visible;
     }
 
+    fn reserve(&mut self, changes: u64) {
+        let changes = usize::try_from(changes).unwrap_or(0);
+        let hashes = &self.hashes;
+        self.by_hash
+            .reserve(changes, |i| hashes.get(*i as usize).map_or(0, table_hash));
+        self.hashes.reserve_exact(changes);
+        self.deps.reserve(changes);
+        self.deps_end.reserve_exact(changes);
+        self.actor_of.reserve_exact(changes);
+        self.start_op.reserve_exact(changes);
+        self.max_op.reserve_exact(changes);
+    }
+
     /// Bytes of memory this graph holds, roughly (capacity, not length).
     pub fn memory(&self) -> usize {
         self.hashes.capacity() * 32
@@ -280,6 +303,13 @@ impl Graph {
                 highest,
             });
         }
+        let expected = highest.saturating_add(1);
+        if node.ops == 0 && node.start_op != expected {
+            return Err(GraphError::EmptyAfterGap {
+                start_op: node.start_op,
+                expected,
+            });
+        }
         if node.start_op.checked_add(node.ops).is_none() {
             return Err(GraphError::OpCounterOverflow {
                 start_op: node.start_op,
@@ -317,19 +347,17 @@ impl Graph {
 
     fn push(&mut self, node: &NewNode<'_>, deps: &[Index]) -> Index {
         let index = self.len();
-        let actor = match self.by_actor.get(node.actor) {
-            Some(actor) => *actor,
-            None => {
-                let actor = u32::try_from(self.actors.len()).unwrap_or(u32::MAX);
-                self.by_actor.insert(node.actor.clone(), actor);
-                self.actors.push(Actor {
-                    id: node.actor.clone(),
-                    last_seq: 0,
-                    last: index,
-                });
-                actor
-            }
-        };
+        let known = self.by_actor.get(node.actor).copied();
+        let actor = known.unwrap_or_else(|| {
+            let actor = u32::try_from(self.actors.len()).unwrap_or(u32::MAX);
+            self.by_actor.insert(node.actor.clone(), actor);
+            self.actors.push(Actor {
+                id: node.actor.clone(),
+                last_seq: 0,
+                last: index,
+            });
+            actor
+        });
         if let Some(actor) = self.actors.get_mut(actor as usize) {
             actor.last_seq = node.seq;
             actor.last = index;

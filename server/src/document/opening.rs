@@ -144,7 +144,7 @@ pub fn of_document(document: &Automerge) -> Result<Graph, OpenError> {
 }
 
 /// What was admitted once is within limits, whatever the limits are now.
-fn stored_change(index: u64, bytes: &Bytes) -> Result<Change, OpenError> {
+pub(super) fn stored_change(index: u64, bytes: &Bytes) -> Result<Change, OpenError> {
     let mut chunks = parse_chunks(bytes, &Limits::unbounded())
         .map_err(|source| OpenError::Change { index, source })?;
     match (chunks.pop(), chunks.is_empty()) {

@@ -82,6 +82,11 @@ impl DocumentHandle {
         self.inbox.send(delivery).await.map_err(|_| DocumentGone)
     }
 
+    /// Waits until the document's task has ended.
+    pub async fn closed(&self) {
+        self.inbox.closed().await;
+    }
+
     /// Tells the document that the connection has room again. Does not wait.
     pub fn drained(self, connection: ConnectionId) {
         let delivery = Delivery::Input(Input::Drained(connection));

@@ -61,6 +61,7 @@ pub enum Changes {
 
 /// State of synchronisation with one peer over one connection.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
 pub struct Session {
     /// The peer has sent its first message.
     met: bool,
@@ -143,8 +144,8 @@ impl Session {
             .filter(|head| graph.contains(head))
             .copied()
             .collect();
-        self.their_need = find_all(graph, &message.need);
-        self.their_need.retain(|index| *index < graph.visible());
+        let needed = find_all(graph, &message.need).into_iter();
+        self.their_need = needed.filter(|index| *index < graph.visible()).collect();
         self.owes_reply |= repeated || (!our_need.is_empty() && our_need != self.asked);
         self.our_need = our_need;
         Ok(())
@@ -175,8 +176,16 @@ impl Session {
         })
     }
 
+    /// Before the document was open the peer was sent every change below `to`, all there are.
+    pub fn was_sent_all(&mut self, to: Index) {
+        self.upto = to;
+        self.gaps.clear();
+        self.announced = Some(to);
+        self.owes_reply = false;
+    }
+
     fn has_requests(&self) -> bool {
-        !self.peer_read_only && !(self.gaps.is_empty() && self.their_need.is_empty())
+        !self.peer_read_only && (!self.gaps.is_empty() || !self.their_need.is_empty())
     }
 
     /// What the peer lacks, now counted as held.
@@ -260,7 +269,7 @@ impl Session {
         } else if filters_apply {
             self.gaps = surely_missing(graph, &message.have, &unsure);
         } else {
-            self.gaps = unsure.clone();
+            self.gaps.clone_from(&unsure);
         }
         if self.gaps.len() < unsure.len() {
             self.unsure_above = Some(

@@ -8,28 +8,28 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId};
-use concord_shared::wire::{Message, RemoteHeads, SyncFrame};
+use concord_shared::wire::SyncFrame;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error};
 
-use super::actor::{Append, Document, Effects, Frame, Input, Rejection};
-use super::assemble::{AssembleError, Fetch};
-use super::compaction::{self, CompactError, Occasion};
-use super::opening::{self, OpenError, Opened, Sizes};
+use super::ConnectionId;
+use super::actor::{Document, Effects, Input};
+use super::assemble::AssembleError;
+use super::compaction::CompactError;
+use super::opening::Sizes;
 use super::registry::{Delivery, DocumentHandle, Registry, Shared};
-use super::{ConnectionId, Now};
 use crate::connection::Goodbye;
-use crate::connection::outbox::{Outbox, Pushed};
-use crate::metrics::Metrics;
-use crate::store::{DocumentWriter, Progress, StoreError, SubmitError, Ticket, Tickets, Write};
+use crate::connection::outbox::Outbox;
+use crate::store::{DocumentWriter, StoreError, SubmitError, Ticket, Tickets, Write};
 
+mod start;
 mod work;
 
 /// Inputs taken in before messages are made: what came together goes out together.
@@ -84,6 +84,7 @@ enum End {
     WriteFailed(WriteFailed),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Task {
     id: DocumentId,
     shared: Arc<Shared>,
@@ -112,9 +113,8 @@ pub async fn run(
     id: DocumentId,
     mut deliveries: mpsc::Receiver<Delivery>,
 ) {
-    match open(&shared, &id).await {
-        Ok(started) => {
-            let mut task = Task::new(&shared, id.clone(), started);
+    match start::start(&shared, &id, &mut deliveries).await {
+        Ok(mut task) => {
             let end = task.live(&registry, &mut deliveries).await;
             task.shared.account(task.memory, 0);
             match end {
@@ -149,17 +149,6 @@ pub async fn run(
     }
 }
 
-/// Why a document could not be brought up.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error("opening panicked")]
-    Panicked,
-    #[error(transparent)]
-    Write(#[from] WriteFailed),
-}
-
 /// A write that was not taken, or taken and not committed.
 #[derive(Debug, thiserror::Error)]
 enum WriteFailed {
@@ -169,36 +158,9 @@ enum WriteFailed {
     Failed(#[source] Arc<StoreError>),
 }
 
-/// A document found in the store, and the way to write to it.
-struct Started {
-    opened: Opened,
-    writer: DocumentWriter,
-    tickets: Tickets,
-}
-
-async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartError> {
-    let store = Arc::clone(&shared.store);
-    let document = id.clone();
-    let opening = tokio::task::spawn_blocking(move || opening::open(&*store, &document));
-    let mut opened = opening.await.map_err(|_| StartError::Panicked)??;
-    let (mut writer, mut tickets) = shared.committer.document();
-    if let Some(repair) = opened.repair.take() {
-        warn!(document = %id, "stored change graph was unusable: rebuilt from the snapshot");
-        writer.submit(repair).await.map_err(WriteFailed::from)?;
-        if let Some(error) = tickets.changed().await.failed {
-            return Err(WriteFailed::Failed(error).into());
-        }
-    }
-    Ok(Started {
-        opened,
-        writer,
-        tickets,
-    })
-}
-
 impl Task {
-    fn new(shared: &Arc<Shared>, id: DocumentId, started: Started) -> Self {
-        let Started {
+    fn new(shared: &Arc<Shared>, id: DocumentId, started: start::Started) -> Self {
+        let start::Started {
             opened,
             writer,
             tickets,

@@ -10,6 +10,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 /// See the module's docs.
+#[expect(clippy::struct_excessive_bools, reason = "independent habits")]
 pub struct Replica {
     /// Its document.
     pub document: AutoCommit,

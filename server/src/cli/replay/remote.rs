@@ -83,9 +83,10 @@ pub(super) async fn replay(
             .await?;
         writers.push(client);
     }
-    let reader = match replay.settings.reader {
-        true => Some(connect(&replay.settings).await?),
-        false => None,
+    let reader = if replay.settings.reader {
+        Some(connect(&replay.settings).await?)
+    } else {
+        None
     };
 
     let started = Instant::now();
@@ -157,9 +158,10 @@ async fn write(mut client: Client, agent: usize, replay: Arc<Replay>) -> anyhow:
                 {
                     break parents;
                 }
-                if client.apply()? {
-                    continue;
-                }
+            }
+            // Also with a full window: what acknowledges it may have come with somebody's changes.
+            if client.apply()? {
+                continue;
             }
             client.flush().await?;
             client

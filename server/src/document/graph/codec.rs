@@ -14,8 +14,9 @@
 //! is derived (heads, highest op, the actors' last changes) is rebuilt by admitting each change again, which checks the stored graph as it is read.
 
 use automerge::{ActorId, ChangeHash};
+use concord_shared::reader::{ReadError, Reader};
 
-use super::{Graph, GraphError, Index, NewNode};
+use super::{Graph, GraphError, Index, MAX_CHANGES, NewNode};
 
 /// First byte of a stored graph.
 pub const GRAPH_FORMAT: u8 = 1;
@@ -24,16 +25,21 @@ pub const GRAPH_FORMAT: u8 = 1;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeGraphError {
     /// Written by a newer version, or not a graph.
-    #[error("unknown graph format {found:?}")]
+    #[error("unknown graph format {found}")]
     Format {
-        /// The first byte, if there is one.
-        found: Option<u8>,
+        /// The first byte.
+        found: u8,
     },
-    /// Ends early, or a number is out of range.
-    #[error("the stored graph is cut short or malformed at byte {at}")]
-    Malformed {
-        /// Offset from the end of the blob at which reading failed.
-        at: usize,
+    /// Cut short or malformed.
+    #[error("the stored graph can't be read: {0}")]
+    Read(#[from] ReadError),
+    /// A number that points outside of the graph.
+    #[error("{what} of change {index} of the stored graph is out of range")]
+    OutOfRange {
+        /// The change's index.
+        index: Index,
+        /// Which number.
+        what: &'static str,
     },
     /// The stored changes contradict each other.
     #[error("change {index} of the stored graph does not fit")]
@@ -77,66 +83,65 @@ impl Graph {
 
     /// Reads a stored graph; every change in it counts as visible.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeGraphError> {
-        let mut reader = Reader { rest: bytes };
-        match reader.take(1) {
-            Some([GRAPH_FORMAT]) => {}
-            other => {
-                return Err(DecodeGraphError::Format {
-                    found: other.and_then(|b| b.first().copied()),
-                });
-            }
+        let mut reader = Reader::new(bytes);
+        let format = reader.u8("format")?;
+        if format != GRAPH_FORMAT {
+            return Err(DecodeGraphError::Format { found: format });
         }
-        read(&mut reader)
-            .unwrap_or(Err(DecodeGraphError::Malformed {
-                at: bytes.len() - reader.rest.len(),
-            }))
-            .map(|mut graph| {
-                graph.make_visible(graph.len());
-                graph
-            })
+        let mut actors = Vec::new();
+        for _ in 0..reader.uleb("actors")? {
+            actors.push(ActorId::from(reader.prefixed(usize::MAX, "actor")?));
+        }
+        let count = reader.count(MAX_CHANGES.into(), "changes")?;
+        let mut hashes = reader.sub(count * 32, "hashes")?;
+        let mut graph = Graph::new();
+        // No more than there are bytes for.
+        graph.reserve(count);
+        let mut deps = Vec::new();
+        while !hashes.is_empty() {
+            let index = graph.len();
+            let node = read_node(&mut reader, &mut hashes, &graph, &actors, &mut deps)?;
+            graph
+                .admit(&node)
+                .map_err(|source| DecodeGraphError::Inconsistent { index, source })?;
+        }
+        reader.finish("graph")?;
+        graph.make_visible(graph.len());
+        Ok(graph)
     }
 }
 
-/// `None` where the bytes end early or a number is out of range.
-fn read(reader: &mut Reader<'_>) -> Option<Result<Graph, DecodeGraphError>> {
-    let actor_count = reader.number()?;
-    let mut actors = Vec::new();
-    for _ in 0..actor_count {
-        let length = reader.number()?;
-        actors.push(ActorId::from(reader.take(length)?));
+fn read_node<'a>(
+    reader: &mut Reader<'_>,
+    hashes: &mut Reader<'_>,
+    graph: &Graph,
+    actors: &'a [ActorId],
+    deps: &'a mut Vec<ChangeHash>,
+) -> Result<NewNode<'a>, DecodeGraphError> {
+    let index = graph.len();
+    let range = |what| DecodeGraphError::OutOfRange { index, what };
+    let small = |number: u64, what| u32::try_from(number).map_err(|_| range(what));
+    let hash = hashes.hash("hash")?;
+    let actor = usize::try_from(reader.uleb("actor")?).ok();
+    let actor = actor
+        .and_then(|actor| actors.get(actor))
+        .ok_or(range("actor"))?;
+    let start_op = small(reader.uleb("start op")?, "start op")?;
+    let ops = small(reader.uleb("ops")?, "ops")?;
+    deps.clear();
+    for _ in 0..reader.uleb("deps")? {
+        let distance = small(reader.uleb("dep")?, "dep")?;
+        let dep = index.checked_sub(distance).and_then(|dep| graph.hash(dep));
+        deps.push(*dep.ok_or(range("dep"))?);
     }
-    let count = reader.number()?;
-    let mut hashes = reader
-        .take(count.checked_mul(32)?)?
-        .chunks_exact(32)
-        .map(|chunk| <[u8; 32]>::try_from(chunk).map(ChangeHash));
-    let mut graph = Graph::new();
-    graph.hashes.reserve_exact(count);
-    let mut deps = Vec::new();
-    for index in 0..Index::try_from(count).ok()? {
-        let hash = hashes.next()?.ok()?;
-        let actor = actors.get(reader.number()?)?;
-        let seq = graph.next_seq(actor);
-        let start_op = u32::try_from(reader.number()?).ok()?;
-        let ops = u32::try_from(reader.number()?).ok()?;
-        deps.clear();
-        for _ in 0..reader.number()? {
-            let distance = Index::try_from(reader.number()?).ok()?;
-            deps.push(*graph.hash(index.checked_sub(distance)?)?);
-        }
-        let node = NewNode {
-            hash,
-            deps: &deps,
-            actor,
-            seq,
-            start_op,
-            ops,
-        };
-        if let Err(source) = graph.admit(&node) {
-            return Some(Err(DecodeGraphError::Inconsistent { index, source }));
-        }
-    }
-    reader.rest.is_empty().then_some(Ok(graph))
+    Ok(NewNode {
+        hash,
+        deps,
+        actor,
+        seq: graph.next_seq(actor),
+        start_op,
+        ops,
+    })
 }
 
 fn write(out: &mut Vec<u8>, mut number: usize) {
@@ -150,33 +155,5 @@ fn write(out: &mut Vec<u8>, mut number: usize) {
             return;
         }
         out.push(low | 0x80);
-    }
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self) -> Option<usize> {
-        let mut number = 0_usize;
-        for shift in (0..usize::BITS).step_by(7) {
-            let [byte] = self.take(1)? else { return None };
-            let bits = usize::from(byte & 0x7f);
-            if bits.checked_shl(shift)? >> shift != bits {
-                return None;
-            }
-            number |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
     }
 }

@@ -1,6 +1,27 @@
 //! What the task does with deliveries, effects and finished jobs.
 
-use super::*;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::DocumentId;
+use concord_shared::wire::{Message, RemoteHeads};
+use tokio::sync::mpsc;
+use tracing::{error, info, trace, warn};
+
+use super::{Done, End, Link, Pending, Report, Task, WriteFailed};
+use crate::connection::Goodbye;
+use crate::connection::outbox::Pushed;
+use crate::document::actor::{Append, Effects, Frame, Input, Rejection};
+use crate::document::assemble::{AssembleError, Fetch};
+use crate::document::compaction::{self, CompactError, Occasion};
+use crate::document::opening::Sizes;
+use crate::document::registry::{Delivery, Registry};
+use crate::document::{ConnectionId, Now};
+use crate::metrics::Metrics;
+use crate::store::{Progress, Write};
 
 impl Task {
     pub(super) fn deliver(&mut self, delivery: Delivery, effects: &mut Effects) {
@@ -37,7 +58,7 @@ impl Task {
             self.append(append).await?;
         }
         for (connection, frame) in frames {
-            self.send(connection, frame, effects);
+            self.send(connection, &frame, effects);
         }
         for fetch in fetches {
             self.fetch(fetch);
@@ -117,7 +138,7 @@ impl Task {
                 self.pending.push_front((ticket, pending));
                 break;
             }
-            self.committed(pending, effects);
+            self.committed(&pending, effects);
         }
         match &progress.failed {
             None => Ok(()),
@@ -125,8 +146,8 @@ impl Task {
         }
     }
 
-    fn committed(&mut self, pending: Pending, effects: &mut Effects) {
-        match pending {
+    fn committed(&mut self, pending: &Pending, effects: &mut Effects) {
+        match *pending {
             Pending::Append { end, bytes } => {
                 self.sizes.tail_bytes += bytes;
                 self.input(Input::Committed(end), effects);
@@ -200,11 +221,12 @@ impl Task {
         Ok(())
     }
 
-    fn send(&mut self, connection: ConnectionId, frame: Frame, effects: &mut Effects) {
+    fn send(&mut self, connection: ConnectionId, frame: &Frame, effects: &mut Effects) {
         let Some(link) = self.links.get(&connection) else {
             return;
         };
         let bytes = link.frame(&self.id, frame);
+        trace!(connection = connection.0, bytes = bytes.len(), "sending");
         match link.outbox.push(bytes, Some(&link.document)) {
             Pushed::Queued | Pushed::Closed => {}
             Pushed::Congested => {
@@ -336,8 +358,7 @@ impl Task {
             }
             let step = if self.pending.is_empty() {
                 match self.jobs.join_next().await {
-                    None => return End::Stopped,
-                    Some(Err(_)) => return End::Stopped,
+                    None | Some(Err(_)) => return End::Stopped,
                     Some(Ok(done)) => self.done(done, effects).await,
                 }
             } else {
@@ -381,12 +402,12 @@ impl Task {
 
 impl Link {
     /// A frame for this connection: only the addresses differ from peer to peer.
-    fn frame(&self, document: &DocumentId, frame: Frame) -> Bytes {
+    pub(super) fn frame(&self, document: &DocumentId, frame: &Frame) -> Bytes {
         let document = document.clone();
         let sender = self.server.clone();
         let target = self.peer.clone();
         let message = match frame {
-            Frame::Sync(data) => return self.sync_frame.with(&data),
+            Frame::Sync(data) => return self.sync_frame.with(data),
             Frame::Unavailable => Message::DocUnavailable {
                 document,
                 sender,
@@ -409,10 +430,10 @@ impl Link {
                 sender,
                 target,
                 new_heads: vec![RemoteHeads {
-                    storage_id: storage,
+                    storage_id: storage.clone(),
                     heads: heads.to_vec(),
                     #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
-                    timestamp_ms: at_ms as f64,
+                    timestamp_ms: *at_ms as f64,
                 }],
             },
         };

@@ -1,0 +1,141 @@
+//! Clients that do not read: while others write, and when they are told to go.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use automerge::transaction::Transactable as _;
+use automerge::{ActorId, ROOT};
+use concord_client_wasm::replica::Replica;
+use concord_tests::client::Client;
+
+use crate::world::World;
+
+/// Clients that join and do not read.
+const READERS: usize = 16;
+
+/// Changes that the writer makes meanwhile, and the bytes of each.
+const CHANGES: usize = 3_000;
+const CHANGE_BYTES: usize = 4 << 10;
+
+/// While they do not read. Queued without a bound it would be 12 MB for each, 192 MB together.
+const MOST_MEMORY_BEFORE_MIB: u64 = 112;
+
+/// Once they read, each gets what it missed in one message of 12 MB.
+const MOST_MEMORY_MIB: u64 = 512;
+
+/// What a slow reader's kernel buffers, small so that the server feels it at once.
+const RECEIVE_BUFFER_BYTES: u32 = 4 << 10;
+
+#[test]
+fn readers_that_stop_are_caught_up_later_and_hold_up_nobody() {
+    slow_readers().expect("all is as promised");
+}
+
+fn slow_readers() -> Result<()> {
+    // They don't answer pings either: that is another test's.
+    let folder = tempfile::tempdir()?;
+    let settings = folder.path().join("concord.toml");
+    std::fs::write(&settings, "keep-alive-seconds = 600\n")?;
+    let settings = settings.to_string_lossy();
+    let world = World::start(&["--config", &settings], MOST_MEMORY_MIB)?;
+    let address = world.server.address();
+    let replica = |name: &str| Replica::new(world.document.clone(), ActorId::from(name.as_bytes()));
+    world.runtime.block_on(async {
+        let mut readers = Vec::new();
+        for n in 0..READERS {
+            let name = format!("reader-{n}");
+            let buffer = Some(RECEIVE_BUFFER_BYTES);
+            let mut reader =
+                Client::join_with_buffer(address, &name, replica(&name), buffer).await?;
+            // Its first edit is acknowledged: from here on it is sent all that others do.
+            reader.edit(|doc| doc.put(ROOT, name, true)).await?;
+            reader.settle().await?;
+            readers.push(reader);
+        }
+        let mut writer = Client::join(address, "writer", replica("writer")).await?;
+        let start = Instant::now();
+        for n in 0..CHANGES {
+            let text = incompressible(n);
+            writer.edit(|doc| doc.put(ROOT, "big", text)).await?;
+            if n % 50 == 0 {
+                writer.settle().await?;
+            }
+        }
+        writer.settle().await?;
+        println!("{CHANGES} changes after {:?}", start.elapsed());
+        let overflows = world.server.metric("concord_outbox_overflows_total")?;
+        ensure!(
+            overflows >= READERS as f64,
+            "{overflows} overflows: nobody was slow"
+        );
+        let memory = world.memory_mib()?;
+        println!("{memory} MiB before they read");
+        ensure!(
+            memory <= MOST_MEMORY_BEFORE_MIB,
+            "{memory} MiB for those who do not read"
+        );
+        let heads = writer.replica().server_heads().unwrap_or_default().to_vec();
+        for reader in &mut readers {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+            let mut has = false;
+            while !has {
+                ensure!(reader.receive(deadline, drop).await?, "not caught up");
+                reader.send().await?;
+                let doc = reader.replica().doc();
+                has = heads
+                    .iter()
+                    .all(|head| doc.get_change_by_hash(head).is_some());
+            }
+        }
+        println!("caught up after {:?}", start.elapsed());
+        anyhow::Ok(())
+    })?;
+    world.finish()
+}
+
+/// Text that neither Automerge nor the disk makes smaller, different for each `n`.
+fn incompressible(n: usize) -> String {
+    let mut state = n as u64 + 1;
+    let letter = |_| {
+        // Any generator will do.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'!' + u8::try_from(state >> 33 & 63).unwrap_or(0))
+    };
+    (0..CHANGE_BYTES).map(letter).collect()
+}
+
+#[test]
+fn a_client_that_does_not_read_its_refusal_is_let_go() {
+    unread_refusals().expect("all is as promised");
+}
+
+fn unread_refusals() -> Result<()> {
+    let world = World::start(&[], 128)?;
+    // The honest clients' and the listener are there.
+    std::thread::sleep(Duration::from_millis(500));
+    let before = world.sockets()?;
+    let clients = world.runtime.block_on(async {
+        let mut clients = Vec::new();
+        for n in 0..50 {
+            let mut client = world.join(&format!("deaf-{n}")).await?;
+            client.send_bytes(b"\xf6").await?;
+            clients.push(client);
+        }
+        anyhow::Ok(clients)
+    })?;
+    let start = Instant::now();
+    // Twice the time that a peer gets to answer a close frame, and some.
+    while world.sockets()? > before {
+        ensure!(
+            start.elapsed() < Duration::from_secs(10),
+            "{} sockets are open, {before} were",
+            world.sockets()?
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("let go after {:?}", start.elapsed());
+    drop(clients);
+    world.finish()
+}

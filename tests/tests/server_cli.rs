@@ -1,0 +1,211 @@
+//! `concord serve` as an operator meets it: what it prints, answers, refuses, and how it stops.
+
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use automerge::{ROOT, transaction::Transactable};
+use concord_tests::raw_client::RawClient;
+use concord_tests::samod_client::SamodClient;
+use concord_tests::server_process::{ServerProcess, binary};
+
+fn concord(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Output> {
+    let mut command = Command::new(binary()?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CONCORD_") {
+            command.env_remove(name);
+        }
+    }
+    let child = command
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output();
+    child.context("running concord")
+}
+
+#[test]
+fn it_says_where_it_listens_and_where_the_data_is_and_nothing_else_on_stdout() -> Result<()> {
+    let server = ServerProcess::start()?;
+    let data = server.data().canonicalize()?;
+    let line = format!(
+        "concord listening on http://{0} (WebSocket ws://{0}/sync), data in {1}",
+        server.address(),
+        data.display()
+    );
+    assert!(
+        server.log().lines().any(|logged| logged == line),
+        "{}",
+        server.log()
+    );
+    assert!(data.is_dir());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_readiness_and_metrics_are_answered() -> Result<()> {
+    let server = ServerProcess::start()?;
+    assert_eq!(server.get("/healthz")?.0, 200);
+    assert_eq!(server.get("/readyz")?.0, 200);
+    assert_eq!(server.get("/no-such-page")?.0, 404);
+
+    let client = SamodClient::connect(&server.websocket_url()).await?;
+    let document = client.create(|tx| tx.put(ROOT, "n", 0)).await?;
+    document.change(|tx| tx.put(ROOT, "n", 1))?;
+    client.wait_acknowledged(&document).await?;
+    assert!((server.metric("concord_changes_in_total")? - 2.0).abs() < f64::EPSILON);
+    assert!((server.metric("concord_connections")? - 1.0).abs() < f64::EPSILON);
+    assert!((server.metric("concord_documents_open")? - 1.0).abs() < f64::EPSILON);
+    for counted in ["frames_in", "frames_out", "bytes_in", "bytes_out"] {
+        assert!(
+            server.metric(&format!("concord_{counted}_total"))? > 0.0,
+            "{counted}"
+        );
+    }
+    let (_, body) = server.get("/metrics")?;
+    for name in [
+        "concord_commit",
+        "concord_fsync",
+        "concord_outbox_overflows",
+        "concord_store_bytes",
+        "concord_refused_total",
+    ] {
+        assert!(body.contains(name), "no {name} in\n{body}");
+    }
+    client.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_closes_connections_with_a_reason_and_ends_soon() -> Result<()> {
+    let mut server = ServerProcess::start()?;
+    let mut joined = RawClient::join(&server.websocket_url(), "joined").await?;
+    let mut silent = RawClient::connect(&server.websocket_url(), "silent").await?;
+    let started = Instant::now();
+    let ended = tokio::task::spawn_blocking(move || server.terminate());
+    for client in [&mut joined, &mut silent] {
+        let refusal = client.refusal().await?;
+        assert_eq!(
+            (refusal.close_code, refusal.reason.as_str()),
+            (Some(1001), "shutting-down")
+        );
+    }
+    let status = ended.await??;
+    assert!(status.success(), "{status}");
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_second_server_on_the_same_data_is_refused_and_the_first_goes_on() -> Result<()> {
+    let first = ServerProcess::start()?;
+    let started = Instant::now();
+    let second = ServerProcess::start_at(first.data(), &[]);
+    let Err(error) = second else {
+        anyhow::bail!("two servers run on the same data");
+    };
+    assert!(
+        started.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        started.elapsed()
+    );
+    let told = format!("{error:#}");
+    assert!(
+        told.contains("use") || told.contains("lock"),
+        "it says why: {told}"
+    );
+    assert_eq!(first.get("/readyz")?.0, 200);
+    Ok(())
+}
+
+#[test]
+fn a_port_in_use_is_named() -> Result<()> {
+    let first = ServerProcess::start()?;
+    let data = tempfile::tempdir()?;
+    let address = first.address().to_string();
+    let data = data.path().to_str().context("a path in UTF-8")?;
+    let output = concord(&["serve", "--listen", &address, "--data", data], &[])?;
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains(&address), "{told}");
+    Ok(())
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("concord.toml");
+    std::fs::write(
+        &file,
+        "listen = \"127.0.0.1:1\"\ndata = \"from-file\"\nidle-seconds = 7\n",
+    )?;
+    let file = file.to_str().context("a path in UTF-8")?;
+    let output = concord(
+        &[
+            "serve",
+            "--config",
+            file,
+            "--listen",
+            "127.0.0.1:3",
+            "--print-config",
+        ],
+        &[
+            ("CONCORD_LISTEN", "127.0.0.1:2"),
+            ("CONCORD_DATA", "from-environment"),
+        ],
+    )?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let printed = String::from_utf8(output.stdout)?;
+    for line in [
+        "listen = \"127.0.0.1:3\"",
+        "data = \"from-environment\"",
+        "idle-seconds = 7",
+    ] {
+        assert!(
+            printed.lines().any(|printed| printed == line),
+            "no {line} in\n{printed}"
+        );
+    }
+
+    // What is printed is a file that is taken.
+    std::fs::write(file, &printed)?;
+    let again = concord(&["serve", "--config", file, "--print-config"], &[])?;
+    assert_eq!(String::from_utf8(again.stdout)?, printed);
+    Ok(())
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_with_their_name() -> Result<()> {
+    for (arguments, named) in [
+        (["serve", "--listen", "nowhere"], "listen"),
+        (["serve", "--durability", "maybe"], "durability"),
+        (
+            ["serve", "--config", "no-such-file.toml"],
+            "no-such-file.toml",
+        ),
+        (["serve", "--no-such-flag", "x"], "no-such-flag"),
+    ] {
+        let output = concord(&arguments, &[])?;
+        assert!(!output.status.success(), "{arguments:?}");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains(named), "{arguments:?}: {told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn relaxed_durability_says_so_at_start_up() -> Result<()> {
+    let strict = ServerProcess::start()?;
+    assert!(!strict.log().contains("relaxed"), "{}", strict.log());
+    let relaxed = ServerProcess::start_with(&["--durability", "relaxed"])?;
+    relaxed.wait_for_log("relaxed")?;
+    Ok(())
+}
