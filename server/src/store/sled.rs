@@ -44,8 +44,8 @@ use self::{
     values::DocumentRecord,
 };
 use super::{
-    DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError, StoredDocument, Write,
-    check,
+    Contents, DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError,
+    StoredDocument, Write, check,
 };
 
 mod batch;
@@ -312,6 +312,20 @@ impl Store for SledStore {
                 Ok(Some((record.base, bytes)))
             }
             _ => Ok(None),
+        })
+    }
+
+    fn contents(&self, document: &DocumentId) -> Result<Option<Contents>, StoreError> {
+        self.settled(document, |keys, record| {
+            let Some(record) = record else {
+                return Ok(None);
+            };
+            let snapshot = (record.generation > 0).then(|| self.read_snapshot(keys, &record));
+            Ok(Some(Contents {
+                base: record.base,
+                snapshot: snapshot.transpose()?,
+                tail: self.read_tail(keys, &record)?,
+            }))
         })
     }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::store::{
-    DocumentInfo, Fault, LogRecord, MemoryStore, Problem, StoredDocument,
+    Contents, DocumentInfo, Fault, LogRecord, MemoryStore, Problem, StoredDocument,
     conformance::{append, id},
 };
 
@@ -108,6 +108,10 @@ impl Store for Gated {
 
     fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
         self.memory.snapshot(document)
+    }
+
+    fn contents(&self, document: &DocumentId) -> Result<Option<Contents>, StoreError> {
+        self.memory.contents(document)
     }
 
     fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
