@@ -96,8 +96,8 @@ impl Client {
         Ok(())
     }
 
-    /// Waits for a sync message, takes it and all that has come by then, and applies them. Each
-    /// message's heads go to `told` first. Ends without a message at `deadline`, and then gives `false`.
+    /// Waits for a message of any type, takes it and all that has come by then, and applies them. The
+    /// heads that each tells go to `told` first. Gives `false` if none has come by `deadline`.
     pub async fn receive(
         &mut self,
         deadline: Instant,
@@ -114,13 +114,13 @@ impl Client {
             if !frame.is_binary() {
                 continue;
             }
+            any = true;
+            until = Instant::now();
             if let Incoming::Sync { data, .. } =
                 self.open.receive(&frame.into_data(), &self.limits)?
             {
                 told(concord_shared::sync::decode(&data, &self.limits)?.heads);
                 self.replica.receive(&data, &self.limits)?;
-                any = true;
-                until = Instant::now();
             }
         }
         self.replica.apply_pending()?;

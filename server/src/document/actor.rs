@@ -601,7 +601,9 @@ impl Document {
                 heads.insert(storage.clone(), acknowledged.into());
             }
         }
-        for (connection, peer) in &mut self.peers {
+        // Who can't keep up hears the latest when there is room again.
+        let ready = self.peers.iter_mut().filter(|(_, peer)| !peer.congested);
+        for (connection, peer) in ready {
             for storage in peer.subscriptions.iter() {
                 let Some(heads) = heads.get(storage).filter(|heads| !heads.is_empty()) else {
                     continue;

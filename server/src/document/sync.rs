@@ -27,9 +27,18 @@ use super::graph::{Graph, Index};
 /// the history, which a hostile peer must not be able to order without end.
 pub const MAX_RESETS_PER_SESSION: u32 = 32;
 
+/// Changes that one session may have held against the peer's bloom filters after the first meeting,
+/// in all: some seconds of work. While a peer claims heads that are unknown here, each of its messages
+/// is compared anew, with all that it does not surely hold; honest ones clear the doubt up within a
+/// few messages, and one of 50 bytes could otherwise order a walk over the history each time.
+pub const MAX_COMPARED_PER_SESSION: usize = 4 << 20;
+
 /// The peer asked for a full comparison too often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("peer reset its sync state more than {MAX_RESETS_PER_SESSION} times")]
+#[error(
+    "peer reset its sync state more than {MAX_RESETS_PER_SESSION} times, or left it open too long \
+     what it holds"
+)]
 pub struct TooManyResets;
 
 /// What a message should carry; the document turns it into bytes.
@@ -86,6 +95,7 @@ pub struct Session {
     v2: bool,
     peer_read_only: bool,
     resets: u32,
+    compared: usize,
 }
 
 impl Session {
@@ -132,7 +142,13 @@ impl Session {
             }
         }
         if reset || !self.met || self.unsure_above.is_some() {
-            self.compare(graph, message, &held);
+            let compared = self.compare(graph, message, &held);
+            if self.met {
+                self.compared = self.compared.saturating_add(compared);
+            }
+            if self.compared > MAX_COMPARED_PER_SESSION {
+                return Err(TooManyResets);
+            }
             self.owes_reply |= reset || !self.met;
             self.met = true;
         } else {
@@ -237,8 +253,8 @@ impl Session {
         })
     }
 
-    /// Works out from scratch what the peer holds.
-    fn compare(&mut self, graph: &Graph, message: &Message, held: &[Index]) {
+    /// Works out from scratch what the peer holds. Gives how many changes a filter had to tell of.
+    fn compare(&mut self, graph: &Graph, message: &Message, held: &[Index]) -> usize {
         self.extra.clear();
         self.gaps.clear();
         self.unsure_above = None;
@@ -251,7 +267,7 @@ impl Session {
                 self.gaps = graph.visible_not_below(held);
                 self.note_held(graph, held);
             }
-            return;
+            return 0;
         }
         // It has changes that we lack, so its filter has to tell which of ours it has.
         let last_syncs: Vec<ChangeHash> = message
@@ -279,6 +295,7 @@ impl Session {
                     .collect(),
             );
         }
+        unsure.len()
     }
 
     /// The peer holds these changes and what is below them.

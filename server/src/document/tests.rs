@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use automerge::sync::{ChunkList, Have, Message, MessageFlags, MessageVersion};
+use automerge::sync::{BloomFilter, ChunkList, Have, Message, MessageFlags, MessageVersion};
 use automerge::transaction::{CommitOptions, Transactable as _};
 use automerge::{ActorId, AutoCommit, ChangeHash, ROOT};
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use concord_shared::limits::Limits;
 use super::actor::{Append, Document, Effects, Ephemeral, Frame, Input, PeerMessage, Policy};
 use super::admission::{Admission, ParkingLimits, Sender};
 use super::graph::{DecodeGraphError, Graph, GraphError, NewNode};
+use super::sync::{MAX_COMPARED_PER_SESSION, Session};
 use super::{ConnectionId, Now};
 
 const ALICE: ConnectionId = ConnectionId(1);
@@ -553,6 +554,57 @@ fn subscribers_hear_of_the_servers_heads_when_they_move() {
         .collect();
     assert_eq!(told, [&author.get_heads()[..]]);
     assert!(bench.input(Input::Tick).frames.is_empty(), "said once");
+    bench.input(Input::Congested(BOB));
+    let more = parse(&mut document(2, 1));
+    bench.message(ALICE, false, greeting(&[]), more);
+    let effects = bench.input(Input::Committed(2));
+    let to_bob = |effects: &Effects| effects.frames.iter().filter(|(c, _)| *c == BOB).count();
+    assert_eq!(
+        to_bob(&effects),
+        0,
+        "nothing is queued for who does not keep up"
+    );
+    assert!(to_bob(&bench.input(Input::Drained(BOB))) > 0);
+}
+
+#[test]
+fn a_peer_that_never_says_what_it_holds_is_cut_off() {
+    let mut history = Graph::new();
+    let actor = ActorId::from([1; 16]);
+    let mut deps = Vec::new();
+    for n in 1..=20_000_u32 {
+        let mut hash = [1; 32];
+        hash[..4].copy_from_slice(&n.to_le_bytes());
+        let hash = ChangeHash(hash);
+        let node = NewNode {
+            hash,
+            deps: &deps,
+            actor: &actor,
+            seq: u64::from(n),
+            start_op: n,
+            ops: 1,
+        };
+        history.admit(&node).expect("fits");
+        deps = vec![hash];
+    }
+    history.make_visible(history.len());
+    let unknown = [ChangeHash([7; 32])];
+    // A filter that claims everything and says nothing.
+    let bloom = BloomFilter::try_from(&[1, 8, 7, 0xff][..]).expect("a filter");
+    let doubtful = Message {
+        have: vec![Have {
+            last_sync: Vec::new(),
+            bloom,
+        }],
+        ..greeting(&unknown)
+    };
+    let mut session = Session::new();
+    let refused = (0..1000).find(|_| {
+        session
+            .received(&history, &doubtful, unknown.to_vec(), false)
+            .is_err()
+    });
+    assert_eq!(refused, Some(MAX_COMPARED_PER_SESSION / 20_000 + 1));
 }
 
 #[test]
