@@ -237,11 +237,9 @@ impl SledStore {
             None => None,
         };
         match (record, end) {
-            // What is left of a log that was given up says nothing about where the document ends.
+            // A log that was given up is swept from its beginning, so what is left of it ends here, too.
             (Some(record), end) => {
-                let next = end
-                    .filter(|end| *end > record.keep_from)
-                    .unwrap_or(record.base);
+                let next = end.unwrap_or(record.base);
                 if next < record.base {
                     return Err(Problem::Gap {
                         expected: next,
