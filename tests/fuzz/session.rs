@@ -17,6 +17,7 @@ use concord_server::document::actor::{
 };
 use concord_server::document::admission::ParkingLimits;
 use concord_server::document::assemble::Fetch;
+use concord_server::document::graph::Graph;
 use concord_server::document::{ConnectionId, Now, opening};
 use concord_server::store::{Durability, MemoryStore, Store as _, Write};
 use concord_shared::ids::{DocumentId, PrincipalId, StorageId};
@@ -155,7 +156,7 @@ impl Server {
         let mut server = Self {
             id: DocumentId::from_uuid([7; 16]),
             store: MemoryStore::new(),
-            document: Document::new(Default::default(), policy),
+            document: Document::new(Graph::new(), policy),
             appends: VecDeque::new(),
             fetches: VecDeque::new(),
             committed: HashSet::new(),

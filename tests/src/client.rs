@@ -31,7 +31,7 @@ pub struct Client {
 impl Client {
     /// Connects, joins as `peer` and announces the replica's document.
     pub async fn join(address: SocketAddr, peer: &str, replica: Replica) -> Result<Self> {
-        Self::join_with_buffer(address, peer, replica, None).await
+        Box::pin(Self::join_with_buffer(address, peer, replica, None)).await
     }
 
     /// As [`join`](Self::join), with a receive buffer of this many bytes in place of the system's.

@@ -1,8 +1,13 @@
-//! Sync messages and what is done with them: `cargo +nightly fuzz run sync_session`.
+//! Sync messages and what the server does with them: `cargo +nightly fuzz run sync_session`.
 #![no_main]
 
 #[path = "../checks.rs"]
 #[allow(dead_code)]
 mod checks;
+#[path = "../hook.rs"]
+mod hook;
 
-libfuzzer_sys::fuzz_target!(|message: &[u8]| checks::sync_session(message));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    hook::overlook_panics_of_automerge();
+    checks::sync_session(input);
+});

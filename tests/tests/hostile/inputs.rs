@@ -103,166 +103,6 @@ impl Hostile {
         Sent::Binary(message.encode())
     }
 
-    /// Everything that one sync message can do wrong.
-    fn bad_sync_messages(&self) -> Vec<(&'static str, Vec<u8>, ErrorCode)> {
-        use ErrorCode as Code;
-        let good = Change::first(20);
-        let claims = b"\0\x01\x07\x01\x01\0\0\0\x05\x15\x06\x34\x04\x42\x05\x56\x05\x70\x05\
-            \x80\xe1\xeb\x17\x01k\x80\xe1\xeb\x17\x80\xe1\xeb\x17\x01\x80\xe1\xeb\x17\x02\x80\xe1\xeb\x17\0";
-        let mut wrong_checksum = good.chunk();
-        wrong_checksum[4] ^= 1;
-        let mut garbage_after = good.chunk();
-        garbage_after.extend_from_slice(b"garbage");
-        let mut too_long = good.chunk()[..9].to_vec();
-        too_long.extend(uleb(1 << 40));
-        let chunk = |kind, data: &[u8]| sync(&[ChangeHash([1; 32])], &framed(kind, data));
-        let have = |bloom: &[u8]| [&[0x42, 0, 0, 1, 0], &prefixed(bloom)[..], &[0]].concat();
-        vec![
-            (
-                "a filter of no bits",
-                have(&[1, 0, 1]),
-                Code::BadBloomFilter,
-            ),
-            (
-                "a filter of 2e8 probes",
-                have(&[1, 8, 0x80, 0x84, 0xaf, 0x5f, 0xff]),
-                Code::BadBloomFilter,
-            ),
-            (
-                "5e7 ops in 55 bytes",
-                chunk(CHANGE, claims),
-                Code::TooManyOps,
-            ),
-            (
-                "1 MB that inflates to 1 GB",
-                chunk(COMPRESSED, &bomb(1 << 20)),
-                Code::ChangeTooLarge,
-            ),
-            (
-                "compressed nonsense",
-                chunk(COMPRESSED, b"\xff\xff\xff"),
-                Code::BadChunk,
-            ),
-            (
-                "wrong checksum",
-                sync(&[], &wrong_checksum),
-                Code::BadChecksum,
-            ),
-            (
-                "garbage after a chunk",
-                sync(&[], &garbage_after),
-                Code::BadChunk,
-            ),
-            ("a bundle", chunk(BUNDLE, &[0; 8]), Code::UnsupportedChunk),
-            ("a chunk of 1 TB", sync(&[], &too_long), Code::BadChunk),
-            ("no change in a chunk", chunk(CHANGE, &[]), Code::BadChunk),
-            (
-                "a document of 5e7 changes in 20 bytes",
-                chunk(DOCUMENT, &rows_bomb()),
-                Code::DocumentTooLarge,
-            ),
-            (
-                "a document column that inflates to 1 GB",
-                chunk(DOCUMENT, &column_bomb()),
-                Code::DocumentTooLarge,
-            ),
-            (
-                "no document in a chunk",
-                chunk(DOCUMENT, &[]),
-                Code::BadDocument,
-            ),
-            (
-                "2^60 heads",
-                [&[0x42][..], &uleb(1 << 60)].concat(),
-                Code::SyncMessageTooLarge,
-            ),
-            (
-                "more heads than there are",
-                [&[0x42][..], &uleb(9)].concat(),
-                Code::BadSyncMessage,
-            ),
-            (
-                "three haves",
-                [0x42, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0].to_vec(),
-                Code::SyncMessageTooLarge,
-            ),
-            ("no sync message", b"hello".to_vec(), Code::BadSyncMessage),
-        ]
-    }
-
-    /// Changes that are well formed and do not fit.
-    fn bad_histories(&self) -> Vec<(&'static str, Vec<Vec<u8>>, ErrorCode)> {
-        let message = |text: &str, change: Change| Change {
-            message: text.to_owned(),
-            ..change
-        };
-        let next = |of: &Change, seq, start_op| Change {
-            deps: vec![of.hash()],
-            seq,
-            start_op,
-            ..of.clone()
-        };
-        let twice = Change::first(30);
-        let gap = Change::first(31);
-        let (below, below_hash) = put(32);
-        let low = Change {
-            deps: vec![below_hash],
-            ..Change::first(35)
-        };
-        let high = Change {
-            start_op: 10,
-            ..Change::first(36)
-        };
-        let forked = Change::first(33);
-        let fork = Change {
-            deps: Vec::new(),
-            ..next(&forked, 2, 1)
-        };
-        let after_fork = next(&fork, 3, 1);
-        let orphans: Vec<u8> = (0..MANY)
-            .flat_map(|n| {
-                let orphan = Change {
-                    deps: vec![ChangeHash([7; 32])],
-                    ..Change::first(34)
-                };
-                message(&n.to_string(), orphan).chunk()
-            })
-            .collect();
-        vec![
-            (
-                "two changes of one actor and seq",
-                vec![sync_of(&twice), sync_of(&message("other", twice.clone()))],
-                ErrorCode::DuplicateSeq,
-            ),
-            (
-                "a gap in the seqs",
-                vec![sync_of(&gap), sync_of(&next(&gap, 3, 1))],
-                ErrorCode::SeqNotNext,
-            ),
-            (
-                "a start op not above its deps'",
-                vec![sync(&[below_hash], &below), sync_of(&low)],
-                ErrorCode::StartOpTooLow,
-            ),
-            // Saved, a document with such a change does not load.
-            (
-                "no ops and a start op above the next",
-                vec![sync_of(&high)],
-                ErrorCode::BadChange,
-            ),
-            (
-                "an actor that does not build on itself",
-                vec![sync_of(&after_fork), sync_of(&forked), sync_of(&fork)],
-                ErrorCode::ForkedActor,
-            ),
-            (
-                "deps that never come",
-                vec![sync(&[ChangeHash([8; 32])], &orphans)],
-                ErrorCode::PendingLimit,
-            ),
-        ]
-    }
-
     /// Frames that are no messages, or not for this place.
     fn bad_frames(&self) -> Vec<(&'static str, Sent, ErrorCode)> {
         use ErrorCode as Code;
@@ -397,11 +237,11 @@ impl Hostile {
 
     fn cases(&self) -> Vec<Case> {
         let mut cases = Vec::new();
-        for (name, data, code) in self.bad_sync_messages() {
+        for (name, data, code) in bad_sync_messages() {
             let frames = vec![self.sync(data)];
             cases.push(Case::new(name, frames, code));
         }
-        for (name, messages, code) in self.bad_histories() {
+        for (name, messages, code) in bad_histories() {
             let frames = messages.into_iter().map(|data| self.sync(data)).collect();
             cases.push(Case::new(name, frames, code));
         }
@@ -414,6 +254,166 @@ impl Hostile {
         cases.extend(self.harmless());
         cases
     }
+}
+
+/// Everything that one sync message can do wrong.
+fn bad_sync_messages() -> Vec<(&'static str, Vec<u8>, ErrorCode)> {
+    use ErrorCode as Code;
+    let good = Change::first(20);
+    let claims = b"\0\x01\x07\x01\x01\0\0\0\x05\x15\x06\x34\x04\x42\x05\x56\x05\x70\x05\
+        \x80\xe1\xeb\x17\x01k\x80\xe1\xeb\x17\x80\xe1\xeb\x17\x01\x80\xe1\xeb\x17\x02\x80\xe1\xeb\x17\0";
+    let mut wrong_checksum = good.chunk();
+    wrong_checksum[4] ^= 1;
+    let mut garbage_after = good.chunk();
+    garbage_after.extend_from_slice(b"garbage");
+    let mut too_long = good.chunk()[..9].to_vec();
+    too_long.extend(uleb(1 << 40));
+    let chunk = |kind, data: &[u8]| sync(&[ChangeHash([1; 32])], &framed(kind, data));
+    let have = |bloom: &[u8]| [&[0x42, 0, 0, 1, 0], &prefixed(bloom)[..], &[0]].concat();
+    vec![
+        (
+            "a filter of no bits",
+            have(&[1, 0, 1]),
+            Code::BadBloomFilter,
+        ),
+        (
+            "a filter of 2e8 probes",
+            have(&[1, 8, 0x80, 0x84, 0xaf, 0x5f, 0xff]),
+            Code::BadBloomFilter,
+        ),
+        (
+            "5e7 ops in 55 bytes",
+            chunk(CHANGE, claims),
+            Code::TooManyOps,
+        ),
+        (
+            "1 MB that inflates to 1 GB",
+            chunk(COMPRESSED, &bomb(1 << 20)),
+            Code::ChangeTooLarge,
+        ),
+        (
+            "compressed nonsense",
+            chunk(COMPRESSED, b"\xff\xff\xff"),
+            Code::BadChunk,
+        ),
+        (
+            "wrong checksum",
+            sync(&[], &wrong_checksum),
+            Code::BadChecksum,
+        ),
+        (
+            "garbage after a chunk",
+            sync(&[], &garbage_after),
+            Code::BadChunk,
+        ),
+        ("a bundle", chunk(BUNDLE, &[0; 8]), Code::UnsupportedChunk),
+        ("a chunk of 1 TB", sync(&[], &too_long), Code::BadChunk),
+        ("no change in a chunk", chunk(CHANGE, &[]), Code::BadChunk),
+        (
+            "a document of 5e7 changes in 20 bytes",
+            chunk(DOCUMENT, &rows_bomb()),
+            Code::DocumentTooLarge,
+        ),
+        (
+            "a document column that inflates to 1 GB",
+            chunk(DOCUMENT, &column_bomb()),
+            Code::DocumentTooLarge,
+        ),
+        (
+            "no document in a chunk",
+            chunk(DOCUMENT, &[]),
+            Code::BadDocument,
+        ),
+        (
+            "2^60 heads",
+            [&[0x42][..], &uleb(1 << 60)].concat(),
+            Code::SyncMessageTooLarge,
+        ),
+        (
+            "more heads than there are",
+            [&[0x42][..], &uleb(9)].concat(),
+            Code::BadSyncMessage,
+        ),
+        (
+            "three haves",
+            [0x42, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0].to_vec(),
+            Code::SyncMessageTooLarge,
+        ),
+        ("no sync message", b"hello".to_vec(), Code::BadSyncMessage),
+    ]
+}
+
+/// Changes that are well formed and do not fit.
+fn bad_histories() -> Vec<(&'static str, Vec<Vec<u8>>, ErrorCode)> {
+    let message = |text: &str, change: Change| Change {
+        message: text.to_owned(),
+        ..change
+    };
+    let next = |of: &Change, seq, start_op| Change {
+        deps: vec![of.hash()],
+        seq,
+        start_op,
+        ..of.clone()
+    };
+    let twice = Change::first(30);
+    let gap = Change::first(31);
+    let (below, below_hash) = put(32);
+    let low = Change {
+        deps: vec![below_hash],
+        ..Change::first(35)
+    };
+    let high = Change {
+        start_op: 10,
+        ..Change::first(36)
+    };
+    let forked = Change::first(33);
+    let fork = Change {
+        deps: Vec::new(),
+        ..next(&forked, 2, 1)
+    };
+    let after_fork = next(&fork, 3, 1);
+    let orphans: Vec<u8> = (0..MANY)
+        .flat_map(|n| {
+            let orphan = Change {
+                deps: vec![ChangeHash([7; 32])],
+                ..Change::first(34)
+            };
+            message(&n.to_string(), orphan).chunk()
+        })
+        .collect();
+    vec![
+        (
+            "two changes of one actor and seq",
+            vec![sync_of(&twice), sync_of(&message("other", twice.clone()))],
+            ErrorCode::DuplicateSeq,
+        ),
+        (
+            "a gap in the seqs",
+            vec![sync_of(&gap), sync_of(&next(&gap, 3, 1))],
+            ErrorCode::SeqNotNext,
+        ),
+        (
+            "a start op not above its deps'",
+            vec![sync(&[below_hash], &below), sync_of(&low)],
+            ErrorCode::StartOpTooLow,
+        ),
+        // Saved, a document with such a change does not load.
+        (
+            "no ops and a start op above the next",
+            vec![sync_of(&high)],
+            ErrorCode::BadChange,
+        ),
+        (
+            "an actor that does not build on itself",
+            vec![sync_of(&after_fork), sync_of(&forked), sync_of(&fork)],
+            ErrorCode::ForkedActor,
+        ),
+        (
+            "deps that never come",
+            vec![sync(&[ChangeHash([8; 32])], &orphans)],
+            ErrorCode::PendingLimit,
+        ),
+    ]
 }
 
 /// One actor, no heads, one column: 50 million changes of that actor.
