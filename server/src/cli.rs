@@ -1,10 +1,13 @@
 //! The command line: what can be typed, and what each command calls.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod documents;
+pub mod files;
+pub mod maintain;
+pub mod offline;
 pub mod replay;
 pub mod serve;
 
@@ -20,21 +23,20 @@ pub struct Cli {
 enum Command {
     /// Run the server, in the foreground, until SIGTERM or SIGINT (the default command).
     Serve(serve::ServeArgs),
+    /// List the stored documents.
+    List(documents::ListArgs),
+    /// Print a document as JSON.
+    Get(documents::GetArgs),
+    /// Write documents to .automerge files.
+    Export(files::ExportArgs),
+    /// Read documents from .automerge files.
+    Import(files::ImportArgs),
+    /// Check every record's checksum and load every document.
+    Verify(maintain::MaintainArgs),
+    /// Replace documents' changes by snapshots.
+    Compact(maintain::MaintainArgs),
     /// Type an editing trace again, here or through a server, and check the final text.
     Replay(replay::ReplayArgs),
-}
-
-/// Where an offline command finds the data.
-#[derive(Debug, clap::Args)]
-pub struct DataArgs {
-    /// Directory of the data.
-    #[arg(
-        long,
-        env = "CONCORD_DATA",
-        default_value = "concord-data",
-        value_name = "DIRECTORY"
-    )]
-    pub data: PathBuf,
 }
 
 impl Cli {
@@ -45,6 +47,12 @@ impl Cli {
             .unwrap_or_else(|| Command::Serve(serve::ServeArgs::default()));
         let result = match command {
             Command::Serve(args) => serve::run(&args),
+            Command::List(args) => documents::list(&args),
+            Command::Get(args) => documents::get(&args),
+            Command::Export(args) => files::export(&args),
+            Command::Import(args) => files::import(&args),
+            Command::Verify(args) => maintain::verify(&args),
+            Command::Compact(args) => maintain::compact(&args),
             Command::Replay(args) => replay::run(args),
         };
         match result {

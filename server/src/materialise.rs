@@ -46,11 +46,11 @@ pub fn document(store: &dyn Store, document: &DocumentId) -> Result<Option<Autom
 
 /// A stored document's chunks: snapshot first, then the changes since.
 pub fn chunks(store: &dyn Store, document: &DocumentId) -> Result<Option<Vec<Bytes>>, StoreError> {
-    let (base, mut chunks) = match store.snapshot(document)? {
-        Some((base, snapshot)) => (base, vec![snapshot]),
-        None => (0, Vec::new()),
+    // In one read: between two, a compaction might take away what comes after the first one's base.
+    let Some(contents) = store.contents(document)? else {
+        return Ok(None);
     };
-    let tail = store.log(document, base, u64::MAX)?;
-    chunks.extend(tail.into_iter().flat_map(|record| record.changes));
+    let mut chunks = Vec::from_iter(contents.snapshot);
+    chunks.extend(contents.tail.into_iter().flat_map(|record| record.changes));
     Ok((!chunks.is_empty()).then_some(chunks))
 }

@@ -155,6 +155,17 @@ impl StoredDocument {
     }
 }
 
+/// All of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// How many changes the snapshot stands for; 0 if there is none.
+    pub base: u64,
+    /// The snapshot.
+    pub snapshot: Option<Bytes>,
+    /// The log from `base` on.
+    pub tail: Vec<LogRecord>,
+}
+
 /// One line of [`Store::documents`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentInfo {
@@ -198,6 +209,10 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
 
     /// Reads a document's snapshot: its base and its bytes. `None` if there is none.
     fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError>;
+
+    /// Reads a document's snapshot, if there is one, and the changes since: together, all of the document at one
+    /// moment. `None` if it is not there.
+    fn contents(&self, document: &DocumentId) -> Result<Option<Contents>, StoreError>;
 
     /// Reads the changes `from..to`, as far as they are in the log and at or above
     /// [`retained_from`](StoredDocument::retained_from): records in order, cut to the range.

@@ -41,6 +41,8 @@ pub struct ServerProcess {
     data: PathBuf,
     arguments: Vec<String>,
     log: Arc<Mutex<String>>,
+    /// Whether its output is shown when it is dropped.
+    shows_log: bool,
     /// Removes the data directory at the end; `None` if it belongs to the caller.
     temporary_data: Option<TempDir>,
 }
@@ -68,6 +70,7 @@ impl ServerProcess {
             data: data.to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             log: Arc::default(),
+            shows_log: true,
             temporary_data: None,
         };
         server.restart()?;
@@ -107,6 +110,11 @@ impl ServerProcess {
         self.child = Some(child);
         self.address = self.wait_until_listening(&listening)?;
         Ok(())
+    }
+
+    /// For a program that is no test, whose output nobody holds back: shows nothing when this is dropped.
+    pub fn be_quiet(&mut self) {
+        self.shows_log = false;
     }
 
     /// `kill -9`: the process gets no chance to write anything more.
@@ -285,6 +293,9 @@ impl Drop for ServerProcess {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+        }
+        if !self.shows_log {
+            return;
         }
         // Kept by the test runner and shown only if the test failed, by a panic or by an error.
         let log = self.log();

@@ -29,6 +29,24 @@ async fn a_document_is_found_50_ms_after_it_was_created() -> Result<()> {
     Ok(())
 }
 
+/// The question overtakes the first upload, which comes a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_overtakes_the_upload_waits_for_it() -> Result<()> {
+    let server = ServerProcess::start()?;
+    let mut author = SamodClient::new(&server.websocket_url()).await;
+    let reader = SamodClient::connect(&server.websocket_url()).await?;
+    let document = author.create(|tx| tx.put(ROOT, "late", true)).await?;
+    let url = document.url();
+    let upload = async {
+        tokio::time::sleep(MOMENT).await;
+        author.online().await
+    };
+    let (found, online) = tokio::join!(reader.find(&url), upload);
+    online?;
+    let found = found?.context("the question waits for the upload")?;
+    found.wait_heads(&document.heads()).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_nobody_has_is_unavailable_and_appears_when_it_is_created() -> Result<()> {
     let server = ServerProcess::start()?;

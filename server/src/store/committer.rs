@@ -68,14 +68,15 @@ impl Default for CommitterOptions {
             durability: Durability::Strict,
             queue_bytes: 64 * 1024 * 1024,
             queue_writes: 16 * 1024,
-            batch_bytes: 2 * 1024 * 1024,
+            batch_bytes: 1024 * 1024,
             linger: Duration::ZERO,
         }
     }
 }
 
-/// What a write costs of a byte bound besides its payload, so that tiny writes are bounded too.
-const WRITE_OVERHEAD_BYTES: usize = 256;
+/// What a write costs of a byte bound besides its payload: tiny writes take memory too, and make the store write
+/// more than themselves.
+const WRITE_OVERHEAD_BYTES: usize = 512;
 
 fn cost(write: &Write) -> usize {
     write.payload_bytes().saturating_add(WRITE_OVERHEAD_BYTES)

@@ -576,6 +576,7 @@ pub(super) fn an_unknown_document<B: Bench>() {
     let unknown = id("b");
     assert_eq!(store.open(&unknown).unwrap(), None);
     assert_eq!(store.snapshot(&unknown).unwrap(), None);
+    assert_eq!(store.contents(&unknown).unwrap(), None);
     assert_eq!(store.snapshot(&id("a")).unwrap(), None);
     assert!(store.log(&unknown, 0, u64::MAX).unwrap().is_empty());
     let error = store.verify(&unknown).unwrap_err();
@@ -745,6 +746,13 @@ pub(super) fn random_writes_match_a_model<B: Bench>() {
                     flatten(&document.tail, expected.base),
                     changes(expected.base..expected.next)
                 );
+                let contents = store.contents(&id(name)).unwrap().unwrap();
+                prop_assert_eq!(
+                    (contents.base, contents.tail),
+                    (document.base, document.tail)
+                );
+                let snapshot = store.snapshot(&id(name)).unwrap().map(|(_, bytes)| bytes);
+                prop_assert_eq!(contents.snapshot, snapshot);
                 prop_assert!(store.verify(&id(name)).unwrap().is_empty());
             }
         }

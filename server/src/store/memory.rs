@@ -11,7 +11,7 @@ use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
-    DocumentInfo, DocumentSummary, Durability, LogRecord, Problem, Store, StoreError,
+    Contents, DocumentInfo, DocumentSummary, Durability, LogRecord, Problem, Store, StoreError,
     StoredDocument, Write,
     check::{self, Extent},
 };
@@ -275,6 +275,22 @@ impl Store for MemoryStore {
             .get(document)
             .and_then(|document| document.generation.as_ref());
         Ok(generation.map(|generation| (generation.base, generation.snapshot.clone())))
+    }
+
+    fn contents(&self, document: &DocumentId) -> Result<Option<Contents>, StoreError> {
+        let inner = self.lock();
+        Ok(inner
+            .written
+            .documents
+            .get(document)
+            .map(|document| Contents {
+                base: document.base(),
+                snapshot: document
+                    .generation
+                    .as_ref()
+                    .map(|generation| generation.snapshot.clone()),
+                tail: document.log(document.base(), u64::MAX),
+            }))
     }
 
     fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {

@@ -44,8 +44,8 @@ use self::{
     values::DocumentRecord,
 };
 use super::{
-    DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError, StoredDocument, Write,
-    check,
+    Contents, DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError,
+    StoredDocument, Write, check,
 };
 
 mod batch;
@@ -83,10 +83,13 @@ impl SledOptions {
 /// can take.
 const FLUSH_EVERY_MS: u64 = 500;
 
-/// Size of sled's segments, with [`UNFLUSHED_MAX_BYTES`] and the committer's bound on a batch (2 MiB) such that no
-/// more than five are ever in flight: sled writes up to five times what it is given, and the frame of a batch and
-/// the background flush may each close a segment early. Part of the directory's format: sled refuses another.
-const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// Size of sled's segments. Part of the directory's format: sled refuses another.
+///
+/// With [`UNFLUSHED_MAX_BYTES`] and the committer's bound on a batch (1 MiB) no more than six are ever in flight: sled
+/// writes some five times what it is given (small values ten times, where they share a leaf with large ones: it
+/// writes a leaf of up to 60 KiB anew after ten changes), and the frame of a batch and the background flush may each
+/// close a segment early. Larger ones would cost disk: sled reclaims whole segments only.
+const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes given to sled after which it is told to write them out.
 const UNFLUSHED_MAX_BYTES: usize = 1024 * 1024;
@@ -309,6 +312,20 @@ impl Store for SledStore {
                 Ok(Some((record.base, bytes)))
             }
             _ => Ok(None),
+        })
+    }
+
+    fn contents(&self, document: &DocumentId) -> Result<Option<Contents>, StoreError> {
+        self.settled(document, |keys, record| {
+            let Some(record) = record else {
+                return Ok(None);
+            };
+            let snapshot = (record.generation > 0).then(|| self.read_snapshot(keys, &record));
+            Ok(Some(Contents {
+                base: record.base,
+                snapshot: snapshot.transpose()?,
+                tail: self.read_tail(keys, &record)?,
+            }))
         })
     }
 

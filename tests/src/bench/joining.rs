@@ -15,7 +15,7 @@ use futures_util::SinkExt as _;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::history::Base;
-use super::process::RelayProcess;
+use super::process::{RelayProcess, start_concord};
 use super::relay::SEND_FILE;
 use super::stats::{Spread, count, figure};
 use super::tab::{Part, Tab, connect, count_changes, join, new_document, next_frame, sync_message};
@@ -39,7 +39,7 @@ struct Fetched {
 /// Measures both.
 pub async fn measure(settings: &Settings, bases: &Bases) -> Result<Vec<Row>> {
     let base = &bases.large;
-    let mut server = ServerProcess::start_with(&["--log", "warn"])?;
+    let mut server = start_concord()?;
     let document = new_document();
     let script = Arc::new(base.script(1, MISSED)?);
     let part = Part {

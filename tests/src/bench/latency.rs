@@ -1,24 +1,24 @@
 //! How long one writer waits for an acknowledgement, against one sync of the same file system.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::process::start_concord;
 use super::stats::Spread;
 use super::tab::{Part, Tab, new_document};
 use super::table::Row;
 use super::{Bases, Settings};
-use crate::server_process::ServerProcess;
 
 /// Acknowledgements, and syncs, in one round.
 const SAMPLES: usize = 300;
 
-/// Bytes appended before each sync: about one change with its record.
-const APPENDED_BYTES: usize = 256;
+/// Bytes written before each sync: about one change with its record.
+const WRITTEN_BYTES: usize = 256;
 
 /// How much longer than one sync an acknowledgement may take, in milliseconds.
 const BUDGET_MILLIS: f64 = 1.0;
@@ -28,7 +28,7 @@ pub async fn measure(settings: &Settings, bases: &Bases) -> Result<Vec<Row>> {
     let samples = settings.size(SAMPLES, 5);
     let (mut acknowledged, mut synced) = (Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
-        let server = ServerProcess::start_with(&["--log", "warn"])?;
+        let server = start_concord()?;
         let script = Arc::new(bases.small.script(1, samples)?);
         let part = Part {
             script,
@@ -67,8 +67,8 @@ pub async fn measure(settings: &Settings, bases: &Bases) -> Result<Vec<Row>> {
     Ok(vec![Row {
         what: "acknowledgement: one writer, one change at a time".to_owned(),
         concord: show(&acknowledged),
-        baseline: format!("one fdatasync of {APPENDED_BYTES} B: {}", show(&synced)),
-        ratio: format!("+{}", over.show(|millis| format!("{millis:.2} ms"))),
+        baseline: format!("one fdatasync of {WRITTEN_BYTES} B: {}", show(&synced)),
+        ratio: over.show(|millis| format!("{millis:+.2} ms")),
         budget: Some((
             "≤ one fsync + 1 ms".to_owned(),
             over.median <= BUDGET_MILLIS,
@@ -76,12 +76,17 @@ pub async fn measure(settings: &Settings, bases: &Bases) -> Result<Vec<Row>> {
     }])
 }
 
+/// Overwrites a file that has its length already, as a store that allocates ahead does: the cheapest sync
+/// there is, since the file system has nothing to note but the data.
 fn sync_times(path: &Path, samples: usize) -> Result<Vec<Duration>> {
     let mut file = File::create_new(path)?;
+    file.write_all(&vec![0; samples * WRITTEN_BYTES])?;
+    file.sync_all()?;
+    file.rewind()?;
     let mut times = Vec::new();
     for _ in 0..samples {
         let started = Instant::now();
-        file.write_all(&[7; APPENDED_BYTES])?;
+        file.write_all(&[7; WRITTEN_BYTES])?;
         file.sync_data()?;
         times.push(started.elapsed());
     }

@@ -8,7 +8,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::history::{Base, Script};
-use super::process::{Target, cpu_seconds};
+use super::process::{CPU_RESOLUTION_SECONDS, Target, cpu_seconds};
 use super::stats::figure;
 use super::tab::{Part, Tab, Tally, new_document};
 
@@ -58,9 +58,9 @@ impl Outcome {
         figure(self.changes) / self.seconds
     }
 
-    /// Microseconds of server CPU for each change.
+    /// Microseconds of server CPU for each change, at least what the system's clock can tell.
     pub fn cpu_micros_per_change(&self) -> f64 {
-        self.server_cpu_seconds * 1e6 / figure(self.changes)
+        self.server_cpu_seconds.max(CPU_RESOLUTION_SECONDS) * 1e6 / figure(self.changes)
     }
 }
 

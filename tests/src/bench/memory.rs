@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::Settings;
 use super::history::Base;
-use super::process::{RelayProcess, resident_bytes};
+use super::process::{RelayProcess, resident_bytes, start_concord};
 use super::stats::{Spread, figure};
 use super::tab::{connect, join, new_document, next_frame, sync_message};
 use super::table::Row;
@@ -59,7 +59,7 @@ pub async fn measure(settings: &Settings) -> Result<Vec<Row>> {
 
 /// Bytes that each of `many` stored documents takes that one connection opens after a restart.
 async fn open_documents(base: &Base, many: usize) -> Result<f64> {
-    let mut server = ServerProcess::start_with(&["--log", "warn"])?;
+    let mut server = start_concord()?;
     let ids: Vec<DocumentId> = (0..many).map(|_| new_document()).collect();
     exchange(&server, base, &ids, true).await?;
     server.terminate()?;
@@ -116,7 +116,7 @@ fn announces(frame: &Bytes, base: &Base) -> Result<bool> {
 }
 
 async fn idle_connections(many: usize) -> Result<f64> {
-    let server = ServerProcess::start_with(&["--log", "warn"])?;
+    let server = start_concord()?;
     let process = server.process_id().context("the server does not run")?;
     let nowhere = new_document();
     let _first = join(&server.websocket_url(), &nowhere).await?;

@@ -13,6 +13,9 @@ use crate::server_process::ServerProcess;
 /// The kernel's clock ticks a second in `/proc`; 100 on every Linux that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// The least CPU time that [`cpu_seconds`] can tell.
+pub const CPU_RESOLUTION_SECONDS: f64 = 1.0 / TICKS_PER_SECOND;
+
 /// A server to put load on.
 #[derive(Debug)]
 pub enum Target {
@@ -79,7 +82,7 @@ impl Drop for RelayProcess {
 impl Target {
     /// A new Concord without documents.
     pub fn concord() -> Result<Self> {
-        ServerProcess::start_with(&["--log", "warn"]).map(Self::Concord)
+        start_concord().map(Self::Concord)
     }
 
     /// A new relay.
@@ -94,6 +97,13 @@ impl Target {
             Self::Relay(relay) => Ok(relay.process_id()),
         }
     }
+}
+
+/// A new Concord that logs warnings only, since a log is work.
+pub fn start_concord() -> Result<ServerProcess> {
+    let mut server = ServerProcess::start_with(&["--log", "warn"])?;
+    server.be_quiet();
+    Ok(server)
 }
 
 /// Seconds of CPU time that a process has used, user and system.

@@ -70,6 +70,10 @@ pub struct Tab {
 
 /// How the server is spoken to.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each of some hundred tabs"
+)]
 enum Speech {
     Concord {
         header: SyncFrame,

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::store::{
-    DocumentInfo, Fault, LogRecord, MemoryStore, Problem, StoredDocument,
+    Contents, DocumentInfo, Fault, LogRecord, MemoryStore, Problem, StoredDocument,
     conformance::{append, id},
 };
 
@@ -34,6 +34,9 @@ struct Gate {
     open: bool,
     /// Commits to let through while the gate is closed, with what they are to do.
     passes: VecDeque<Pass>,
+    /// Steps of housekeeping that are left, and those done.
+    untidy: usize,
+    tidied: usize,
     /// Number of writes of each commit that came.
     batches: Vec<(usize, Durability)>,
 }
@@ -107,6 +110,10 @@ impl Store for Gated {
         self.memory.snapshot(document)
     }
 
+    fn contents(&self, document: &DocumentId) -> Result<Option<Contents>, StoreError> {
+        self.memory.contents(document)
+    }
+
     fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
         self.memory.log(document, from, to)
     }
@@ -129,6 +136,13 @@ impl Store for Gated {
 
     fn verify(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError> {
         self.memory.verify(document)
+    }
+
+    fn tidy(&self) -> Result<bool, StoreError> {
+        let mut gate = self.state.lock().unwrap();
+        gate.untidy = gate.untidy.saturating_sub(1);
+        gate.tidied += 1;
+        Ok(gate.untidy > 0)
     }
 
     fn size_on_disk(&self) -> Result<u64, StoreError> {
@@ -268,7 +282,7 @@ async fn submitting_waits_for_room_by_count() {
 #[tokio::test]
 async fn submitting_waits_for_room_by_bytes() {
     let options = CommitterOptions {
-        queue_bytes: 1_000,
+        queue_bytes: 2_000,
         ..CommitterOptions::default()
     };
     let (store, committer, thread) = start(options);
@@ -420,6 +434,32 @@ async fn relaxed_commits_are_synced_at_shutdown() {
         store.state.lock().unwrap().batches,
         [(1, Durability::Relaxed), (0, Durability::Strict)]
     );
+}
+
+#[tokio::test]
+async fn housekeeping_comes_after_tickets_and_stops_when_done() {
+    let (store, committer, thread) = start(CommitterOptions::default());
+    store.state.lock().unwrap().untidy = 10;
+    let (mut writer, mut tickets) = committer.document();
+    submit(&mut writer, append("a", 0..1)).await;
+    store.arrival(1).await;
+    let ticket = submit(&mut writer, append("a", 1..2)).await;
+    assert_eq!(store.state.lock().unwrap().tidied, 0);
+    // One step between two batches, the rest while nothing waits.
+    store.pass(Pass::Commit);
+    store.arrival(2).await;
+    assert_eq!(store.state.lock().unwrap().tidied, 1);
+    store.pass(Pass::Commit);
+    committed(&mut tickets, ticket).await;
+    let all_done = async {
+        while store.state.lock().unwrap().untidy > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(NEVER, all_done).await.unwrap();
+    tokio::time::sleep(SOON).await;
+    assert_eq!(store.state.lock().unwrap().tidied, 10);
+    thread.shutdown().await.unwrap();
 }
 
 /// A document that does not look at its tickets holds up nobody.

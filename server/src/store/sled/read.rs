@@ -103,24 +103,32 @@ impl SledStore {
         } else {
             None
         };
-        let tail = self.read_log(keys, record.base, u64::MAX)?;
-        if let Some(found) = tail.first().map(|record| record.first)
-            && found != record.base
-        {
-            return Err(Problem::Gap {
-                expected: record.base,
-                found,
-            }
-            .into());
-        }
         Ok(StoredDocument {
             created_at_ms: record.created_at_ms,
             base: record.base,
             graph,
             snapshot_bytes: record.snapshot_len,
             retained_from: record.keep_from,
-            tail,
+            tail: self.read_tail(keys, record)?,
         })
+    }
+
+    /// The log from the snapshot's base on.
+    pub(super) fn read_tail(
+        &self,
+        keys: &mut DocumentKeys,
+        record: &DocumentRecord,
+    ) -> Result<Vec<LogRecord>, Fail> {
+        let expected = record.base;
+        let tail = self.read_log(keys, expected, u64::MAX)?;
+        match tail.first() {
+            Some(record) if record.first != expected => Err(Problem::Gap {
+                expected,
+                found: record.first,
+            }
+            .into()),
+            _ => Ok(tail),
+        }
     }
 
     pub(super) fn read_snapshot(
@@ -229,11 +237,9 @@ impl SledStore {
             None => None,
         };
         match (record, end) {
-            // What is left of a log that was given up says nothing about where the document ends.
+            // A log that was given up is swept from its beginning, so what is left of it ends here, too.
             (Some(record), end) => {
-                let next = end
-                    .filter(|end| *end > record.keep_from)
-                    .unwrap_or(record.base);
+                let next = end.unwrap_or(record.base);
                 if next < record.base {
                     return Err(Problem::Gap {
                         expected: next,

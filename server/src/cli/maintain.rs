@@ -1,0 +1,141 @@
+//! `concord verify` and `concord compact`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use automerge::ReadDoc as _;
+use concord_shared::ids::DocumentId;
+
+use super::offline::{DataArgs, choose, progress};
+use crate::document::task::Report;
+use crate::document::{compaction, opening};
+use crate::materialise;
+use crate::store::{Durability, Store, Write};
+
+/// Arguments of `concord verify` and `concord compact`.
+#[derive(Debug, clap::Args)]
+pub struct MaintainArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Document ids or automerge: URLs; all when none is given
+    #[arg(value_name = "ID")]
+    documents: Vec<String>,
+}
+
+/// Checks every record's checksum and loads every document; fails if anything is wrong.
+pub fn verify(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
+    let store = args.data.open()?;
+    let chosen = choose(&store, &args.documents)?;
+    let bar = progress(chosen.len(), "verifying");
+    let mut bad = 0;
+    let mut out = std::io::stdout();
+    for info in &chosen {
+        let problems = problems(&store, &info.document);
+        bar.inc(1);
+        if !problems.is_empty() {
+            bad += 1;
+            bar.suspend(|| {
+                problems
+                    .iter()
+                    .try_for_each(|problem| writeln!(out, "{}: {problem}", info.document))
+            })?;
+        }
+    }
+    bar.finish_and_clear();
+    writeln!(
+        out,
+        "{} documents verified, {bad} with problems",
+        chosen.len()
+    )?;
+    Ok(ExitCode::from(u8::from(bad > 0)))
+}
+
+/// What is wrong with a stored document.
+fn problems(store: &dyn Store, document: &DocumentId) -> Vec<String> {
+    let mut problems: Vec<String> = match store.verify(document) {
+        Ok(problems) => problems.iter().map(ToString::to_string).collect(),
+        Err(error) => vec![Report(&error).to_string()],
+    };
+    let graph = match opening::open(store, document) {
+        Ok(opened) => {
+            if opened.repair.is_some() {
+                problems.push("the stored change graph is unusable; it will be rebuilt".to_owned());
+            }
+            opened.graph
+        }
+        Err(error) => {
+            problems.push(Report(&error).to_string());
+            return problems;
+        }
+    };
+    match materialise::document(store, document) {
+        Ok(loaded) => {
+            let loaded = loaded.unwrap_or_default();
+            let mut heads = loaded.get_heads();
+            heads.sort_unstable();
+            let changes = loaded.stats().num_changes;
+            if heads != graph.visible_heads() || changes != u64::from(graph.len()) {
+                problems.push(format!(
+                    "loads with {changes} changes and other heads than its graph of {}",
+                    graph.len()
+                ));
+            }
+        }
+        Err(error) => problems.push(Report(&error).to_string()),
+    }
+    problems
+}
+
+/// Replaces documents' changes by snapshots.
+pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
+    let store = args.data.open()?;
+    let chosen = choose(&store, &args.documents)?;
+    let bar = progress(chosen.len(), "compacting");
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    });
+    let mut failed = 0;
+    let mut compacted = 0;
+    for info in &chosen {
+        match compaction::build(&store, &info.document, now_ms) {
+            Ok(None) => {}
+            Ok(Some(write)) => {
+                store.commit(&[write], Durability::Strict)?;
+                compacted += 1;
+            }
+            // The document stays as it is; the others need not.
+            Err(error) => {
+                failed += 1;
+                bar.suspend(|| eprintln!("{}: {}", info.document, Report(&error)));
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    writeln!(
+        std::io::stdout(),
+        "{compacted} documents compacted, {failed} failed, {} had nothing to compact",
+        chosen.len() - compacted - failed
+    )?;
+    Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+/// The write that stores a loaded document as a new one.
+pub(super) fn snapshot_of(
+    document: DocumentId,
+    loaded: &automerge::Automerge,
+    now_ms: u64,
+) -> Result<Write, opening::OpenError> {
+    let graph = opening::of_document(loaded)?;
+    let base = u64::from(graph.len());
+    Ok(Write::Snapshot {
+        document,
+        base,
+        keep_from: base,
+        received_at_ms: now_ms,
+        snapshot: loaded.save().into(),
+        graph: graph.encode(graph.len()).into(),
+    })
+}

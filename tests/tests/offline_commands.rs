@@ -1,0 +1,142 @@
+//! The commands that work on the data directory: list, get, import, export, verify, compact.
+//!
+//! Driven through the built binary as an operator does. Damage is real: a byte of the database file is
+//! turned over, and `verify` must fail.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::{Result, ensure};
+use automerge::transaction::Transactable as _;
+use automerge::{AutoCommit, Automerge, ObjType, ROOT, ReadDoc as _, ScalarValue};
+use concord_shared::ids::DocumentId;
+use concord_tests::server_process::{ServerProcess, binary};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+
+fn concord(data: &Path, command: &str, arguments: &[&str]) -> Result<Output> {
+    Ok(Command::new(binary()?)
+        .arg(command)
+        .arg("--data")
+        .arg(data)
+        .args(arguments)
+        .env_remove("CONCORD_DATA")
+        .output()?)
+}
+
+fn succeed(data: &Path, command: &str, arguments: &[&str]) -> Result<String> {
+    let output = concord(data, command, arguments)?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command}: {errors}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A document with one of each kind of value.
+fn document() -> Result<AutoCommit> {
+    let mut document = AutoCommit::new();
+    let text = document.put_object(ROOT, "agenda", ObjType::Text)?;
+    document.splice_text(&text, 0, 0, "1. welcome 🦀")?;
+    document.put(ROOT, "seen", ScalarValue::counter(3))?;
+    document.put(ROOT, "at", ScalarValue::Timestamp(1_700_000_000_000))?;
+    document.put(ROOT, "logo", ScalarValue::Bytes(vec![1, 2]))?;
+    let list = document.put_object(ROOT, "dates", ObjType::List)?;
+    document.insert(&list, 0, "2026-11-21")?;
+    document.commit();
+    Ok(document)
+}
+
+#[test]
+fn documents_go_in_and_come_out_the_same() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    let id = DocumentId::from_uuid([9; 16]);
+    let file = folder.path().join("some notes.automerge");
+    let mut original = document()?;
+    std::fs::write(&file, original.save())?;
+    let path = file.to_str().expect("a path");
+    succeed(&data, "import", &[path, "--id", id.as_str()])?;
+
+    let value: Value = serde_json::from_str(&succeed(&data, "get", &[&id.url()])?)?;
+    let expected = json!({
+        "agenda": "1. welcome 🦀", "seen": 3, "at": 1_700_000_000_000_i64,
+        "logo": [1, 2], "dates": ["2026-11-21"],
+    });
+    assert_eq!(value, expected);
+
+    // Again, with one change more: only that is new.
+    original.put(ROOT, "seen too", true)?;
+    std::fs::write(&file, original.save())?;
+    let said = succeed(&data, "import", &[path, "--id", id.as_str()])?;
+    assert!(said.contains(": 1 changes"), "{said}");
+
+    succeed(&data, "export", &["--to", out.to_str().expect("a path")])?;
+    let exported = Automerge::load(&std::fs::read(out.join(format!("{id}.automerge")))?)?;
+    assert_eq!(exported.get_heads(), original.get_heads());
+
+    // A whole directory into another data directory, under the same ids.
+    let copy = folder.path().join("copy");
+    succeed(&copy, "import", &[out.to_str().expect("a path")])?;
+    let listed: Value = serde_json::from_str(&succeed(&copy, "list", &["--json"])?)?;
+    assert_eq!(
+        (&listed["document"], &listed["changes"]),
+        (&json!(id.as_str()), &json!(2))
+    );
+
+    let said = succeed(&data, "compact", &[])?;
+    assert!(said.starts_with("1 documents compacted"), "{said}");
+    let said = succeed(&data, "verify", &[])?;
+    assert_eq!(said.trim(), "1 documents verified, 0 with problems");
+    let stats = exported.stats();
+    assert_eq!(stats.num_changes, 2);
+    Ok(())
+}
+
+#[test]
+fn verify_finds_damage_and_errors_are_clear() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let output = concord(&data, "list", &[])?;
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no data directory"));
+
+    let garbage = folder.path().join("garbage.automerge");
+    std::fs::write(&garbage, b"not a document")?;
+    let output = concord(&data, "import", &[garbage.to_str().expect("a path")])?;
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no Automerge document"));
+
+    // Many incompressible bytes, so that a turned bit in the middle of the file is inside a record.
+    let mut large = AutoCommit::new();
+    let mut bytes = vec![0; 300_000];
+    StdRng::seed_from_u64(1).fill(&mut bytes[..]);
+    large.put(ROOT, "bytes", ScalarValue::Bytes(bytes))?;
+    let file = folder.path().join("large.automerge");
+    std::fs::write(&file, large.save())?;
+    succeed(&data, "import", &[file.to_str().expect("a path")])?;
+    succeed(&data, "verify", &[])?;
+    let database = data.join("db");
+    let mut stored = std::fs::read(&database)?;
+    let needle = &large.save()[150_000..150_064];
+    let at = stored.windows(64).position(|window| window == needle);
+    let at = at.expect("the snapshot's bytes are in the database file");
+    stored[at] ^= 1;
+    std::fs::write(&database, stored)?;
+    let output = concord(&data, "verify", &[])?;
+    assert!(
+        !output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_directory_in_use_is_left_alone() -> Result<()> {
+    let server = ServerProcess::start()?;
+    let output = concord(server.data(), "list", &[])?;
+    assert!(!output.status.success());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("in use"), "{errors}");
+    Ok(())
+}
