@@ -13,7 +13,7 @@ async fn every_line_can_be_measured() {
         only: None,
         relay: PathBuf::from(env!("CARGO_BIN_EXE_bench")),
     };
-    let rows = bench::run(&settings, |_| {}).await.unwrap();
+    let rows = Box::pin(bench::run(&settings, |_| {})).await.unwrap();
     assert!(rows.len() >= 11, "{} lines", rows.len());
     for row in &rows {
         assert!(
