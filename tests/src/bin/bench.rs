@@ -65,7 +65,7 @@ async fn main() -> Result<()> {
         only: arguments.only,
         relay: std::env::current_exe().context("finding this program")?,
     };
-    let rows = bench::run(&settings, |line| eprintln!("{line} …")).await?;
+    let rows = Box::pin(bench::run(&settings, |line| eprintln!("{line} …"))).await?;
     let table = table::markdown(&rows, settings.rounds);
     std::io::stdout().write_all(table.as_bytes())?;
     if !arguments.quick && !arguments.print_only && settings.only.is_none() {
