@@ -87,6 +87,11 @@ fn kill_rounds(rounds: u64, arguments: &[&str], until_first: bool) -> Result<Vec
                 runtime.spawn(async move { write(address, &name, document, &told).await })
             })
             .collect();
+        // On a busy machine the first acknowledgement may take longer than a short life.
+        let patience = std::time::Instant::now() + Duration::from_secs(30);
+        while count(&told) == before && std::time::Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         std::thread::sleep(lifetime);
         server.kill()?;
         for writer in writers {
