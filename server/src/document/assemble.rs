@@ -121,27 +121,27 @@ impl Fetch {
         document: &DocumentId,
     ) -> Result<Vec<Bytes>, AssembleError> {
         let to = u64::from(self.outgoing.to);
-        let snapshot = store.snapshot(document)?;
-        let (base, mut chunks) = match snapshot {
-            None => (0, Vec::new()),
+        // In one read: between two, a compaction might take away what comes after the first one's base.
+        let Some(contents) = store.contents(document)? else {
+            return Ok(Vec::new());
+        };
+        let mut chunks = match contents.snapshot {
+            None => Vec::new(),
             // A compaction may have overtaken us and cover more than `to`; the peer's heads then run
             // ahead of what this message says, which it and we take as it comes.
-            Some((base, bytes)) if self.outgoing.v2 => (base, vec![bytes]),
-            Some((base, bytes)) => {
+            Some(bytes) if self.outgoing.v2 => vec![bytes],
+            Some(bytes) => {
                 // A peer that can't read document chunks gets them as changes.
                 let changes = crate::materialise::load(&[bytes])?;
                 let changes = changes.get_changes(&[]);
-                (
-                    base,
-                    changes
-                        .iter()
-                        .map(|c| Bytes::copy_from_slice(c.raw_bytes()))
-                        .collect(),
-                )
+                changes
+                    .iter()
+                    .map(|c| Bytes::copy_from_slice(c.raw_bytes()))
+                    .collect()
             }
         };
-        let tail = store.log(document, base, to)?;
-        chunks.extend(tail.into_iter().flat_map(|record| record.changes));
+        let tail = contents.tail.into_iter().flat_map(|record| record.changes);
+        chunks.extend((contents.base..to).zip(tail).map(|(_, change)| change));
         Ok(chunks)
     }
 
