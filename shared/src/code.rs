@@ -89,6 +89,8 @@ codes! {
     BuildsOnRefused = "builds-on-refused",
     /// The document holds as many changes as one may.
     TooManyChanges = "too-many-changes",
+    /// The document has as many heads as one may, and the change would be one more.
+    TooManyHeads = "too-many-heads",
 
     // The server.
     /// More storages subscribed to than one connection may.
@@ -133,6 +135,7 @@ impl ErrorCode {
                 | Self::ForkedActor
                 | Self::BuildsOnRefused
                 | Self::TooManyChanges
+                | Self::TooManyHeads
         )
     }
 }
