@@ -91,6 +91,8 @@ codes! {
     TooManyChanges = "too-many-changes",
     /// The document has as many heads as one may, and the change would be one more.
     TooManyHeads = "too-many-heads",
+    /// The document has as many actors as one may, and the change's would be one more.
+    TooManyActors = "too-many-actors",
 
     // The server.
     /// More storages subscribed to than one connection may.
@@ -136,6 +138,7 @@ impl ErrorCode {
                 | Self::BuildsOnRefused
                 | Self::TooManyChanges
                 | Self::TooManyHeads
+                | Self::TooManyActors
         )
     }
 }

@@ -193,6 +193,11 @@ impl Graph {
         self.heads.len()
     }
 
+    /// Number of actors that made admitted changes.
+    pub fn actors(&self) -> usize {
+        self.actors.len()
+    }
+
     /// Whether the admitted change is one of the heads.
     pub fn is_head(&self, hash: &ChangeHash) -> bool {
         self.find(hash)
@@ -230,11 +235,12 @@ impl Graph {
         let Some(actor) = self.actor(node.actor) else {
             return 0;
         };
-        let mut deps = node.deps.iter().filter_map(|dep| self.find(dep));
+        let deps = node.deps.iter().filter_map(|dep| self.find(dep));
         if deps.clone().any(|dep| dep == actor.last) {
             return 0;
         }
-        deps.clone().max().map_or(0, |latest| latest.saturating_sub(actor.last))
+        deps.max()
+            .map_or(0, |latest| latest.saturating_sub(actor.last))
     }
 
     /// Admits a change, or says why not; a refused one leaves no trace. Cost: O(deps) when it builds
@@ -369,7 +375,10 @@ impl Graph {
             });
         }
         let Some(actor) = actor else { return Ok(()) };
-        let on_heads = self.heads.iter().all(|head| deps.binary_search(head).is_ok());
+        let on_heads = self
+            .heads
+            .iter()
+            .all(|head| deps.binary_search(head).is_ok());
         if on_heads || self.is_ancestor_of_any(actor.last, deps) {
             Ok(())
         } else {
@@ -410,5 +419,17 @@ impl Graph {
                 hashes.get(*i as usize).map_or(0, table_hash)
             });
         index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_document_takes_nothing_more() {
+        assert_eq!(check_room(MAX_CHANGES - 1), Ok(()));
+        let full = GraphError::Full { limit: MAX_CHANGES };
+        assert_eq!(check_room(MAX_CHANGES), Err(full));
     }
 }

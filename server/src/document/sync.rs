@@ -191,7 +191,7 @@ impl Session {
     /// the caller delivers it before any later one, or ends the session.
     pub fn next(&mut self, graph: &Graph) -> Option<Outgoing> {
         let to = graph.visible();
-        if !self.met || (self.announced == Some(to) && !self.owes_reply && !self.has_requests()) {
+        if !self.met || (self.announced == Some(to) && !self.owes_reply && !self.lacks_some(to)) {
             return None;
         }
         let changes = if self.peer_read_only {
@@ -238,13 +238,16 @@ impl Session {
 
     /// Bytes of memory held, roughly.
     pub fn memory(&self) -> usize {
-        let hashes = self.acknowledged.capacity() + self.our_need.capacity() + self.asked.capacity();
+        let hashes =
+            self.acknowledged.capacity() + self.our_need.capacity() + self.asked.capacity();
         let indexes = self.gaps.capacity() + self.their_need.capacity() + self.extra.capacity() * 2;
         size_of::<Self>() + hashes * size_of::<ChangeHash>() + indexes * size_of::<Index>()
     }
 
-    fn has_requests(&self) -> bool {
-        !self.peer_read_only && (!self.gaps.is_empty() || !self.their_need.is_empty())
+    /// Whether the peer would take changes that it lacks, or asked for some.
+    fn lacks_some(&self, to: Index) -> bool {
+        let lacks = self.upto < to || !self.gaps.is_empty() || !self.their_need.is_empty();
+        lacks && !self.peer_read_only
     }
 
     /// What the peer lacks, now counted as held.
