@@ -5,6 +5,7 @@
 //! heads that go with them are in the snapshot's own header and in the few changes since.
 
 use automerge::ChangeHash;
+use automerge::sync::MessageFlags;
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 use concord_shared::reader::{ReadError, Reader};
@@ -16,9 +17,11 @@ use super::opening;
 use super::sync::{Changes, Haves, Outgoing};
 use crate::store::Store;
 
-/// Whether the message is of a peer that has nothing of the document and reads whole documents.
+/// Whether the message is of a peer that has nothing of the document and takes whole documents.
 pub fn is_joiner(message: &PeerMessage) -> bool {
-    message.sync.heads.is_empty() && message.changes.is_empty() && message.sync.flags.is_some()
+    let takes_documents = |flags: MessageFlags| !flags.contains(MessageFlags::READ_ONLY);
+    let sync = &message.sync;
+    sync.heads.is_empty() && message.changes.is_empty() && sync.flags.is_some_and(takes_documents)
 }
 
 /// The sync message with a stored document, and how many of its changes that are: all, unless the tail is
