@@ -171,7 +171,8 @@ pub struct Document {
     policy: Policy,
     graph: Graph,
     admission: Admission,
-    peers: BTreeMap<ConnectionId, Peer>,
+    /// Boxed, as a map's nodes have room for eleven.
+    peers: BTreeMap<ConnectionId, Box<Peer>>,
     /// Cut off, and not gone yet: what was on its way from them is not looked at.
     rejected: FxHashSet<ConnectionId>,
     recent: Recent,
@@ -345,13 +346,15 @@ impl Document {
             changes,
             snapshot,
         } = message;
-        let peer = self.peers.entry(from).or_insert_with(|| Peer {
-            session: Session::new(),
-            waiting: Waiting::No,
-            fetching: false,
-            congested: false,
-            storage,
-            subscriptions: Subscriptions::default(),
+        let peer = self.peers.entry(from).or_insert_with(|| {
+            Box::new(Peer {
+                session: Session::new(),
+                waiting: Waiting::No,
+                fetching: false,
+                congested: false,
+                storage,
+                subscriptions: Subscriptions::default(),
+            })
         });
         if is_request && sync.heads.is_empty() {
             if !matches!(peer.waiting, Waiting::UntilMs(_)) {

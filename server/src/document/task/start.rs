@@ -50,7 +50,7 @@ pub(super) async fn start(
     id: &DocumentId,
     deliveries: &mut mpsc::Receiver<Delivery>,
     waiting: &mut Vec<Delivery>,
-) -> Result<Task, StartError> {
+) -> Result<Box<Task>, StartError> {
     let opening = open(shared, id);
     tokio::pin!(opening);
     let mut reading: JoinSet<Read> = JoinSet::new();
@@ -87,7 +87,7 @@ pub(super) async fn start(
         }
     };
     // Joiners that were not served by now are served by the document, as any other peer.
-    let mut task = Task::new(shared, id.clone(), started);
+    let mut task = Box::new(Task::new(shared, id.clone(), started));
     let mut effects = Effects::default();
     for delivery in waiting.drain(..) {
         let sender = match &delivery {

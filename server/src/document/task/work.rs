@@ -60,8 +60,9 @@ impl Task {
             wake_at_ms,
         } = std::mem::take(effects);
         self.wake_at_ms = wake_at_ms;
-        for append in appends {
-            self.append(append).await?;
+        if !appends.is_empty() {
+            // Boxed: the many documents where nothing happens should not hold its room.
+            Box::pin(self.append(appends)).await?;
         }
         for (connection, frame) in frames {
             self.send(connection, &frame, effects);
@@ -75,9 +76,18 @@ impl Task {
         Ok(())
     }
 
-    async fn append(&mut self, append: Append) -> Result<(), WriteFailed> {
+    async fn append(&mut self, appends: Vec<Append>) -> Result<(), WriteFailed> {
+        for append in appends {
+            let pending = self.pending(&append);
+            let write = append.into_write(self.id.clone());
+            self.submit(write, pending).await?;
+        }
+        Ok(())
+    }
+
+    fn pending(&self, append: &Append) -> Pending {
         let end = append.end();
-        let pending = match &append {
+        match append {
             Append::Changes { changes, .. } => {
                 let bytes = changes.iter().map(|change| change.len() as u64).sum();
                 self.shared
@@ -94,9 +104,7 @@ impl Task {
                     snapshot_bytes,
                 }
             }
-        };
-        self.submit(append.into_write(self.id.clone()), pending)
-            .await
+        }
     }
 
     async fn submit(&mut self, write: Write, pending: Pending) -> Result<(), WriteFailed> {
@@ -179,7 +187,7 @@ impl Task {
                     .ok();
                 self.input(Input::Fetched(connection, fetched.map(Box::new)), effects);
             }
-            Done::Compacted(Ok(built)) => self.compacted(built).await?,
+            Done::Compacted(Ok(built)) => Box::pin(self.compacted(built)).await?,
             Done::Compacted(Err(e)) => {
                 warn!(document = %self.id, error = %Report(&e), "not compacted");
                 self.compacting = false;
