@@ -44,14 +44,18 @@ pub(super) struct Started {
 type Read = Option<(Index, Bytes)>;
 
 /// Opens a document. Deliveries that come in the meantime wait in `waiting`, but joiners are served: all of
-/// them with what is read once.
+/// them with what is read once, and before the opening goes on, which reads more and would only slow that.
 pub(super) async fn start(
     shared: &Arc<Shared>,
     id: &DocumentId,
     deliveries: &mut mpsc::Receiver<Delivery>,
     waiting: &mut Vec<Delivery>,
 ) -> Result<Box<Task>, StartError> {
-    let opening = open(shared, id);
+    let opening = async {
+        // Somebody's first message is right behind.
+        tokio::task::yield_now().await;
+        open(shared, id).await
+    };
     tokio::pin!(opening);
     let mut reading: JoinSet<Read> = JoinSet::new();
     let mut read: Option<Read> = None;
@@ -71,7 +75,6 @@ pub(super) async fn start(
         tokio::select! {
             biased;
             Some(whole) = reading.join_next() => read = Some(whole.ok().flatten()),
-            started = &mut opening => break started?,
             Some(delivery) = deliveries.recv(), if waiting.len() < DELIVERIES_WHILE_OPENING => {
                 if let Delivery::Input(Input::Message(connection, message)) = &delivery
                     && spoken.insert(*connection)
@@ -84,6 +87,7 @@ pub(super) async fn start(
                 }
                 waiting.push(delivery);
             }
+            started = &mut opening, if reading.is_empty() => break started?,
         }
     };
     // Joiners that were not served by now are served by the document, as any other peer.
