@@ -155,7 +155,7 @@ impl Fetch {
             return Ok(Vec::new());
         };
         let mut found: FxHashMap<u64, Bytes> = FxHashMap::default();
-        for record in store.log(document, u64::from(*first), u64::from(*last) + 1)? {
+        for record in store.log(document, u64::from(*first), u64::from(*last) + 1, u64::MAX)? {
             found.extend((record.first..).zip(record.changes));
         }
         if wanted

@@ -84,7 +84,7 @@ pub fn build(
     let base = u64::from(opened.graph.len());
     let snapshot = store.snapshot(document)?;
     let tail_from = snapshot.as_ref().map_or(0, |(base, _)| *base);
-    let tail = store.log(document, tail_from, base)?;
+    let tail = store.log(document, tail_from, base, u64::MAX)?;
     let mut chunks: Vec<Bytes> = snapshot.into_iter().map(|(_, bytes)| bytes).collect();
     chunks.extend(
         tail.iter()

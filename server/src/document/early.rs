@@ -35,7 +35,7 @@ pub fn whole(
     };
     let mut chunks = vec![snapshot];
     let mut index = base;
-    for record in store.log(document, base, u64::MAX)? {
+    for record in store.log(document, base, u64::MAX, u64::MAX)? {
         for bytes in record.changes {
             let change = opening::stored_change(index, &bytes)?;
             heads.retain(|head| !change.deps.contains(head));

@@ -42,6 +42,7 @@ macro_rules! conformance {
             a_snapshot_in_the_batch_of_what_it_replaces,
             a_snapshot_replaces_the_former_one,
             log_is_cut_to_the_range,
+            a_bounded_log_is_a_prefix,
             big_values_come_back,
             hostile_ids_are_kept_apart,
             documents_are_paged_in_order,
@@ -294,7 +295,7 @@ pub(super) fn a_snapshot_replaces_the_records_below_keep_from<B: Bench>() {
         );
         assert_eq!(flatten(&document.tail, 75), changes(75..100));
         assert_eq!(
-            flatten(&store.log(&id("a"), 0, 75).unwrap(), 42),
+            flatten(&store.log(&id("a"), 0, 75, u64::MAX).unwrap(), 42),
             changes(42..75)
         );
         assert_eq!(flatten(&open(store, "b").tail, 0), changes(0..5));
@@ -310,7 +311,7 @@ pub(super) fn a_snapshot_replaces_the_records_below_keep_from<B: Bench>() {
         tidy(&store);
         assert_eq!(open(&store, "a").retained_from, 50);
         assert_eq!(
-            flatten(&store.log(&id("a"), 0, 60).unwrap(), 50),
+            flatten(&store.log(&id("a"), 0, 60, u64::MAX).unwrap(), 50),
             changes(50..60)
         );
     }
@@ -322,7 +323,12 @@ pub(super) fn a_snapshot_replaces_the_records_below_keep_from<B: Bench>() {
         (100, 100, 100)
     );
     assert!(document.tail.is_empty());
-    assert!(store.log(&id("a"), 0, u64::MAX).unwrap().is_empty());
+    assert!(
+        store
+            .log(&id("a"), 0, u64::MAX, u64::MAX)
+            .unwrap()
+            .is_empty()
+    );
     let store = {
         // A crash before the housekeeping leaves remains, which must not be taken for the document's end.
         let store = bench.reopen(store);
@@ -334,7 +340,7 @@ pub(super) fn a_snapshot_replaces_the_records_below_keep_from<B: Bench>() {
     tidy(&store);
     assert_eq!(open(&store, "a").retained_from, 100);
     assert_eq!(
-        flatten(&store.log(&id("a"), 0, 200).unwrap(), 100),
+        flatten(&store.log(&id("a"), 0, 200, u64::MAX).unwrap(), 100),
         changes(100..101)
     );
     assert_eq!(store.verify(&id("a")).unwrap(), []);
@@ -411,7 +417,7 @@ pub(super) fn log_is_cut_to_the_range<B: Bench>() {
     strict(&store, &[append("a", 11..20)]);
     for from in 0..=21 {
         for to in 0..=21 {
-            let records = store.log(&id("a"), from, to).unwrap();
+            let records = store.log(&id("a"), from, to, u64::MAX).unwrap();
             let wanted = changes(from.min(20)..to.min(20).max(from.min(20)));
             assert_eq!(
                 flatten(&records, records.first().map_or(0, |r| r.first)),
@@ -422,7 +428,55 @@ pub(super) fn log_is_cut_to_the_range<B: Bench>() {
             }
         }
     }
-    assert!(store.log(&id("a"), u64::MAX, u64::MAX).unwrap().is_empty());
+    assert!(
+        store
+            .log(&id("a"), u64::MAX, u64::MAX, u64::MAX)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+pub(super) fn a_bounded_log_is_a_prefix<B: Bench>() {
+    let (_bench, store) = B::create();
+    // Records that share a key on disk, single ones, and one that is kept apart from its record.
+    strict(
+        &store,
+        &[append("a", 0..3), append("a", 3..4), append("a", 4..9)],
+    );
+    strict(&store, &[append("a", 9..10)]);
+    let mut wide = append("a", 10..12);
+    if let Write::Append { changes, .. } = &mut wide {
+        changes[0] = Bytes::from(vec![b'x'; 9_000]);
+    }
+    strict(&store, &[wide]);
+    strict(&store, &[append("a", 12..15), append("a", 15..16)]);
+    let size = |records: &[LogRecord]| records.iter().map(LogRecord::bytes).sum::<u64>();
+    for (from, to) in [(0, u64::MAX), (2, 14), (10, 11), (11, 12), (9, 16)] {
+        let all = store.log(&id("a"), from, to, u64::MAX).unwrap();
+        let bounds = (0..150).chain((8_900..9_300).step_by(7)).chain([u64::MAX]);
+        for most_bytes in bounds {
+            let some = store.log(&id("a"), from, to, most_bytes).unwrap();
+            assert_eq!(some, all[..some.len()], "{from}..{to} in {most_bytes}");
+            assert!(!some.is_empty(), "{from}..{to} in {most_bytes}");
+            assert!(some.len() == 1 || size(&some) <= most_bytes);
+            // No more than necessary is left out.
+            if let Some(next) = all.get(some.len()) {
+                assert!(size(&some) + next.bytes() > most_bytes);
+            }
+        }
+        // Piece by piece it is the whole of it.
+        let mut pieces = Vec::new();
+        let mut next = from;
+        loop {
+            let piece = store.log(&id("a"), next, to, 40).unwrap();
+            let Some(last) = piece.last() else { break };
+            next = last.end();
+            pieces.extend(piece);
+        }
+        assert_eq!(pieces, all);
+    }
+    assert!(store.log(&id("a"), 3, 3, 0).unwrap().is_empty());
+    assert!(store.log(&id("b"), 0, 9, 0).unwrap().is_empty());
 }
 
 pub(super) fn big_values_come_back<B: Bench>() {
@@ -468,7 +522,7 @@ pub(super) fn big_values_come_back<B: Bench>() {
     assert_eq!(document.tail[0].principal, principal(&"p".repeat(256)));
     assert_eq!(flatten(&document.tail, 0)[4..], changes(4..5));
     assert_eq!(
-        flatten(&store.log(&id("a"), 2, 5).unwrap(), 2)[..2],
+        flatten(&store.log(&id("a"), 2, 5, u64::MAX).unwrap(), 2)[..2],
         big[2..]
     );
     assert_eq!(
@@ -579,7 +633,12 @@ pub(super) fn an_unknown_document<B: Bench>() {
     assert_eq!(store.snapshot(&unknown).unwrap(), None);
     assert_eq!(store.contents(&unknown).unwrap(), None);
     assert_eq!(store.snapshot(&id("a")).unwrap(), None);
-    assert!(store.log(&unknown, 0, u64::MAX).unwrap().is_empty());
+    assert!(
+        store
+            .log(&unknown, 0, u64::MAX, u64::MAX)
+            .unwrap()
+            .is_empty()
+    );
     let error = store.verify(&unknown).unwrap_err();
     assert!(matches!(error, StoreError::Unknown { document } if document == unknown));
 }

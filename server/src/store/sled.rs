@@ -329,9 +329,15 @@ impl Store for SledStore {
         })
     }
 
-    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
+    fn log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        to: u64,
+        most_bytes: u64,
+    ) -> Result<Vec<LogRecord>, StoreError> {
         self.settled(document, |keys, record| match record {
-            Some(record) => self.read_log(keys, from.max(record.keep_from), to),
+            Some(record) => self.read_log(keys, from.max(record.keep_from), to, most_bytes),
             None => Ok(Vec::new()),
         })
     }

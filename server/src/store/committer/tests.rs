@@ -114,8 +114,14 @@ impl Store for Gated {
         self.memory.contents(document)
     }
 
-    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
-        self.memory.log(document, from, to)
+    fn log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        to: u64,
+        most_bytes: u64,
+    ) -> Result<Vec<LogRecord>, StoreError> {
+        self.memory.log(document, from, to, most_bytes)
     }
 
     fn documents(

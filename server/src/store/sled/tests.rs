@@ -218,7 +218,10 @@ fn what_was_staged_and_never_committed_is_not_there() {
         assert_eq!(store.verify(&id(document)).unwrap(), []);
         assert_eq!(store.snapshot(&id(document)).unwrap().unwrap().1, short);
     }
-    assert_eq!(store.log(&id("b"), 6, 7).unwrap()[0].changes, [short]);
+    assert_eq!(
+        store.log(&id("b"), 6, 7, u64::MAX).unwrap()[0].changes,
+        [short]
+    );
 }
 
 /// Housekeeping removes all that was replaced, in small steps, and nothing else.
