@@ -162,9 +162,13 @@ impl SledStore {
             writer: Mutex::new(writer),
         };
         store.check_format(path)?;
+        // What a killed process wrote and did not sync is in the kernel's memory only, and sled read it back from
+        // there. Whoever reads it from here on may show it, so it must be as safe as what a commit acknowledged.
+        store.sync(&mut store.lock())?;
         Ok(store)
     }
 
+    /// Whether this is a database of ours; marks a new one as such.
     fn check_format(&self, path: &Path) -> Result<(), StoreError> {
         let failed = |error| StoreError::Open {
             path: path.to_owned(),
@@ -179,7 +183,7 @@ impl SledStore {
             }),
             None if self.db.is_empty() => {
                 self.db.insert(FORMAT_KEY, &[FORMAT]).map_err(failed)?;
-                self.sync(&mut self.lock())
+                Ok(())
             }
             _ => Err(StoreError::NotOurs {
                 path: path.to_owned(),

@@ -248,3 +248,29 @@ fn the_second_read_holds_batches_off() {
     });
     assert_eq!(store.open(&id("a")).unwrap().unwrap().next(), 2);
 }
+
+/// Runs something and tells how many syncs it made, by the metric that each of them moves.
+fn syncs_of<T>(what: impl FnOnce() -> T) -> (T, u64) {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let value = metrics::with_local_recorder(&recorder, what);
+    let rendered = handle.render();
+    let count = rendered
+        .lines()
+        .find_map(|line| line.strip_prefix("concord_fsync_seconds_count "));
+    (value, count.map_or(0, |count| count.parse().unwrap()))
+}
+
+/// A killed process leaves changes that the kernel has and the disk has not. The next one reads them back, and would
+/// tell clients that it holds them; the sync of its first commit would be too late.
+#[test]
+fn what_a_killed_process_left_is_synced_before_anybody_reads_it() {
+    let (bench, store) = OnDisk::create();
+    store
+        .commit(&[append("a", 0..3)], Durability::Relaxed)
+        .unwrap();
+    drop(store);
+    let (store, syncs) = syncs_of(|| SledStore::open(&options(&bench.0)).unwrap());
+    assert_eq!(syncs, 1);
+    assert_eq!(store.open(&id("a")).unwrap().unwrap().next(), 3);
+}
