@@ -79,8 +79,7 @@ impl SledOptions {
     }
 }
 
-/// How often sled writes by itself what no commit has flushed: with relaxed durability, what a loss of power
-/// can take.
+/// How often sled writes and syncs by itself: with relaxed durability, what a loss of power can take.
 const FLUSH_EVERY_MS: u64 = 500;
 
 /// Size of sled's segments. Part of the directory's format: sled refuses another.
@@ -115,8 +114,6 @@ struct Writer {
     blobs: Blobs,
     ends: Ends,
     sweep: Sweep,
-    /// Bytes applied since sled last wrote everything out.
-    unflushed: usize,
     /// A write or a sync failed: nothing is written any more.
     poisoned: bool,
     fsync_seconds: Histogram,
@@ -150,7 +147,6 @@ impl SledStore {
             blobs: Blobs::new(path.join("blobs")),
             ends: Ends::new(),
             sweep: Sweep::default(),
-            unflushed: 0,
             poisoned: false,
             fsync_seconds: metrics::histogram!("concord_fsync_seconds"),
         };
@@ -224,13 +220,9 @@ impl SledStore {
         })
     }
 
-    /// Without a sync there is still a flush now and then: see "Deadlock" above.
-    fn flush_sometimes(&self, writer: &mut Writer, bytes: usize) -> Result<(), StoreError> {
-        writer.unflushed += bytes;
-        if writer.unflushed < UNFLUSHED_MAX_BYTES {
-            return Ok(());
-        }
-        writer.unflushed = 0;
+    /// Hands all that sled has in memory to the operating system: the death of the process can't take it then. It
+    /// also keeps few segments in flight: see "Deadlock" above.
+    fn flush(&self, writer: &mut Writer) -> Result<(), StoreError> {
         self.db.flush().map(drop).map_err(|error| {
             writer.poisoned = true;
             StoreError::Broken(into_io(error))
@@ -272,10 +264,7 @@ impl Store for SledStore {
         }
         match durability {
             Durability::Strict => self.sync(&mut writer)?,
-            Durability::Relaxed => {
-                let bytes = writes.iter().map(Write::payload_bytes).sum();
-                self.flush_sometimes(&mut writer, bytes)?;
-            }
+            Durability::Relaxed => self.flush(&mut writer)?,
         }
         for write in writes {
             if let Write::Snapshot { document, .. } = write {

@@ -274,3 +274,29 @@ fn what_a_killed_process_left_is_synced_before_anybody_reads_it() {
     assert_eq!(syncs, 1);
     assert_eq!(store.open(&id("a")).unwrap().unwrap().next(), 3);
 }
+
+/// What a kill at this moment would leave, opened.
+fn after_a_kill(bench: &OnDisk) -> (TempDir, SledStore) {
+    let (path, folder) = (options(&bench.0).path, tempfile::tempdir().unwrap());
+    let left = options(&folder);
+    std::fs::create_dir_all(left.path.join("blobs")).unwrap();
+    for name in ["conf", "db"] {
+        std::fs::copy(path.join(name), left.path.join(name)).unwrap();
+    }
+    let store = SledStore::open(&left).unwrap();
+    (folder, store)
+}
+
+/// Relaxed leaves out the sync, not the write.
+#[test]
+fn a_relaxed_commit_survives_the_process() {
+    let (bench, store) = OnDisk::create();
+    for next in 0..20 {
+        store
+            .commit(&[append("a", next..next + 1)], Durability::Relaxed)
+            .unwrap();
+        let (_folder, left) = after_a_kill(&bench);
+        let found = left.open(&id("a")).unwrap();
+        assert_eq!(found.map(|document| document.next()), Some(next + 1));
+    }
+}
