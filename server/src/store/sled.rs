@@ -137,7 +137,7 @@ impl SledStore {
             path: path.to_owned(),
             source,
         };
-        create_durably(path).map_err(failed)?;
+        create_durably(path, &mut sync_directory).map_err(failed)?;
         let db = open_sled(options)?;
         let writer = Writer {
             db_file: OpenOptions::new()
@@ -416,16 +416,23 @@ fn try_open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
     Err(StoreError::Open { path, source })
 }
 
-/// Creates a directory so that its name survives loss of power.
-fn create_durably(path: &Path) -> io::Result<()> {
+/// Creates a directory, and those above it that are not there, so that their names survive loss of power: `sync` is
+/// called with each directory that got a new entry.
+fn create_durably(path: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    std::fs::create_dir_all(path)?;
-    match path.canonicalize()?.parent() {
-        Some(parent) => sync_directory(parent),
-        None => Ok(()),
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent, sync)?;
+    match std::fs::create_dir(path) {
+        // Somebody else made it in between.
+        Err(_) if path.is_dir() => {}
+        made => made?,
     }
+    sync(parent)
 }
 
 /// Makes the names in a directory durable. Elsewhere than on Unix directories can't be synced.

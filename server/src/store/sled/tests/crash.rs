@@ -300,3 +300,22 @@ fn a_relaxed_commit_survives_the_process() {
         assert_eq!(found.map(|document| document.next()), Some(next + 1));
     }
 }
+
+/// A directory's name is in the one above it, so each one that got a new entry must be synced.
+#[test]
+fn every_new_directory_is_made_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let mut synced = Vec::new();
+    let mut note = |path: &Path| {
+        synced.push(path.strip_prefix(root).unwrap().to_owned());
+        Ok(())
+    };
+    create_durably(&root.join("a/b/c"), &mut note).unwrap();
+    create_durably(&root.join("a/b/c"), &mut note).unwrap();
+    create_durably(&root.join("a/d"), &mut note).unwrap();
+    assert!(root.join("a/b/c").is_dir() && root.join("a/d").is_dir());
+    assert_eq!(synced, ["", "a", "a/b", "a"].map(PathBuf::from));
+    std::fs::write(root.join("file"), b"").unwrap();
+    create_durably(&root.join("file/x"), &mut sync_directory).unwrap_err();
+}
