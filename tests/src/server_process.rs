@@ -193,24 +193,9 @@ impl ServerProcess {
         Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     }
 
-    /// The status code and body of a `GET`, without an HTTP client in between.
+    /// The status code and body of a `GET`.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut connection = TcpStream::connect(self.address).context("connecting")?;
-        connection.set_read_timeout(Some(HTTP_TIMEOUT))?;
-        write!(
-            connection,
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            self.address
-        )?;
-        let mut answer = String::new();
-        connection
-            .read_to_string(&mut answer)
-            .context("reading the answer")?;
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .context("an answer has a head and a body")?;
-        let status = head.split(' ').nth(1).context("an answer has a status")?;
-        Ok((status.parse()?, body.to_owned()))
+        get(self.address, path)
     }
 
     /// The value of a metric, with its labels if it has any, from `/metrics`; zero when it was never counted.
@@ -322,6 +307,25 @@ impl Drop for ServerProcess {
             log.get(tail..).unwrap_or(&log)
         );
     }
+}
+
+/// The status code and body of a `GET`, without an HTTP client in between. Blocks.
+pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut connection = TcpStream::connect(address).context("connecting")?;
+    connection.set_read_timeout(Some(HTTP_TIMEOUT))?;
+    write!(
+        connection,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    connection
+        .read_to_string(&mut answer)
+        .context("reading the answer")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("an answer has a head and a body")?;
+    let status = head.split(' ').nth(1).context("an answer has a status")?;
+    Ok((status.parse()?, body.to_owned()))
 }
 
 /// `concord listening on http://127.0.0.1:1234 (WebSocket …), data in …`

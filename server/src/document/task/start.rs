@@ -26,6 +26,8 @@ const DELIVERIES_WHILE_OPENING: usize = 128;
 pub(super) enum StartError {
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error("the store failed: no document is opened until the server is started anew")]
+    Poisoned,
     #[error("opening panicked")]
     Panicked,
     #[error(transparent)]
@@ -120,6 +122,10 @@ fn read_for(
 }
 
 async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartError> {
+    // The store still reads, and gives back what it could not make durable: nobody may be shown that.
+    if shared.committer.is_poisoned() {
+        return Err(StartError::Poisoned);
+    }
     let store = Arc::clone(&shared.store);
     let document = id.clone();
     let opening = tokio::task::spawn_blocking(move || opening::open(&*store, &document));
