@@ -30,6 +30,8 @@ use crate::connection::outbox::Outbox;
 use crate::store::{DocumentWriter, StoreError, SubmitError, Ticket, Tickets, Write};
 
 mod start;
+#[cfg(test)]
+mod tests;
 mod work;
 
 /// Inputs taken in before messages are made: what came together goes out together.
