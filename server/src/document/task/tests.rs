@@ -60,8 +60,12 @@ struct Tab {
 
 impl Tab {
     async fn open(registry: &Registry, document: &DocumentId, connection: u64) -> Self {
+        let handle = registry.open(document).unwrap();
+        Self::with_handle(handle, document, connection).await
+    }
+
+    async fn with_handle(handle: DocumentHandle, document: &DocumentId, connection: u64) -> Self {
         let connection = ConnectionId(connection);
-        let handle = registry.open(document);
         let outbox = Arc::<Outbox>::default();
         let (server, peer) = (PeerId::new("server").unwrap(), PeerId::new("tab").unwrap());
         let link = Link {
@@ -114,11 +118,15 @@ impl Tab {
         self.handle.send(Delivery::Input(input)).await.unwrap();
     }
 
+    fn put(&mut self) {
+        self.edits += 1;
+        self.document.put(ROOT, "n", self.edits).unwrap();
+        self.document.commit();
+    }
+
     /// Edits, and exchanges messages until the server has what this tab has.
     async fn edit(&mut self) {
-        self.document.put(ROOT, "n", self.edits).unwrap();
-        self.edits += 1;
-        self.document.commit();
+        self.put();
         let heads = self.document.get_heads();
         self.send().await;
         loop {
@@ -153,15 +161,14 @@ impl Tab {
     }
 }
 
-async fn until_empty(registry: &Registry) -> Duration {
-    let started = Instant::now();
-    let emptied = async {
-        while !registry.is_empty() {
+/// Waits until so many documents are in memory.
+async fn until_left(registry: &Registry, documents: usize) {
+    let left = async {
+        while registry.len() != documents {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(NEVER, emptied).await.unwrap();
-    started.elapsed()
+    timeout(NEVER, left).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,29 +182,22 @@ async fn a_document_nobody_has_open_is_unloaded_when_it_was_idle() {
     leaving.edit().await;
     let mut staying = Tab::open(&registry, &id(2), 2).await;
     staying.edit().await;
-    assert_eq!(registry.len(), 2);
+    let left = Instant::now();
     leaving.leave().await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(registry.len(), 2, "not idle for long enough");
-    let unloaded = async {
-        while registry.len() > 1 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(NEVER, unloaded).await.unwrap();
+    until_left(&registry, 1).await;
+    assert!(left.elapsed() > Duration::from_millis(900));
 
     // The one that is open stays, however long nothing happens in it; and goes when it is left.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(registry.len(), 1);
     staying.edit().await;
     staying.leave().await;
-    until_empty(&registry).await;
+    until_left(&registry, 0).await;
 
     // Opened anew it is as it was.
     let mut again = Tab::open(&registry, &id(1), 3).await;
     again.edit().await;
-    let stored = store.open(&id(1)).unwrap().unwrap();
-    assert_eq!(stored.next(), 2);
+    assert_eq!(store.open(&id(1)).unwrap().unwrap().next(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,38 +213,64 @@ async fn over_the_memory_budget_a_document_goes_when_it_is_left() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(registry.len(), 1, "somebody has it open");
     tab.leave().await;
-    assert!(until_empty(&registry).await < Duration::from_secs(5));
+    until_left(&registry, 0).await;
 }
 
-/// Many come and go at once, and the document unloads as soon as it can: nobody's message may go to a task that has
+/// A connection holds a document's handle before it has said anything to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_with_a_handle_out_stays() {
+    let config = Config {
+        idle_seconds: 0,
+        ..Config::default()
+    };
+    let (_store, registry, _thread) = registry(&config);
+    let handle = registry.open(&id(1)).unwrap();
+    let mut other = Tab::open(&registry, &id(1), 1).await;
+    other.edit().await;
+    other.leave().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut slow = Tab::with_handle(handle, &id(1), 2).await;
+    slow.edit().await;
+    slow.leave().await;
+    until_left(&registry, 0).await;
+}
+
+/// Many come and go at once, and documents unload as soon as they can: nobody's message may go to a task that has
 /// decided to end, and no two tasks may write one document.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_comes_while_a_document_unloads_is_served() {
-    const TABS: u64 = 16;
-    const ROUNDS: u64 = 40;
+    const DOCUMENTS: u8 = 6;
+    const TABS_PER_DOCUMENT: u8 = 2;
+    const ROUNDS: u64 = 60;
     let config = Config {
         idle_seconds: 0,
         ..Config::default()
     };
     let (store, registry, _thread) = registry(&config);
-    let tabs = (0..TABS).map(|n| {
+    let mut tabs = Vec::new();
+    for n in 0..DOCUMENTS * TABS_PER_DOCUMENT {
         let registry = registry.clone();
-        tokio::spawn(async move {
+        tabs.push(tokio::spawn(async move {
+            let document = id(n % DOCUMENTS);
             for round in 0..ROUNDS {
-                let mut tab = Tab::open(&registry, &id(1), n * ROUNDS + round).await;
+                let handle = registry.open(&document).unwrap();
+                // Pauses of several lengths, so that coming meets leaving in many ways.
+                if round % 2 == 0 {
+                    tokio::time::sleep(Duration::from_millis(round % 5)).await;
+                }
+                let connection = u64::from(n) * ROUNDS + round;
+                let mut tab = Tab::with_handle(handle, &document, connection).await;
                 timeout(NEVER, tab.edit()).await.unwrap();
                 tab.leave().await;
-                // Some at once, some when others have left, too.
-                if (n + round) % 3 == 0 {
-                    tokio::time::sleep(Duration::from_millis(n % 7)).await;
-                }
             }
-        })
-    });
-    for tab in tabs.collect::<Vec<_>>() {
+        }));
+    }
+    for tab in tabs {
         tab.await.unwrap();
     }
-    until_empty(&registry).await;
-    let stored = store.open(&id(1)).unwrap().unwrap();
-    assert_eq!(stored.next(), TABS * ROUNDS);
+    until_left(&registry, 0).await;
+    for n in 0..DOCUMENTS {
+        let stored = store.open(&id(n)).unwrap().unwrap();
+        assert_eq!(stored.next(), u64::from(TABS_PER_DOCUMENT) * ROUNDS);
+    }
 }
