@@ -38,7 +38,8 @@ mod sled;
 pub enum Durability {
     /// The batch, and every batch before it, survives loss of power (as far as the disk tells the truth).
     Strict,
-    /// The batch was handed to the store. A crash may drop it, and then drops every batch after it too.
+    /// The batch, and every batch before it, was handed to the operating system: it survives the death of the
+    /// process. Loss of power may drop it, and then drops every batch after it, too.
     Relaxed,
 }
 

@@ -18,7 +18,7 @@ use super::task::{self, Link};
 use super::{ConnectionId, assemble};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::store::{Committer, Health, Store};
+use crate::store::{Committer, Store};
 
 /// Messages that may wait for a document before its connections wait in turn.
 const INBOX_MESSAGES_PER_DOCUMENT: usize = 128;
@@ -171,10 +171,13 @@ impl Registry {
 
     /// Whether nothing can be written any more.
     pub fn is_poisoned(&self) -> bool {
-        matches!(
-            *self.shared.committer.health().borrow(),
-            Health::Poisoned(_)
-        )
+        self.shared.committer.is_poisoned()
+    }
+
+    /// Documents in memory.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
     }
 
     /// Waits until all documents have closed; call after cancelling `stop`.

@@ -29,6 +29,8 @@ use crate::connection::outbox::Outbox;
 use crate::store::{DocumentWriter, StoreError, SubmitError, Ticket, Tickets};
 
 mod start;
+#[cfg(test)]
+mod tests;
 mod work;
 
 /// Inputs taken in before messages are made: what came together goes out together.

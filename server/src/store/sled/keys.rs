@@ -3,11 +3,11 @@
 //! ```text
 //! 00 "concord"                                     the directory's format (one byte)
 //! 01 00 <key, UTF-8>                               a value of the server's own
-//! 01 01 <id> 00 10                        document record
-//! 01 01 <id> 00 20 <generation> <piece>   snapshot
-//! 01 01 <id> 00 30 <generation> <piece>   graph
-//! 01 01 <id> 00 40 <first index>          log record
-//! 01 01 <id> 00 50 <first index> <piece>  body of a log record too long for one value
+//! 01 01 <id> 00 10                                 document record
+//! 01 01 <id> 00 20 <generation> <piece>            snapshot
+//! 01 01 <id> 00 30 <generation> <piece>            graph
+//! 01 01 <id> 00 40 <first index>                   log record
+//! 01 01 <id> 00 50 <first index> <piece>           body of a log record too long for one value
 //! ```
 //!
 //! Generation and index are big-endian u64, pieces big-endian u32. An id has no byte 00 (it has no control
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn keys_read_back_and_are_ordered_like_ids() {
-        let ids = [" ", "  ", "a", "a ", "a\u{10ffff}", "ab", "b"];
+        let ids = [" ", "  ", "a", "a ", "ab", "a\u{10ffff}", "b"];
         let mut last: Vec<u8> = Vec::new();
         for text in ids {
             let mut keys = DocumentKeys::new(&id(text));

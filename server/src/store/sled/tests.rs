@@ -375,6 +375,6 @@ fn a_damaged_database_is_an_error_and_stays() {
     std::fs::write(&conf, b"not sled's").unwrap();
     let error = SledStore::open(&options(&bench.0)).unwrap_err();
     assert!(matches!(error, StoreError::Open { .. }), "{error}");
-    assert!(error.to_string().contains("left untouched"));
+    assert!(error.to_string().contains("nothing in it was deleted"));
     assert_eq!(std::fs::read(&conf).unwrap(), b"not sled's");
 }
