@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 /// Prefix of environment variables: `CONCORD_LISTEN`, `CONCORD_DATA`, …
 pub const ENVIRONMENT_PREFIX: &str = "CONCORD_";
 
+/// What comes after the prefix in variables that are no settings: the project's own tests take theirs
+/// from `CONCORD_TEST_SEED` and the like, and a shell that has one must still start a server.
+const NO_SETTING_PREFIX: &str = "test_";
+
 /// When a change counts as kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -127,8 +131,12 @@ impl Config {
         let config: Self = figment
             .merge(
                 Env::prefixed(ENVIRONMENT_PREFIX)
-                    .map(|key| key.as_str().replace('_', "-").into())
-                    .ignore(&["config", "traces", "long"]),
+                    .filter(|key| {
+                        // The file's own name is a flag's variable.
+                        let key = key.as_str().to_ascii_lowercase();
+                        key != "config" && !key.starts_with(NO_SETTING_PREFIX)
+                    })
+                    .map(|key| key.as_str().replace('_', "-").into()),
             )
             .merge(Serialized::defaults(flags))
             .extract()

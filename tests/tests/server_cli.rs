@@ -183,6 +183,29 @@ fn flags_win_over_the_environment_and_that_over_the_file() -> Result<()> {
 }
 
 #[test]
+fn variables_of_the_tests_are_no_settings_and_unknown_ones_are_refused() -> Result<()> {
+    let print = ["serve", "--print-config"];
+    let defaults = concord(&print, &[])?;
+    let tests = [
+        ("CONCORD_TEST_SEED", "1"),
+        ("CONCORD_TEST_LONG", "1"),
+        ("CONCORD_TEST_ANY", "1"),
+    ];
+    let output = concord(&print, &tests)?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.stdout, defaults.stdout);
+    for unknown in ["CONCORD_LONG", "CONCORD_TESTS", "CONCORD_PORT"] {
+        let output = concord(&print, &[(unknown, "1")])?;
+        assert!(!output.status.success(), "{unknown} was taken");
+    }
+    Ok(())
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused_with_their_name() -> Result<()> {
     for (arguments, named) in [
         (["serve", "--listen", "nowhere"], "listen"),

@@ -31,9 +31,9 @@ fn broken_frames_are_refused_or_do_no_harm() {
 }
 
 fn run() -> Result<()> {
-    let seed = std::env::var("CONCORD_SEED").ok();
+    let seed = std::env::var("CONCORD_TEST_SEED").ok();
     let seed: u64 = seed.and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    println!("CONCORD_SEED={seed}");
+    println!("CONCORD_TEST_SEED={seed}");
     let world = World::start(&[], MOST_MEMORY_MIB)?;
     let probe = world.runtime.block_on(world.join("probe"))?;
     let captured = captured()?;
