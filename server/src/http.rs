@@ -48,7 +48,14 @@ pub fn router(app: App) -> Router {
 
 async fn sync(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
     let Ok(permit) = Arc::clone(&app.capacity).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n").into_response();
+        // Who is refused must not keep the connection, which others could use.
+        let close = [(header::CONNECTION, "close")];
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            close,
+            "too many connections\n",
+        )
+            .into_response();
     };
     if app.connections.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();

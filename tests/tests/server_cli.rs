@@ -100,6 +100,29 @@ async fn sigterm_closes_connections_with_a_reason_and_ends_soon() -> Result<()> 
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_connection_limit_a_websocket_is_answered_503_and_operators_are_served() -> Result<()>
+{
+    let server = ServerProcess::start_with(&["--max-connections", "2"])?;
+    let url = server.websocket_url();
+    let first = RawClient::join(&url, "first").await?;
+    let _second = RawClient::join(&url, "second").await?;
+    let refused = RawClient::connect(&url, "third").await;
+    let told = format!("{:#}", refused.err().context("a third was taken")?);
+    assert!(told.contains("503"), "{told}");
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(server.get(path)?.0, 200, "{path}");
+    }
+    // Who was refused leaves nothing behind, and who goes makes room.
+    drop(first);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = RawClient::join(&url, "fourth").await {
+        ensure!(Instant::now() < deadline, "no room again: {error:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_second_server_on_the_same_data_is_refused_and_the_first_goes_on() -> Result<()> {
     let first = ServerProcess::start()?;

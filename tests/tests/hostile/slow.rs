@@ -1,5 +1,8 @@
-//! Clients that do not read: while others write, and when they are told to go.
+//! Clients that take their time: they do not read while others write, nor when they are told to go, or
+//! connect and do not say what they want.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -137,5 +140,82 @@ fn unread_refusals() -> Result<()> {
     }
     println!("let go after {:?}", start.elapsed());
     drop(clients);
+    world.finish()
+}
+
+/// Seconds in which a connection must have sent its request.
+const HEADER_SECONDS: u64 = 3;
+
+/// WebSockets at a time, and the sockets that may be open beyond these.
+const CONNECTIONS: usize = 10;
+const OTHER_SOCKETS: usize = 256;
+
+/// The one the server listens on, and those that the process has for its own use.
+const OWN_SOCKETS: usize = 8;
+
+#[test]
+fn connections_that_ask_for_nothing_are_few_and_closed_soon() {
+    silent_connections().expect("all is as promised");
+}
+
+fn silent_connections() -> Result<()> {
+    let (seconds, connections) = (HEADER_SECONDS.to_string(), CONNECTIONS.to_string());
+    let limits = [
+        "--handshake-seconds",
+        &seconds,
+        "--max-connections",
+        &connections,
+    ];
+    let world = World::start(&limits, 128)?;
+    // The honest clients' and the listener are there.
+    std::thread::sleep(Duration::from_millis(500));
+    let before = world.sockets()?;
+    let half = b"GET /sync HTTP/1.1\r\nHost: concord\r\nX-Slow: ";
+    let whole = b"GET /healthz HTTP/1.1\r\nHost: concord\r\n\r\n";
+    let body = b"GET /healthz HTTP/1.1\r\nHost: concord\r\nContent-Length: 100\r\n\r\nx";
+    let asked: [&[u8]; 4] = [b"", half, whole, body];
+    let mut silent = Vec::new();
+    // One in four is answered and closed at once; the others are more than may be open.
+    for n in 0..CONNECTIONS + OTHER_SOCKETS + 200 {
+        let mut stream = TcpStream::connect(world.server.address())?;
+        stream.write_all(asked[n % asked.len()])?;
+        silent.push(stream);
+    }
+    let start = Instant::now();
+    let mut most = 0;
+    let mut answered_while_full = false;
+    // Those beyond the limit are accepted when others are closed, and have their time, too.
+    let deadline = Duration::from_secs(2 * HEADER_SECONDS + 4);
+    loop {
+        let sockets = world.sockets()?;
+        most = most.max(sockets);
+        if sockets <= before {
+            break;
+        }
+        if !answered_while_full {
+            // In its turn.
+            ensure!(world.server.get("/healthz")?.0 == 200, "no answer");
+            answered_while_full = true;
+        }
+        ensure!(
+            start.elapsed() < deadline,
+            "{sockets} sockets are open, {before} were"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("at most {most} sockets, closed after {:?}", start.elapsed());
+    let limit = CONNECTIONS + OTHER_SOCKETS + OWN_SOCKETS;
+    let tried = CONNECTIONS + OTHER_SOCKETS;
+    ensure!(most >= tried, "{most} sockets: the limit was not tried");
+    ensure!(most <= limit, "{most} sockets, more than {limit}");
+    for mut stream in silent {
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        // Whether by an end or a reset: it must not go on.
+        let mut rest = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut rest) {
+            let waited = error.kind() == std::io::ErrorKind::WouldBlock;
+            ensure!(!waited, "a connection is still open");
+        }
+    }
     world.finish()
 }
