@@ -55,10 +55,12 @@ pub struct Config {
     pub max_documents_per_connection: usize,
     /// Largest WebSocket message in MiB. A document's first upload is one message.
     pub max_message_mib: usize,
-    /// Seconds a new connection has to join.
+    /// Seconds a new connection has to send its request, and then to join.
     pub handshake_seconds: u64,
     /// Seconds between pings; a connection that did not answer by the next one is closed.
     pub keep_alive_seconds: u64,
+    /// Seconds after which a connection that takes nothing of what is written to it is closed.
+    pub stall_seconds: u64,
     /// Milliseconds a request for a document that is not here waits for it before it is unavailable.
     pub request_grace_ms: u64,
     /// Seconds after which a document that nobody has open is closed.
@@ -84,6 +86,7 @@ impl Default for Config {
             max_message_mib: 32,
             handshake_seconds: 10,
             keep_alive_seconds: 5,
+            stall_seconds: 60,
             request_grace_ms: 500,
             idle_seconds: 30,
             documents_mib: 1024,
@@ -155,6 +158,7 @@ impl Config {
             ("max-message-mib", self.max_message_mib as u64),
             ("handshake-seconds", self.handshake_seconds),
             ("keep-alive-seconds", self.keep_alive_seconds),
+            ("stall-seconds", self.stall_seconds),
             ("documents-mib", self.documents_mib as u64),
             ("cache-mib", self.cache_mib as u64),
         ];

@@ -98,6 +98,7 @@ impl Server {
             max_documents: config.max_documents_per_connection,
             handshake: Duration::from_secs(config.handshake_seconds),
             keep_alive: Duration::from_secs(config.keep_alive_seconds),
+            stall: Duration::from_secs(config.stall_seconds),
             drain: Duration::from_secs(config.drain_seconds),
             stop,
             metrics,

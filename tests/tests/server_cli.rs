@@ -4,7 +4,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use automerge::{ROOT, transaction::Transactable};
+use automerge::sync::{ChunkList, Message as SyncMessage, MessageVersion};
+use automerge::transaction::Transactable as _;
+use automerge::{AutoCommit, ChangeHash, ObjType, ROOT};
 use concord_tests::raw_client::RawClient;
 use concord_tests::samod_client::SamodClient;
 use concord_tests::server_process::{ServerProcess, binary};
@@ -97,6 +99,44 @@ async fn sigterm_closes_connections_with_a_reason_and_ends_soon() -> Result<()> 
         "{:?}",
         started.elapsed()
     );
+    Ok(())
+}
+
+/// What is being decoded when the server stops finds its document closed, which is no fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_decoded_while_the_server_stops_is_told_that_it_stops() -> Result<()> {
+    let mut server = ServerProcess::start()?;
+    let mut client = RawClient::join(&server.websocket_url(), "late").await?;
+    let sync = |heads: &[ChangeHash], changes: Vec<Vec<u8>>| SyncMessage {
+        heads: heads.to_vec(),
+        need: Vec::new(),
+        have: Vec::new(),
+        changes: ChunkList::from(changes),
+        flags: None,
+        version: MessageVersion::V1,
+    };
+    let hello = sync(&[], Vec::new()).encode();
+    client.send(&client.sync_message("late", &hello)?).await?;
+    client.next().await?;
+    // A second's decoding.
+    let mut doc = AutoCommit::new();
+    let text = doc.put_object(ROOT, "text", ObjType::Text)?;
+    doc.splice_text(&text, 0, 0, &"concord ".repeat(100_000))?;
+    let upload = sync(&doc.get_heads(), vec![doc.save()]).encode();
+    client.send(&client.sync_message("late", &upload)?).await?;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let ended = tokio::task::spawn_blocking(move || {
+        let status = server.terminate();
+        (status, server)
+    });
+    let refusal = client.refusal().await?;
+    let (status, server) = ended.await?;
+    assert!(status?.success());
+    assert_eq!(
+        (refusal.close_code, refusal.reason.as_str()),
+        (Some(1001), "shutting-down")
+    );
+    assert!(!server.log().contains("refused"), "{}", server.log());
     Ok(())
 }
 

@@ -52,7 +52,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_message_mib: Option<usize>,
-    /// Seconds a new connection has to join
+    /// Seconds a new connection has to send its request, and then to join
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake_seconds: Option<u64>,
@@ -60,6 +60,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_alive_seconds: Option<u64>,
+    /// Seconds after which a connection that takes nothing of what is written to it is closed
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stall_seconds: Option<u64>,
     /// Milliseconds a request for a document that is not here waits for it
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
