@@ -6,14 +6,20 @@
 //! graph as it is by then, a slow peer gets one message in place of many. Each document can overshoot
 //! the mark by the message it just made, so the bound is the mark plus one message per open document;
 //! past the hard bound the connection is closed.
+//!
+//! However a connection ends, its goodbye comes through here: from its reader, its writer, a document,
+//! or a newer connection of its peer. The first one wins, and is counted and logged here, once.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::Goodbye;
+use crate::document::ConnectionId;
 use crate::document::registry::DocumentHandle;
 
 /// Queued bytes at which a connection counts as congested.
@@ -24,10 +30,14 @@ pub const HIGH_MARK_FRAMES_PER_CONNECTION: usize = 256;
 pub const HARD_BOUND_BYTES_PER_CONNECTION: usize = 256 << 20;
 
 /// See the module's docs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
+    connection: ConnectionId,
     queue: Mutex<Queue>,
     written: Notify,
+    /// There is a goodbye, or is about to be one.
+    ends: AtomicBool,
+    closing: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +74,17 @@ pub struct Taken {
 }
 
 impl Outbox {
+    /// For this connection.
+    pub fn new(connection: ConnectionId) -> Self {
+        Self {
+            connection,
+            queue: Mutex::default(),
+            written: Notify::new(),
+            ends: AtomicBool::new(false),
+            closing: CancellationToken::new(),
+        }
+    }
+
     /// Queues a frame; `document` is who to call when there is room again.
     pub fn push(&self, frame: Bytes, document: Option<&DocumentHandle>) -> Pushed {
         let mut queue = self.lock();
@@ -89,7 +110,13 @@ impl Outbox {
 
     /// Ends the connection after what is queued; the first goodbye wins.
     pub fn close(&self, goodbye: Goodbye) {
-        self.lock().goodbye.get_or_insert(goodbye);
+        if self.ends.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // Before anyone can be told: who was refused finds it counted.
+        goodbye.record(self.connection);
+        self.lock().goodbye = Some(goodbye);
+        self.closing.cancel();
         self.written.notify_one();
     }
 
@@ -98,9 +125,14 @@ impl Outbox {
         let mut queue = self.lock();
         queue.frames.clear();
         queue.bytes = 0;
-        queue.goodbye.get_or_insert(goodbye);
         drop(queue);
-        self.written.notify_one();
+        self.close(goodbye);
+    }
+
+    /// Cancelled once there is a goodbye: the reader must not go on taking messages that nobody will
+    /// answer, nor the writer waiting for a peer that takes nothing.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.closing
     }
 
     /// Waits until there is something to write, and takes all of it.
@@ -124,5 +156,52 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing that holds the lock can panic half way through a change.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use concord_shared::code::ErrorCode;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_goodbye_is_told_and_it_alone_is_counted() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let outbox = Outbox::new(ConnectionId(7));
+        metrics::with_local_recorder(&recorder, || {
+            outbox.push(Bytes::from_static(b"frame"), None);
+            outbox.abandon(Goodbye::new(ErrorCode::Overloaded));
+            outbox.close(Goodbye::new(ErrorCode::StorageFailed));
+            outbox.close(Goodbye::new(ErrorCode::Closed));
+        });
+        let counted = recorder.handle().render();
+        assert!(counted.contains("{code=\"overloaded\"} 1"), "{counted}");
+        assert!(!counted.contains("storage-failed"), "{counted}");
+        assert!(outbox.closing().is_cancelled());
+        let taken = outbox.take().await;
+        assert_eq!(taken.frames.len(), 0);
+        assert_eq!(taken.goodbye, Some(Goodbye::new(ErrorCode::Overloaded)));
+        assert_eq!(outbox.push(Bytes::new(), None), Pushed::Closed);
+    }
+
+    #[test]
+    fn an_end_that_is_nobodys_fault_or_was_counted_is_not() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            Outbox::new(ConnectionId(6)).close(Goodbye {
+                is_recorded: true,
+                ..Goodbye::new(ErrorCode::BadChange)
+            });
+            for code in [
+                ErrorCode::Closed,
+                ErrorCode::ShuttingDown,
+                ErrorCode::Replaced,
+            ] {
+                Outbox::new(ConnectionId(7)).close(Goodbye::new(code));
+            }
+        });
+        assert_eq!(recorder.handle().render(), "");
     }
 }

@@ -255,20 +255,23 @@ impl Task {
     fn reject(&mut self, connection: ConnectionId, rejection: &Rejection) {
         let code = rejection.code();
         Metrics::refused(code);
-        let Some(link) = self.links.remove(&connection) else {
-            return;
-        };
+        // None if the peer left before its change was judged.
+        let link = self.links.remove(&connection);
         warn!(
             document = %self.id,
-            peer = %link.peer,
+            connection = connection.0,
+            peer = link.as_ref().map(|link| tracing::field::display(&link.peer)),
             code = code.as_str(),
             reason = %Report(rejection),
             "refused"
         );
-        link.outbox.close(Goodbye {
-            code,
-            detail: rejection.to_string(),
-        });
+        if let Some(link) = link {
+            link.outbox.close(Goodbye {
+                code,
+                detail: rejection.to_string(),
+                is_recorded: true,
+            });
+        }
     }
 
     pub(super) fn close_all(&mut self, code: ErrorCode) {
