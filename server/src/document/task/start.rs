@@ -65,7 +65,10 @@ pub(super) async fn start(
     let started = loop {
         if let Some(Some((to, message))) = &read {
             for joiner in joiners.drain(..) {
-                if let Some(link) = link_of(waiting, joiner) {
+                // Who has no room is served later, by the document.
+                if let Some(link) = link_of(waiting, joiner)
+                    && !link.outbox.is_congested(&link.document)
+                {
                     let frame = link.frame(id, &Frame::Sync(message.clone()));
                     link.outbox.push(frame, None);
                     served.insert(joiner, *to);

@@ -39,8 +39,25 @@ impl Task {
                 if let Input::Leave(connection) = &input {
                     self.links.remove(connection);
                 }
+                let from = match &input {
+                    Input::Message(from, _) => Some(*from),
+                    _ => None,
+                };
                 self.input(input, effects);
+                if let Some(from) = from {
+                    self.notice_congestion(from, effects);
+                }
             }
+        }
+    }
+
+    /// A connection that is full of other documents' frames gets no answer before it has room.
+    fn notice_congestion(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        if let Some(link) = self.links.get(&connection)
+            && !self.document.is_congested(connection)
+            && link.outbox.is_congested(&link.document)
+        {
+            self.input(Input::Congested(connection), effects);
         }
     }
 
@@ -238,9 +255,25 @@ impl Task {
         let store = Arc::clone(&self.shared.store);
         let id = self.id.clone();
         let permits = Arc::clone(&self.shared.fetches);
+        let connection = fetch.connection;
+        let outbox = self.links.get(&connection);
+        let outbox = outbox.map(|link| Arc::clone(&link.outbox));
+        let stop = self.shared.stop.clone();
         self.jobs.spawn(async move {
-            let permit = permits.acquire_owned().await;
-            let connection = fetch.connection;
+            // Who does not take what was made for them already gets nothing large made besides.
+            let permit = loop {
+                if let Some(outbox) = &outbox {
+                    tokio::select! {
+                        () = outbox.room() => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                let has_room = outbox.as_ref().is_none_or(|outbox| outbox.has_room());
+                if has_room || stop.is_cancelled() {
+                    break permit;
+                }
+            };
             let run = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 fetch.run(&*store, &id)
