@@ -408,13 +408,15 @@ impl Task {
 
     /// How long nothing is due.
     pub(super) fn next_timer(&self) -> std::time::Duration {
-        let housekeeping = if self.rested && !self.links.is_empty() {
+        // Who goes may have to wait for somebody to drop their handle.
+        const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(100);
+        let housekeeping = if self.is_unused() && !self.in_budget {
+            BETWEEN_TRIES
+        } else if self.rested && !self.links.is_empty() {
             std::time::Duration::from_secs(3600)
         } else {
-            self.shared
-                .idle
-                .saturating_sub(self.last_active.elapsed())
-                .max(std::time::Duration::from_millis(100))
+            let left = self.shared.idle.saturating_sub(self.last_active.elapsed());
+            left.max(BETWEEN_TRIES)
         };
         match self.wake_at_ms {
             Some(at) => {
