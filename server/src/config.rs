@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 /// Prefix of environment variables: `CONCORD_LISTEN`, `CONCORD_DATA`, …
 pub const ENVIRONMENT_PREFIX: &str = "CONCORD_";
 
+/// What comes after the prefix in variables that are no settings: the project's own tests take theirs
+/// from `CONCORD_TEST_SEED` and the like, and a shell that has one must still start a server.
+const NO_SETTING_PREFIX: &str = "test_";
+
 /// When a change counts as kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -52,10 +56,12 @@ pub struct Config {
     pub max_documents_per_connection: usize,
     /// Largest WebSocket message in MiB. A document's first upload is one message.
     pub max_message_mib: usize,
-    /// Seconds a new connection has to join.
+    /// Seconds a new connection has to send its request, and then to join.
     pub handshake_seconds: u64,
     /// Seconds between pings; a connection that did not answer by the next one is closed.
     pub keep_alive_seconds: u64,
+    /// Seconds after which a connection that takes nothing of what is written to it is closed.
+    pub stall_seconds: u64,
     /// Milliseconds a request for a document that is not here waits for it before it is unavailable.
     pub request_grace_ms: u64,
     /// Seconds after which a document that nobody has open is closed.
@@ -81,6 +87,7 @@ impl Default for Config {
             max_message_mib: 32,
             handshake_seconds: 10,
             keep_alive_seconds: 5,
+            stall_seconds: 60,
             request_grace_ms: 500,
             idle_seconds: 30,
             documents_mib: 1024,
@@ -128,8 +135,12 @@ impl Config {
         let config: Self = figment
             .merge(
                 Env::prefixed(ENVIRONMENT_PREFIX)
-                    .map(|key| key.as_str().replace('_', "-").into())
-                    .ignore(&["config", "traces", "long"]),
+                    .filter(|key| {
+                        // The file's own name is a flag's variable.
+                        let key = key.as_str().to_ascii_lowercase();
+                        key != "config" && !key.starts_with(NO_SETTING_PREFIX)
+                    })
+                    .map(|key| key.as_str().replace('_', "-").into()),
             )
             .merge(Serialized::defaults(flags))
             .extract()
@@ -148,6 +159,7 @@ impl Config {
             ("max-message-mib", self.max_message_mib as u64),
             ("handshake-seconds", self.handshake_seconds),
             ("keep-alive-seconds", self.keep_alive_seconds),
+            ("stall-seconds", self.stall_seconds),
             ("documents-mib", self.documents_mib as u64),
             ("cache-mib", self.cache_mib as u64),
         ];

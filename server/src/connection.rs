@@ -3,15 +3,21 @@
 //! [`phase`] is the protocol as a pure state machine: what a message means in the phase the connection
 //! is in. [`decode`] turns a sync message into parsed changes, within limits and off the async threads
 //! where that takes long. [`outbox`] is the bounded queue between documents and the socket. [`socket`]
-//! has the two tasks that do the IO, and [`peers`] knows which peer is on which connection.
+//! has the two tasks that do the IO, [`patience`] how long they wait, and [`peers`] knows which peer is
+//! on which connection.
 
 pub mod decode;
 pub mod outbox;
+pub mod patience;
 pub mod peers;
 pub mod phase;
 pub mod socket;
 
 use concord_shared::code::ErrorCode;
+use tracing::{debug, warn};
+
+use crate::document::ConnectionId;
+use crate::metrics::Metrics;
 
 /// How a connection ends, as the peer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +26,9 @@ pub struct Goodbye {
     pub code: ErrorCode,
     /// For people, in the `error` message. Says nothing about the inside of the server.
     pub detail: String,
+    /// Who ends the connection has counted and logged it: a document, which knows more than the peer
+    /// is told.
+    pub is_recorded: bool,
 }
 
 impl Goodbye {
@@ -28,6 +37,7 @@ impl Goodbye {
         Self {
             code,
             detail: String::new(),
+            is_recorded: false,
         }
     }
 
@@ -37,6 +47,17 @@ impl Goodbye {
             self.code,
             ErrorCode::Closed | ErrorCode::ShuttingDown | ErrorCode::Replaced
         )
+    }
+
+    /// Counts it and logs it, if it is a refusal. [`outbox`] does so for the one that wins.
+    fn record(&self, connection: ConnectionId) {
+        let (connection, code, detail) = (connection.0, self.code.as_str(), &self.detail);
+        if self.is_a_refusal() && !self.is_recorded {
+            Metrics::refused(self.code);
+            warn!(connection, code, detail, "connection refused");
+        } else {
+            debug!(connection, code, detail, "connection ends");
+        }
     }
 
     /// The WebSocket close code: a registered one where it says what happened, else one of 4000–4999,

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use concord_shared::ids::PrincipalId;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
 use crate::connection::socket::{self, Connections};
+use crate::listener::Taken;
 use crate::store::Store;
 
 /// Read buffer of a WebSocket in bytes. tungstenite's default is 128 KiB, nearly all of what an idle
@@ -46,9 +47,20 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn sync(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+async fn sync(
+    State(app): State<App>,
+    Extension(taken): Extension<Taken>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     let Ok(permit) = Arc::clone(&app.capacity).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n").into_response();
+        // Who is refused must not keep the connection, which others could use.
+        let close = [(header::CONNECTION, "close")];
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            close,
+            "too many connections\n",
+        )
+            .into_response();
     };
     if app.connections.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
@@ -62,7 +74,7 @@ async fn sync(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
         .max_message_size(limit)
         .max_frame_size(limit)
         .on_upgrade(async move |socket| {
-            socket::serve(app.connections, socket, principal).await;
+            socket::serve(app.connections, socket, taken, principal).await;
             drop(permit);
         })
 }

@@ -8,7 +8,7 @@
 //! and syncs what all documents have waiting as one batch. Only then is the change visible: the
 //! document acknowledges it to its author and makes, once, the message that all other tabs get.
 //!
-//! [`serve`] starts and stops all that, [`http`] has the routes, [`cli`] the commands. What documents
+//! [`serve`] starts and stops all that, [`listener`] accepts, [`http`] has the routes, [`cli`] the commands. What documents
 //! *contain* is looked at by [`materialise`] alone, off the hot path.
 
 pub mod cli;
@@ -16,6 +16,7 @@ pub mod config;
 pub mod connection;
 pub mod document;
 pub mod http;
+pub mod listener;
 pub mod materialise;
 pub mod metrics;
 pub mod serve;

@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
 use concord_shared::ids::{PeerId, StorageId};
 use concord_shared::limits::Limits;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -22,6 +21,7 @@ use crate::connection::peers::Peers;
 use crate::connection::socket::Connections;
 use crate::document::registry::Registry;
 use crate::http::{self, App};
+use crate::listener;
 use crate::metrics::Metrics;
 use crate::store::{self, Committer, CommitterOptions, CommitterThread, Store};
 
@@ -98,6 +98,7 @@ impl Server {
             max_documents: config.max_documents_per_connection,
             handshake: Duration::from_secs(config.handshake_seconds),
             keep_alive: Duration::from_secs(config.keep_alive_seconds),
+            stall: Duration::from_secs(config.stall_seconds),
             drain: Duration::from_secs(config.drain_seconds),
             stop,
             metrics,
@@ -141,18 +142,17 @@ impl Server {
                 recorder.run_upkeep();
             }
         });
+        let headers = app.connections.handshake;
+        let most = capacity.available_permits() + listener::HTTP_CONNECTIONS_PER_SERVER;
+        let serving = listener::serve(listener, http::router(app), most, headers, token.clone());
         let stopping = token.clone();
-        // A keystroke must not wait for the next one to fill a segment.
-        let listener = listener.tap_io(|tcp| {
-            let _best_effort = tcp.set_nodelay(true);
-        });
-        let serving = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
+        let stopped = async move {
             stop.await;
             info!("stopping");
             stopping.cancel();
-        });
+        };
         tokio::select! {
-            served = async { serving.await } => served.context("serving")?,
+            ((), ()) = async { tokio::join!(serving, stopped) } => {}
             // Idle HTTP connections may not hold up the end.
             () = async { token.cancelled().await; tokio::time::sleep(drain).await } => {}
         }

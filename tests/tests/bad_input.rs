@@ -6,6 +6,7 @@
 //! server, and the bystanders edit after every one of them, so an input that were ignored, or that took
 //! the server or a document with it, fails the test.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, ROOT};
 use bytes::Bytes;
 use concord_shared::PeerId;
-use concord_shared::wire::{Message, PeerMetadata};
+use concord_shared::limits::Limits;
+use concord_shared::wire::{self, Message, PeerMetadata};
 use concord_tests::raw_client::{RawClient, Refusal};
 use concord_tests::samod_client::{SamodClient, SamodDocument};
 use concord_tests::server_process::ServerProcess;
@@ -158,7 +160,8 @@ async fn frames_that_are_no_messages() -> Result<()> {
     bystanders.go_on().await
 }
 
-/// Every prefix of a good message, and every good message with one bit changed.
+/// Every prefix of a good message, and the good message with one bit changed, at every seventh bit.
+/// Each is answered before the next is sent, which would replace its connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn truncated_and_flipped_messages_leave_the_server_standing() -> Result<()> {
     let mut bystanders = Bystanders::start().await?;
@@ -167,25 +170,53 @@ async fn truncated_and_flipped_messages_leave_the_server_standing() -> Result<()
         .sync_message(&bystanders.document(), &hello())?
         .encode();
     drop(template);
-    let cut = (0..good.len()).map(|end| good.get(..end).unwrap_or_default().to_vec());
-    let flipped = (0..good.len() * 8).step_by(7).map(|bit| {
-        let mut bytes = good.to_vec();
-        if let Some(byte) = bytes.get_mut(bit / 8) {
+    for end in 0..good.len() {
+        let mut client = RawClient::join(&bystanders.url(), "broken").await?;
+        client
+            .send_bytes(good.get(..end).unwrap_or_default())
+            .await?;
+        assert_refused(&mut client, "bad-frame", 4400, &format!("cut at {end}")).await?;
+    }
+    let mut answered = 0;
+    let mut refused = BTreeSet::new();
+    for bit in (0..good.len() * 8).step_by(7) {
+        let mut frame = good.to_vec();
+        if let Some(byte) = frame.get_mut(bit / 8) {
             *byte ^= 1 << (bit % 8);
         }
-        bytes
-    });
-    for (number, frame) in cut.chain(flipped).enumerate() {
+        let what = format!("bit {bit}");
         let mut client = RawClient::join(&bystanders.url(), "broken").await?;
         client.send_bytes(&frame).await?;
-        if number < good.len() {
-            let refusal = client
-                .refusal()
-                .await
-                .with_context(|| format!("cut at {number}"))?;
-            assert!(refusal.message.is_some(), "cut at {number}: {refusal:?}");
-        }
+        let answer = client.next().await.with_context(|| what.clone())?;
+        let message = match answer {
+            // A bit that does no harm, or another document's name.
+            Message::Sync { .. } => {
+                answered += 1;
+                continue;
+            }
+            Message::Error { message, .. } => message,
+            other => anyhow::bail!("{what} was answered by {other:?}"),
+        };
+        let code = message.split(':').next().unwrap_or_default().to_owned();
+        let Refusal { reason, .. } = client.refusal().await?;
+        assert_eq!(reason, code, "{what}: {message}");
+        let expected = match wire::decode(&frame.into(), &Limits::default()) {
+            // No message any more: there is one right code.
+            Err(error) => vec![error.code().as_str()],
+            // From or to somebody else, or around something else.
+            Ok(_) => vec![
+                "protocol",
+                "bad-sync-message",
+                "sync-message-too-large",
+                "bad-bloom-filter",
+                "bad-chunk",
+            ],
+        };
+        assert!(expected.contains(&code.as_str()), "{what}: {message}");
+        refused.insert(code);
     }
+    assert!(answered > 0, "everything was refused");
+    assert!(refused.len() > 3, "refused only as {refused:?}");
     bystanders.go_on().await
 }
 

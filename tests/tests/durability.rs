@@ -43,7 +43,7 @@ type Told = Arc<Mutex<HashMap<DocumentId, HashSet<ChangeHash>>>>;
 
 #[test]
 fn no_acknowledged_change_is_lost_by_kill() {
-    let rounds = if std::env::var_os("CONCORD_LONG").is_some() {
+    let rounds = if std::env::var_os("CONCORD_TEST_LONG").is_some() {
         40
     } else {
         6
@@ -74,11 +74,11 @@ fn acknowledging_before_the_write_is_found_out() {
 
 /// Runs rounds of typing and killing; gives what was lost.
 fn kill_rounds(mut server: ServerProcess, rounds: u64, until_first: bool) -> Result<Vec<String>> {
-    let seed = std::env::var("CONCORD_SEED")
+    let seed = std::env::var("CONCORD_TEST_SEED")
         .ok()
         .and_then(|s| s.parse().ok())
         .unwrap_or(1_u64);
-    println!("CONCORD_SEED={seed}");
+    println!("CONCORD_TEST_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let runtime = tokio::runtime::Runtime::new()?;
     let told: Told = Arc::default();

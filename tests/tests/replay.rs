@@ -4,7 +4,7 @@
 //! transaction on the version its author saw; a further client reads along. The final text of every
 //! client must be the recorded one: the command fails otherwise, which the last test here checks.
 //!
-//! The two real histories are not part of the project: where they are absent (`CONCORD_TRACES`, else
+//! The two real histories are not part of the project: where they are absent (`CONCORD_TEST_TRACES`, else
 //! `../shared/traces`), the tests use a small one that they make, with two agents typing at once.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use concord_tests::server_process::{ServerProcess, binary};
 use serde_json::{Value, json};
 
 fn trace(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("CONCORD_TRACES").map_or_else(
+    let folder = std::env::var_os("CONCORD_TEST_TRACES").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/traces"),
         PathBuf::from,
     );

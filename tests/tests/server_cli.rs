@@ -4,7 +4,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use automerge::{ROOT, transaction::Transactable};
+use automerge::sync::{ChunkList, Message as SyncMessage, MessageVersion};
+use automerge::transaction::Transactable as _;
+use automerge::{AutoCommit, ChangeHash, ObjType, ROOT};
 use concord_tests::raw_client::RawClient;
 use concord_tests::samod_client::SamodClient;
 use concord_tests::server_process::{ServerProcess, binary};
@@ -100,6 +102,67 @@ async fn sigterm_closes_connections_with_a_reason_and_ends_soon() -> Result<()> 
     Ok(())
 }
 
+/// What is being decoded when the server stops finds its document closed, which is no fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_decoded_while_the_server_stops_is_told_that_it_stops() -> Result<()> {
+    let mut server = ServerProcess::start()?;
+    let mut client = RawClient::join(&server.websocket_url(), "late").await?;
+    let sync = |heads: &[ChangeHash], changes: Vec<Vec<u8>>| SyncMessage {
+        heads: heads.to_vec(),
+        need: Vec::new(),
+        have: Vec::new(),
+        changes: ChunkList::from(changes),
+        flags: None,
+        version: MessageVersion::V1,
+    };
+    let hello = sync(&[], Vec::new()).encode();
+    client.send(&client.sync_message("late", &hello)?).await?;
+    client.next().await?;
+    // A second's decoding.
+    let mut doc = AutoCommit::new();
+    let text = doc.put_object(ROOT, "text", ObjType::Text)?;
+    doc.splice_text(&text, 0, 0, &"concord ".repeat(100_000))?;
+    let upload = sync(&doc.get_heads(), vec![doc.save()]).encode();
+    client.send(&client.sync_message("late", &upload)?).await?;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let ended = tokio::task::spawn_blocking(move || {
+        let status = server.terminate();
+        (status, server)
+    });
+    let refusal = client.refusal().await?;
+    let (status, server) = ended.await?;
+    assert!(status?.success());
+    assert_eq!(
+        (refusal.close_code, refusal.reason.as_str()),
+        (Some(1001), "shutting-down")
+    );
+    assert!(!server.log().contains("refused"), "{}", server.log());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_connection_limit_a_websocket_is_answered_503_and_operators_are_served() -> Result<()>
+{
+    let server = ServerProcess::start_with(&["--max-connections", "2"])?;
+    let url = server.websocket_url();
+    let first = RawClient::join(&url, "first").await?;
+    let _second = RawClient::join(&url, "second").await?;
+    let refused = RawClient::connect(&url, "third").await;
+    let told = format!("{:#}", refused.err().context("a third was taken")?);
+    assert!(told.contains("503"), "{told}");
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(server.get(path)?.0, 200, "{path}");
+    }
+    // Who was refused leaves nothing behind, and who goes makes room.
+    drop(first);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = RawClient::join(&url, "fourth").await {
+        ensure!(Instant::now() < deadline, "no room again: {error:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_second_server_on_the_same_data_is_refused_and_the_first_goes_on() -> Result<()> {
     let first = ServerProcess::start()?;
@@ -179,6 +242,29 @@ fn flags_win_over_the_environment_and_that_over_the_file() -> Result<()> {
     std::fs::write(file, &printed)?;
     let again = concord(&["serve", "--config", file, "--print-config"], &[])?;
     assert_eq!(String::from_utf8(again.stdout)?, printed);
+    Ok(())
+}
+
+#[test]
+fn variables_of_the_tests_are_no_settings_and_unknown_ones_are_refused() -> Result<()> {
+    let print = ["serve", "--print-config"];
+    let defaults = concord(&print, &[])?;
+    let tests = [
+        ("CONCORD_TEST_SEED", "1"),
+        ("CONCORD_TEST_LONG", "1"),
+        ("CONCORD_TEST_ANY", "1"),
+    ];
+    let output = concord(&print, &tests)?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.stdout, defaults.stdout);
+    for unknown in ["CONCORD_LONG", "CONCORD_TESTS", "CONCORD_PORT"] {
+        let output = concord(&print, &[(unknown, "1")])?;
+        assert!(!output.status.success(), "{unknown} was taken");
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@
 //! steps), and the comparison is of heads and of values. To see it fail, make `Input::Committed`
 //! unnecessary (call `make_visible` where changes are admitted): the first crash shows it.
 //!
-//! `CONCORD_WORLDS=n` runs the first n seeds. `CONCORD_SEED=n` runs that world alone and prints what happened in it.
+//! `CONCORD_TEST_WORLDS=n` runs the first n seeds. `CONCORD_TEST_SEED=n` runs that world alone and prints what happened in it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -25,7 +25,7 @@ fn run(seed: u64, verbose: bool) -> Rare {
         }
     }
     if let Err(panic) = result {
-        println!("world {seed} failed: CONCORD_SEED={seed} replays it");
+        println!("world {seed} failed: CONCORD_TEST_SEED={seed} replays it");
         resume_unwind(panic);
     }
     world.rare
@@ -33,15 +33,15 @@ fn run(seed: u64, verbose: bool) -> Rare {
 
 #[test]
 fn all_replicas_converge_and_nothing_is_shown_before_it_is_kept() {
-    if let Some(seed) = std::env::var("CONCORD_SEED")
+    if let Some(seed) = std::env::var("CONCORD_TEST_SEED")
         .ok()
         .and_then(|s| s.parse().ok())
     {
         println!("{:?}", run(seed, true));
         return;
     }
-    let long = std::env::var_os("CONCORD_LONG").is_some();
-    let asked = std::env::var("CONCORD_WORLDS")
+    let long = std::env::var_os("CONCORD_TEST_LONG").is_some();
+    let asked = std::env::var("CONCORD_TEST_WORLDS")
         .ok()
         .and_then(|n| n.parse().ok());
     let worlds = asked.unwrap_or(if long { 20_000 } else { 1_000 });

@@ -15,9 +15,9 @@ use crate::run::{cargo, output, root, run};
 /// Tells the tests which binary to start (see `concord_tests::server_process`).
 const BINARY_VARIABLE: &str = "BUILT_CONCORD";
 /// Tells the tests to run many more rounds.
-const LONG_VARIABLE: &str = "CONCORD_LONG";
+const LONG_VARIABLE: &str = "CONCORD_TEST_LONG";
 /// Names the directory of the editing traces.
-const TRACES_VARIABLE: &str = "CONCORD_TRACES";
+const TRACES_VARIABLE: &str = "CONCORD_TEST_TRACES";
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]

@@ -44,10 +44,30 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_connections: Option<usize>,
+    /// Documents one connection may have open
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_documents_per_connection: Option<usize>,
     /// Largest WebSocket message, in MiB
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_message_mib: Option<usize>,
+    /// Seconds a new connection has to send its request, and then to join
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_seconds: Option<u64>,
+    /// Seconds between pings; a connection that did not answer by the next one is closed
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_alive_seconds: Option<u64>,
+    /// Seconds after which a connection that takes nothing of what is written to it is closed
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stall_seconds: Option<u64>,
+    /// Milliseconds a request for a document that is not here waits for it
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_grace_ms: Option<u64>,
     /// Memory for open documents, in MiB
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +80,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_seconds: Option<u64>,
+    /// Seconds that open connections get to take what is queued when the server stops
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_seconds: Option<u64>,
     /// TOML file with settings
     #[arg(long, env = "CONCORD_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -150,5 +174,25 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
         Ok(async {
             let _interrupted = tokio::signal::ctrl_c().await;
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command};
+
+    use super::*;
+
+    #[test]
+    fn every_setting_is_a_flag() {
+        let command = ServeArgs::augment_args(Command::new("serve"));
+        let flags: Vec<_> = command
+            .get_arguments()
+            .filter_map(clap::Arg::get_long)
+            .collect();
+        let settings = toml::Table::try_from(Config::default()).expect("settings are TOML");
+        for setting in settings.keys() {
+            assert!(flags.contains(&setting.as_str()), "no --{setting}");
+        }
     }
 }

@@ -6,8 +6,9 @@
 //! on through the outbox, where the first goodbye wins.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket};
@@ -18,24 +19,23 @@ use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, PROTOCOL_VERSION, PeerMetadata, SyncFrame, WireError};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, trace, warn};
+use tracing::{debug, trace};
 
 use super::Goodbye;
 use super::decode::{self, DecodeError};
 use super::outbox::Outbox;
+use super::patience::{self, Backlog, Ping, Stalled};
 use super::peers::Peers;
 use super::phase::{Action, Handshake, Open, ProtocolError};
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
 use crate::document::registry::{Delivery, DocumentHandle, OutOfMemoryBudget, Registry};
 use crate::document::task::Link;
+use crate::listener::Taken;
 use crate::metrics::Metrics;
-
-/// A peer that takes nothing for this long while frames wait is gone.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A peer gets this long to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,6 +61,8 @@ pub struct Connections {
     pub handshake: Duration,
     /// Time between pings.
     pub keep_alive: Duration,
+    /// Time in which a peer must take something of what is written to it.
+    pub stall: Duration,
     /// Time that documents get to acknowledge what they have taken in when the server stops.
     pub drain: Duration,
     /// Cancelled when the server stops.
@@ -88,6 +90,8 @@ enum ReadError {
     Text,
     #[error("no join in time")]
     Late,
+    #[error("no answer to a ping")]
+    Silent,
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(transparent)]
@@ -100,7 +104,7 @@ enum ReadError {
     TooManyDocuments,
     #[error(transparent)]
     OutOfMemoryBudget(#[from] OutOfMemoryBudget),
-    #[error("a document is closing")]
+    #[error("a document could not be written or read")]
     DocumentGone,
 }
 
@@ -111,7 +115,7 @@ impl ReadError {
             Self::Closed | Self::Left | Self::Ended | Self::Socket(_) => ErrorCode::Closed,
             Self::Stopping => ErrorCode::ShuttingDown,
             Self::Text => ErrorCode::TextFrame,
-            Self::Late => ErrorCode::Timeout,
+            Self::Late | Self::Silent => ErrorCode::Timeout,
             Self::Wire(error) => error.code(),
             Self::Protocol(error) => error.code(),
             Self::Decode(error) => error.code(),
@@ -135,20 +139,25 @@ fn too_large(error: &axum::Error) -> bool {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(connections: Arc<Connections>, socket: WebSocket, principal: PrincipalId) {
+pub async fn serve(
+    connections: Arc<Connections>,
+    socket: WebSocket,
+    taken: Taken,
+    principal: PrincipalId,
+) {
     let id = ConnectionId(connections.next.fetch_add(1, Ordering::Relaxed));
-    let outbox = Arc::new(Outbox::default());
-    let answered = Arc::new(AtomicBool::new(true));
-    let ended = CancellationToken::new();
+    let outbox = Arc::new(Outbox::new(id));
+    let (sent, pings) = watch::channel(None);
     let (sink, stream) = socket.split();
     let writer = Writer {
         id,
         sink,
+        taken,
         outbox: Arc::clone(&outbox),
-        answered: Arc::clone(&answered),
-        ended: ended.clone(),
+        pings: sent,
         metrics: connections.metrics.clone(),
         keep_alive: connections.keep_alive,
+        stall: connections.stall,
     };
     let writer = tokio::spawn(writer.run());
     let mut reader = Reader {
@@ -156,8 +165,7 @@ pub async fn serve(connections: Arc<Connections>, socket: WebSocket, principal: 
         connections: &connections,
         stream,
         outbox: &outbox,
-        answered: &answered,
-        ended: &ended,
+        pings,
         principal,
         documents: HashMap::new(),
     };
@@ -171,21 +179,25 @@ pub async fn serve(connections: Arc<Connections>, socket: WebSocket, principal: 
         }
     }
     let goodbye = Goodbye {
-        code: end.code(),
         detail: end.to_string(),
+        ..Goodbye::new(end.code())
     };
-    if goodbye.is_a_refusal() {
-        let code = goodbye.code.as_str();
-        warn!(connection = id.0, code, reason = %end, "connection refused");
-        Metrics::refused(goodbye.code);
-    } else {
-        debug!(connection = id.0, reason = %end, "connection ended");
+    match end {
+        ReadError::Silent => outbox.abandon(goodbye),
+        _ => outbox.close(goodbye),
     }
-    outbox.close(goodbye);
-    // The writer has the goodbye; the peer's answer to the close frame is waited for, not longer.
-    let closing = async { while let Some(Ok(_)) = reader.stream.next().await {} };
-    let _in_time = timeout(CLOSE_TIMEOUT, closing).await;
-    let _joined = writer.await;
+    // What still comes is taken and dropped, or the peer might lose what it was told: an unread
+    // byte makes a close a reset. Once it was told everything its answer is waited for, not longer.
+    let mut rest = pin!(async { while let Some(Ok(_)) = reader.stream.next().await {} });
+    let mut writer = pin!(writer);
+    tokio::select! {
+        _joined = &mut writer => {
+            let _in_time = timeout(CLOSE_TIMEOUT, rest).await;
+        }
+        () = &mut rest => {
+            let _joined = writer.await;
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -193,8 +205,7 @@ struct Reader<'a> {
     connections: &'a Arc<Connections>,
     stream: SplitStream<WebSocket>,
     outbox: &'a Arc<Outbox>,
-    answered: &'a AtomicBool,
-    ended: &'a CancellationToken,
+    pings: watch::Receiver<Option<Ping>>,
     principal: PrincipalId,
     documents: HashMap<DocumentId, DocumentHandle>,
 }
@@ -269,24 +280,27 @@ impl Reader<'_> {
                 };
                 let (handle, is_new) = self.document(&document, open).await?;
                 let input = Input::Message(self.id, Box::new(message));
-                deliver(&handle, input).await?;
+                self.deliver(&handle, input).await?;
                 if is_new && !open.subscriptions().is_empty() {
                     let input = Input::Subscribe(self.id, Arc::clone(open.subscriptions()));
-                    deliver(&handle, input).await?;
+                    self.deliver(&handle, input).await?;
                 }
                 Ok(())
             }
             Action::Ephemeral(document, ephemeral) => {
                 // To who has the document open here; opening it for this would be a way to fill memory.
                 match self.documents.get(&document) {
-                    Some(handle) => deliver(handle, Input::Ephemeral(self.id, ephemeral)).await,
+                    Some(handle) => {
+                        self.deliver(handle, Input::Ephemeral(self.id, ephemeral))
+                            .await
+                    }
                     None => Ok(()),
                 }
             }
             Action::Subscriptions(storages) => {
                 for handle in self.documents.values() {
                     let input = Input::Subscribe(self.id, Arc::clone(&storages));
-                    deliver(handle, input).await?;
+                    self.deliver(handle, input).await?;
                 }
                 Ok(())
             }
@@ -317,24 +331,39 @@ impl Reader<'_> {
             document: handle.clone(),
         };
         let delivery = Delivery::Open(self.id, Box::new(link));
-        handle
-            .send(delivery)
-            .await
-            .map_err(|_| ReadError::DocumentGone)?;
+        handle.send(delivery).await.map_err(|_| self.gone())?;
         self.documents.insert(document.clone(), handle.clone());
         Ok((handle, true))
+    }
+
+    async fn deliver(&self, handle: &DocumentHandle, input: Input) -> Result<(), ReadError> {
+        let sent = handle.send(Delivery::Input(input)).await;
+        sent.map_err(|_| self.gone())
+    }
+
+    /// Why a document takes nothing: it failed, or it has finished already because the server stops.
+    fn gone(&self) -> ReadError {
+        if self.connections.stop.is_cancelled() {
+            ReadError::Stopping
+        } else {
+            ReadError::DocumentGone
+        }
     }
 
     /// The next binary frame.
     async fn receive(&mut self) -> Result<Bytes, ReadError> {
         loop {
+            let waiting = Instant::now();
             let frame = tokio::select! {
-                frame = self.stream.next() => frame.ok_or(ReadError::Closed)??,
-                () = self.ended.cancelled() => return Err(ReadError::Ended),
+                biased;
+                () = self.outbox.closing().cancelled() => return Err(ReadError::Ended),
                 () = self.connections.stop.cancelled() => return Err(ReadError::Stopping),
+                // Any frame shows that the peer is alive.
+                frame = self.stream.next() => frame.ok_or(ReadError::Closed)??,
+                () = patience::unanswered(&mut self.pings, waiting) => {
+                    return Err(ReadError::Silent);
+                }
             };
-            // Any frame shows that the peer is alive.
-            self.answered.store(true, Ordering::Relaxed);
             match frame {
                 Frame::Binary(bytes) => {
                     self.connections.metrics.frames_in.increment(1);
@@ -352,68 +381,97 @@ impl Reader<'_> {
     }
 }
 
-async fn deliver(handle: &DocumentHandle, input: Input) -> Result<(), ReadError> {
-    let sent = handle.send(Delivery::Input(input)).await;
-    sent.map_err(|_| ReadError::DocumentGone)
-}
-
 struct Writer {
     id: ConnectionId,
     sink: SplitSink<WebSocket, Frame>,
+    taken: Taken,
     outbox: Arc<Outbox>,
-    answered: Arc<AtomicBool>,
-    ended: CancellationToken,
+    pings: watch::Sender<Option<Ping>>,
     metrics: Metrics,
     keep_alive: Duration,
+    stall: Duration,
+}
+
+/// Why nothing more can be written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error("socket: {0}")]
+    Socket(#[from] axum::Error),
+    #[error("the peer takes nothing")]
+    Stalled,
+}
+
+impl From<Stalled> for WriteError {
+    fn from(_: Stalled) -> Self {
+        Self::Stalled
+    }
+}
+
+impl WriteError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Socket(_) => ErrorCode::Closed,
+            Self::Stalled => ErrorCode::Timeout,
+        }
+    }
 }
 
 impl Writer {
     async fn run(mut self) {
-        let goodbye = self.write_until_goodbye().await;
-        // The reader must not go on taking messages that nobody will answer.
-        self.ended.cancel();
-        if let Some(goodbye) = goodbye {
-            let _sent = timeout(CLOSE_TIMEOUT, self.say_goodbye(&goodbye)).await;
+        match self.write_until_goodbye().await {
+            Ok(goodbye) => {
+                let _sent = timeout(CLOSE_TIMEOUT, self.say_goodbye(&goodbye)).await;
+            }
+            // Nobody can be told; the reader and the log are.
+            Err(error) => self.outbox.abandon(Goodbye {
+                detail: error.to_string(),
+                ..Goodbye::new(error.code())
+            }),
         }
     }
 
-    /// `None` when the socket is gone.
-    async fn write_until_goodbye(&mut self) -> Option<Goodbye> {
+    async fn write_until_goodbye(&mut self) -> Result<Goodbye, WriteError> {
         let mut ping = tokio::time::interval(self.keep_alive);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
+        let mut backlog = Backlog::new(self.stall);
         loop {
             let taken = tokio::select! {
                 taken = self.outbox.take() => taken,
                 _ = ping.tick() => {
-                    if !self.answered.swap(false, Ordering::Relaxed) {
-                        return Some(Goodbye::new(ErrorCode::Timeout));
-                    }
-                    let sent = self.sink.send(Frame::Ping(Bytes::new()));
-                    if !matches!(timeout(WRITE_TIMEOUT, sent).await, Ok(Ok(()))) {
-                        return None;
-                    }
+                    self.write([Frame::Ping(Bytes::new())]).await?;
+                    let at = Instant::now();
+                    let patience = self.keep_alive + backlog.left(self.taken.bytes(), at);
+                    self.pings.send_replace(Some(Ping { at, patience }));
                     continue;
                 }
             };
-            let written = timeout(WRITE_TIMEOUT, async {
-                for frame in taken.frames {
-                    self.metrics.frames_out.increment(1);
-                    self.metrics.bytes_out.increment(frame.len() as u64);
-                    self.sink.feed(Frame::Binary(frame)).await?;
-                }
-                self.sink.flush().await
-            });
-            if !matches!(written.await, Ok(Ok(()))) {
-                return None;
+            for frame in &taken.frames {
+                self.metrics.frames_out.increment(1);
+                self.metrics.bytes_out.increment(frame.len() as u64);
             }
+            self.write(taken.frames.into_iter().map(Frame::Binary))
+                .await?;
+            self.outbox.written();
             for document in taken.congested {
                 document.drained(self.id);
             }
-            if taken.goodbye.is_some() {
-                return taken.goodbye;
+            if let Some(goodbye) = taken.goodbye {
+                return Ok(goodbye);
             }
         }
+    }
+
+    async fn write(&mut self, frames: impl IntoIterator<Item = Frame>) -> Result<(), WriteError> {
+        let write = async {
+            for frame in frames {
+                self.sink.feed(frame).await?;
+            }
+            self.sink.flush().await
+        };
+        let taken = || self.taken.bytes();
+        let closing = self.outbox.closing();
+        Ok(patience::while_taken(write, taken, self.stall, closing).await??)
     }
 
     /// An `error` message, which JavaScript clients only log, then the close frame, which they heed.

@@ -171,7 +171,8 @@ pub struct Document {
     policy: Policy,
     graph: Graph,
     admission: Admission,
-    peers: BTreeMap<ConnectionId, Peer>,
+    /// Boxed, as a map's nodes have room for eleven.
+    peers: BTreeMap<ConnectionId, Box<Peer>>,
     /// Cut off, and not gone yet: what was on its way from them is not looked at.
     rejected: FxHashSet<ConnectionId>,
     recent: Recent,
@@ -203,6 +204,12 @@ impl Document {
     /// Number of peers that have the document open.
     pub fn peers(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Whether no messages are made for the peer until it has room. `false` for a stranger.
+    pub fn is_congested(&self, connection: ConnectionId) -> bool {
+        let peer = self.peers.get(&connection);
+        peer.is_some_and(|peer| peer.congested)
     }
 
     /// Whether appends are under way.
@@ -345,13 +352,15 @@ impl Document {
             changes,
             snapshot,
         } = message;
-        let peer = self.peers.entry(from).or_insert_with(|| Peer {
-            session: Session::new(),
-            waiting: Waiting::No,
-            fetching: false,
-            congested: false,
-            storage,
-            subscriptions: Subscriptions::default(),
+        let peer = self.peers.entry(from).or_insert_with(|| {
+            Box::new(Peer {
+                session: Session::new(),
+                waiting: Waiting::No,
+                fetching: false,
+                congested: false,
+                storage,
+                subscriptions: Subscriptions::default(),
+            })
         });
         if is_request && sync.heads.is_empty() {
             if !matches!(peer.waiting, Waiting::UntilMs(_)) {

@@ -115,7 +115,10 @@ pub async fn run(
     mut deliveries: mpsc::Receiver<Delivery>,
 ) {
     let mut waiting = Vec::new();
-    match start::start(&shared, &id, &mut deliveries, &mut waiting).await {
+    // Boxed, here and below: what is needed at the beginning and at the end should not take memory
+    // between.
+    let started = Box::pin(start::start(&shared, &id, &mut deliveries, &mut waiting)).await;
+    match started {
         Ok(mut task) => {
             let end = task.live(&registry, &mut deliveries).await;
             task.shared.account(task.memory, 0);
@@ -233,7 +236,7 @@ impl Task {
                     Ok(())
                 }
                 () = stop.cancelled(), if self.may_stop() => {
-                    return self.stop(deliveries, &mut effects).await;
+                    return Box::pin(self.stop(deliveries, &mut effects)).await;
                 }
             };
             if let Err(failed) = step {

@@ -14,7 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::Settings;
 
 /// Names the folder of the recorded histories, where they lie elsewhere than beside the repository.
-pub const TRACES_VARIABLE: &str = "CONCORD_TRACES";
+pub const TRACES_VARIABLE: &str = "CONCORD_TEST_TRACES";
 
 /// The history of a real paper, typed by one author: 259,778 keystrokes.
 const PAPER: &str = "automerge-paper.json.gz";

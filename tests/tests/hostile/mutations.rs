@@ -1,10 +1,11 @@
 //! Real frames of every type with something broken in them: bits, length, order, or all of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use concord_shared::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId};
 use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message};
@@ -25,15 +26,29 @@ const COPIES: usize = 40;
 /// Hostile connections at a time.
 const AT_ONCE: usize = 4;
 
+/// What may be told of a frame that comes first, where a `join` is broken but is a message.
+const REFUSED_FIRST: [ErrorCode; 2] = [ErrorCode::Protocol, ErrorCode::UnsupportedProtocol];
+
+/// And of one that comes later: something is wrong with whom it is from or to, or with what it brings.
+/// A checksum shields what is in a chunk, so that no change gets as far as the graph's rules.
+const REFUSED_LATER: [ErrorCode; 6] = [
+    ErrorCode::Protocol,
+    ErrorCode::BadSyncMessage,
+    ErrorCode::SyncMessageTooLarge,
+    ErrorCode::BadBloomFilter,
+    ErrorCode::BadChunk,
+    ErrorCode::BadChecksum,
+];
+
 #[test]
 fn broken_frames_are_refused_or_do_no_harm() {
     run().expect("all is as promised");
 }
 
 fn run() -> Result<()> {
-    let seed = std::env::var("CONCORD_SEED").ok();
+    let seed = std::env::var("CONCORD_TEST_SEED").ok();
     let seed: u64 = seed.and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    println!("CONCORD_SEED={seed}");
+    println!("CONCORD_TEST_SEED={seed}");
     let world = World::start(&[], MOST_MEMORY_MIB)?;
     let probe = world.runtime.block_on(world.join("probe"))?;
     let captured = captured()?;
@@ -57,6 +72,7 @@ fn run() -> Result<()> {
     }
     let total = broken.len();
     let url = world.server.websocket_url();
+    let mut told: BTreeMap<ErrorCode, usize> = BTreeMap::new();
     let mut refused = 0;
     world.runtime.block_on(async {
         let mut sent = stream::iter(broken.into_iter().enumerate())
@@ -69,19 +85,54 @@ fn run() -> Result<()> {
             })
             .buffer_unordered(AT_ONCE);
         while let Some(outcome) = sent.next().await {
-            refused += usize::from(outcome?);
+            match outcome? {
+                Outcome::Refused(code) => {
+                    refused += 1;
+                    *told.entry(code).or_default() += 1;
+                }
+                Outcome::ServedOn => *told.entry(ErrorCode::BadFrame).or_default() += 1,
+                Outcome::Left => {}
+            }
         }
         anyhow::Ok(())
     })?;
     println!("{refused} of {total} were refused for what they are");
     ensure!(refused > total / 4, "hardly anything was refused");
     ensure!(refused < total, "everything was refused");
+    println!("told: {told:?}");
+    for code in ErrorCode::ALL {
+        let told = told.get(code).copied().unwrap_or_default();
+        let counted = world.refused(*code)?;
+        ensure!(
+            (counted - told as f64).abs() < 0.5,
+            "{code} was told {told} times and counted {counted} times"
+        );
+    }
+    // Something must have been broken at every depth: CBOR, fields, addresses, sync messages, chunks.
+    for code in [
+        ErrorCode::BadFrame,
+        ErrorCode::BadField,
+        ErrorCode::Protocol,
+        ErrorCode::BadSyncMessage,
+        ErrorCode::BadChecksum,
+    ] {
+        ensure!(told.contains_key(&code), "nothing was refused as {code}");
+    }
     world.finish()
 }
 
+/// What became of a connection.
+enum Outcome {
+    /// It was refused for the frame.
+    Refused(ErrorCode),
+    /// It was refused for what came after the frame.
+    ServedOn,
+    /// The frame said goodbye.
+    Left,
+}
+
 /// Sends a frame, as the first one or after joining, and then one that is refused in any case.
-/// Gives whether the first was the reason.
-async fn send(url: &str, n: usize, instead_of_join: bool, frame: &[u8]) -> Result<bool> {
+async fn send(url: &str, n: usize, instead_of_join: bool, frame: &[u8]) -> Result<Outcome> {
     let start = Instant::now();
     let mut client = if instead_of_join {
         RawClient::connect(url, &name(n)).await?
@@ -92,15 +143,35 @@ async fn send(url: &str, n: usize, instead_of_join: bool, frame: &[u8]) -> Resul
     // The server may have closed already.
     let _sent = client.send_bytes(b"\xf6").await;
     let refusal = client.refusal().await?;
-    // A `leave` is answered by a close without complaint.
-    if refusal.close_code == Some(1000) {
-        return Ok(false);
-    }
-    code_of(&refusal)?;
     let took = start.elapsed();
     ensure!(took < ANSWER, "it took {took:?}");
-    let last = refusal.message.as_deref() == Some(REFUSED_LAST);
-    Ok(!last)
+    let message = wire::decode(&Bytes::copy_from_slice(frame), &Limits::default());
+    // A `leave` is answered by a close without complaint.
+    if refusal.close_code == Some(1000) {
+        ensure!(matches!(message, Ok(Message::Leave { .. })), "{refusal:?}");
+        return Ok(Outcome::Left);
+    }
+    let code = code_of(&refusal)?;
+    match message {
+        // No message at all: there is one right answer.
+        Err(error) => {
+            let expected = error.code();
+            ensure!(code == expected, "{refusal:?}, not {expected}");
+            Ok(Outcome::Refused(code))
+        }
+        Ok(_) if refusal.message.as_deref() == Some(REFUSED_LAST) => Ok(Outcome::ServedOn),
+        Ok(_) => {
+            let allowed: &[ErrorCode] = match instead_of_join {
+                true => &REFUSED_FIRST,
+                false => &REFUSED_LATER,
+            };
+            ensure!(
+                allowed.contains(&code),
+                "{refusal:?}, not one of {allowed:?}"
+            );
+            Ok(Outcome::Refused(code))
+        }
+    }
 }
 
 const REFUSED_LAST: &str =

@@ -44,14 +44,18 @@ pub(super) struct Started {
 type Read = Option<(Index, Bytes)>;
 
 /// Opens a document. Deliveries that come in the meantime wait in `waiting`, but joiners are served: all of
-/// them with what is read once.
+/// them with what is read once, and before the opening goes on, which reads more and would only slow that.
 pub(super) async fn start(
     shared: &Arc<Shared>,
     id: &DocumentId,
     deliveries: &mut mpsc::Receiver<Delivery>,
     waiting: &mut Vec<Delivery>,
-) -> Result<Task, StartError> {
-    let opening = open(shared, id);
+) -> Result<Box<Task>, StartError> {
+    let opening = async {
+        // Somebody's first message is right behind.
+        tokio::task::yield_now().await;
+        open(shared, id).await
+    };
     tokio::pin!(opening);
     let mut reading: JoinSet<Read> = JoinSet::new();
     let mut read: Option<Read> = None;
@@ -61,7 +65,10 @@ pub(super) async fn start(
     let started = loop {
         if let Some(Some((to, message))) = &read {
             for joiner in joiners.drain(..) {
-                if let Some(link) = link_of(waiting, joiner) {
+                // Who has no room is served later, by the document.
+                if let Some(link) = link_of(waiting, joiner)
+                    && !link.outbox.is_congested(&link.document)
+                {
                     let frame = link.frame(id, &Frame::Sync(message.clone()));
                     link.outbox.push(frame, None);
                     served.insert(joiner, *to);
@@ -71,7 +78,6 @@ pub(super) async fn start(
         tokio::select! {
             biased;
             Some(whole) = reading.join_next() => read = Some(whole.ok().flatten()),
-            started = &mut opening => break started?,
             Some(delivery) = deliveries.recv(), if waiting.len() < DELIVERIES_WHILE_OPENING => {
                 if let Delivery::Input(Input::Message(connection, message)) = &delivery
                     && spoken.insert(*connection)
@@ -84,10 +90,11 @@ pub(super) async fn start(
                 }
                 waiting.push(delivery);
             }
+            started = &mut opening, if reading.is_empty() => break started?,
         }
     };
     // Joiners that were not served by now are served by the document, as any other peer.
-    let mut task = Task::new(shared, id.clone(), started);
+    let mut task = Box::new(Task::new(shared, id.clone(), started));
     let mut effects = Effects::default();
     for delivery in waiting.drain(..) {
         let sender = match &delivery {

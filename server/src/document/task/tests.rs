@@ -66,7 +66,7 @@ impl Tab {
 
     async fn with_handle(handle: DocumentHandle, document: &DocumentId, connection: u64) -> Self {
         let connection = ConnectionId(connection);
-        let outbox = Arc::<Outbox>::default();
+        let outbox = Arc::new(Outbox::new(connection));
         let (server, peer) = (PeerId::new("server").unwrap(), PeerId::new("tab").unwrap());
         let link = Link {
             outbox: Arc::clone(&outbox),

@@ -39,8 +39,25 @@ impl Task {
                 if let Input::Leave(connection) = &input {
                     self.links.remove(connection);
                 }
+                let from = match &input {
+                    Input::Message(from, _) => Some(*from),
+                    _ => None,
+                };
                 self.input(input, effects);
+                if let Some(from) = from {
+                    self.notice_congestion(from, effects);
+                }
             }
+        }
+    }
+
+    /// A connection that is full of other documents' frames gets no answer before it has room.
+    fn notice_congestion(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        if let Some(link) = self.links.get(&connection)
+            && !self.document.is_congested(connection)
+            && link.outbox.is_congested(&link.document)
+        {
+            self.input(Input::Congested(connection), effects);
         }
     }
 
@@ -60,8 +77,9 @@ impl Task {
             wake_at_ms,
         } = std::mem::take(effects);
         self.wake_at_ms = wake_at_ms;
-        for append in appends {
-            self.append(append).await?;
+        if !appends.is_empty() {
+            // Boxed: the many documents where nothing happens should not hold its room.
+            Box::pin(self.append(appends)).await?;
         }
         for (connection, frame) in frames {
             self.send(connection, &frame, effects);
@@ -75,9 +93,18 @@ impl Task {
         Ok(())
     }
 
-    async fn append(&mut self, append: Append) -> Result<(), WriteFailed> {
+    async fn append(&mut self, appends: Vec<Append>) -> Result<(), WriteFailed> {
+        for append in appends {
+            let pending = self.pending(&append);
+            let write = append.into_write(self.id.clone());
+            self.submit(write, pending).await?;
+        }
+        Ok(())
+    }
+
+    fn pending(&self, append: &Append) -> Pending {
         let end = append.end();
-        let pending = match &append {
+        match append {
             Append::Changes { changes, .. } => {
                 let bytes = changes.iter().map(|change| change.len() as u64).sum();
                 self.shared
@@ -94,9 +121,7 @@ impl Task {
                     snapshot_bytes,
                 }
             }
-        };
-        self.submit(append.into_write(self.id.clone()), pending)
-            .await
+        }
     }
 
     async fn submit(&mut self, write: Write, pending: Pending) -> Result<(), WriteFailed> {
@@ -179,7 +204,7 @@ impl Task {
                     .ok();
                 self.input(Input::Fetched(connection, fetched.map(Box::new)), effects);
             }
-            Done::Compacted(Ok(built)) => self.compacted(built).await?,
+            Done::Compacted(Ok(built)) => Box::pin(self.compacted(built)).await?,
             Done::Compacted(Err(e)) => {
                 warn!(document = %self.id, error = %Report(&e), "not compacted");
                 self.compacting = false;
@@ -230,9 +255,25 @@ impl Task {
         let store = Arc::clone(&self.shared.store);
         let id = self.id.clone();
         let permits = Arc::clone(&self.shared.fetches);
+        let connection = fetch.connection;
+        let outbox = self.links.get(&connection);
+        let outbox = outbox.map(|link| Arc::clone(&link.outbox));
+        let stop = self.shared.stop.clone();
         self.jobs.spawn(async move {
-            let permit = permits.acquire_owned().await;
-            let connection = fetch.connection;
+            // Who does not take what was made for them already gets nothing large made besides.
+            let permit = loop {
+                if let Some(outbox) = &outbox {
+                    tokio::select! {
+                        () = outbox.room() => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                let has_room = outbox.as_ref().is_none_or(|outbox| outbox.has_room());
+                if has_room || stop.is_cancelled() {
+                    break permit;
+                }
+            };
             let run = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 fetch.run(&*store, &id)
@@ -247,20 +288,23 @@ impl Task {
     fn reject(&mut self, connection: ConnectionId, rejection: &Rejection) {
         let code = rejection.code();
         Metrics::refused(code);
-        let Some(link) = self.links.remove(&connection) else {
-            return;
-        };
+        // None if the peer left before its change was judged.
+        let link = self.links.remove(&connection);
         warn!(
             document = %self.id,
-            peer = %link.peer,
+            connection = connection.0,
+            peer = link.as_ref().map(|link| tracing::field::display(&link.peer)),
             code = code.as_str(),
             reason = %Report(rejection),
             "refused"
         );
-        link.outbox.close(Goodbye {
-            code,
-            detail: rejection.to_string(),
-        });
+        if let Some(link) = link {
+            link.outbox.close(Goodbye {
+                code,
+                detail: rejection.to_string(),
+                is_recorded: true,
+            });
+        }
     }
 
     pub(super) fn close_all(&mut self, code: ErrorCode) {

@@ -1,0 +1,213 @@
+//! TCP connections: accepting them, counting them, and HTTP on them until one becomes a WebSocket.
+//!
+//! A connection costs a file descriptor from its first packet on, long before it can be refused by
+//! what it asks. So each takes a slot before it is accepted, keeps it until its socket is closed,
+//! whoever owns that by then, and has little time to ask and be answered. `axum::serve` would do
+//! neither: it has no limit, and no timer.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error};
+
+/// TCP connections beyond those that may be WebSockets: they are asking for something, or were just
+/// refused. While all WebSockets are in use, operators are still answered, in one of these.
+pub const HTTP_CONNECTIONS_PER_SERVER: usize = 256;
+
+/// A connection that has not become a WebSocket by then may finish its answer and is closed. Long
+/// enough that whoever asks every few seconds can mostly do it on one connection.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long it may take to finish: answers are small.
+const HTTP_LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is buffered of a request before it is refused; it has headers only.
+const REQUEST_BYTES_PER_CONNECTION: usize = 32 << 10;
+
+/// Written and not yet sent bytes that the kernel may hold for a connection, which by default is
+/// megabytes. What it holds nobody can replace by something newer, and as it takes more only when the
+/// peer has taken some, a little of it makes progress visible early.
+const UNSENT_BYTES_PER_CONNECTION: u32 = 128 << 10;
+
+/// After an error of the whole process, such as having no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Bytes written to a peer's socket, to be watched while something is being written: as the kernel
+/// holds few of them, they grow only if the peer takes them.
+#[derive(Debug, Clone, Default)]
+pub struct Taken(Arc<AtomicU64>);
+
+impl Taken {
+    /// How many so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &result {
+            self.0.fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+/// Accepts and serves connections, `most` at a time, until `stop`; then lets them finish their
+/// answers. A request must have come within `headers`, and finds a [`Taken`] in its extensions.
+/// Further connections wait in the kernel's queue: among the slots are always some that are free soon.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    most: usize,
+    headers: Duration,
+    stop: CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(most));
+    let open = TaskTracker::new();
+    loop {
+        let socket = tokio::select! {
+            () = stop.cancelled() => break,
+            socket = accept(&listener, &slots) => socket,
+        };
+        open.spawn(answer(socket, router.clone(), headers, stop.clone()));
+    }
+    drop(listener);
+    open.close();
+    open.wait().await;
+}
+
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Socket {
+    // Nobody closes the semaphore.
+    let slot = Arc::clone(slots).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) => {
+                tune(&tcp);
+                return Socket {
+                    tcp,
+                    taken: Taken::default(),
+                    _slot: slot,
+                };
+            }
+            // That one connection failed before it was accepted.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::ConnectionReset
+                ) => {}
+            Err(error) => {
+                error!(%error, "can't accept connections");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Best effort: a connection without these works, too.
+fn tune(tcp: &TcpStream) {
+    // A keystroke must not wait for the next one to fill a segment.
+    let _untuned = tcp.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _untuned = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT_BYTES_PER_CONNECTION);
+}
+
+/// HTTP, until the connection ends or becomes a WebSocket.
+async fn answer(socket: Socket, router: Router, headers: Duration, stop: CancellationToken) {
+    let taken = socket.taken.clone();
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(taken.clone());
+        router.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(headers)
+        .max_buf_size(REQUEST_BYTES_PER_CONNECTION);
+    let connection = http.serve_connection(TokioIo::new(socket), service);
+    let mut connection = pin!(connection.with_upgrades());
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = sleep(HTTP_TIMEOUT) => None,
+        () = stop.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => Ok(ended),
+        None => {
+            connection.as_mut().graceful_shutdown();
+            timeout(HTTP_LAST_ANSWER_TIMEOUT, connection).await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "HTTP connection failed"),
+        Err(_) => debug!("HTTP connection took too long"),
+    }
+}
+
+/// A TCP connection with its slot, which is free again when this is dropped.
+#[derive(Debug)]
+struct Socket {
+    tcp: TcpStream,
+    taken: Taken,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.taken.add(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        self.taken.add(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
