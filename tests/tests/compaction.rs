@@ -21,10 +21,10 @@ use tokio::time::Instant;
 
 const TABS: u8 = 3;
 
-/// Bytes of each edit, which do not compress. A document without a snapshot is compacted at 1 MiB of changes.
-const EDIT_BYTES: usize = 20_000;
+/// Bytes of each edit, which do not compress. A document without a snapshot is compacted at 4 MiB of changes.
+const EDIT_BYTES: usize = 60_000;
 
-/// Edits of each tab before the server is asked whether it has compacted: 1.8 MB together.
+/// Edits of each tab before the server is asked whether it has compacted: 5.4 MB together.
 const EDITS: u16 = 30;
 
 /// Longer than a compaction takes on a busy machine.

@@ -17,8 +17,12 @@ use crate::store::{Store, StoreError, Write};
 /// Raw changes kept below a small snapshot, in bytes per document.
 pub const LEAST_RETAINED_BYTES_PER_DOCUMENT: u64 = 128 << 10;
 
-/// Below this a tail is not worth a compaction, in bytes.
-pub const SMALLEST_TAIL_BYTES: u64 = 64 << 10;
+/// While a document is being edited, a tail below this is left alone, in bytes. Loading it costs a server
+/// that has much to do more than parsing it costs who opens the document: some 0.1 s.
+const SMALLEST_TAIL_WHEN_BUSY_BYTES: u64 = 4 << 20;
+
+/// When nobody has the document open, a tail below this is not worth a compaction, in bytes.
+const SMALLEST_TAIL_WHEN_RESTING_BYTES: u64 = 16 << 10;
 
 /// While a document is being edited, its tail may grow to this many times its snapshot. A compaction
 /// costs O(document); this keeps its share of the cost of a keystroke constant.
@@ -65,8 +69,8 @@ pub fn is_due(sizes: Sizes, occasion: Occasion) -> bool {
         Occasion::Resting => sizes.snapshot_bytes / 16,
     };
     let smallest = match occasion {
-        Occasion::Busy => SMALLEST_TAIL_BYTES * 16,
-        Occasion::Resting => SMALLEST_TAIL_BYTES / 4,
+        Occasion::Busy => SMALLEST_TAIL_WHEN_BUSY_BYTES,
+        Occasion::Resting => SMALLEST_TAIL_WHEN_RESTING_BYTES,
     };
     sizes.tail_bytes > bound.max(smallest)
 }

@@ -302,7 +302,7 @@ async fn a_document_edited_while_its_compaction_waits_is_compacted_once_and_unlo
                 .wrapping_add(1);
             (noise >> 56) as u8
         };
-        (0..700 << 10).map(next).collect::<Vec<u8>>()
+        (0..2200 << 10).map(next).collect::<Vec<u8>>()
     };
     for _ in 0..3 {
         tab.document.put(ROOT, "paste", paste()).unwrap();
