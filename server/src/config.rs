@@ -20,7 +20,8 @@ const NO_SETTING_PREFIX: &str = "test_";
 pub enum Durability {
     /// When it is on disk.
     Strict,
-    /// When it was written, on disk or not: a power cut may lose what was acknowledged.
+    /// When it was written, synced to disk or not: a crash of the process loses nothing that was acknowledged, a
+    /// crash of the machine may.
     Relaxed,
 }
 

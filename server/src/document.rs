@@ -1,19 +1,24 @@
 //! Documents: what is between a connection's decoded message and the store.
 //!
 //! [`graph`] knows which changes exist, [`admission`] decides which may, [`sync`] what each peer has
-//! and lacks. [`actor`] joins them into one pure machine per open document; [`task`] runs it and does
-//! its IO; [`registry`] finds, opens and unloads documents. [`early`] serves joiners meanwhile. [`assemble`] turns "this peer lacks these
-//! changes" into a message's bytes from what the store has, and [`compaction`] makes snapshots.
+//! and lacks; [`ephemeral`] and [`remote_heads`] know what else it was told. [`actor`] joins them into one
+//! pure machine per open document, whose [`append`]s are to be made durable; [`task`] runs it and does its
+//! IO; [`registry`] finds, opens and unloads documents, and [`early`] serves joiners meanwhile.
+//! [`assemble`] turns "this peer lacks these changes" into a message's bytes from what the store has, and
+//! [`compaction`] makes snapshots.
 
 pub mod actor;
 pub mod admission;
+pub mod append;
 pub mod assemble;
 pub mod compaction;
 pub mod early;
+pub mod ephemeral;
 pub mod graph;
 pub mod opening;
 pub mod recent;
 pub mod registry;
+pub mod remote_heads;
 pub mod sync;
 pub mod task;
 #[cfg(test)]

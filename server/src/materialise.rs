@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::Automerge;
+use automerge::{Automerge, LoadOptions, OnPartialLoad, ReadDoc as _};
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
@@ -19,19 +19,30 @@ pub enum LoadError {
     /// `automerge` refuses what is stored.
     #[error("the stored document does not load")]
     Automerge(#[from] automerge::AutomergeError),
+    /// Changes that others depend on are not there.
+    #[error("{missing} changes that others depend on are missing")]
+    MissingDeps {
+        /// How many are known of.
+        missing: usize,
+    },
     /// `automerge` panicked on what is stored.
     #[error("automerge panicked on the stored document")]
     Panicked,
 }
 
-/// Loads chunks (document and change chunks) in order, in batches that share the cost of applying.
+/// Loads chunks (document and change chunks) in order, as one batch that shares the cost of applying: all of them, or it
+/// is an error. (`Automerge::load_incremental` into an empty document leaves out, without a word, all from the first
+/// chunk on that it cannot read; and any loader keeps back changes that lack a dependency.)
 pub fn load(chunks: &[Bytes]) -> Result<Automerge, LoadError> {
     // Admission keeps out what makes `automerge` panic; this is the second line. The half-built
     // document is dropped with the closure, so nothing that unwound is used again.
     catch_unwind(AssertUnwindSafe(|| {
-        let mut document = Automerge::new();
-        document.load_incremental(&chunks.concat())?;
-        Ok(document)
+        let options = LoadOptions::new().on_partial_load(OnPartialLoad::Error);
+        let document = Automerge::load_with_options(&chunks.concat(), options)?;
+        match document.get_missing_deps(&[]).len() {
+            0 => Ok(document),
+            missing => Err(LoadError::MissingDeps { missing }),
+        }
     }))
     .unwrap_or(Err(LoadError::Panicked))
 }

@@ -38,7 +38,8 @@ mod sled;
 pub enum Durability {
     /// The batch, and every batch before it, survives loss of power (as far as the disk tells the truth).
     Strict,
-    /// The batch was handed to the store. A crash may drop it, and then drops every batch after it too.
+    /// The batch, and every batch before it, was handed to the operating system: it survives the death of the
+    /// process. Loss of power may drop it, and then drops every batch after it, too.
     Relaxed,
 }
 
@@ -116,6 +117,11 @@ impl LogRecord {
         self.first.saturating_add(self.changes.len() as u64)
     }
 
+    /// Bytes of the changes.
+    pub fn bytes(&self) -> u64 {
+        self.changes.iter().map(|change| change.len() as u64).sum()
+    }
+
     /// The part of this record that lies in `from..to`, if any.
     pub(crate) fn cut(mut self, from: u64, to: u64) -> Option<Self> {
         let (start, end) = (self.first.max(from), self.end().min(to));
@@ -128,6 +134,31 @@ impl LogRecord {
             .drain(..usize::try_from(start - self.first).ok()?);
         self.first = start;
         Some(self)
+    }
+}
+
+/// What a [`Store::log`] may still give; shared by the backends, so that they stop at the same record.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    left: u64,
+    started: bool,
+}
+
+impl Allowance {
+    pub(crate) fn new(most_bytes: u64) -> Self {
+        Self {
+            left: most_bytes,
+            started: false,
+        }
+    }
+
+    /// Whether this record may be given, too; after the first `false` none may.
+    pub(crate) fn admits(&mut self, record: &LogRecord) -> bool {
+        let left = self.left.checked_sub(record.bytes());
+        let admitted = left.is_some() || !self.started;
+        self.left = left.unwrap_or(0);
+        self.started = true;
+        admitted
     }
 }
 
@@ -216,7 +247,17 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
 
     /// Reads the changes `from..to`, as far as they are in the log and at or above
     /// [`retained_from`](StoredDocument::retained_from): records in order, cut to the range.
-    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError>;
+    ///
+    /// It stops before the record that would take the sum of the changes' bytes above `most_bytes`, so that a
+    /// caller can read a long log piece by piece; but the first record is given whatever its size, so that every
+    /// call gets on. Where it stopped, the next call goes on: at the last record's [`end`](LogRecord::end).
+    fn log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        to: u64,
+        most_bytes: u64,
+    ) -> Result<Vec<LogRecord>, StoreError>;
 
     /// Lists up to `limit` documents that come after `after`, in the order of their ids.
     fn documents(

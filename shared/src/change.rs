@@ -21,6 +21,7 @@ mod document;
 mod error;
 mod header;
 mod ops;
+mod spec;
 
 pub use chunk::{Chunk, parse_chunks, parse_message};
 pub use document::decode_document;

@@ -89,6 +89,10 @@ codes! {
     BuildsOnRefused = "builds-on-refused",
     /// The document holds as many changes as one may.
     TooManyChanges = "too-many-changes",
+    /// The document has as many heads as one may, and the change would be one more.
+    TooManyHeads = "too-many-heads",
+    /// The document has as many actors as one may, and the change's would be one more.
+    TooManyActors = "too-many-actors",
 
     // The server.
     /// More storages subscribed to than one connection may.
@@ -133,6 +137,8 @@ impl ErrorCode {
                 | Self::ForkedActor
                 | Self::BuildsOnRefused
                 | Self::TooManyChanges
+                | Self::TooManyHeads
+                | Self::TooManyActors
         )
     }
 }

@@ -1,6 +1,6 @@
 //! Identifiers: opaque, bounded text behind an `Arc`, so that a clone is a reference count.
 //!
-//! Peers choose these, so nothing but their length is relied on. A document id is normally the
+//! Peers choose these, so nothing is relied on but their length and that they have no control characters. A document id is normally the
 //! base58check of a UUID (Bitcoin alphabet, four checksum bytes), but stock clients accept any
 //! payload and legacy UUID text, so the server treats it as opaque too.
 
@@ -35,6 +35,14 @@ pub enum IdError {
         /// How long it may be.
         limit: usize,
     },
+    /// An id with a line break or an escape sequence would write what it likes into logs and terminals.
+    #[error("the {kind} has the control character {found:?}")]
+    ControlCharacter {
+        /// Which kind of id.
+        kind: &'static str,
+        /// The first of them.
+        found: char,
+    },
     /// A document URL that names heads (`automerge:ID#HEADS`) is a version, not a document.
     #[error("the document URL names heads, which have no meaning here")]
     UrlWithHeads,
@@ -54,7 +62,7 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks that `text` is not empty and within the length bound.
+            /// Checks that `text` is not empty, within the length bound and without control characters.
             pub fn new(text: &str) -> Result<Self, IdError> {
                 check($kind, text, $limit)?;
                 Ok(Self(text.into()))
@@ -96,9 +104,13 @@ macro_rules! id {
 
 fn check(kind: &'static str, text: &str, limit: usize) -> Result<(), IdError> {
     match text.len() {
-        0 => Err(IdError::Empty { kind }),
-        bytes if bytes > limit => Err(IdError::TooLong { kind, bytes, limit }),
-        _ => Ok(()),
+        0 => return Err(IdError::Empty { kind }),
+        bytes if bytes > limit => return Err(IdError::TooLong { kind, bytes, limit }),
+        _ => {}
+    }
+    match text.chars().find(|c| c.is_control()) {
+        Some(found) => Err(IdError::ControlCharacter { kind, found }),
+        None => Ok(()),
     }
 }
 
@@ -197,5 +209,15 @@ mod tests {
         assert!(DocumentId::new(&"d".repeat(DOCUMENT_ID_BYTES)).is_ok());
         assert!(DocumentId::new(&"d".repeat(DOCUMENT_ID_BYTES + 1)).is_err());
         assert!(StorageId::new("").is_err());
+    }
+
+    #[test]
+    fn ids_can_not_write_to_a_terminal() {
+        for text in ["a\nb", "\u{1b}[2J", "a\u{9b}", "\0"] {
+            let refused = DocumentId::new(text);
+            let is_named = matches!(refused, Err(IdError::ControlCharacter { .. }));
+            assert!(is_named, "{text:?}: {refused:?}");
+        }
+        assert!(DocumentId::new("Größe 😀").is_ok());
     }
 }

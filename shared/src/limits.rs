@@ -139,7 +139,7 @@ impl Default for Limits {
             document_memory_bytes: 1024 * MIB,
             document_changes: 1_000_000,
             document_ops: 10_000_000,
-            document_actors: 65_536,
+            document_actors: 32_768,
         }
     }
 }

@@ -12,14 +12,13 @@ use automerge::transaction::Transactable as _;
 use automerge::{ActorId, AutoCommit, ChangeHash, ROOT};
 use bytes::Bytes;
 use concord_server::connection::decode::{Decoded, decode_any};
-use concord_server::document::actor::{
-    Append, Document, Effects, Frame, Input, PeerMessage, Policy,
-};
+use concord_server::document::actor::{Document, Effects, Frame, Input, PeerMessage, Policy};
 use concord_server::document::admission::ParkingLimits;
+use concord_server::document::append::Append;
 use concord_server::document::assemble::Fetch;
 use concord_server::document::graph::Graph;
 use concord_server::document::{ConnectionId, Now, opening};
-use concord_server::store::{Durability, MemoryStore, Store as _, Write};
+use concord_server::store::{Durability, MemoryStore, Store as _};
 use concord_shared::ids::{DocumentId, PrincipalId, StorageId};
 
 use super::limits;
@@ -145,6 +144,7 @@ impl Server {
                 bytes: 1 << 16,
             },
             storage: StorageId::new("server").unwrap(),
+            message_bytes: 300,
         };
         let honest = [2, 3].map(|actor| {
             let seeded = if seed { seeded() } else { AutoCommit::new() };
@@ -266,44 +266,13 @@ impl Server {
     fn commit(&mut self) {
         while let Some(append) = self.appends.pop_front() {
             let end = append.end();
-            let document = self.id.clone();
-            let (write, from) = match append {
-                Append::Changes {
-                    first,
-                    received_at_ms,
-                    principal,
-                    changes,
-                } => {
-                    let first = u64::from(first);
-                    let write = Write::Append {
-                        document,
-                        first,
-                        received_at_ms,
-                        principal,
-                        changes,
-                    };
-                    (write, first)
-                }
-                Append::Upload {
-                    base,
-                    received_at_ms,
-                    snapshot,
-                    graph,
-                } => {
-                    let write = Write::Snapshot {
-                        document,
-                        base: u64::from(base),
-                        keep_from: u64::from(base),
-                        received_at_ms,
-                        snapshot,
-                        graph,
-                    };
-                    (write, 0)
-                }
+            let from = match &append {
+                Append::Changes { first, .. } => *first,
+                Append::Upload { .. } => 0,
             };
+            let write = append.into_write(self.id.clone());
             self.store.commit(&[write], Durability::Strict).unwrap();
             let graph = self.document.graph();
-            let from = u32::try_from(from).unwrap();
             self.committed
                 .extend((from..end).filter_map(|index| graph.hash(index)));
             self.input(Input::Committed(end));
@@ -312,9 +281,10 @@ impl Server {
 
     fn fetch(&mut self) {
         while let Some(fetch) = self.fetches.pop_front() {
-            let message = fetch.run(&self.store, &self.id).ok();
-            assert!(message.is_some(), "the store has what the graph has");
-            self.input(Input::Fetched(fetch.connection, message));
+            let connection = fetch.connection;
+            let fetched = fetch.run(&self.store, &self.id).ok();
+            assert!(fetched.is_some(), "the store has what the graph has");
+            self.input(Input::Fetched(connection, fetched.map(Box::new)));
         }
     }
 

@@ -132,12 +132,17 @@ impl RawClient {
 
     /// Reads until the server closes; messages other than `error` are passed over.
     pub async fn refusal(&mut self) -> Result<Refusal> {
+        self.refusal_after(drop).await
+    }
+
+    /// As [`refusal`](Self::refusal); `seen` is given the other messages.
+    pub async fn refusal_after(&mut self, mut seen: impl FnMut(Message)) -> Result<Refusal> {
         let mut told = None;
         timeout(WAIT, async {
             loop {
                 match self.next_or_end().await? {
                     Ok(Message::Error { message, .. }) => told = Some(message),
-                    Ok(_) => {}
+                    Ok(message) => seen(message),
                     Err(refusal) => {
                         return Ok(Refusal {
                             message: told.take(),

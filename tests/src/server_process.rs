@@ -36,6 +36,7 @@ const MAX_SHOWN_CHARACTERS: usize = 64 * 1024;
 /// A running (or killed) server and its data directory.
 #[derive(Debug)]
 pub struct ServerProcess {
+    program: PathBuf,
     child: Option<Child>,
     address: SocketAddr,
     data: PathBuf,
@@ -62,9 +63,22 @@ impl ServerProcess {
         Ok(server)
     }
 
+    /// As [`start`](Self::start), with another program in the place of `concord`, which takes the same arguments.
+    pub fn start_program(program: &Path) -> Result<Self> {
+        let temporary = tempfile::tempdir().context("making a data directory")?;
+        let mut server = Self::start_program_at(program, &temporary.path().join("data"), &[])?;
+        server.temporary_data = Some(temporary);
+        Ok(server)
+    }
+
     /// Starts a server on a free port with its data in `data`, which stays.
     pub fn start_at(data: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_program_at(&binary()?, data, arguments)
+    }
+
+    fn start_program_at(program: &Path, data: &Path, arguments: &[&str]) -> Result<Self> {
         let mut server = Self {
+            program: program.to_owned(),
             child: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: data.to_owned(),
@@ -81,8 +95,7 @@ impl ServerProcess {
     /// [`terminate`](Self::terminate); returns when it listens.
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the server still runs");
-        let binary = binary()?;
-        let mut command = Command::new(&binary);
+        let mut command = Command::new(&self.program);
         // The server's own settings come from variables with this prefix, too: none by accident.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CONCORD_") {
@@ -99,7 +112,7 @@ impl ServerProcess {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("starting {}", binary.display()))?;
+            .with_context(|| format!("starting {}", self.program.display()))?;
         let listening = Arc::new(OnceLock::new());
         if let Some(stdout) = child.stdout.take() {
             self.collect(stdout, Some(listening.clone()));
@@ -180,24 +193,9 @@ impl ServerProcess {
         Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     }
 
-    /// The status code and body of a `GET`, without an HTTP client in between.
+    /// The status code and body of a `GET`.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut connection = TcpStream::connect(self.address).context("connecting")?;
-        connection.set_read_timeout(Some(HTTP_TIMEOUT))?;
-        write!(
-            connection,
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            self.address
-        )?;
-        let mut answer = String::new();
-        connection
-            .read_to_string(&mut answer)
-            .context("reading the answer")?;
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .context("an answer has a head and a body")?;
-        let status = head.split(' ').nth(1).context("an answer has a status")?;
-        Ok((status.parse()?, body.to_owned()))
+        get(self.address, path)
     }
 
     /// The value of a metric, with its labels if it has any, from `/metrics`; zero when it was never counted.
@@ -309,6 +307,25 @@ impl Drop for ServerProcess {
             log.get(tail..).unwrap_or(&log)
         );
     }
+}
+
+/// The status code and body of a `GET`, without an HTTP client in between. Blocks.
+pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut connection = TcpStream::connect(address).context("connecting")?;
+    connection.set_read_timeout(Some(HTTP_TIMEOUT))?;
+    write!(
+        connection,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    connection
+        .read_to_string(&mut answer)
+        .context("reading the answer")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("an answer has a head and a body")?;
+    let status = head.split(' ').nth(1).context("an answer has a status")?;
+    Ok((status.parse()?, body.to_owned()))
 }
 
 /// `concord listening on http://127.0.0.1:1234 (WebSocket …), data in …`

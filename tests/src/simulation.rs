@@ -5,9 +5,11 @@
 //! sleeps and nothing is threaded: [`World::step`] picks one thing that could happen next.
 //!
 //! What can happen: a replica edits, sends, receives; two replicas meet without the server; a
-//! connection is cut (what was on its way is lost) and made again; the store commits; a read for a
-//! joiner finishes; the document is compacted; the server crashes, which drops all that the store has
-//! not committed, and starts again from the store.
+//! connection is cut (what was on its way is lost) and made again; so much waits for a replica that it is
+//! sent no more until it has taken that; the store commits; a read for a joiner finishes; the document is
+//! compacted; the server crashes, which drops all that the store has not committed, starts again from the
+//! store, and serves a joiner, who had lost all, before it has read it all. Some replicas only read, until
+//! the end.
 //!
 //! [`assemble`]: concord_server::document::assemble
 
@@ -17,13 +19,12 @@ use automerge::sync::Message;
 use automerge::{AutoCommit, ChangeHash, ROOT, ReadDoc as _};
 use bytes::Bytes;
 use concord_server::connection::decode::decode_any;
-use concord_server::document::actor::{
-    Append, Document, Effects, Frame, Input, PeerMessage, Policy,
-};
+use concord_server::document::actor::{Document, Effects, Frame, Input, PeerMessage, Policy};
 use concord_server::document::admission::ParkingLimits;
-use concord_server::document::assemble::Fetch;
+use concord_server::document::append::Append;
+use concord_server::document::assemble::{Fetch, MOST_BYTES_PER_MESSAGE};
 use concord_server::document::graph::Graph;
-use concord_server::document::{ConnectionId, Now, compaction, opening};
+use concord_server::document::{ConnectionId, Now, compaction, early, opening};
 use concord_server::store::{Durability, MemoryStore, Store as _, Write};
 use concord_shared::ids::{DocumentId, PrincipalId, StorageId};
 use concord_shared::limits::Limits;
@@ -48,6 +49,25 @@ pub struct Shape {
     pub crashes: u32,
     /// Weight of compacting.
     pub compactions: u32,
+    /// Bytes of single changes in one message.
+    pub message_bytes: usize,
+    /// Messages that may wait for a replica.
+    pub outbox: usize,
+}
+
+/// How often what is rare happened: a run of many worlds should have had all of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rare {
+    /// A joiner was served before the document was open.
+    pub served_early: usize,
+    /// A message was too long and came in pieces.
+    pub pieces: usize,
+    /// A replica was sent no more for a while.
+    pub congested: usize,
+    /// The server crashed after the store committed, and before anybody was told.
+    pub crashed_untold: usize,
+    /// A replica that only read was told of changes.
+    pub read_only: usize,
 }
 
 /// One world. See the module's docs.
@@ -62,11 +82,16 @@ pub struct World {
     fetches: VecDeque<Fetch>,
     replicas: Vec<Replica>,
     connections: BTreeMap<ConnectionId, usize>,
+    congested: HashSet<ConnectionId>,
+    /// The server has just started: nobody has spoken to it yet.
+    fresh: bool,
     next_connection: u64,
     clock_ms: u64,
     seen_in_store: HashSet<ChangeHash>,
     /// What happened, for the report of a failure.
     pub events: Vec<String>,
+    /// What of it was rare.
+    pub rare: Rare,
 }
 
 impl World {
@@ -79,6 +104,8 @@ impl World {
             cuts: random.random_range(0..4),
             crashes: random.random_range(0..3),
             compactions: random.random_range(0..3),
+            message_bytes: [2000, 8000, MOST_BYTES_PER_MESSAGE][random.random_range(0..3)],
+            outbox: random.random_range(1..8),
         };
         let replicas = (0..shape.replicas)
             .map(|i| Replica::new(i, &mut random))
@@ -88,15 +115,18 @@ impl World {
             shape,
             id: DocumentId::from_uuid([7; 16]),
             store: MemoryStore::new(),
-            document: Document::new(Graph::new(), policy()),
+            document: Document::new(Graph::new(), policy(shape)),
             appends: VecDeque::new(),
             fetches: VecDeque::new(),
             replicas,
             connections: BTreeMap::new(),
+            congested: HashSet::new(),
+            fresh: false,
             next_connection: 0,
             clock_ms: 0,
             seen_in_store: HashSet::new(),
             events: vec![format!("{shape:?}")],
+            rare: Rare::default(),
         }
     }
 
@@ -106,6 +136,11 @@ impl World {
             self.step();
         }
         self.settle();
+        let read_only = self.replicas.iter_mut().map(Replica::start_taking);
+        if read_only.filter(|was| *was).count() > 0 {
+            self.events.push("all take what they are sent".to_owned());
+            self.settle();
+        }
         self.compare();
     }
 
@@ -190,7 +225,27 @@ impl World {
             message.sync.need.len()
         );
         self.events.push(event);
-        self.input(Input::Message(connection, Box::new(message)));
+        let fresh = std::mem::take(&mut self.fresh);
+        let early = (fresh && early::is_joiner(&message) && self.random.random())
+            .then(|| self.serve_early(replica))
+            .flatten();
+        let input = Input::Message(connection, Box::new(message));
+        match early {
+            None => self.input(input),
+            // In one go, as the task does it: no message goes out between.
+            Some(to) => self.inputs([input, Input::Served(connection, to)]),
+        }
+    }
+
+    /// What the task does for a joiner while it opens the document.
+    fn serve_early(&mut self, replica: usize) -> Option<u32> {
+        let whole = early::whole(&self.store, &self.id, self.shape.message_bytes);
+        let (to, message) = whole.expect("the store reads")?;
+        self.rare.served_early += 1;
+        self.events
+            .push(format!("served {to} changes before opening"));
+        self.replicas[replica].to_client.push_back(message);
+        Some(to)
     }
 
     fn deliver_to_client(&mut self, replica: usize) {
@@ -203,7 +258,14 @@ impl World {
                 message.need.len()
             ));
             self.check_shown(&message.heads);
+            self.rare.read_only += usize::from(self.replicas[replica].is_read_only());
             self.replicas[replica].receive(message);
+        }
+        if self.replicas[replica].to_client.is_empty()
+            && let Some(connection) = self.connection_of(replica)
+            && self.congested.remove(&connection)
+        {
+            self.input(Input::Drained(connection));
         }
     }
 
@@ -223,9 +285,15 @@ impl World {
     }
 
     fn input(&mut self, input: Input) {
+        self.inputs([input]);
+    }
+
+    fn inputs<const N: usize>(&mut self, inputs: [Input; N]) {
         let now = self.now();
         let mut effects = Effects::default();
-        self.document.handle(now, input, &mut effects);
+        for input in inputs {
+            self.document.handle(now, input, &mut effects);
+        }
         self.document.flush(now, &mut effects);
         let Effects {
             appends,
@@ -242,7 +310,15 @@ impl World {
         self.fetches.extend(fetches);
         for (connection, frame) in frames {
             if let (Frame::Sync(data), Some(replica)) = (frame, self.connections.get(&connection)) {
-                self.replicas[*replica].to_client.push_back(data);
+                let waiting = &mut self.replicas[*replica].to_client;
+                waiting.push_back(data);
+                if waiting.len() >= self.shape.outbox && self.congested.insert(connection) {
+                    self.rare.congested += 1;
+                    self.events.push(format!("{connection:?} is congested"));
+                    // As the task does: no message is made before the next input.
+                    let told = Input::Congested(connection);
+                    self.document.handle(now, told, &mut Effects::default());
+                }
             }
         }
     }
@@ -254,53 +330,33 @@ impl World {
         }
         let batch: Vec<Append> = self.appends.drain(..count).collect();
         let end = batch.last().map_or(0, Append::end);
-        let writes: Vec<Write> = batch.into_iter().map(|append| self.write(append)).collect();
+        let id = &self.id;
+        let write = |append: Append| append.into_write(id.clone());
+        let writes: Vec<Write> = batch.into_iter().map(write).collect();
         self.store
             .commit(&writes, Durability::Strict)
             .expect("the core appends in order");
         self.events.push(format!("committed up to {end}"));
-        self.input(Input::Committed(end));
-    }
-
-    fn write(&self, append: Append) -> Write {
-        let document = self.id.clone();
-        match append {
-            Append::Changes {
-                first,
-                received_at_ms,
-                principal,
-                changes,
-            } => Write::Append {
-                document,
-                first: first.into(),
-                received_at_ms,
-                principal,
-                changes,
-            },
-            Append::Upload {
-                base,
-                received_at_ms,
-                snapshot,
-                graph,
-            } => Write::Snapshot {
-                document,
-                base: base.into(),
-                keep_from: base.into(),
-                received_at_ms,
-                snapshot,
-                graph,
-            },
+        if self.shape.crashes > 0 && self.random.random_ratio(1, 40) {
+            self.rare.crashed_untold += 1;
+            self.crash();
+        } else {
+            self.input(Input::Committed(end));
         }
     }
 
     fn finish_fetch(&mut self) {
         if let Some(fetch) = self.fetches.pop_front() {
-            let message = fetch
+            let connection = fetch.connection;
+            let fetched = fetch
                 .run(&self.store, &self.id)
                 .expect("the store has what the graph has");
-            self.events
-                .push(format!("fetched for {:?}", fetch.connection));
-            self.input(Input::Fetched(fetch.connection, Some(message)));
+            self.events.push(format!(
+                "fetched for {connection:?}, {} changes left for later",
+                fetched.unsent.len()
+            ));
+            self.rare.pieces += usize::from(!fetched.unsent.is_empty());
+            self.input(Input::Fetched(connection, Some(Box::new(fetched))));
         }
     }
 
@@ -328,6 +384,7 @@ impl World {
         if let Some(connection) = self.connection_of(replica) {
             self.events.push(format!("{connection:?} is cut"));
             self.connections.remove(&connection);
+            self.congested.remove(&connection);
             self.replicas[replica].disconnect();
             self.fetches.retain(|fetch| fetch.connection != connection);
             self.input(Input::Leave(connection));
@@ -339,6 +396,8 @@ impl World {
             .push(format!("crash: {} appends lost", self.appends.len()));
         self.appends.clear();
         self.fetches.clear();
+        self.congested.clear();
+        self.fresh = true;
         for (_, replica) in std::mem::take(&mut self.connections) {
             self.replicas[replica].disconnect();
         }
@@ -351,7 +410,19 @@ impl World {
             );
         }
         assert!(opened.repair.is_none(), "the stored graph is good");
-        self.document = Document::new(opened.graph, policy());
+        self.document = Document::new(opened.graph, policy(self.shape));
+        if self.random.random() {
+            self.join_anew();
+        }
+    }
+
+    /// A replica loses all it had, and is the first to speak.
+    fn join_anew(&mut self) {
+        let replica = self.random.random_range(0..self.replicas.len());
+        self.events.push(format!("replica {replica} begins anew"));
+        self.replicas[replica] = Replica::new(replica, &mut self.random);
+        self.client_sends(replica);
+        self.deliver_to_server(replica);
     }
 
     fn compact(&mut self) {
@@ -359,7 +430,7 @@ impl World {
         self.document.rest();
         let write = compaction::build(&self.store, &self.id, self.clock_ms)
             .expect("an honest document compacts");
-        if let Some(write) = write {
+        if let Some(write) = write.write {
             let write = self.with_random_retention(write);
             self.events.push("compacted".to_owned());
             self.store
@@ -368,7 +439,7 @@ impl World {
         }
     }
 
-    /// Real compactions keep 128 KiB of raw changes, more than these documents have.
+    /// Real compactions keep at least 128 KiB of raw changes, more than these documents have.
     fn with_random_retention(&mut self, write: Write) -> Write {
         match write {
             Write::Snapshot {
@@ -469,11 +540,12 @@ impl World {
     }
 }
 
-fn policy() -> Policy {
+fn policy(shape: Shape) -> Policy {
     Policy {
         request_grace_ms: 100,
         parking: ParkingLimits::default(),
         storage: StorageId::new("server").expect("an id"),
+        message_bytes: shape.message_bytes,
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use anyhow::{Result, ensure};
 use automerge::transaction::Transactable as _;
 use automerge::{AutoCommit, Automerge, ObjType, ROOT, ReadDoc as _, ScalarValue};
+use concord_server::store::{Durability, SledOptions, SledStore, Store as _, Write};
 use concord_shared::ids::DocumentId;
 use concord_tests::server_process::{ServerProcess, binary};
 use rand::rngs::StdRng;
@@ -128,6 +129,42 @@ fn verify_finds_damage_and_errors_are_clear() -> Result<()> {
         "{}",
         String::from_utf8_lossy(&output.stdout)
     );
+    Ok(())
+}
+
+/// What is well comes out all the same, on both sides of what is damaged.
+#[test]
+fn export_goes_on_past_a_damaged_document() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    let [before, damaged, after] = [1, 2, 3].map(|n| DocumentId::from_uuid([n; 16]));
+    let file = folder.path().join("good.automerge");
+    std::fs::write(&file, document()?.save())?;
+    for id in [&before, &after] {
+        let path = file.to_str().expect("a path");
+        succeed(&data, "import", &[path, "--id", id.as_str()])?;
+    }
+    let bad = Write::Snapshot {
+        document: damaged.clone(),
+        base: 1,
+        keep_from: 1,
+        received_at_ms: 1,
+        snapshot: "not a document".into(),
+        graph: "not a graph".into(),
+    };
+    SledStore::open(&SledOptions::new(&data))?.commit(&[bad], Durability::Strict)?;
+
+    let output = concord(&data, "export", &["--to", out.to_str().expect("a path")])?;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout)?;
+    assert!(said.starts_with("2 documents exported"), "{said}");
+    assert!(said.trim().ends_with("1 failed"), "{said}");
+    let errors = String::from_utf8(output.stderr)?;
+    assert!(errors.contains(damaged.as_str()), "{errors}");
+    for (id, exported) in [(&before, true), (&damaged, false), (&after, true)] {
+        let file = out.join(format!("{id}.automerge"));
+        assert_eq!(file.is_file(), exported, "{id}");
+    }
     Ok(())
 }
 

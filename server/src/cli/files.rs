@@ -18,6 +18,7 @@ use super::maintain::snapshot_of;
 use super::offline::{DataArgs, choose, progress};
 use crate::document::graph::NewNode;
 use crate::document::opening;
+use crate::document::task::Report;
 use crate::materialise;
 use crate::store::{Durability, Store, Write};
 
@@ -39,29 +40,37 @@ pub struct ExportArgs {
     documents: Vec<String>,
 }
 
-/// Writes documents as files named by their ids.
+/// Writes documents as files named by their ids; one that does not load is reported, and the others are written all
+/// the same.
 pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let store = args.data.open()?;
     let chosen = choose(&store, &args.documents)?;
     fs::create_dir_all(&args.to).with_context(|| format!("making {}", args.to.display()))?;
     let bar = progress(chosen.len(), "exporting");
+    let mut failed = 0;
     for info in &chosen {
-        let document = materialise::document(&store, &info.document)
-            .with_context(|| format!("loading {}", info.document))?
-            .unwrap_or_default();
-        let path = args.to.join(file_name(&info.document));
-        write_whole(&path, &document.save())
-            .with_context(|| format!("writing {}", path.display()))?;
+        match materialise::document(&store, &info.document) {
+            Ok(document) => {
+                let path = args.to.join(file_name(&info.document));
+                // A disk that is full will not take the others either: this ends it.
+                write_whole(&path, &document.unwrap_or_default().save())
+                    .with_context(|| format!("writing {}", path.display()))?;
+            }
+            Err(error) => {
+                failed += 1;
+                bar.suspend(|| eprintln!("{}: {}", info.document, Report(&error)));
+            }
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let to = args.to.display();
     writeln!(
         std::io::stdout(),
-        "{} documents exported to {to}",
-        chosen.len()
+        "{} documents exported to {}, {failed} failed",
+        chosen.len() - failed,
+        args.to.display()
     )?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
 /// Writes a file so that under its name there is all of it or what was there before.
@@ -174,8 +183,7 @@ fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Gives the number of changes that were new.
 fn import_one(store: &dyn Store, id: &DocumentId, path: &Path) -> anyhow::Result<u64> {
-    let bytes = Bytes::from(fs::read(path)?);
-    let loaded = materialise::load(&[bytes]).context("this is no Automerge document")?;
+    let loaded = read_whole(Bytes::from(fs::read(path)?))?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let now_ms = u64::try_from(since.as_millis())?;
     let write = if store.open(id)?.is_none() {
@@ -189,6 +197,23 @@ fn import_one(store: &dyn Store, id: &DocumentId, path: &Path) -> anyhow::Result
         store.commit(&[write], Durability::Strict)?;
     }
     Ok(added)
+}
+
+/// Loads a file's bytes: all of them. What was cut, or has something else at its end, is refused rather than taken in
+/// part and called a success.
+fn read_whole(bytes: Bytes) -> anyhow::Result<Automerge> {
+    const NOT_ONE: &str = "this is no Automerge document, or a damaged one";
+    ensure!(!bytes.is_empty(), NOT_ONE);
+    // Stricter than Automerge's own reader: what it would write back otherwise makes a saved document unreadable.
+    let chunks = parse_chunks(&bytes, &Limits::unbounded()).context(NOT_ONE)?;
+    let loaded = materialise::load(&[bytes]).context(NOT_ONE)?;
+    for chunk in &chunks {
+        if let Chunk::Change(change) = chunk {
+            let known = loaded.get_change_meta_by_hash(&change.hash).is_some();
+            ensure!(known, "Automerge left out the change {}", change.hash);
+        }
+    }
+    Ok(loaded)
 }
 
 /// The changes that a stored document lacks, judged as if a peer had sent them.
@@ -206,7 +231,8 @@ fn merge(
             continue;
         }
         let bytes = Bytes::copy_from_slice(change.raw_bytes());
-        for chunk in parse_chunks(&bytes, &Limits::default())? {
+        // No bounds, as for a new document: they are there for strangers, not for the operator's own files.
+        for chunk in parse_chunks(&bytes, &Limits::unbounded())? {
             if let Chunk::Change(change) = chunk {
                 graph
                     .admit(&NewNode::of(&change)?)
@@ -228,7 +254,108 @@ fn merge(
 
 #[cfg(test)]
 mod tests {
+    use automerge::transaction::Transactable as _;
+    use automerge::{AutoCommit, ROOT};
+
     use super::*;
+    use crate::store::MemoryStore;
+
+    fn id() -> DocumentId {
+        DocumentId::from_uuid([1; 16])
+    }
+
+    fn import(store: &MemoryStore, bytes: &[u8]) -> anyhow::Result<u64> {
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(file.path(), bytes)?;
+        import_one(store, &id(), file.path())
+    }
+
+    /// A saved document of three changes, followed by four single ones, as Automerge writes files that grow; and where
+    /// each chunk ends, with the number of changes up to there.
+    fn growing_file() -> (Vec<u8>, Vec<(usize, u64)>) {
+        let mut document = AutoCommit::new();
+        for n in 0..3_i64 {
+            document.put(ROOT, format!("saved {n}"), n).unwrap();
+            document.commit();
+        }
+        let mut bytes = document.save();
+        let mut ends = vec![(bytes.len(), 3)];
+        for n in 4..8_u64 {
+            document.put(ROOT, "single", n).unwrap();
+            document.commit();
+            bytes.extend(document.save_incremental());
+            ends.push((bytes.len(), n));
+        }
+        (bytes, ends)
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_refused() {
+        let (bytes, ends) = growing_file();
+        for cut in 0..=bytes.len() {
+            let store = MemoryStore::new();
+            let imported = import(&store, &bytes[..cut]);
+            match ends.iter().find(|(end, _)| *end == cut) {
+                // Between two chunks nothing shows that there were more.
+                Some((_, changes)) => assert_eq!(imported.unwrap(), *changes, "cut at {cut}"),
+                None => {
+                    imported.unwrap_err();
+                    assert_eq!(store.open(&id()).unwrap(), None, "cut at {cut}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_with_something_else_at_its_end_is_refused() {
+        let (bytes, _) = growing_file();
+        for garbage in [&b"\0"[..], b"\n", b"something else", &bytes[..20]] {
+            let store = MemoryStore::new();
+            import(&store, &[&bytes, garbage].concat()).unwrap_err();
+            assert_eq!(store.open(&id()).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_lacks_a_change_is_refused() {
+        let (bytes, ends) = growing_file();
+        let chunk = |n: usize| &bytes[ends[n - 1].0..ends[n].0];
+        let document = &bytes[..ends[0].0];
+        for parts in [
+            vec![document, chunk(2)],
+            vec![document, chunk(1), chunk(3), chunk(4)],
+            vec![chunk(1)],
+        ] {
+            let store = MemoryStore::new();
+            import(&store, &parts.concat()).unwrap_err();
+            assert_eq!(store.open(&id()).unwrap(), None);
+            // Nor is a part of it merged into a document that is there.
+            import(&store, document).unwrap();
+            import(&store, &parts.concat()).unwrap_err();
+            assert_eq!(store.open(&id()).unwrap().unwrap().next(), 3);
+        }
+        // In another order, and twice, it is all there.
+        let store = MemoryStore::new();
+        let all = [document, chunk(2), chunk(1), chunk(2), chunk(4), chunk(3)];
+        assert_eq!(import(&store, &all.concat()).unwrap(), 7);
+    }
+
+    /// The network's limits are for strangers.
+    #[test]
+    fn a_change_larger_than_a_peer_may_send_is_imported() {
+        let limits = Limits::default();
+        let mut document = AutoCommit::new();
+        document.put(ROOT, "small", 1).unwrap();
+        let store = MemoryStore::new();
+        assert_eq!(import(&store, &document.save()).unwrap(), 1);
+        let large = vec![0_u8; limits.change_bytes + 1];
+        document
+            .put(ROOT, "large", automerge::ScalarValue::Bytes(large))
+            .unwrap();
+        // Into a document that is there, and as a new one.
+        assert_eq!(import(&store, &document.save()).unwrap(), 1);
+        assert_eq!(import(&MemoryStore::new(), &document.save()).unwrap(), 2);
+    }
 
     #[test]
     fn file_names_stand_for_ids_and_stay_in_their_directory() {

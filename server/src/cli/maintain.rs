@@ -8,6 +8,7 @@ use automerge::ReadDoc as _;
 use concord_shared::ids::DocumentId;
 
 use super::offline::{DataArgs, choose, progress};
+use crate::document::compaction::Built;
 use crate::document::task::Report;
 use crate::document::{compaction, opening};
 use crate::materialise;
@@ -100,8 +101,10 @@ pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
     let mut compacted = 0;
     for info in &chosen {
         match compaction::build(&store, &info.document, now_ms) {
-            Ok(None) => {}
-            Ok(Some(write)) => {
+            Ok(Built { write: None, .. }) => {}
+            Ok(Built {
+                write: Some(write), ..
+            }) => {
                 store.commit(&[write], Durability::Strict)?;
                 // What the snapshot replaced goes now: nobody comes by later as in a server.
                 while store.tidy()? {}

@@ -124,8 +124,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let address = server.address()?;
     if config.durability == Durability::Relaxed {
         warn!(
-            "durability is relaxed: changes are acknowledged before they are on disk, and a crash \
-             of the machine can lose acknowledged changes"
+            "durability is relaxed: changes are acknowledged when they are written, not when they are \
+             synced to disk; a crash of the machine can lose acknowledged changes"
         );
     }
     let data = config

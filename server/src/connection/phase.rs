@@ -10,7 +10,7 @@ use concord_shared::ids::{DocumentId, PeerId, StorageId};
 use concord_shared::wire::{Message, PROTOCOL_VERSION, PeerMetadata};
 use rustc_hash::FxHashSet;
 
-use crate::document::actor::Ephemeral;
+use crate::document::ephemeral::Ephemeral;
 
 /// Storages whose heads one connection may ask to be told of.
 pub const MAX_SUBSCRIPTIONS_PER_CONNECTION: usize = 256;

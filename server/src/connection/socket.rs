@@ -32,7 +32,7 @@ use super::peers::Peers;
 use super::phase::{Action, Handshake, Open, ProtocolError};
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
-use crate::document::registry::{Delivery, DocumentHandle, Registry};
+use crate::document::registry::{Delivery, DocumentHandle, OutOfMemoryBudget, Registry};
 use crate::document::task::Link;
 use crate::listener::Taken;
 use crate::metrics::Metrics;
@@ -102,6 +102,8 @@ enum ReadError {
     PeerIdInUse,
     #[error("more documents open than one connection may have")]
     TooManyDocuments,
+    #[error(transparent)]
+    OutOfMemoryBudget(#[from] OutOfMemoryBudget),
     #[error("a document could not be written or read")]
     DocumentGone,
 }
@@ -118,7 +120,7 @@ impl ReadError {
             Self::Protocol(error) => error.code(),
             Self::Decode(error) => error.code(),
             Self::PeerIdInUse => ErrorCode::Forbidden,
-            Self::TooManyDocuments => ErrorCode::TooManyDocuments,
+            Self::TooManyDocuments | Self::OutOfMemoryBudget(_) => ErrorCode::TooManyDocuments,
             Self::DocumentGone => ErrorCode::StorageFailed,
         }
     }
@@ -319,7 +321,7 @@ impl Reader<'_> {
         if self.documents.len() >= self.connections.max_documents {
             return Err(ReadError::TooManyDocuments);
         }
-        let handle = self.connections.registry.open(document);
+        let handle = self.connections.registry.open(document)?;
         let server = self.connections.server.clone();
         let link = Link {
             outbox: Arc::clone(self.outbox),

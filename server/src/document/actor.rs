@@ -17,19 +17,18 @@ use automerge::sync::Message;
 use bytes::Bytes;
 use concord_shared::change::Change;
 use concord_shared::code::ErrorCode;
-use concord_shared::ids::{PeerId, PrincipalId, SessionId, StorageId};
+use concord_shared::ids::{PrincipalId, StorageId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::admission::{Admission, Outcome, ParkingLimits, Refusal, Sender};
-use super::assemble::{self, Fetch, Wanted};
+use super::append::Append;
+use super::assemble::{self, Fetch, Fetched, Wanted};
+use super::ephemeral::{Ephemeral, Heard};
 use super::graph::{Graph, Index};
 use super::recent::{RECENT_BYTES_PER_DOCUMENT, Recent};
-use super::sync::{Changes, Outgoing, Session, TooManyResets};
+use super::remote_heads::{Moved, Subscriptions};
+use super::sync::{Changes, Haves, Outgoing, Session, TooDemanding};
 use super::{ConnectionId, Now};
-
-/// Sessions of ephemeral messages that one peer may bring to one document: its own, and those of tabs
-/// that speak through it. Messages of more are dropped.
-pub const MAX_EPHEMERAL_SESSIONS_PER_PEER: usize = 256;
 
 /// Settings of a document.
 #[derive(Debug, Clone)]
@@ -41,6 +40,8 @@ pub struct Policy {
     pub parking: ParkingLimits,
     /// This server's own storage, to whose heads peers may subscribe.
     pub storage: StorageId,
+    /// Bytes of single changes that one message may carry; what is over comes with the next.
+    pub message_bytes: usize,
 }
 
 /// What a document can be told.
@@ -58,28 +59,15 @@ pub enum Input {
     Congested(ConnectionId),
     /// It has room again.
     Drained(ConnectionId),
-    /// While the document was being opened the peer, which had nothing, was sent all of it: every
-    /// change below this index. Comes right behind its first message.
+    /// While the document was being opened the peer, which had nothing, was sent every change below
+    /// this index. Comes right behind its first message.
     Served(ConnectionId, Index),
     /// Every change below this index is durable.
     Committed(Index),
-    /// A [`Fetch`] came back with a sync message, or with nothing, when it failed.
-    Fetched(ConnectionId, Option<Bytes>),
+    /// A [`Fetch`] came back, with nothing when it failed.
+    Fetched(ConnectionId, Option<Box<Fetched>>),
     /// The time that [`Effects::wake_at_ms`] named has come.
     Tick,
-}
-
-/// Something to show and forget. The author is as the sender says: do not trust it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ephemeral {
-    /// The original author.
-    pub sender: PeerId,
-    /// The author's session.
-    pub session: SessionId,
-    /// Grows with each message of the session.
-    pub count: u64,
-    /// The application's value as CBOR.
-    pub data: Bytes,
 }
 
 /// A decoded `request` or `sync` message.
@@ -114,59 +102,6 @@ pub struct Effects {
     pub wake_at_ms: Option<u64>,
 }
 
-/// Something to make durable.
-#[derive(Debug)]
-pub enum Append {
-    /// Consecutive changes of one principal.
-    Changes {
-        /// Index of the first.
-        first: Index,
-        /// When they came.
-        received_at_ms: u64,
-        /// Who sent them.
-        principal: PrincipalId,
-        /// Change chunks.
-        changes: Vec<Bytes>,
-    },
-    /// A whole document, uploaded into an empty one.
-    Upload {
-        /// Number of changes in it.
-        base: Index,
-        /// When it came.
-        received_at_ms: u64,
-        /// Document chunk.
-        snapshot: Bytes,
-        /// Encoded graph.
-        graph: Bytes,
-    },
-}
-
-impl Append {
-    /// Every change below this index is durable when this append is.
-    pub fn end(&self) -> Index {
-        match self {
-            Self::Changes { first, changes, .. } => {
-                first.saturating_add(Index::try_from(changes.len()).unwrap_or(Index::MAX))
-            }
-            Self::Upload { base, .. } => *base,
-        }
-    }
-
-    /// Takes the change in if it comes right behind and is of the same principal.
-    fn takes(&mut self, index: Index, author: &PrincipalId, change: &Bytes) -> bool {
-        let next = self.end();
-        match self {
-            Self::Changes {
-                principal, changes, ..
-            } if next == index && principal == author => {
-                changes.push(change.clone());
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
 /// A message for a peer, but for the addresses.
 #[derive(Debug, Clone)]
 pub enum Frame {
@@ -177,14 +112,7 @@ pub enum Frame {
     /// Another peer's ephemeral message.
     Ephemeral(Arc<Ephemeral>),
     /// Heads at a storage the peer subscribed to.
-    RemoteHeads {
-        /// Whose.
-        storage: StorageId,
-        /// Its heads.
-        heads: Arc<[ChangeHash]>,
-        /// When, in milliseconds since 1970.
-        at_ms: u64,
-    },
+    RemoteHeads(Moved),
 }
 
 /// Why a peer is cut off.
@@ -195,7 +123,7 @@ pub enum Rejection {
     Change(#[from] Refusal),
     /// It wastes our time.
     #[error(transparent)]
-    Resets(#[from] TooManyResets),
+    Demands(#[from] TooDemanding),
     /// What it needs could not be read from the store.
     #[error("the document's stored changes could not be read")]
     Unreadable,
@@ -206,7 +134,7 @@ impl Rejection {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Change(refusal) => refusal.code(),
-            Self::Resets(_) => ErrorCode::Overloaded,
+            Self::Demands(_) => ErrorCode::Overloaded,
             Self::Unreadable => ErrorCode::StorageFailed,
         }
     }
@@ -231,20 +159,11 @@ struct Peer {
     fetching: bool,
     congested: bool,
     storage: Option<StorageId>,
-    subscriptions: Arc<FxHashSet<StorageId>>,
-    /// What it was last told of each, and as of when.
-    told_heads: FxHashMap<StorageId, (Arc<[ChangeHash]>, u64)>,
-    /// Sessions whose ephemeral messages it brought first.
-    ephemeral_sessions: usize,
+    subscriptions: Subscriptions,
 }
 
-#[derive(Debug)]
-struct Heard {
-    /// Who brought the session's first message.
-    from: ConnectionId,
-    /// The highest count so far.
-    count: u64,
-}
+/// What a peer takes besides its session, roughly, in bytes: its links and what the maps add.
+const PEER_BYTES: usize = 512;
 
 /// See the module's docs.
 #[derive(Debug)]
@@ -252,12 +171,12 @@ pub struct Document {
     policy: Policy,
     graph: Graph,
     admission: Admission,
-    peers: BTreeMap<ConnectionId, Peer>,
+    /// Boxed, as a map's nodes have room for eleven.
+    peers: BTreeMap<ConnectionId, Box<Peer>>,
     /// Cut off, and not gone yet: what was on its way from them is not looked at.
     rejected: FxHashSet<ConnectionId>,
     recent: Recent,
-    /// The last ephemeral message of each author's session.
-    heard: FxHashMap<(PeerId, SessionId), Heard>,
+    heard: Heard,
     /// Peers with subscriptions: while there are none, remote heads cost nothing.
     subscribers: usize,
 }
@@ -272,7 +191,7 @@ impl Document {
             graph,
             peers: BTreeMap::new(),
             rejected: FxHashSet::default(),
-            heard: FxHashMap::default(),
+            heard: Heard::default(),
             subscribers: 0,
         }
     }
@@ -294,7 +213,9 @@ impl Document {
 
     /// Bytes of memory held, roughly.
     pub fn memory(&self) -> usize {
-        self.graph.memory() + self.recent.bytes() + self.peers.len() * 512
+        let peers = self.peers.values();
+        let sessions: usize = peers.map(|peer| PEER_BYTES + peer.session.memory()).sum();
+        self.graph.memory() + self.recent.bytes() + self.admission.parked_bytes() + sessions
     }
 
     /// Gives back memory that only activity needs.
@@ -308,7 +229,7 @@ impl Document {
         match input {
             Input::Message(from, message) => self.message(now, from, *message, effects),
             Input::Ephemeral(from, ephemeral) => {
-                if !self.is_news(from, &ephemeral) {
+                if !self.peers.contains_key(&from) || !self.heard.is_news(from, &ephemeral) {
                     return;
                 }
                 for (connection, peer) in &self.peers {
@@ -321,9 +242,7 @@ impl Document {
             }
             Input::Subscribe(connection, storages) => {
                 if let Some(peer) = self.peers.get_mut(&connection) {
-                    peer.told_heads
-                        .retain(|storage, _| storages.contains(storage));
-                    peer.subscriptions = storages;
+                    peer.subscriptions.replace(storages);
                 }
                 self.count_subscribers();
             }
@@ -343,13 +262,18 @@ impl Document {
             }
             Input::Served(connection, to) => {
                 if let Some(peer) = self.peers.get_mut(&connection)
-                    && to == self.graph.visible()
+                    && to <= self.graph.visible()
                 {
-                    peer.session.was_sent_all(to);
+                    peer.session.was_sent_up_to(to);
                 }
             }
             Input::Committed(end) => self.graph.make_visible(end),
-            Input::Fetched(connection, message) => self.fetched(connection, message, effects),
+            Input::Fetched(connection, Some(fetched)) => {
+                self.fetched(connection, *fetched, effects);
+            }
+            Input::Fetched(connection, None) => {
+                self.reject(connection, Rejection::Unreadable, effects);
+            }
             Input::Tick => {}
         }
     }
@@ -365,7 +289,7 @@ impl Document {
             let Some(outgoing) = peer.session.next(&self.graph) else {
                 continue;
             };
-            let shared = outgoing.need.is_empty() && outgoing.have.is_none();
+            let shared = outgoing.need.is_empty() && outgoing.have == Haves::Heads;
             if shared
                 && let Some((_, _, message)) = built
                     .iter()
@@ -376,7 +300,8 @@ impl Document {
                     .push((*connection, Frame::Sync(message.clone())));
                 continue;
             }
-            match assemble_from_memory(&self.graph, &self.recent, &outgoing) {
+            let most_bytes = self.policy.message_bytes;
+            match assemble_from_memory(&self.graph, &self.recent, &outgoing, most_bytes) {
                 Ok(message) => {
                     if shared {
                         built.push((outgoing.changes, outgoing.v2, message.clone()));
@@ -390,6 +315,7 @@ impl Document {
                         outgoing,
                         heads: self.graph.visible_heads().to_vec(),
                         wanted,
+                        most_bytes,
                     });
                 }
             }
@@ -420,18 +346,18 @@ impl Document {
             changes,
             snapshot,
         } = message;
-        let peer = self.peers.entry(from).or_insert_with(|| Peer {
-            session: Session::new(),
-            waiting: Waiting::No,
-            fetching: false,
-            congested: false,
-            storage,
-            subscriptions: Arc::default(),
-            told_heads: FxHashMap::default(),
-            ephemeral_sessions: 0,
+        let peer = self.peers.entry(from).or_insert_with(|| {
+            Box::new(Peer {
+                session: Session::new(),
+                waiting: Waiting::No,
+                fetching: false,
+                congested: false,
+                storage,
+                subscriptions: Subscriptions::default(),
+            })
         });
         if is_request && sync.heads.is_empty() {
-            if peer.waiting == Waiting::No {
+            if !matches!(peer.waiting, Waiting::UntilMs(_)) {
                 peer.waiting = Waiting::UntilMs(now.monotonic_ms + self.policy.request_grace_ms);
             }
         } else {
@@ -450,38 +376,11 @@ impl Document {
         let is_upload = first == 0 && outcome.known == 0 && outcome.admitted.len() == brought;
         let snapshot = snapshot.filter(|_| is_upload && !refused && brought > 0);
         self.append(now, first, outcome, snapshot, effects);
-        if refused {
-            return;
-        }
-        let missing = self.admission.missing_for(&self.graph, &sync.heads);
-        if let Some(peer) = self.peers.get_mut(&from)
-            && let Err(error) = peer.session.received(&self.graph, &sync, missing, repeated)
-        {
-            self.reject(from, error.into(), effects);
-        }
-    }
-
-    /// Stock clients pass on what they hear to all of their peers, us too: a message is news only if
-    /// its count is above the last of its author's session, whoever brings it.
-    fn is_news(&mut self, from: ConnectionId, ephemeral: &Ephemeral) -> bool {
-        let Some(peer) = self.peers.get(&from) else {
-            return false;
-        };
-        let session = (ephemeral.sender.clone(), ephemeral.session.clone());
-        match self.heard.get_mut(&session) {
-            Some(heard) => {
-                let is_news = ephemeral.count > heard.count;
-                heard.count = heard.count.max(ephemeral.count);
-                is_news
-            }
-            None if peer.ephemeral_sessions >= MAX_EPHEMERAL_SESSIONS_PER_PEER => false,
-            None => {
-                let count = ephemeral.count;
-                self.heard.insert(session, Heard { from, count });
-                if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.ephemeral_sessions += 1;
-                }
-                true
+        // Unless it is cut off now. What was refused may be others', parked until now.
+        if let Some(peer) = self.peers.get_mut(&from) {
+            let missing = self.admission.missing_for(&self.graph, &sync.heads);
+            if let Err(error) = peer.session.received(&self.graph, &sync, missing, repeated) {
+                self.reject(from, error.into(), effects);
             }
         }
     }
@@ -539,7 +438,7 @@ impl Document {
 
     fn leave(&mut self, connection: ConnectionId) {
         self.peers.remove(&connection);
-        self.heard.retain(|_, heard| heard.from != connection);
+        self.heard.forget(connection);
         self.admission.forget(connection);
         self.count_subscribers();
     }
@@ -549,14 +448,27 @@ impl Document {
         self.subscribers = peers.filter(|peer| !peer.subscriptions.is_empty()).count();
     }
 
-    fn fetched(&mut self, connection: ConnectionId, message: Option<Bytes>, effects: &mut Effects) {
+    fn fetched(&mut self, connection: ConnectionId, fetched: Fetched, effects: &mut Effects) {
         let Some(peer) = self.peers.get_mut(&connection) else {
             return;
         };
         peer.fetching = false;
-        match message {
-            Some(message) => effects.frames.push((connection, Frame::Sync(message))),
-            None => self.reject(connection, Rejection::Unreadable, effects),
+        let Fetched {
+            outgoing,
+            mut heads,
+            chunks,
+            unsent,
+            read_snapshot,
+        } = fetched;
+        if !unsent.is_empty() {
+            // Heads that the peer can reach with what it is sent now, or it would ask for the rest.
+            heads = self.graph.heads_without(outgoing.to, &unsent);
+            peer.session.was_not_sent(unsent);
+        }
+        let message = assemble::message(&outgoing, &heads, &chunks);
+        effects.frames.push((connection, Frame::Sync(message)));
+        if read_snapshot && let Err(error) = peer.session.read_snapshot() {
+            self.reject(connection, error.into(), effects);
         }
     }
 
@@ -604,25 +516,9 @@ impl Document {
         // Who can't keep up hears the latest when there is room again.
         let ready = self.peers.iter_mut().filter(|(_, peer)| !peer.congested);
         for (connection, peer) in ready {
-            for storage in peer.subscriptions.iter() {
-                let Some(heads) = heads.get(storage).filter(|heads| !heads.is_empty()) else {
-                    continue;
-                };
-                let told = peer.told_heads.get(storage);
-                if told.is_some_and(|(told, _)| told == heads) {
-                    continue;
-                }
-                // Clients ignore what is not later than what they know.
-                let at_ms = told.map_or(now.unix_ms, |(_, at_ms)| now.unix_ms.max(at_ms + 1));
-                let told = (Arc::clone(heads), at_ms);
-                peer.told_heads.insert(storage.clone(), told);
-                let frame = Frame::RemoteHeads {
-                    storage: storage.clone(),
-                    heads: Arc::clone(heads),
-                    at_ms,
-                };
-                effects.frames.push((*connection, frame));
-            }
+            let news = peer.subscriptions.news(now, &heads).into_iter();
+            let frames = news.map(|moved| (*connection, Frame::RemoteHeads(moved)));
+            effects.frames.extend(frames);
         }
     }
 }
@@ -637,6 +533,7 @@ fn assemble_from_memory(
     graph: &Graph,
     recent: &Recent,
     outgoing: &Outgoing,
+    most_bytes: usize,
 ) -> Result<Bytes, Wanted> {
     let these: Vec<Index> = match &outgoing.changes {
         Changes::Nothing => Vec::new(),
@@ -644,17 +541,17 @@ fn assemble_from_memory(
         Changes::Since(from) => (*from..outgoing.to).collect(),
         Changes::Picked(picked) => picked.clone(),
     };
-    let chunks: Option<Vec<Bytes>> = these
-        .iter()
-        .map(|index| recent.get(*index).cloned())
-        .collect();
-    match chunks {
-        Some(chunks) => Ok(assemble::message(outgoing, graph.visible_heads(), &chunks)),
-        None => Err(Wanted::These(
-            these
-                .iter()
-                .filter_map(|index| Some((*index, *graph.hash(*index)?)))
-                .collect(),
-        )),
+    let mut chunks = Vec::with_capacity(these.len());
+    let mut bytes = 0;
+    for index in &these {
+        match recent.get(*index) {
+            // What is too long for one message the store gives piece by piece.
+            Some(chunk) if chunks.is_empty() || bytes + chunk.len() <= most_bytes => {
+                bytes += chunk.len();
+                chunks.push(chunk.clone());
+            }
+            _ => return Err(Wanted::These(these)),
+        }
     }
+    Ok(assemble::message(outgoing, graph.visible_heads(), &chunks))
 }

@@ -18,6 +18,19 @@ use rustc_hash::FxHashMap;
 use super::ConnectionId;
 use super::graph::{Graph, GraphError, NewNode};
 
+/// Most heads that a document may have: replicas that edited at the same time and saw nothing of each
+/// other. A change names all heads that its author saw as its deps, so beyond `Limits::deps` nobody could
+/// edit the document any more; half of that leaves room for heads that have not come here yet.
+pub const MAX_HEADS: usize = 2048;
+
+/// Most actors that a document may have. Each tab that edits is one. Automerge's memory for loading grows
+/// with the square of their number: measured, 2.3 GB for 60,000 that made a change each.
+pub const MAX_ACTORS: usize = 32_768;
+
+/// Changes that the check "builds on its actor's previous change" may look at for one message, some
+/// tenths of a second. It looks at any only where an actor goes on after others, and not from their heads.
+pub const MAX_STEPS_PER_MESSAGE: u64 = 64 << 20;
+
 /// Bounds on what may wait for its deps, per document.
 #[derive(Debug, Clone, Copy)]
 pub struct ParkingLimits {
@@ -55,9 +68,21 @@ pub enum RefusalReason {
     /// It does not fit the graph.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// Too much is waiting for its deps already.
+    /// Too much is waiting for its deps already, most of it of this peer's.
     #[error("too many changes wait for their deps")]
     ParkingFull,
+    /// The document has as many heads as it may, and this would be one more.
+    #[error(
+        "the document has {MAX_HEADS} heads, the most one may have, and the change builds on none"
+    )]
+    TooManyHeads,
+    /// The document has as many actors as it may, and this would be one more.
+    #[error("the document has {MAX_ACTORS} actors, the most one may have")]
+    TooManyActors,
+    /// Judging the message's changes takes too long. Those before this one are admitted: sent again,
+    /// it will be judged.
+    #[error("the message's changes go on from too long ago")]
+    TooManySteps,
     /// It builds on a change that was refused.
     #[error("builds on refused change {on}")]
     BuildsOnRefused {
@@ -81,6 +106,9 @@ impl Refusal {
                 GraphError::OpCounterOverflow { .. } => ErrorCode::TooManyOps,
             },
             RefusalReason::ParkingFull => ErrorCode::PendingLimit,
+            RefusalReason::TooManyHeads => ErrorCode::TooManyHeads,
+            RefusalReason::TooManyActors => ErrorCode::TooManyActors,
+            RefusalReason::TooManySteps => ErrorCode::Overloaded,
             RefusalReason::BuildsOnRefused { .. } => ErrorCode::BuildsOnRefused,
         }
     }
@@ -113,6 +141,36 @@ struct Parked {
     from: Sender,
 }
 
+/// What is parked, in numbers.
+#[derive(Debug, Default, Clone, Copy)]
+struct Held {
+    changes: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, change: &Change) {
+        self.changes += 1;
+        self.bytes += change.bytes.len();
+    }
+
+    fn remove(&mut self, change: &Change) {
+        self.changes -= 1;
+        self.bytes -= change.bytes.len();
+    }
+
+    /// How much of the limits this is: greater is more.
+    fn share(self, limits: ParkingLimits) -> u128 {
+        let changes = self.changes as u128 * limits.bytes as u128;
+        changes.max(self.bytes as u128 * limits.changes as u128)
+    }
+
+    /// Whether the change fits beside this.
+    fn has_room(self, change: &Change, limits: ParkingLimits) -> bool {
+        self.changes < limits.changes && self.bytes + change.bytes.len() <= limits.bytes
+    }
+}
+
 /// The door of one document: what waits before it. See the module's docs.
 #[derive(Debug, Default)]
 pub struct Admission {
@@ -120,7 +178,11 @@ pub struct Admission {
     parked: FxHashMap<ChangeHash, Parked>,
     /// Missing change → the parked ones to try when it comes.
     waiting: FxHashMap<ChangeHash, Vec<ChangeHash>>,
-    parked_bytes: usize,
+    held: Held,
+    /// By who brought it.
+    held_of: FxHashMap<ConnectionId, Held>,
+    /// Changes looked at for the message that is being judged.
+    steps: u64,
 }
 
 impl Admission {
@@ -132,12 +194,18 @@ impl Admission {
         }
     }
 
-    /// Judges a message's changes in the order given and grows the graph by those that fit.
+    /// Judges a message's changes in the order given and grows the graph by those that fit. After one
+    /// that is refused the rest is not looked at: the sender is cut off anyway.
     pub fn admit(&mut self, graph: &mut Graph, from: &Sender, changes: Vec<Change>) -> Outcome {
         let mut outcome = Outcome::default();
+        self.steps = 0;
         for change in changes {
             let from = from.clone();
+            let connection = from.connection;
             self.enter(graph, Parked { change, from }, &mut outcome);
+            if outcome.refused.iter().any(|(of, _)| *of == connection) {
+                break;
+            }
         }
         outcome
     }
@@ -163,9 +231,13 @@ impl Admission {
 
     /// Drops what a connection that is gone left waiting.
     pub fn forget(&mut self, connection: ConnectionId) {
+        let Some(gone) = self.held_of.remove(&connection) else {
+            return;
+        };
+        self.held.changes -= gone.changes;
+        self.held.bytes -= gone.bytes;
         self.parked
             .retain(|_, parked| parked.from.connection != connection);
-        self.parked_bytes = self.parked.values().map(|p| p.change.bytes.len()).sum();
         self.waiting.retain(|_, waiters| {
             waiters.retain(|hash| self.parked.contains_key(hash));
             !waiters.is_empty()
@@ -177,6 +249,11 @@ impl Admission {
         self.parked.len()
     }
 
+    /// Bytes of parked changes.
+    pub fn parked_bytes(&self) -> usize {
+        self.held.bytes
+    }
+
     fn enter(&mut self, graph: &mut Graph, candidate: Parked, outcome: &mut Outcome) {
         let mut queue = vec![candidate];
         while let Some(Parked { change, from }) = queue.pop() {
@@ -185,49 +262,90 @@ impl Admission {
                 outcome.known += 1;
                 continue;
             }
-            match NewNode::of(&change).and_then(|node| graph.admit(&node)) {
-                Ok(_) => {
+            match self.judge(graph, &change) {
+                Ok(()) => {
                     outcome.admitted.push((from.principal, change));
                     for waiter in self.waiting.remove(&hash).unwrap_or_default() {
                         queue.extend(self.unpark(&waiter));
                     }
                 }
-                Err(GraphError::MissingDeps { .. }) => {
-                    let connection = from.connection;
-                    if let Err(refusal) = self.park(graph, change, from) {
-                        self.refuse(connection, refusal, outcome);
-                    }
+                Err(RefusalReason::Graph(GraphError::MissingDeps { .. })) => {
+                    self.park(graph, change, from, outcome);
                 }
-                Err(error) => {
-                    let reason = error.into();
-                    self.refuse(from.connection, Refusal { hash, reason }, outcome);
-                }
+                Err(reason) => self.refuse(from.connection, Refusal { hash, reason }, outcome),
             }
         }
     }
 
-    fn park(&mut self, graph: &Graph, change: Change, from: Sender) -> Result<(), Refusal> {
-        let hash = change.hash;
-        let bytes = self.parked_bytes + change.bytes.len();
-        if self.parked.len() >= self.limits.changes || bytes > self.limits.bytes {
-            return Err(Refusal {
-                hash,
-                reason: RefusalReason::ParkingFull,
-            });
+    /// Lets the change into the graph if it fits.
+    fn judge(&mut self, graph: &mut Graph, change: &Change) -> Result<(), RefusalReason> {
+        let node = NewNode::of(change)?;
+        self.steps += u64::from(graph.steps_to_admit(&node));
+        if self.steps > MAX_STEPS_PER_MESSAGE {
+            return Err(RefusalReason::TooManySteps);
         }
-        self.parked_bytes = bytes;
+        let is_one_more_head = || !change.deps.iter().any(|dep| graph.is_head(dep));
+        if graph.heads() >= MAX_HEADS && is_one_more_head() {
+            return Err(RefusalReason::TooManyHeads);
+        }
+        if graph.actors() >= MAX_ACTORS && graph.next_seq(node.actor) == 1 {
+            return Err(RefusalReason::TooManyActors);
+        }
+        graph.admit(&node)?;
+        Ok(())
+    }
+
+    /// Keeps a change until its deps are here. Where there is no room, whoever has most parked loses it
+    /// all: one peer must not keep the others' changes out.
+    fn park(&mut self, graph: &Graph, change: Change, from: Sender, outcome: &mut Outcome) {
+        let hash = change.hash;
+        while !self.held.has_room(&change, self.limits) {
+            let mut with_this = self
+                .held_of
+                .get(&from.connection)
+                .copied()
+                .unwrap_or_default();
+            with_this.add(&change);
+            let limits = self.limits;
+            let shares = self.held_of.iter();
+            match shares.map(|(of, held)| (held.share(limits), *of)).max() {
+                Some((largest, of)) if largest > with_this.share(limits) => self.evict(of, outcome),
+                _ => {
+                    let reason = RefusalReason::ParkingFull;
+                    return self.refuse(from.connection, Refusal { hash, reason }, outcome);
+                }
+            }
+        }
         // Waiting for any one of the missing deps is enough: when it comes the change is tried
         // again and, if need be, parked to wait for the next.
         if let Some(missing) = change.deps.iter().find(|dep| !graph.contains(dep)) {
             self.waiting.entry(*missing).or_default().push(hash);
         }
+        self.held.add(&change);
+        self.held_of
+            .entry(from.connection)
+            .or_default()
+            .add(&change);
         self.parked.insert(hash, Parked { change, from });
-        Ok(())
+    }
+
+    /// Refuses all that a connection has parked.
+    fn evict(&mut self, connection: ConnectionId, outcome: &mut Outcome) {
+        let mut parked = self.parked.iter();
+        let of_it = parked.find(|(_, parked)| parked.from.connection == connection);
+        if let Some((hash, _)) = of_it {
+            let (hash, reason) = (*hash, RefusalReason::ParkingFull);
+            outcome.refused.push((connection, Refusal { hash, reason }));
+        }
+        self.forget(connection);
     }
 
     fn unpark(&mut self, hash: &ChangeHash) -> Option<Parked> {
         let parked = self.parked.remove(hash)?;
-        self.parked_bytes -= parked.change.bytes.len();
+        self.held.remove(&parked.change);
+        if let Some(held) = self.held_of.get_mut(&parked.from.connection) {
+            held.remove(&parked.change);
+        }
         Some(parked)
     }
 
@@ -235,14 +353,17 @@ impl Admission {
     fn refuse(&mut self, from: ConnectionId, refusal: Refusal, outcome: &mut Outcome) {
         let mut refused = vec![refusal.hash];
         outcome.refused.push((from, refusal));
+        if self.parked.is_empty() {
+            return;
+        }
+        let mut dependents: FxHashMap<ChangeHash, Vec<ChangeHash>> = FxHashMap::default();
+        for (hash, parked) in &self.parked {
+            for dep in &parked.change.deps {
+                dependents.entry(*dep).or_default().push(*hash);
+            }
+        }
         while let Some(on) = refused.pop() {
-            let dependents: Vec<ChangeHash> = self
-                .parked
-                .iter()
-                .filter(|(_, parked)| parked.change.deps.contains(&on))
-                .map(|(hash, _)| *hash)
-                .collect();
-            for hash in dependents {
+            for hash in dependents.remove(&on).unwrap_or_default() {
                 if let Some(parked) = self.unpark(&hash) {
                     let reason = RefusalReason::BuildsOnRefused { on };
                     outcome

@@ -14,9 +14,8 @@ use super::opening::{self, OpenError, Sizes};
 use crate::materialise::{self, LoadError};
 use crate::store::{Store, StoreError, Write};
 
-/// Raw changes kept below a new snapshot, in bytes per document, so that a peer that missed a little
-/// is sent just that.
-pub const RETAINED_BYTES_PER_DOCUMENT: u64 = 128 << 10;
+/// Raw changes kept below a small snapshot, in bytes per document.
+pub const LEAST_RETAINED_BYTES_PER_DOCUMENT: u64 = 128 << 10;
 
 /// Below this a tail is not worth a compaction, in bytes.
 pub const SMALLEST_TAIL_BYTES: u64 = 64 << 10;
@@ -24,6 +23,10 @@ pub const SMALLEST_TAIL_BYTES: u64 = 64 << 10;
 /// While a document is being edited, its tail may grow to this many times its snapshot. A compaction
 /// costs O(document); this keeps its share of the cost of a keystroke constant.
 const TAIL_TO_SNAPSHOT_WHEN_BUSY: u64 = 16;
+
+/// But to no more bytes than this, unless the snapshot is larger: who opens the document reads and parses
+/// all of the tail.
+const LARGEST_TAIL_WHEN_BUSY_BYTES: u64 = 16 << 20;
 
 /// Why there is no new snapshot. What is stored stays as it is.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +60,8 @@ pub enum Occasion {
 /// Whether a compaction is due.
 pub fn is_due(sizes: Sizes, occasion: Occasion) -> bool {
     let bound = match occasion {
-        Occasion::Busy => sizes.snapshot_bytes * TAIL_TO_SNAPSHOT_WHEN_BUSY,
+        Occasion::Busy => (sizes.snapshot_bytes * TAIL_TO_SNAPSHOT_WHEN_BUSY)
+            .min(LARGEST_TAIL_WHEN_BUSY_BYTES.max(sizes.snapshot_bytes)),
         Occasion::Resting => sizes.snapshot_bytes / 16,
     };
     let smallest = match occasion {
@@ -67,29 +71,39 @@ pub fn is_due(sizes: Sizes, occasion: Occasion) -> bool {
     sizes.tail_bytes > bound.max(smallest)
 }
 
-/// Builds the next snapshot generation of a stored document, and its size in bytes. `None` when there
-/// is no tail to compact. Blocks, for as long as loading the document takes twice.
-pub fn build(
-    store: &dyn Store,
-    document: &DocumentId,
-    now_ms: u64,
-) -> Result<Option<Write>, CompactError> {
+/// What [`build`] found and made.
+#[derive(Debug)]
+pub struct Built {
+    /// What puts the new snapshot in the place of the old one. `None` when there is no tail.
+    pub write: Option<Write>,
+    /// Bytes of the tail that the write stands for.
+    pub covered_bytes: u64,
+}
+
+/// Builds the next snapshot generation of a stored document. Blocks, for as long as loading the document
+/// takes twice.
+pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Built, CompactError> {
     let opened = opening::open(store, document)?;
-    if opened.repair.is_some() {
-        return Ok(opened.repair);
+    if let Some(repair) = opened.repair {
+        return Ok(Built {
+            write: Some(repair),
+            covered_bytes: 0,
+        });
     }
-    if opened.sizes.tail_bytes == 0 {
-        return Ok(None);
-    }
+    let contents = match store.contents(document)? {
+        Some(contents) if opened.sizes.tail_bytes > 0 => contents,
+        _ => {
+            return Ok(Built {
+                write: None,
+                covered_bytes: 0,
+            });
+        }
+    };
+    // Changes that were appended between the two reads stay in the tail.
     let base = u64::from(opened.graph.len());
-    let snapshot = store.snapshot(document)?;
-    let tail_from = snapshot.as_ref().map_or(0, |(base, _)| *base);
-    let tail = store.log(document, tail_from, base)?;
-    let mut chunks: Vec<Bytes> = snapshot.into_iter().map(|(_, bytes)| bytes).collect();
-    chunks.extend(
-        tail.iter()
-            .flat_map(|record| record.changes.iter().cloned()),
-    );
+    let tail = contents.tail.into_iter().flat_map(|record| record.changes);
+    let mut chunks = Vec::from_iter(contents.snapshot);
+    chunks.extend((contents.base..base).zip(tail).map(|(_, change)| change));
     let snapshot = Bytes::from(materialise::load(&chunks)?.save());
 
     // Equal heads are equal histories; the count guards against a loader that skips.
@@ -100,21 +114,34 @@ pub fn build(
         return Err(CompactError::Unequal);
     }
 
+    let most = retained_bytes(snapshot.len() as u64);
     let mut keep_from = base;
     let mut kept = 0;
-    for change in tail.iter().flat_map(|record| &record.changes).rev() {
+    // All that is in the log, what was kept below the former snapshot too.
+    let log = store.log(document, 0, base, u64::MAX)?;
+    let logged: Vec<Bytes> = log.into_iter().flat_map(|record| record.changes).collect();
+    for change in logged.iter().rev() {
         kept += change.len() as u64;
-        if kept > RETAINED_BYTES_PER_DOCUMENT {
+        if kept > most {
             break;
         }
         keep_from -= 1;
     }
-    Ok(Some(Write::Snapshot {
-        document: document.clone(),
-        base,
-        keep_from,
-        received_at_ms: now_ms,
-        snapshot,
-        graph: Bytes::from(opened.graph.encode(opened.graph.len())),
-    }))
+    Ok(Built {
+        write: Some(Write::Snapshot {
+            document: document.clone(),
+            base,
+            keep_from,
+            received_at_ms: now_ms,
+            snapshot,
+            graph: Bytes::from(opened.graph.encode(opened.graph.len())),
+        }),
+        covered_bytes: opened.sizes.tail_bytes,
+    })
+}
+
+/// Bytes of raw changes to keep below a snapshot, so that a peer that missed a little is sent just that.
+/// Who missed more bytes than the snapshot has is better off with the snapshot.
+fn retained_bytes(snapshot_bytes: u64) -> u64 {
+    snapshot_bytes.max(LEAST_RETAINED_BYTES_PER_DOCUMENT)
 }

@@ -5,6 +5,7 @@
 //! heads that go with them are in the snapshot's own header and in the few changes since.
 
 use automerge::ChangeHash;
+use automerge::sync::MessageFlags;
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 use concord_shared::reader::{ReadError, Reader};
@@ -13,36 +14,45 @@ use super::actor::PeerMessage;
 use super::assemble::{self, AssembleError};
 use super::graph::Index;
 use super::opening;
-use super::sync::{Changes, Outgoing};
+use super::sync::{Changes, Haves, Outgoing};
 use crate::store::Store;
 
-/// Whether the message is of a peer that has nothing of the document and reads whole documents.
+/// Whether the message is of a peer that has nothing of the document and takes whole documents.
 pub fn is_joiner(message: &PeerMessage) -> bool {
-    message.sync.heads.is_empty() && message.changes.is_empty() && message.sync.flags.is_some()
+    let takes_documents = |flags: MessageFlags| !flags.contains(MessageFlags::READ_ONLY);
+    let sync = &message.sync;
+    sync.heads.is_empty() && message.changes.is_empty() && sync.flags.is_some_and(takes_documents)
 }
 
-/// The sync message with all of a stored document, and how many changes that are. `None` when the
-/// document has no snapshot: then opening it is as cheap. Blocks.
+/// The sync message with a stored document, and how many of its changes that are: all, unless the tail is
+/// too long for one message. `None` when the document has no snapshot: then opening it is as cheap. Blocks.
 pub fn whole(
     store: &dyn Store,
     document: &DocumentId,
+    most_bytes: usize,
 ) -> Result<Option<(Index, Bytes)>, AssembleError> {
-    let Some((base, snapshot)) = store.snapshot(document)? else {
+    let Some(contents) = store.contents(document)? else {
+        return Ok(None);
+    };
+    let Some(snapshot) = contents.snapshot else {
         return Ok(None);
     };
     let Ok(mut heads) = document_heads(&snapshot) else {
         return Ok(None);
     };
+    let mut bytes = snapshot.len();
     let mut chunks = vec![snapshot];
-    let mut index = base;
-    for record in store.log(document, base, u64::MAX)? {
-        for bytes in record.changes {
-            let change = opening::stored_change(index, &bytes)?;
-            heads.retain(|head| !change.deps.contains(head));
-            heads.push(change.hash);
-            chunks.push(bytes);
-            index += 1;
+    let mut index = contents.base;
+    for change in contents.tail.into_iter().flat_map(|record| record.changes) {
+        bytes = bytes.saturating_add(change.len());
+        if bytes > most_bytes {
+            break;
         }
+        let parsed = opening::stored_change(index, &change)?;
+        heads.retain(|head| !parsed.deps.contains(head));
+        heads.push(parsed.hash);
+        chunks.push(change);
+        index += 1;
     }
     heads.sort_unstable();
     let Ok(to) = Index::try_from(index) else {
@@ -52,7 +62,7 @@ pub fn whole(
         v2: true,
         to,
         need: Vec::new(),
-        have: None,
+        have: Haves::Heads,
         changes: Changes::Since(0),
     };
     Ok(Some((to, assemble::message(&outgoing, &heads, &chunks))))

@@ -113,6 +113,15 @@ pub enum GraphError {
 /// Most changes one document may hold: indexes are 32 bits and some are kept free for sentinels.
 pub const MAX_CHANGES: u32 = u32::MAX - 16;
 
+/// Whether a document with `changes` changes may get one more.
+fn check_room(changes: Index) -> Result<(), GraphError> {
+    if changes < MAX_CHANGES {
+        Ok(())
+    } else {
+        Err(GraphError::Full { limit: MAX_CHANGES })
+    }
+}
+
 /// The change graph; see the module's docs.
 ///
 /// Growing: [`Self::admit`], [`Self::make_visible`]. Looking up: [`Self::find`], [`Self::hash`],
@@ -123,7 +132,7 @@ pub struct Graph {
     hashes: Vec<ChangeHash>,
     /// Hash → index; the hash function is the hash's own first eight bytes.
     by_hash: HashTable<Index>,
-    /// Deps of all nodes one after another; node `i`'s end at `deps_end[i]`.
+    /// Deps of all nodes one after another, each node's ascending; node `i`'s end at `deps_end[i]`.
     deps: Vec<Index>,
     deps_end: Vec<u32>,
     actor_of: Vec<u32>,
@@ -179,6 +188,22 @@ impl Graph {
             .copied()
     }
 
+    /// Number of admitted changes that no admitted change builds on.
+    pub fn heads(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Number of actors that made admitted changes.
+    pub fn actors(&self) -> usize {
+        self.actors.len()
+    }
+
+    /// Whether the admitted change is one of the heads.
+    pub fn is_head(&self, hash: &ChangeHash) -> bool {
+        self.find(hash)
+            .is_some_and(|index| self.heads.contains(&index))
+    }
+
     /// Whether the change was admitted.
     pub fn contains(&self, hash: &ChangeHash) -> bool {
         self.find(hash).is_some()
@@ -205,6 +230,19 @@ impl Graph {
         self.actor(actor).map_or(1, |actor| actor.last_seq + 1)
     }
 
+    /// How many changes [`Self::admit`] may have to look at for this one: see there.
+    pub fn steps_to_admit(&self, node: &NewNode<'_>) -> Index {
+        let Some(actor) = self.actor(node.actor) else {
+            return 0;
+        };
+        let deps = node.deps.iter().filter_map(|dep| self.find(dep));
+        if deps.clone().any(|dep| dep == actor.last) {
+            return 0;
+        }
+        deps.max()
+            .map_or(0, |latest| latest.saturating_sub(actor.last))
+    }
+
     /// Admits a change, or says why not; a refused one leaves no trace. Cost: O(deps) when it builds
     /// on the heads, else a walk over the changes made since its actor's previous one.
     pub fn admit(&mut self, node: &NewNode<'_>) -> Result<Index, GraphError> {
@@ -224,7 +262,8 @@ impl Graph {
             .filter_map(|hash| self.find(hash))
             .collect();
         for index in self.visible..visible {
-            heads.retain(|head| !self.deps(index).contains(head));
+            let deps = self.deps(index);
+            heads.retain(|head| deps.binary_search(head).is_err());
             heads.push(index);
         }
         self.visible_heads = heads
@@ -281,15 +320,14 @@ impl Graph {
 
     /// The deps' indexes, if the change fits.
     fn place(&self, node: &NewNode<'_>) -> Result<Vec<Index>, GraphError> {
-        let deps: Vec<Index> = node.deps.iter().filter_map(|dep| self.find(dep)).collect();
+        let mut deps: Vec<Index> = node.deps.iter().filter_map(|dep| self.find(dep)).collect();
         if deps.len() < node.deps.len() {
             return Err(GraphError::MissingDeps {
                 missing: node.deps.len() - deps.len(),
             });
         }
-        if self.len() >= MAX_CHANGES {
-            return Err(GraphError::Full { limit: MAX_CHANGES });
-        }
+        deps.sort_unstable();
+        check_room(self.len())?;
         self.check_actor(node, &deps)?;
         let highest = deps
             .iter()
@@ -337,7 +375,10 @@ impl Graph {
             });
         }
         let Some(actor) = actor else { return Ok(()) };
-        let on_heads = self.heads.iter().all(|head| deps.contains(head));
+        let on_heads = self
+            .heads
+            .iter()
+            .all(|head| deps.binary_search(head).is_ok());
         if on_heads || self.is_ancestor_of_any(actor.last, deps) {
             Ok(())
         } else {
@@ -362,7 +403,7 @@ impl Graph {
             actor.last_seq = node.seq;
             actor.last = index;
         }
-        self.heads.retain(|head| !deps.contains(head));
+        self.heads.retain(|head| deps.binary_search(head).is_err());
         self.heads.push(index);
         self.deps.extend_from_slice(deps);
         self.deps_end
@@ -378,5 +419,17 @@ impl Graph {
                 hashes.get(*i as usize).map_or(0, table_hash)
             });
         index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_document_takes_nothing_more() {
+        assert_eq!(check_room(MAX_CHANGES - 1), Ok(()));
+        let full = GraphError::Full { limit: MAX_CHANGES };
+        assert_eq!(check_room(MAX_CHANGES), Err(full));
     }
 }

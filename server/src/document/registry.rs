@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use concord_shared::ids::{DocumentId, StorageId};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,10 +18,14 @@ use super::task::{self, Link};
 use super::{ConnectionId, assemble};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::store::{Committer, Health, Store};
+use crate::store::{Committer, Store};
 
 /// Messages that may wait for a document before its connections wait in turn.
 const INBOX_MESSAGES_PER_DOCUMENT: usize = 128;
+
+/// Open documents may take one part in this many beyond the memory budget before further ones are refused:
+/// until then, those that nobody has open get the time to go.
+const BUDGET_SLACK_SHARE: usize = 4;
 
 /// What all documents share.
 #[derive(Debug)]
@@ -36,12 +40,14 @@ pub struct Shared {
     pub fetches: Arc<Semaphore>,
     /// What each document is to do.
     pub policy: Policy,
-    /// Milliseconds without peers after which a document is unloaded.
+    /// Time without peers after which a document is unloaded.
     pub idle: std::time::Duration,
-    /// Bytes of memory open documents may take before idle ones go at once.
+    /// Bytes of memory open documents may take before those that nobody has open go at once.
     pub memory_budget: usize,
     /// Bytes they take.
     pub memory: AtomicUsize,
+    /// Wakes documents that nobody has open when memory gets short.
+    pub pressure: Notify,
     /// Cancelled when the server stops.
     pub stop: CancellationToken,
     /// Counters.
@@ -75,6 +81,11 @@ pub enum Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the document is closing")]
 pub struct DocumentGone;
+
+/// Documents that peers have open take all the memory they may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("open documents take all the memory they may")]
+pub struct OutOfMemoryBudget;
 
 impl DocumentHandle {
     /// Delivers, waiting while the inbox is full.
@@ -119,10 +130,12 @@ impl Registry {
                     request_grace_ms: config.request_grace_ms,
                     parking: super::admission::ParkingLimits::default(),
                     storage,
+                    message_bytes: assemble::MOST_BYTES_PER_MESSAGE,
                 },
                 idle: std::time::Duration::from_secs(config.idle_seconds),
                 memory_budget: config.documents_mib << 20,
                 memory: AtomicUsize::new(0),
+                pressure: Notify::new(),
                 stop,
                 metrics,
             }),
@@ -131,11 +144,15 @@ impl Registry {
         }
     }
 
-    /// The document, opened if need be. Never waits: what the store has of it is read by its task.
-    pub fn open(&self, document: &DocumentId) -> DocumentHandle {
+    /// The document, opened if need be and if there is memory for it. Never waits: what the store has of
+    /// it is read by its task.
+    pub fn open(&self, document: &DocumentId) -> Result<DocumentHandle, OutOfMemoryBudget> {
         let mut open = self.lock();
         if let Some(handle) = open.get(document) {
-            return handle.clone();
+            return Ok(handle.clone());
+        }
+        if self.shared.is_full() {
+            return Err(OutOfMemoryBudget);
         }
         let (inbox, deliveries) = mpsc::channel(INBOX_MESSAGES_PER_DOCUMENT);
         let handle = DocumentHandle { inbox };
@@ -149,25 +166,18 @@ impl Registry {
             deliveries,
         );
         self.tasks.spawn(task);
-        handle
+        Ok(handle)
     }
 
     /// Whether nothing can be written any more.
     pub fn is_poisoned(&self) -> bool {
-        matches!(
-            *self.shared.committer.health().borrow(),
-            Health::Poisoned(_)
-        )
+        self.shared.committer.is_poisoned()
     }
 
     /// Documents in memory.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
         self.lock().len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Waits until all documents have closed; call after cancelling `stop`.
@@ -206,11 +216,24 @@ impl Registry {
 impl Shared {
     /// Replaces a document's share of the memory in use; `true` while all together are in budget.
     pub(super) fn account(&self, before: usize, now: usize) -> bool {
-        if now >= before {
-            self.memory.fetch_add(now - before, Ordering::Relaxed);
-        } else {
-            self.memory.fetch_sub(before - now, Ordering::Relaxed);
+        let all = self
+            .memory
+            .fetch_add(now, Ordering::Relaxed)
+            .wrapping_add(now);
+        self.memory.fetch_sub(before, Ordering::Relaxed);
+        let in_budget = all.wrapping_sub(before) <= self.memory_budget;
+        if !in_budget {
+            self.pressure.notify_waiters();
         }
-        self.memory.load(Ordering::Relaxed) <= self.memory_budget
+        in_budget
+    }
+
+    /// Whether memory is so short that no further document may be opened, though those that nobody has
+    /// open went.
+    fn is_full(&self) -> bool {
+        let most = self
+            .memory_budget
+            .saturating_add(self.memory_budget / BUDGET_SLACK_SHARE);
+        self.memory.load(Ordering::Relaxed) > most
     }
 }

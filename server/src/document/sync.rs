@@ -33,13 +33,23 @@ pub const MAX_RESETS_PER_SESSION: u32 = 32;
 /// few messages, and one of 50 bytes could otherwise order a walk over the history each time.
 pub const MAX_COMPARED_PER_SESSION: usize = 4 << 20;
 
-/// The peer asked for a full comparison too often.
+/// Answers that one session may have out of a snapshot. Each reads a document's stored bytes, or loads
+/// them to take single changes out; honest peers need one or two, when they are behind a compaction.
+pub const MAX_SNAPSHOT_READS_PER_SESSION: u32 = 32;
+
+/// The peer made more work than an honest one does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "peer reset its sync state more than {MAX_RESETS_PER_SESSION} times, or left it open too long \
-     what it holds"
-)]
-pub struct TooManyResets;
+pub enum TooDemanding {
+    /// Comparisons from scratch.
+    #[error("peer reset its sync state more than {MAX_RESETS_PER_SESSION} times")]
+    Resets,
+    /// Comparisons with its filters.
+    #[error("peer left it open too long what it holds")]
+    Comparisons,
+    /// Old changes.
+    #[error("peer asked for old changes more than {MAX_SNAPSHOT_READS_PER_SESSION} times")]
+    SnapshotReads,
+}
 
 /// What a message should carry; the document turns it into bytes.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,11 +60,22 @@ pub struct Outgoing {
     pub to: Index,
     /// Changes we miss and believe the peer has.
     pub need: Vec<ChangeHash>,
-    /// What we have; `None` for the common one that depends on `to` alone: our heads as `last_sync`,
-    /// nothing beyond them.
-    pub have: Option<Have>,
+    /// What we have.
+    pub have: Haves,
     /// What the peer gets.
     pub changes: Changes,
+}
+
+/// What a message says that we have, by which the peer finds what we lack.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Haves {
+    /// The common one, which depends on the message's heads alone: they as `last_sync`, and nothing
+    /// beyond them.
+    Heads,
+    /// These heads as `last_sync`, and a filter over what lies beyond them.
+    Filter(Have),
+    /// None: the peer sends only what we need by hash.
+    Withheld,
 }
 
 /// Which changes a message carries; indexes are in order, so deps come before dependents.
@@ -70,7 +91,7 @@ pub enum Changes {
 
 /// State of synchronisation with one peer over one connection.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Session {
     /// The peer has sent its first message.
     met: bool,
@@ -92,10 +113,13 @@ pub struct Session {
     /// `Graph::visible` when we last told the peer our heads.
     announced: Option<Index>,
     owes_reply: bool,
+    /// A filter was made since the peer last spoke.
+    filtered: bool,
     v2: bool,
     peer_read_only: bool,
     resets: u32,
     compared: usize,
+    snapshot_reads: u32,
 }
 
 impl Session {
@@ -109,11 +133,6 @@ impl Session {
         &self.acknowledged
     }
 
-    /// Whether the peer holds, or was sent, every change that is visible.
-    pub fn is_up_to_date(&self, graph: &Graph) -> bool {
-        self.met && self.announced == Some(graph.visible()) && self.gaps.is_empty()
-    }
-
     /// Takes in what a message says about the peer. Its changes have been through admission already;
     /// `our_need` are hashes that we miss for the peer's heads, `repeated` is true when it brought
     /// changes and all were known.
@@ -123,8 +142,9 @@ impl Session {
         message: &Message,
         our_need: Vec<ChangeHash>,
         repeated: bool,
-    ) -> Result<(), TooManyResets> {
+    ) -> Result<(), TooDemanding> {
         let mut reset = false;
+        self.filtered = false;
         if let Some(flags) = message.flags {
             self.v2 = true;
             self.peer_read_only = flags.contains(MessageFlags::READ_ONLY);
@@ -138,7 +158,7 @@ impl Session {
         if reset && self.met {
             self.resets += 1;
             if self.resets > MAX_RESETS_PER_SESSION {
-                return Err(TooManyResets);
+                return Err(TooDemanding::Resets);
             }
         }
         if reset || !self.met || self.unsure_above.is_some() {
@@ -147,7 +167,7 @@ impl Session {
                 self.compared = self.compared.saturating_add(compared);
             }
             if self.compared > MAX_COMPARED_PER_SESSION {
-                return Err(TooManyResets);
+                return Err(TooDemanding::Comparisons);
             }
             self.owes_reply |= reset || !self.met;
             self.met = true;
@@ -171,7 +191,7 @@ impl Session {
     /// the caller delivers it before any later one, or ends the session.
     pub fn next(&mut self, graph: &Graph) -> Option<Outgoing> {
         let to = graph.visible();
-        if !self.met || (self.announced == Some(to) && !self.owes_reply && !self.has_requests()) {
+        if !self.met || (self.announced == Some(to) && !self.owes_reply && !self.lacks_some(to)) {
             return None;
         }
         let changes = if self.peer_read_only {
@@ -187,21 +207,47 @@ impl Session {
             v2: self.v2,
             to,
             need: self.our_need.clone(),
-            have: self.have(graph),
+            have: self.haves(graph),
             changes,
         })
     }
 
-    /// Before the document was open the peer was sent every change below `to`, all there are.
-    pub fn was_sent_all(&mut self, to: Index) {
+    /// Before the document was open the peer, which had nothing, was sent every change below `to`.
+    pub fn was_sent_up_to(&mut self, to: Index) {
         self.upto = to;
         self.gaps.clear();
         self.announced = Some(to);
         self.owes_reply = false;
     }
 
-    fn has_requests(&self) -> bool {
-        !self.peer_read_only && (!self.gaps.is_empty() || !self.their_need.is_empty())
+    /// The last message was too long for these changes, in index order: they come with the next.
+    pub fn was_not_sent(&mut self, unsent: Vec<Index>) {
+        self.gaps.extend(unsent);
+        self.gaps.sort_unstable();
+        self.gaps.dedup();
+    }
+
+    /// A message took reading the stored snapshot.
+    pub fn read_snapshot(&mut self) -> Result<(), TooDemanding> {
+        self.snapshot_reads += 1;
+        if self.snapshot_reads > MAX_SNAPSHOT_READS_PER_SESSION {
+            return Err(TooDemanding::SnapshotReads);
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory held, roughly.
+    pub fn memory(&self) -> usize {
+        let hashes =
+            self.acknowledged.capacity() + self.our_need.capacity() + self.asked.capacity();
+        let indexes = self.gaps.capacity() + self.their_need.capacity() + self.extra.capacity() * 2;
+        size_of::<Self>() + hashes * size_of::<ChangeHash>() + indexes * size_of::<Index>()
+    }
+
+    /// Whether the peer would take changes that it lacks, or asked for some.
+    fn lacks_some(&self, to: Index) -> bool {
+        let lacks = self.upto < to || !self.gaps.is_empty() || !self.their_need.is_empty();
+        lacks && !self.peer_read_only
     }
 
     /// What the peer lacks, now counted as held.
@@ -228,28 +274,44 @@ impl Session {
         }
     }
 
-    /// Our `have`: the heads of what the peer surely holds once it has read this message, and a filter
-    /// over the rest, which is empty unless the peer ignores changes or a filter of its own left doubt.
-    fn have(&self, graph: &Graph) -> Option<Have> {
-        let surely = match &self.unsure_above {
-            Some(surely) => surely,
-            None if self.peer_read_only => &self.acknowledged,
-            None => return None,
+    /// What we say that we have. Only while a filter of the peer's leaves doubt on what it holds does it
+    /// take one of ours: over all that the peer does not surely hold, which may be the history, so it is
+    /// made once for each message of the peer's, and counted.
+    fn haves(&mut self, graph: &Graph) -> Haves {
+        let Some(surely) = &self.unsure_above else {
+            return self.haves_when_sure(graph);
         };
-        let mut last_sync: Vec<ChangeHash> = surely
-            .iter()
-            .filter(|hash| graph.find(hash).is_some_and(|i| i < graph.visible()))
-            .copied()
-            .collect();
-        last_sync.sort_unstable();
+        if self.filtered {
+            return Haves::Withheld;
+        }
+        self.filtered = true;
+        let last_sync = visible_of(graph, surely);
         let rest = graph.visible_not_below(&find_all(graph, &last_sync));
+        self.compared = self.compared.saturating_add(rest.len());
         let hashes: Vec<ChangeHash> = rest
             .iter()
             .filter_map(|i| graph.hash(*i).copied())
             .collect();
-        Some(Have {
+        Haves::Filter(Have {
             last_sync,
             bloom: BloomFilter::from_hashes(hashes.iter()),
+        })
+    }
+
+    /// A peer that ignores changes stays where it is, and would reset at heads that it lacks: it is told
+    /// of its own.
+    fn haves_when_sure(&self, graph: &Graph) -> Haves {
+        if !self.peer_read_only {
+            return Haves::Heads;
+        }
+        let last_sync = visible_of(graph, &self.acknowledged);
+        if last_sync.is_empty() {
+            // A filter over nothing above nothing would ask it to reset.
+            return Haves::Withheld;
+        }
+        Haves::Filter(Have {
+            last_sync,
+            bloom: BloomFilter::default(),
         })
     }
 
@@ -332,6 +394,14 @@ fn surely_missing(graph: &Graph, have: &[Have], unsure: &[Index]) -> Vec<Index> 
 /// The shape of `automerge::sync`'s reset: one `have` that claims nothing.
 fn is_blank(have: &[Have]) -> bool {
     matches!(have, [have] if have.last_sync.is_empty() && have.bloom == BloomFilter::default())
+}
+
+/// Those of `hashes` that are visible, sorted.
+fn visible_of(graph: &Graph, hashes: &[ChangeHash]) -> Vec<ChangeHash> {
+    let is_visible = |hash: &&ChangeHash| graph.find(hash).is_some_and(|i| i < graph.visible());
+    let mut visible: Vec<ChangeHash> = hashes.iter().filter(is_visible).copied().collect();
+    visible.sort_unstable();
+    visible
 }
 
 fn find_all(graph: &Graph, hashes: &[ChangeHash]) -> Vec<Index> {

@@ -10,7 +10,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId};
 use concord_shared::wire::SyncFrame;
@@ -21,15 +20,17 @@ use tracing::{debug, error};
 
 use super::ConnectionId;
 use super::actor::{Document, Effects, Input};
-use super::assemble::AssembleError;
-use super::compaction::CompactError;
+use super::assemble::{AssembleError, Fetched};
+use super::compaction::{Built, CompactError};
 use super::opening::Sizes;
 use super::registry::{Delivery, DocumentHandle, Registry, Shared};
 use crate::connection::Goodbye;
 use crate::connection::outbox::Outbox;
-use crate::store::{DocumentWriter, StoreError, SubmitError, Ticket, Tickets, Write};
+use crate::store::{DocumentWriter, StoreError, SubmitError, Ticket, Tickets};
 
 mod start;
+#[cfg(test)]
+mod tests;
 mod work;
 
 /// Inputs taken in before messages are made: what came together goes out together.
@@ -70,8 +71,8 @@ enum Pending {
 
 /// What ends a blocking job.
 enum Done {
-    Fetched(ConnectionId, Result<Bytes, AssembleError>),
-    Compacted(Result<Option<Write>, CompactError>, u64),
+    Fetched(ConnectionId, Result<Fetched, AssembleError>),
+    Compacted(Result<Built, CompactError>),
 }
 
 /// Why the task ends.
@@ -113,7 +114,11 @@ pub async fn run(
     id: DocumentId,
     mut deliveries: mpsc::Receiver<Delivery>,
 ) {
-    match start::start(&shared, &id, &mut deliveries).await {
+    let mut waiting = Vec::new();
+    // Boxed, here and below: what is needed at the beginning and at the end should not take memory
+    // between.
+    let started = Box::pin(start::start(&shared, &id, &mut deliveries, &mut waiting)).await;
+    match started {
         Ok(mut task) => {
             let end = task.live(&registry, &mut deliveries).await;
             task.shared.account(task.memory, 0);
@@ -133,19 +138,27 @@ pub async fn run(
             error!(document = %id, error = %Report(&error), "document can't be opened");
         }
     }
-    // Out of the map first: who opens it from here on gets a new task. Then those who were on the way.
+    // Out of the map first: who opens it from here on gets a new task. Then those who wait already, and
+    // those who were on the way.
     registry.forget(&id);
     deliveries.close();
+    let code = if shared.stop.is_cancelled() {
+        ErrorCode::ShuttingDown
+    } else {
+        ErrorCode::StorageFailed
+    };
+    for delivery in waiting {
+        turn_away(delivery, code);
+    }
     while let Some(delivery) = deliveries.recv().await {
-        if let Delivery::Open(_, link) = delivery {
-            let stopping = shared.stop.is_cancelled();
-            let code = if stopping {
-                ErrorCode::ShuttingDown
-            } else {
-                ErrorCode::StorageFailed
-            };
-            link.outbox.close(Goodbye::new(code));
-        }
+        turn_away(delivery, code);
+    }
+}
+
+/// Closes the connection of somebody who wanted to open the document.
+fn turn_away(delivery: Delivery, code: ErrorCode) {
+    if let Delivery::Open(_, link) = delivery {
+        link.outbox.close(Goodbye::new(code));
     }
 }
 
@@ -217,12 +230,13 @@ impl Task {
                     }
                     Ok(())
                 }
+                () = self.shared.pressure.notified(), if self.is_unused() => Ok(()),
                 () = tokio::time::sleep(wait) => {
                     self.input(Input::Tick, &mut effects);
                     Ok(())
                 }
                 () = stop.cancelled(), if self.may_stop() => {
-                    return self.stop(deliveries, &mut effects).await;
+                    return Box::pin(self.stop(deliveries, &mut effects)).await;
                 }
             };
             if let Err(failed) = step {

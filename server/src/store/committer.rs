@@ -31,7 +31,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use concord_shared::ids::DocumentId;
@@ -57,9 +57,6 @@ pub struct CommitterOptions {
     /// No further write is taken into a batch that has this many bytes: bounds how long a small write waits for big
     /// ones.
     pub batch_bytes: usize,
-    /// How long the first write of a batch waits for company. Zero is right where a sync takes long enough for
-    /// company to come by itself.
-    pub linger: Duration,
 }
 
 impl Default for CommitterOptions {
@@ -69,7 +66,6 @@ impl Default for CommitterOptions {
             queue_bytes: 64 * 1024 * 1024,
             queue_writes: 16 * 1024,
             batch_bytes: 1024 * 1024,
-            linger: Duration::ZERO,
         }
     }
 }
@@ -194,6 +190,14 @@ impl Committer {
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
     }
+
+    /// Whether nothing is written any more. Whoever has learned from a ticket that the store gave up finds it so here.
+    ///
+    /// What the store reads back is then not to be shown: it may be the batch that could not be made durable.
+    pub fn is_poisoned(&self) -> bool {
+        // An error: the thread is gone, and with it the other end.
+        matches!(&*self.health.borrow(), Health::Poisoned(_)) || self.health.has_changed().is_err()
+    }
 }
 
 impl DocumentWriter {
@@ -232,11 +236,6 @@ impl DocumentWriter {
         slot.send(Item::Write(write, pending));
         Ok(self.last)
     }
-
-    /// The ticket of the last write that was submitted; 0: none yet.
-    pub fn last(&self) -> Ticket {
-        self.last
-    }
 }
 
 impl Tickets {
@@ -248,11 +247,6 @@ impl Tickets {
             // Neither the writer nor a write is left that could change anything; told already.
             std::future::pending::<()>().await;
         }
-        self.progress.borrow_and_update().clone()
-    }
-
-    /// How far the document's writes have come.
-    pub fn now(&mut self) -> Progress {
         self.progress.borrow_and_update().clone()
     }
 }
@@ -381,9 +375,6 @@ impl Worker {
 
     /// Takes what waits, up to the byte cap.
     fn fill(&mut self, batch: &mut Batch, first: Item) {
-        if !self.options.linger.is_zero() {
-            thread::sleep(self.options.linger);
-        }
         let mut next = Some(first);
         while let Some(item) = next {
             match item {
@@ -453,6 +444,8 @@ impl Worker {
                 }
                 (Severity::Fatal, _) => {
                     tracing::error!(%error, source = ?error, "the store gave up");
+                    // First this: a document that learns of its failure is opened anew at once, and must not show
+                    // what the store then reads back.
                     self.health
                         .send_replace(Health::Poisoned(Arc::clone(&error)));
                     batch.fail_all(&error);

@@ -107,9 +107,9 @@ pub enum StoreError {
         /// The data directory.
         path: PathBuf,
     },
-    /// The data directory could not be opened. It is left as it is.
+    /// The data directory could not be opened. It is left as it is, but for what sled's recovery did.
     #[error(
-        "data directory {} could not be opened; it was left untouched: copy it aside before trying anything, then see `concord verify` and `concord export`",
+        "data directory {} could not be opened; nothing in it was deleted: copy it aside before trying anything else. Another, empty directory can be filled by `concord import` from earlier exports, and by clients that still hold the documents",
         path.display()
     )]
     Open {

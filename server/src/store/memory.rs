@@ -11,8 +11,8 @@ use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
-    Contents, DocumentInfo, DocumentSummary, Durability, LogRecord, Problem, Store, StoreError,
-    StoredDocument, Write,
+    Allowance, Contents, DocumentInfo, DocumentSummary, Durability, LogRecord, Problem, Store,
+    StoreError, StoredDocument, Write,
     check::{self, Extent},
 };
 
@@ -190,13 +190,15 @@ impl Document {
         self.records.last().map_or(self.base(), LogRecord::end)
     }
 
-    fn log(&self, from: u64, to: u64) -> Vec<LogRecord> {
+    fn log(&self, from: u64, to: u64, most_bytes: u64) -> Vec<LogRecord> {
+        let mut allowance = Allowance::new(most_bytes);
         let from = from.max(self.keep_from);
         let start = self.records.partition_point(|record| record.end() <= from);
         let records = self.records.get(start..).unwrap_or_default();
         records
             .iter()
             .map_while(|record| record.clone().cut(from, to))
+            .take_while(|record| allowance.admits(record))
             .collect()
     }
 }
@@ -263,7 +265,7 @@ impl Store for MemoryStore {
                     .as_ref()
                     .map_or(0, |generation| generation.snapshot.len() as u64),
                 retained_from: document.keep_from,
-                tail: document.log(document.base(), u64::MAX),
+                tail: document.log(document.base(), u64::MAX, u64::MAX),
             }))
     }
 
@@ -289,14 +291,20 @@ impl Store for MemoryStore {
                     .generation
                     .as_ref()
                     .map(|generation| generation.snapshot.clone()),
-                tail: document.log(document.base(), u64::MAX),
+                tail: document.log(document.base(), u64::MAX, u64::MAX),
             }))
     }
 
-    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
+    fn log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        to: u64,
+        most_bytes: u64,
+    ) -> Result<Vec<LogRecord>, StoreError> {
         let inner = self.lock();
         let document = inner.written.documents.get(document);
-        Ok(document.map_or_else(Vec::new, |document| document.log(from, to)))
+        Ok(document.map_or_else(Vec::new, |document| document.log(from, to, most_bytes)))
     }
 
     fn documents(

@@ -79,8 +79,7 @@ impl SledOptions {
     }
 }
 
-/// How often sled writes by itself what no commit has flushed: with relaxed durability, what a loss of power
-/// can take.
+/// How often sled writes and syncs by itself: with relaxed durability, what a loss of power can take.
 const FLUSH_EVERY_MS: u64 = 500;
 
 /// Size of sled's segments. Part of the directory's format: sled refuses another.
@@ -115,8 +114,6 @@ struct Writer {
     blobs: Blobs,
     ends: Ends,
     sweep: Sweep,
-    /// Bytes applied since sled last wrote everything out.
-    unflushed: usize,
     /// A write or a sync failed: nothing is written any more.
     poisoned: bool,
     fsync_seconds: Histogram,
@@ -140,7 +137,7 @@ impl SledStore {
             path: path.to_owned(),
             source,
         };
-        create_durably(path).map_err(failed)?;
+        create_durably(path, &mut sync_directory).map_err(failed)?;
         let db = open_sled(options)?;
         let writer = Writer {
             db_file: OpenOptions::new()
@@ -150,7 +147,6 @@ impl SledStore {
             blobs: Blobs::new(path.join("blobs")),
             ends: Ends::new(),
             sweep: Sweep::default(),
-            unflushed: 0,
             poisoned: false,
             fsync_seconds: metrics::histogram!("concord_fsync_seconds"),
         };
@@ -162,9 +158,13 @@ impl SledStore {
             writer: Mutex::new(writer),
         };
         store.check_format(path)?;
+        // What a killed process wrote and did not sync is in the kernel's memory only, and sled read it back from
+        // there. Whoever reads it from here on may show it, so it must be as safe as what a commit acknowledged.
+        store.sync(&mut store.lock())?;
         Ok(store)
     }
 
+    /// Whether this is a database of ours; marks a new one as such.
     fn check_format(&self, path: &Path) -> Result<(), StoreError> {
         let failed = |error| StoreError::Open {
             path: path.to_owned(),
@@ -179,7 +179,7 @@ impl SledStore {
             }),
             None if self.db.is_empty() => {
                 self.db.insert(FORMAT_KEY, &[FORMAT]).map_err(failed)?;
-                self.sync(&mut self.lock())
+                Ok(())
             }
             _ => Err(StoreError::NotOurs {
                 path: path.to_owned(),
@@ -220,13 +220,9 @@ impl SledStore {
         })
     }
 
-    /// Without a sync there is still a flush now and then: see "Deadlock" above.
-    fn flush_sometimes(&self, writer: &mut Writer, bytes: usize) -> Result<(), StoreError> {
-        writer.unflushed += bytes;
-        if writer.unflushed < UNFLUSHED_MAX_BYTES {
-            return Ok(());
-        }
-        writer.unflushed = 0;
+    /// Hands all that sled has in memory to the operating system: the death of the process can't take it then. It
+    /// also keeps few segments in flight: see "Deadlock" above.
+    fn flush(&self, writer: &mut Writer) -> Result<(), StoreError> {
         self.db.flush().map(drop).map_err(|error| {
             writer.poisoned = true;
             StoreError::Broken(into_io(error))
@@ -268,10 +264,7 @@ impl Store for SledStore {
         }
         match durability {
             Durability::Strict => self.sync(&mut writer)?,
-            Durability::Relaxed => {
-                let bytes = writes.iter().map(Write::payload_bytes).sum();
-                self.flush_sometimes(&mut writer, bytes)?;
-            }
+            Durability::Relaxed => self.flush(&mut writer)?,
         }
         for write in writes {
             if let Write::Snapshot { document, .. } = write {
@@ -329,9 +322,15 @@ impl Store for SledStore {
         })
     }
 
-    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
+    fn log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        to: u64,
+        most_bytes: u64,
+    ) -> Result<Vec<LogRecord>, StoreError> {
         self.settled(document, |keys, record| match record {
-            Some(record) => self.read_log(keys, from.max(record.keep_from), to),
+            Some(record) => self.read_log(keys, from.max(record.keep_from), to, most_bytes),
             None => Ok(Vec::new()),
         })
     }
@@ -417,16 +416,23 @@ fn try_open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
     Err(StoreError::Open { path, source })
 }
 
-/// Creates a directory so that its name survives loss of power.
-fn create_durably(path: &Path) -> io::Result<()> {
+/// Creates a directory, and those above it that are not there, so that their names survive loss of power: `sync` is
+/// called with each directory that got a new entry.
+fn create_durably(path: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    std::fs::create_dir_all(path)?;
-    match path.canonicalize()?.parent() {
-        Some(parent) => sync_directory(parent),
-        None => Ok(()),
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent, sync)?;
+    match std::fs::create_dir(path) {
+        // Somebody else made it in between.
+        Err(_) if path.is_dir() => {}
+        made => made?,
     }
+    sync(parent)
 }
 
 /// Makes the names in a directory durable. Elsewhere than on Unix directories can't be synced.

@@ -12,45 +12,12 @@ use bytes::Bytes;
 
 use super::chunk::{Budget, RawChunk};
 use super::column::{Column, RowLimit};
-use super::{Change, ChunkError};
+use super::{Change, ChunkError, spec};
 use crate::Limits;
 use crate::reader::Reader;
 
-/// Specifications of the columns that are looked at: id in the upper bits, then one bit for
-/// compression, then three for the type. Changes and ops count their ids apart.
-mod spec {
-    pub(super) const COMPRESSED: u64 = 1 << 3;
-
-    pub(super) const ACTOR: u64 = 1;
-    pub(super) const SEQ: u64 = 3;
-    pub(super) const MAX_OP: u64 = 1 << 4 | 3;
-    pub(super) const TIME: u64 = 2 << 4 | 3;
-    pub(super) const MESSAGE: u64 = 3 << 4 | 5;
-    pub(super) const DEPS_COUNT: u64 = 4 << 4;
-    pub(super) const DEPS: u64 = 4 << 4 | 3;
-    pub(super) const EXTRA_META: u64 = 5 << 4 | 6;
-    pub(super) const EXTRA: u64 = 5 << 4 | 7;
-
-    pub(super) const OBJ_ACTOR: u64 = 1;
-    pub(super) const OBJ_COUNTER: u64 = 2;
-    pub(super) const KEY_ACTOR: u64 = 1 << 4 | 1;
-    pub(super) const KEY_COUNTER: u64 = 1 << 4 | 3;
-    pub(super) const KEY_TEXT: u64 = 1 << 4 | 5;
-    pub(super) const ID_ACTOR: u64 = 2 << 4 | 1;
-    pub(super) const ID_COUNTER: u64 = 2 << 4 | 3;
-    pub(super) const INSERT: u64 = 3 << 4 | 4;
-    pub(super) const ACTION: u64 = 4 << 4 | 2;
-    pub(super) const VALUE_META: u64 = 5 << 4 | 6;
-    pub(super) const VALUE: u64 = 5 << 4 | 7;
-    pub(super) const SUCC_COUNT: u64 = 8 << 4;
-    pub(super) const SUCC_ACTOR: u64 = 8 << 4 | 1;
-    pub(super) const SUCC_COUNTER: u64 = 8 << 4 | 3;
-    pub(super) const EXPAND: u64 = 9 << 4 | 4;
-    pub(super) const MARK_NAME: u64 = 10 << 4 | 5;
-
-    /// More columns than any version of the format has.
-    pub(super) const MAX_COLUMNS: u64 = 64;
-}
+/// More columns than any version of the format has.
+const MAX_COLUMNS: u64 = 64;
 
 /// Turns a document chunk, as [`parse_chunks`](super::parse_chunks) gives it, into its changes, each
 /// after its deps. The checksum is not looked at again.
@@ -116,31 +83,33 @@ fn check_changes(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), 
         of: "the document's changes",
         rows: limits.document_changes,
     };
-    let changes = columns.actors(spec::ACTOR, limit, actors)?;
-    let rows = columns.get(spec::SEQ).counters(limit, |_, _, _| Ok(()))?;
+    let changes = columns.actors(spec::change::ACTOR, limit, actors)?;
+    let rows = columns
+        .get(spec::change::SEQ)
+        .counters(limit, |_, _, _| Ok(()))?;
     same_rows("seqs", rows, changes)?;
     let mut max_ops = Vec::new();
     let rows = columns
-        .get(spec::MAX_OP)
+        .get(spec::change::MAX_OP)
         .counters(limit, |first, delta, run| {
             extend_run(&mut max_ops, first, delta, run);
             Ok(())
         })?;
     same_rows("max ops", rows, changes)?;
     let rows = columns
-        .get(spec::TIME)
+        .get(spec::change::TIME)
         .runs(limit, |_: Option<i64>, _| Ok(()))?;
     rows_or_none("times", rows, changes)?;
     let rows = columns
-        .get(spec::MESSAGE)
+        .get(spec::change::MESSAGE)
         .runs(limit, |_: Option<&str>, _| Ok(()))?;
     rows_or_none("messages", rows, changes)?;
-    let rows = columns.value_rows(spec::EXTRA_META, spec::EXTRA, limit)?;
+    let rows = columns.value_rows(spec::change::EXTRA_META, spec::change::EXTRA, limit)?;
     rows_or_none("extra lengths", rows, changes)?;
 
     let mut counts = Vec::new();
     let rows = columns
-        .get(spec::DEPS_COUNT)
+        .get(spec::change::DEPS_COUNT)
         .values(limit, |count: u64, run| {
             extend_run(&mut counts, u32::try_from(count).ok(), 0, run);
             Ok(())
@@ -152,7 +121,7 @@ fn check_changes(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), 
     };
     let mut deps = Vec::new();
     let rows = columns
-        .get(spec::DEPS)
+        .get(spec::change::DEPS)
         .counters(limit_deps, |first, delta, run| {
             extend_run(&mut deps, first, delta, run);
             Ok(())
@@ -224,12 +193,12 @@ fn check_ops(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), Chun
         of: "the document",
         rows: limits.document_ops,
     };
-    let ops = columns.actors(spec::ID_ACTOR, limit, actors)?;
+    let ops = columns.actors(spec::op::ID_ACTOR, limit, actors)?;
     let rows = columns
-        .get(spec::ID_COUNTER)
+        .get(spec::op::ID_COUNTER)
         .counters(limit, |_, _, _| Ok(()))?;
     same_rows("op counters", rows, ops)?;
-    for spec in [spec::OBJ_ACTOR, spec::KEY_ACTOR] {
+    for spec in [spec::op::OBJ_ACTOR, spec::op::KEY_ACTOR] {
         rows_or_none(
             "object and key actors",
             columns.actors(spec, limit, actors)?,
@@ -237,18 +206,18 @@ fn check_ops(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), Chun
         )?;
     }
     let rows = columns
-        .get(spec::OBJ_COUNTER)
+        .get(spec::op::OBJ_COUNTER)
         .runs(limit, |_: Option<u64>, _| Ok(()))?;
     rows_or_none("object counters", rows, ops)?;
     let rows = columns
-        .get(spec::KEY_COUNTER)
+        .get(spec::op::KEY_COUNTER)
         .counters(limit, |_, _, _| Ok(()))?;
     rows_or_none("key counters", rows, ops)?;
-    for spec in [spec::KEY_TEXT, spec::MARK_NAME] {
+    for spec in [spec::op::KEY_TEXT, spec::op::MARK_NAME] {
         let rows = columns.get(spec).runs(limit, |_: Option<&str>, _| Ok(()))?;
         rows_or_none("key texts and mark names", rows, ops)?;
     }
-    for spec in [spec::INSERT, spec::EXPAND] {
+    for spec in [spec::op::INSERT, spec::op::EXPAND] {
         rows_or_none(
             "inserts and expansions",
             columns.get(spec).booleans(limit, false)?,
@@ -256,14 +225,14 @@ fn check_ops(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), Chun
         )?;
     }
     let rows = columns
-        .get(spec::ACTION)
+        .get(spec::op::ACTION)
         .runs(limit, |_: Option<u64>, _| Ok(()))?;
     same_rows("actions", rows, ops)?;
-    let rows = columns.value_rows(spec::VALUE_META, spec::VALUE, limit)?;
+    let rows = columns.value_rows(spec::op::VALUE_META, spec::op::VALUE, limit)?;
     same_rows("value lengths", rows, ops)?;
     let mut succs = 0_u64;
     let rows = columns
-        .get(spec::SUCC_COUNT)
+        .get(spec::op::SUCC_COUNT)
         .values(limit, |count: u64, run| {
             succs = succs.saturating_add(count.saturating_mul(run));
             Ok(())
@@ -271,11 +240,11 @@ fn check_ops(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), Chun
     same_rows("successor counts", rows, ops)?;
     same_rows(
         "successors",
-        columns.actors(spec::SUCC_ACTOR, limit, actors)?,
+        columns.actors(spec::op::SUCC_ACTOR, limit, actors)?,
         succs,
     )?;
     let rows = columns
-        .get(spec::SUCC_COUNTER)
+        .get(spec::op::SUCC_COUNTER)
         .counters(limit, |_, _, _| Ok(()))?;
     same_rows("successors", rows, succs)
 }
@@ -300,7 +269,7 @@ fn rows_or_none(what: &'static str, rows: u64, expected: u64) -> Result<(), Chun
 
 /// Specification and length of each column, in the order of their bytes.
 fn read_table(data: &mut Reader<'_>) -> Result<Vec<(u64, u64)>, ChunkError> {
-    let columns = data.count(spec::MAX_COLUMNS, "columns of a document")?;
+    let columns = data.count(MAX_COLUMNS, "columns of a document")?;
     let mut table = Vec::new();
     for _ in 0..columns {
         table.push((

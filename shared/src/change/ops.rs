@@ -2,30 +2,12 @@
 
 use super::ChunkError;
 use super::column::{Column, RowLimit};
+use super::spec::op;
 use crate::Limits;
 use crate::reader::Reader;
 
-/// Column specifications: id in the upper bits, then one bit for compression, then three for the
-/// type.
-mod spec {
-    pub(super) const OBJ_ACTOR: u64 = 1;
-    pub(super) const OBJ_COUNTER: u64 = 2;
-    pub(super) const KEY_ACTOR: u64 = 1 << 4 | 1;
-    pub(super) const KEY_COUNTER: u64 = 1 << 4 | 3;
-    pub(super) const KEY_TEXT: u64 = 1 << 4 | 5;
-    pub(super) const INSERT: u64 = 3 << 4 | 4;
-    pub(super) const ACTION: u64 = 4 << 4 | 2;
-    pub(super) const VALUE_META: u64 = 5 << 4 | 6;
-    pub(super) const VALUE: u64 = 5 << 4 | 7;
-    pub(super) const PRED_COUNT: u64 = 7 << 4;
-    pub(super) const PRED_ACTOR: u64 = 7 << 4 | 1;
-    pub(super) const PRED_COUNTER: u64 = 7 << 4 | 3;
-    pub(super) const EXPAND: u64 = 9 << 4 | 4;
-    pub(super) const MARK_NAME: u64 = 10 << 4 | 5;
-
-    /// How many there are: a change has no other columns, and each at most once.
-    pub(super) const COUNT: usize = 14;
-}
+/// How many columns there are: a change has no others, and each at most once.
+const COLUMNS: usize = 14;
 
 /// Actions that Automerge 0.12 knows: make map, set, make list, delete, make text, increment, make
 /// table, mark.
@@ -54,8 +36,8 @@ impl<'a> OpColumns<'a> {
     /// Reads the table of columns and cuts the columns' bytes, which follow it.
     pub(super) fn read(data: &mut Reader<'a>) -> Result<Self, ChunkError> {
         let table_offset = data.offset();
-        let count = data.count(spec::COUNT as u64, "columns of a change")?;
-        let mut table = [(0_u64, 0_u64); spec::COUNT];
+        let count = data.count(COLUMNS as u64, "columns of a change")?;
+        let mut table = [(0_u64, 0_u64); COLUMNS];
         let mut previous = None;
         for (_, entry) in (0..count).zip(&mut table) {
             let not_canonical = |why| ChunkError::NotCanonical {
@@ -97,20 +79,20 @@ impl<'a> OpColumns<'a> {
         };
         for (_, (spec, length)) in (0..count).zip(table) {
             let column = match spec {
-                spec::OBJ_ACTOR => &mut columns.obj_actor,
-                spec::OBJ_COUNTER => &mut columns.obj_counter,
-                spec::KEY_ACTOR => &mut columns.key_actor,
-                spec::KEY_COUNTER => &mut columns.key_counter,
-                spec::KEY_TEXT => &mut columns.key_text,
-                spec::INSERT => &mut columns.insert,
-                spec::ACTION => &mut columns.action,
-                spec::VALUE_META => &mut columns.value_meta,
-                spec::VALUE => &mut columns.value,
-                spec::PRED_COUNT => &mut columns.pred_count,
-                spec::PRED_ACTOR => &mut columns.pred_actor,
-                spec::PRED_COUNTER => &mut columns.pred_counter,
-                spec::EXPAND => &mut columns.expand,
-                spec::MARK_NAME => &mut columns.mark_name,
+                op::OBJ_ACTOR => &mut columns.obj_actor,
+                op::OBJ_COUNTER => &mut columns.obj_counter,
+                op::KEY_ACTOR => &mut columns.key_actor,
+                op::KEY_COUNTER => &mut columns.key_counter,
+                op::KEY_TEXT => &mut columns.key_text,
+                op::INSERT => &mut columns.insert,
+                op::ACTION => &mut columns.action,
+                op::VALUE_META => &mut columns.value_meta,
+                op::VALUE => &mut columns.value,
+                op::PRED_COUNT => &mut columns.pred_count,
+                op::PRED_ACTOR => &mut columns.pred_actor,
+                op::PRED_COUNTER => &mut columns.pred_counter,
+                op::EXPAND => &mut columns.expand,
+                op::MARK_NAME => &mut columns.mark_name,
                 spec => return Err(ChunkError::UnknownColumn { spec }),
             };
             column.bytes = data.sub(length, column.name)?;

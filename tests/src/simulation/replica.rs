@@ -28,6 +28,8 @@ pub struct Replica {
     false_positives: bool,
     /// It forgets its sync state when it goes offline.
     forgetful: bool,
+    /// It sends what it has and takes nothing.
+    read_only: bool,
     spoke: bool,
 }
 
@@ -36,17 +38,33 @@ impl Replica {
     pub fn new(index: usize, random: &mut StdRng) -> Self {
         let mut actor = vec![u8::try_from(index).unwrap_or(u8::MAX); 4];
         actor.extend(random.random::<[u8; 4]>());
+        let v1 = random.random_ratio(1, 6);
         Self {
             document: AutoCommit::new().with_actor(ActorId::from(actor)),
             state: None,
             kept: State::new(),
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
-            v1: random.random_ratio(1, 6),
+            v1,
             false_positives: random.random_ratio(1, 4),
             forgetful: random.random_ratio(1, 5),
+            // That is said by a flag.
+            read_only: !v1 && random.random_ratio(1, 8),
             spoke: false,
         }
+    }
+
+    /// Whether it takes nothing of what it is sent.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// It takes what it is sent from now on; whether it did not.
+    pub fn start_taking(&mut self) -> bool {
+        if let Some(state) = &mut self.state {
+            state.set_read_only(false);
+        }
+        std::mem::take(&mut self.read_only)
     }
 
     /// Makes one change of a random kind.
@@ -83,7 +101,9 @@ impl Replica {
 
     /// A new connection.
     pub fn connect(&mut self) {
-        self.state = Some(std::mem::take(&mut self.kept));
+        let mut state = std::mem::take(&mut self.kept);
+        state.set_read_only(self.read_only);
+        self.state = Some(state);
         self.spoke = false;
     }
 

@@ -16,7 +16,7 @@ use crate::document::early;
 use crate::document::graph::Index;
 use crate::document::opening::{self, OpenError, Opened};
 use crate::document::registry::{Delivery, Shared};
-use crate::store::{DocumentWriter, Tickets};
+use crate::store::{DocumentWriter, Health, SubmitError, Tickets};
 
 /// Deliveries taken in while the document is being opened; further ones wait in the inbox.
 const DELIVERIES_WHILE_OPENING: usize = 128;
@@ -39,50 +39,61 @@ pub(super) struct Started {
     pub(super) tickets: Tickets,
 }
 
-/// A joiner's whole document, read ahead: how many changes, and the sync message. `None` when it has
-/// to wait for the document after all.
-type Read = (ConnectionId, Option<(Index, Bytes)>);
+/// A stored document for joiners, read ahead: how many changes, and the sync message. `None` when they
+/// have to wait for the document after all.
+type Read = Option<(Index, Bytes)>;
 
-/// Opens a document. Deliveries that come in the meantime wait, but joiners are served.
+/// Opens a document. Deliveries that come in the meantime wait in `waiting`, but joiners are served: all of
+/// them with what is read once, and before the opening goes on, which reads more and would only slow that.
 pub(super) async fn start(
     shared: &Arc<Shared>,
     id: &DocumentId,
     deliveries: &mut mpsc::Receiver<Delivery>,
-) -> Result<Task, StartError> {
-    let opening = open(shared, id);
+    waiting: &mut Vec<Delivery>,
+) -> Result<Box<Task>, StartError> {
+    let opening = async {
+        // Somebody's first message is right behind.
+        tokio::task::yield_now().await;
+        open(shared, id).await
+    };
     tokio::pin!(opening);
-    let mut waiting = Vec::new();
     let mut reading: JoinSet<Read> = JoinSet::new();
-    let mut joiners = FxHashSet::default();
+    let mut read: Option<Read> = None;
+    let mut joiners: Vec<ConnectionId> = Vec::new();
+    let mut spoken = FxHashSet::default();
     let mut served: FxHashMap<ConnectionId, Index> = FxHashMap::default();
     let started = loop {
-        tokio::select! {
-            biased;
-            Some(Ok((connection, whole))) = reading.join_next() => {
-                if let Some((to, message)) = whole
-                    && let Some(link) = link_of(&waiting, connection)
-                {
-                    let frame = link.frame(id, &Frame::Sync(message));
+        if let Some(Some((to, message))) = &read {
+            for joiner in joiners.drain(..) {
+                if let Some(link) = link_of(waiting, joiner) {
+                    let frame = link.frame(id, &Frame::Sync(message.clone()));
                     link.outbox.push(frame, None);
-                    served.insert(connection, to);
+                    served.insert(joiner, *to);
                 }
             }
-            started = &mut opening => break started?,
+        }
+        tokio::select! {
+            biased;
+            Some(whole) = reading.join_next() => read = Some(whole.ok().flatten()),
             Some(delivery) = deliveries.recv(), if waiting.len() < DELIVERIES_WHILE_OPENING => {
                 if let Delivery::Input(Input::Message(connection, message)) = &delivery
-                    && joiners.insert(*connection)
+                    && spoken.insert(*connection)
                     && early::is_joiner(message)
                 {
-                    read_for(&mut reading, shared, id, *connection);
+                    joiners.push(*connection);
+                    if read.is_none() && reading.is_empty() {
+                        read_for_joiners(&mut reading, shared, id);
+                    }
                 }
                 waiting.push(delivery);
             }
+            started = &mut opening, if reading.is_empty() => break started?,
         }
     };
     // Joiners that were not served by now are served by the document, as any other peer.
-    let mut task = Task::new(shared, id.clone(), started);
+    let mut task = Box::new(Task::new(shared, id.clone(), started));
     let mut effects = Effects::default();
-    for delivery in waiting {
+    for delivery in waiting.drain(..) {
         let sender = match &delivery {
             Delivery::Input(Input::Message(connection, _)) => Some(*connection),
             _ => None,
@@ -105,21 +116,26 @@ fn link_of(waiting: &[Delivery], of: ConnectionId) -> Option<&Link> {
     })
 }
 
-fn read_for(
-    reading: &mut JoinSet<Read>,
-    shared: &Arc<Shared>,
-    id: &DocumentId,
-    connection: ConnectionId,
-) {
+fn read_for_joiners(reading: &mut JoinSet<Read>, shared: &Arc<Shared>, id: &DocumentId) {
     let store = Arc::clone(&shared.store);
+    let permits = Arc::clone(&shared.fetches);
+    let most_bytes = shared.policy.message_bytes;
     let id = id.clone();
-    reading.spawn_blocking(move || {
-        let whole = early::whole(&*store, &id);
-        (connection, whole.ok().flatten())
+    reading.spawn(async move {
+        let permit = permits.acquire_owned().await;
+        let whole = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            early::whole(&*store, &id, most_bytes)
+        });
+        whole.await.ok()?.ok().flatten()
     });
 }
 
 async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartError> {
+    // What a failed write left in the store may not be on the disk: nobody may be told of it.
+    if let Health::Poisoned(error) = &*shared.committer.health().borrow() {
+        return Err(WriteFailed::Refused(SubmitError::Poisoned(Arc::clone(error))).into());
+    }
     let store = Arc::clone(&shared.store);
     let document = id.clone();
     let opening = tokio::task::spawn_blocking(move || opening::open(&*store, &document));

@@ -14,14 +14,20 @@ use tracing::{error, info, trace, warn};
 use super::{Done, End, Link, Pending, Report, Task, WriteFailed};
 use crate::connection::Goodbye;
 use crate::connection::outbox::Pushed;
-use crate::document::actor::{Append, Effects, Frame, Input, Rejection};
+use crate::document::actor::{Effects, Frame, Input, Rejection};
+use crate::document::append::Append;
 use crate::document::assemble::{AssembleError, Fetch};
-use crate::document::compaction::{self, CompactError, Occasion};
+use crate::document::compaction::{self, Built, CompactError, Occasion};
 use crate::document::opening::Sizes;
 use crate::document::registry::{Delivery, Registry};
+use crate::document::remote_heads::Moved;
 use crate::document::{ConnectionId, Now};
 use crate::metrics::Metrics;
 use crate::store::{Progress, Write};
+
+/// What an open document takes besides its history and its peers, roughly, in bytes: measured by
+/// `cargo xtask bench`, as the memory of small documents.
+const TASK_BYTES: usize = 12 << 10;
 
 impl Task {
     pub(super) fn deliver(&mut self, delivery: Delivery, effects: &mut Effects) {
@@ -42,7 +48,7 @@ impl Task {
         self.document.handle(self.now(), input, effects);
     }
 
-    /// Flushes the document and carries out what it wants, until it wants nothing more.
+    /// Flushes the document and carries out what it wants.
     pub(super) async fn settle(&mut self, effects: &mut Effects) -> Result<(), WriteFailed> {
         self.document.flush(self.now(), effects);
         // Destructured in full, so that a new effect can't be forgotten.
@@ -54,8 +60,9 @@ impl Task {
             wake_at_ms,
         } = std::mem::take(effects);
         self.wake_at_ms = wake_at_ms;
-        for append in appends {
-            self.append(append).await?;
+        if !appends.is_empty() {
+            // Boxed: the many documents where nothing happens should not hold its room.
+            Box::pin(self.append(appends)).await?;
         }
         for (connection, frame) in frames {
             self.send(connection, &frame, effects);
@@ -69,56 +76,35 @@ impl Task {
         Ok(())
     }
 
-    async fn append(&mut self, append: Append) -> Result<(), WriteFailed> {
+    async fn append(&mut self, appends: Vec<Append>) -> Result<(), WriteFailed> {
+        for append in appends {
+            let pending = self.pending(&append);
+            let write = append.into_write(self.id.clone());
+            self.submit(write, pending).await?;
+        }
+        Ok(())
+    }
+
+    fn pending(&self, append: &Append) -> Pending {
         let end = append.end();
-        let document = self.id.clone();
-        let (write, pending) = match append {
-            Append::Changes {
-                first,
-                received_at_ms,
-                principal,
-                changes,
-            } => {
+        match append {
+            Append::Changes { changes, .. } => {
+                let bytes = changes.iter().map(|change| change.len() as u64).sum();
                 self.shared
                     .metrics
                     .changes_in
                     .increment(changes.len() as u64);
-                let bytes = changes.iter().map(|change| change.len() as u64).sum();
-                let write = Write::Append {
-                    document,
-                    first: u64::from(first),
-                    received_at_ms,
-                    principal,
-                    changes,
-                };
-                (write, Pending::Append { end, bytes })
+                Pending::Append { end, bytes }
             }
-            Append::Upload {
-                base,
-                received_at_ms,
-                snapshot,
-                graph,
-            } => {
-                self.shared.metrics.changes_in.increment(u64::from(base));
+            Append::Upload { base, snapshot, .. } => {
+                self.shared.metrics.changes_in.increment(u64::from(*base));
                 let snapshot_bytes = snapshot.len() as u64;
-                let write = Write::Snapshot {
-                    document,
-                    base: u64::from(base),
-                    keep_from: u64::from(base),
-                    received_at_ms,
-                    snapshot,
-                    graph,
-                };
-                (
-                    write,
-                    Pending::Upload {
-                        end,
-                        snapshot_bytes,
-                    },
-                )
+                Pending::Upload {
+                    end,
+                    snapshot_bytes,
+                }
             }
-        };
-        self.submit(write, pending).await
+        }
     }
 
     async fn submit(&mut self, write: Write, pending: Pending) -> Result<(), WriteFailed> {
@@ -194,30 +180,41 @@ impl Task {
     ) -> Result<(), WriteFailed> {
         match done {
             Done::Fetched(connection, result) => {
-                let message = result
+                let fetched = result
                     .inspect_err(
                         |e| error!(document = %self.id, error = %Report(e), "fetch failed"),
                     )
                     .ok();
-                self.input(Input::Fetched(connection, message), effects);
+                self.input(Input::Fetched(connection, fetched.map(Box::new)), effects);
             }
-            Done::Compacted(Ok(Some(write)), covered_bytes) => {
-                if let Write::Snapshot { base, snapshot, .. } = &write {
-                    let pending = Pending::Compaction {
-                        base: *base,
-                        snapshot_bytes: snapshot.len() as u64,
-                        covered_bytes,
-                    };
-                    self.submit(write, pending).await?;
-                }
-            }
-            Done::Compacted(Ok(None), _) => self.compacting = false,
-            Done::Compacted(Err(e), _) => {
+            Done::Compacted(Ok(built)) => Box::pin(self.compacted(built)).await?,
+            Done::Compacted(Err(e)) => {
                 warn!(document = %self.id, error = %Report(&e), "not compacted");
                 self.compacting = false;
                 self.no_compaction = true;
             }
         }
+        Ok(())
+    }
+
+    async fn compacted(&mut self, built: Built) -> Result<(), WriteFailed> {
+        let Built {
+            write,
+            covered_bytes,
+        } = built;
+        if let Some(write) = write
+            && let Write::Snapshot { base, snapshot, .. } = &write
+        {
+            let pending = Pending::Compaction {
+                base: *base,
+                snapshot_bytes: snapshot.len() as u64,
+                covered_bytes,
+            };
+            return self.submit(write, pending).await;
+        }
+        // There was no tail, whatever we believed: or this would be tried again at once, for ever.
+        self.sizes.tail_bytes = 0;
+        self.compacting = false;
         Ok(())
     }
 
@@ -289,7 +286,7 @@ impl Task {
         registry: &Registry,
         deliveries: &mpsc::Receiver<Delivery>,
     ) -> ControlFlow<End> {
-        let memory = self.document.memory();
+        let memory = TASK_BYTES + self.document.memory();
         self.in_budget = self.shared.account(self.memory, memory);
         self.memory = memory;
         if compaction::is_due(self.sizes, Occasion::Busy) {
@@ -300,8 +297,7 @@ impl Task {
             self.rested = true;
             self.document.rest();
         }
-        let nobody = self.links.is_empty() && self.document.peers() == 0;
-        if nobody && (quiet || !self.in_budget) {
+        if self.is_unused() && (quiet || !self.in_budget) {
             if compaction::is_due(self.sizes, Occasion::Resting) {
                 self.compact();
             }
@@ -321,16 +317,19 @@ impl Task {
         let id = self.id.clone();
         let permits = Arc::clone(&self.shared.heavy);
         let now = self.now();
-        let covered_bytes = self.sizes.tail_bytes;
         self.jobs.spawn(async move {
             let permit = permits.acquire_owned().await;
             let run = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 compaction::build(&*store, &id, now.unix_ms)
             });
-            let result = run.await.unwrap_or(Err(CompactError::Panicked));
-            Done::Compacted(result, covered_bytes)
+            Done::Compacted(run.await.unwrap_or(Err(CompactError::Panicked)))
         });
+    }
+
+    /// Whether nobody has the document open.
+    pub(super) fn is_unused(&self) -> bool {
+        self.links.is_empty() && self.document.peers() == 0
     }
 
     fn is_at_rest(&self) -> bool {
@@ -424,11 +423,11 @@ impl Link {
                 session: ephemeral.session.clone(),
                 data: ephemeral.data.clone(),
             },
-            Frame::RemoteHeads {
+            Frame::RemoteHeads(Moved {
                 storage,
                 heads,
                 at_ms,
-            } => Message::RemoteHeadsChanged {
+            }) => Message::RemoteHeadsChanged {
                 document,
                 sender,
                 target,

@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -114,8 +115,14 @@ impl Store for Gated {
         self.memory.contents(document)
     }
 
-    fn log(&self, document: &DocumentId, from: u64, to: u64) -> Result<Vec<LogRecord>, StoreError> {
-        self.memory.log(document, from, to)
+    fn log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        to: u64,
+        most_bytes: u64,
+    ) -> Result<Vec<LogRecord>, StoreError> {
+        self.memory.log(document, from, to, most_bytes)
     }
 
     fn documents(
@@ -272,7 +279,6 @@ async fn submitting_waits_for_room_by_count() {
             .is_err()
     );
     // Given up while it waited, it has queued nothing and taken no ticket.
-    assert_eq!(writer.last(), Ticket(3));
     store.open_gate();
     let ticket = submit(&mut writer, append("a", 3..4)).await;
     assert_eq!(ticket, Ticket(4));
@@ -396,6 +402,47 @@ async fn after_a_failed_sync_or_a_panic_nothing_is_written_any_more() {
     }
 }
 
+/// Otherwise a document that has just failed could be opened anew, and show the batch that the failed sync left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_poisoned_before_any_ticket_fails() {
+    let (store, committer, _thread) = start(CommitterOptions::default());
+    let (mut first, _first_tickets) = committer.document();
+    submit(&mut first, append("first", 0..1)).await;
+    store.arrival(1).await;
+    // Tickets fail one after the other: with many of them, the earliest is told long before the last.
+    let mut others = Vec::new();
+    for n in 0..2_000 {
+        let (mut writer, tickets) = committer.document();
+        submit(&mut writer, append(&format!("doc {n}"), 0..1)).await;
+        others.push((writer, tickets));
+    }
+    let watching = committer.clone();
+    let mut early = others.remove(0).1;
+    let early = tokio::spawn(async move {
+        failure(&mut early).await;
+        watching.is_poisoned()
+    });
+    assert!(!committer.is_poisoned());
+    store.pass(Pass::Commit);
+    store.pass(Pass::Fail(Fault::Sync));
+    assert!(timeout(NEVER, early).await.unwrap().unwrap());
+}
+
+/// Reading goes on: what must not be shown is for those who show it to know.
+#[tokio::test]
+async fn a_poisoned_store_can_be_read() {
+    let (store, committer, thread) = start(CommitterOptions::default());
+    let (mut writer, mut tickets) = committer.document();
+    submit(&mut writer, append("a", 0..1)).await;
+    store.pass(Pass::Fail(Fault::Sync));
+    failure(&mut tickets).await;
+    assert!(committer.is_poisoned());
+    assert_eq!(store.open(&id("a")).unwrap().unwrap().next(), 1);
+    assert_eq!(store.documents(None, 9).unwrap().len(), 1);
+    thread.shutdown().await.unwrap_err();
+    assert!(committer.is_poisoned());
+}
+
 #[tokio::test]
 async fn shutdown_commits_what_was_submitted_and_refuses_the_rest() {
     let (store, committer, thread) = start(CommitterOptions::default());
@@ -410,7 +457,7 @@ async fn shutdown_commits_what_was_submitted_and_refuses_the_rest() {
     assert!(!shutdown.is_finished());
     store.open_gate();
     timeout(NEVER, shutdown).await.unwrap().unwrap().unwrap();
-    assert_eq!(tickets.now().committed, Ticket(20));
+    committed(&mut tickets, Ticket(20)).await;
     assert_eq!(durable(&store, "a"), 20);
     let refused = writer.submit(append("a", 20..21)).await.unwrap_err();
     assert!(matches!(refused, SubmitError::Closed));

@@ -112,7 +112,7 @@ pub(crate) fn random_writes_match_a_model<B: Bench>() {
                     (expected.base, expected.next)
                 );
                 prop_assert_eq!(document.retained_from, expected.keep_from);
-                let log = store.log(&id(name), 0, u64::MAX).unwrap();
+                let log = store.log(&id(name), 0, u64::MAX, u64::MAX).unwrap();
                 let all = flatten(&log, document.retained_from);
                 prop_assert_eq!(all, changes(document.retained_from..expected.next));
                 prop_assert_eq!(

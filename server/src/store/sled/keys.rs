@@ -3,15 +3,15 @@
 //! ```text
 //! 00 "concord"                                     the directory's format (one byte)
 //! 01 00 <key, UTF-8>                               a value of the server's own
-//! 01 01 <id, escaped> 00 10                        document record
-//! 01 01 <id, escaped> 00 20 <generation> <piece>   snapshot
-//! 01 01 <id, escaped> 00 30 <generation> <piece>   graph
-//! 01 01 <id, escaped> 00 40 <first index>          log record
-//! 01 01 <id, escaped> 00 50 <first index> <piece>  body of a log record too long for one value
+//! 01 01 <id> 00 10                                 document record
+//! 01 01 <id> 00 20 <generation> <piece>            snapshot
+//! 01 01 <id> 00 30 <generation> <piece>            graph
+//! 01 01 <id> 00 40 <first index>                   log record
+//! 01 01 <id> 00 50 <first index> <piece>           body of a log record too long for one value
 //! ```
 //!
-//! Generation and index are big-endian u64, pieces big-endian u32. In an id, byte 00 is written
-//! 00 FF: so no id's keys lie among another's, and documents come in the order of their ids. The
+//! Generation and index are big-endian u64, pieces big-endian u32. An id has no byte 00 (it has no control
+//! characters), so no id's keys lie among another's, and documents come in the order of their ids. The
 //! document record is a document's lowest key, which lets a listing seek from one to the next.
 
 use concord_shared::ids::DocumentId;
@@ -26,7 +26,6 @@ pub(super) const FORMAT_KEY: &[u8] = b"\x00concord";
 const SPACE_META: u8 = 0x00;
 const SPACE_DOCUMENTS: u8 = 0x01;
 
-const ESCAPE: u8 = 0xff;
 const END_OF_ID: u8 = 0x00;
 
 const KIND_RECORD: u8 = 0x10;
@@ -34,7 +33,7 @@ const KIND_SNAPSHOT: u8 = 0x20;
 const KIND_GRAPH: u8 = 0x30;
 const KIND_LOG: u8 = 0x40;
 const KIND_BODY: u8 = 0x50;
-/// Above every kind, below [`ESCAPE`].
+/// Above every kind.
 const KIND_END: u8 = 0xf0;
 
 /// Key of one of the server's own values.
@@ -83,12 +82,7 @@ impl DocumentKeys {
         // Kind, number and piece follow.
         let mut key = Vec::with_capacity(id.len() + 3 + 1 + 8 + 4);
         key.extend([FORMAT, SPACE_DOCUMENTS]);
-        for &byte in id {
-            key.push(byte);
-            if byte == END_OF_ID {
-                key.push(ESCAPE);
-            }
-        }
+        key.extend_from_slice(id);
         key.push(END_OF_ID);
         let prefix_len = key.len();
         Self { key, prefix_len }
@@ -155,20 +149,10 @@ impl DocumentKeys {
 
 /// The document that a key belongs to.
 pub(super) fn document_of(key: &[u8]) -> Option<DocumentId> {
-    let mut rest = key.strip_prefix(&[FORMAT, SPACE_DOCUMENTS])?;
-    let mut id = Vec::with_capacity(rest.len());
-    loop {
-        let (&byte, after) = rest.split_first()?;
-        rest = after;
-        if byte == END_OF_ID {
-            match rest.split_first()? {
-                (&ESCAPE, after) => rest = after,
-                _ => break,
-            }
-        }
-        id.push(byte);
-    }
-    DocumentId::new(std::str::from_utf8(&id).ok()?).ok()
+    let rest = key.strip_prefix(&[FORMAT, SPACE_DOCUMENTS])?;
+    let end = rest.iter().position(|byte| *byte == END_OF_ID)?;
+    let id = rest.get(..end)?;
+    DocumentId::new(std::str::from_utf8(id).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -206,26 +190,13 @@ mod tests {
             Place::Body { first: 1, piece: 2 },
             b"\x01\x014NMN\x00\x50\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02",
         );
-        let mut keys = DocumentKeys::new(&id("a\0b"));
-        assert_eq!(keys.at(Place::Record), b"\x01\x01a\x00\xffb\x00\x10");
         assert_eq!(meta("peer-id"), b"\x01\x00peer-id");
         assert_eq!(FORMAT_KEY, b"\x00concord");
     }
 
     #[test]
     fn keys_read_back_and_are_ordered_like_ids() {
-        let ids = [
-            "\0",
-            "\0\0",
-            "\0a",
-            "a",
-            "a\0",
-            "a\0b",
-            "a\0\u{10ffff}",
-            "a\u{1}",
-            "ab",
-            "b",
-        ];
+        let ids = [" ", "  ", "a", "a ", "ab", "a\u{10ffff}", "b"];
         let mut last: Vec<u8> = Vec::new();
         for text in ids {
             let mut keys = DocumentKeys::new(&id(text));
@@ -265,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_key_of_another_document_or_kind_is_not_ones_own() {
-        let mut other = DocumentKeys::new(&id("a\0b"));
+        let mut other = DocumentKeys::new(&id("ab"));
         let keys = DocumentKeys::new(&id("a"));
         assert_eq!(keys.parse(other.at(Place::Record)), None);
         assert_eq!(keys.parse(b"\x01\x01a\x00\x40\x00"), None);

@@ -12,7 +12,7 @@ use super::{
     values::{self, Assembly, Body},
 };
 use crate::store::{
-    DocumentInfo, DocumentSummary, LogRecord, Part, Problem, StoreError, StoredDocument,
+    Allowance, DocumentInfo, DocumentSummary, LogRecord, Part, Problem, StoreError, StoredDocument,
 };
 
 /// A read of one document: the store itself failed, or what is there is wrong.
@@ -120,7 +120,7 @@ impl SledStore {
         record: &DocumentRecord,
     ) -> Result<Vec<LogRecord>, Fail> {
         let expected = record.base;
-        let tail = self.read_log(keys, expected, u64::MAX)?;
+        let tail = self.read_log(keys, expected, u64::MAX, u64::MAX)?;
         match tail.first() {
             Some(record) if record.first != expected => Err(Problem::Gap {
                 expected,
@@ -143,14 +143,16 @@ impl SledStore {
         })
     }
 
-    /// The changes `from..to`, as far as they are there.
+    /// The changes `from..to`, as far as they are there and `most_bytes` reach.
     pub(super) fn read_log(
         &self,
         keys: &mut DocumentKeys,
         from: u64,
         to: u64,
+        most_bytes: u64,
     ) -> Result<Vec<LogRecord>, Fail> {
         let mut records = Vec::new();
+        let mut allowance = Allowance::new(most_bytes);
         if from >= to {
             return Ok(records);
         }
@@ -184,7 +186,12 @@ impl SledStore {
             }
             let read = self.read_log_record(keys, first, &key, &value)?;
             expected = read.last().map(LogRecord::end);
-            records.extend(read.into_iter().filter_map(|record| record.cut(from, to)));
+            for record in read.into_iter().filter_map(|record| record.cut(from, to)) {
+                if !allowance.admits(&record) {
+                    return Ok(records);
+                }
+                records.push(record);
+            }
         }
         Ok(records)
     }

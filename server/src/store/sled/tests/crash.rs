@@ -207,7 +207,7 @@ fn a_read_that_a_compaction_overtook_is_done_again() {
             })
         };
         let tail = read(&|keys, record| {
-            let tail = store.read_log(keys, record.base, u64::MAX)?;
+            let tail = store.read_log(keys, record.base, u64::MAX, u64::MAX)?;
             Ok(record.base
                 + tail
                     .iter()
@@ -247,4 +247,75 @@ fn the_second_read_holds_batches_off() {
         );
     });
     assert_eq!(store.open(&id("a")).unwrap().unwrap().next(), 2);
+}
+
+/// Runs something and tells how many syncs it made, by the metric that each of them moves.
+fn syncs_of<T>(what: impl FnOnce() -> T) -> (T, u64) {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let value = metrics::with_local_recorder(&recorder, what);
+    let rendered = handle.render();
+    let count = rendered
+        .lines()
+        .find_map(|line| line.strip_prefix("concord_fsync_seconds_count "));
+    (value, count.map_or(0, |count| count.parse().unwrap()))
+}
+
+/// A killed process leaves changes that the kernel has and the disk has not. The next one reads them back, and would
+/// tell clients that it holds them; the sync of its first commit would be too late.
+#[test]
+fn what_a_killed_process_left_is_synced_before_anybody_reads_it() {
+    let (bench, store) = OnDisk::create();
+    store
+        .commit(&[append("a", 0..3)], Durability::Relaxed)
+        .unwrap();
+    drop(store);
+    let (store, syncs) = syncs_of(|| SledStore::open(&options(&bench.0)).unwrap());
+    assert_eq!(syncs, 1);
+    assert_eq!(store.open(&id("a")).unwrap().unwrap().next(), 3);
+}
+
+/// What a kill at this moment would leave, opened.
+fn after_a_kill(bench: &OnDisk) -> (TempDir, SledStore) {
+    let (path, folder) = (options(&bench.0).path, tempfile::tempdir().unwrap());
+    let left = options(&folder);
+    std::fs::create_dir_all(left.path.join("blobs")).unwrap();
+    for name in ["conf", "db"] {
+        std::fs::copy(path.join(name), left.path.join(name)).unwrap();
+    }
+    let store = SledStore::open(&left).unwrap();
+    (folder, store)
+}
+
+/// Relaxed leaves out the sync, not the write.
+#[test]
+fn a_relaxed_commit_survives_the_process() {
+    let (bench, store) = OnDisk::create();
+    for next in 0..20 {
+        store
+            .commit(&[append("a", next..next + 1)], Durability::Relaxed)
+            .unwrap();
+        let (_folder, left) = after_a_kill(&bench);
+        let found = left.open(&id("a")).unwrap();
+        assert_eq!(found.map(|document| document.next()), Some(next + 1));
+    }
+}
+
+/// A directory's name is in the one above it, so each one that got a new entry must be synced.
+#[test]
+fn every_new_directory_is_made_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let mut synced = Vec::new();
+    let mut note = |path: &Path| {
+        synced.push(path.strip_prefix(root).unwrap().to_owned());
+        Ok(())
+    };
+    create_durably(&root.join("a/b/c"), &mut note).unwrap();
+    create_durably(&root.join("a/b/c"), &mut note).unwrap();
+    create_durably(&root.join("a/d"), &mut note).unwrap();
+    assert!(root.join("a/b/c").is_dir() && root.join("a/d").is_dir());
+    assert_eq!(synced, ["", "a", "a/b", "a"].map(PathBuf::from));
+    std::fs::write(root.join("file"), b"").unwrap();
+    create_durably(&root.join("file/x"), &mut sync_directory).unwrap_err();
 }

@@ -1,0 +1,276 @@
+//! Unloading: a document that nobody needs goes, and whoever comes at that moment finds it, or a new one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use automerge::sync::{ChunkList, Message as SyncMessage, State, SyncDoc as _};
+use automerge::transaction::Transactable as _;
+use automerge::{ActorId, AutoCommit, ROOT};
+use bytes::Bytes;
+use concord_shared::change::{Chunk, decode_document, parse_chunks};
+use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
+use concord_shared::limits::Limits;
+use concord_shared::wire::{self, SyncFrame};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Link;
+use crate::config::Config;
+use crate::connection::outbox::Outbox;
+use crate::document::ConnectionId;
+use crate::document::actor::{Input, PeerMessage};
+use crate::document::registry::{Delivery, DocumentHandle, Registry};
+use crate::metrics::Metrics;
+use crate::store::{Committer, CommitterOptions, CommitterThread, MemoryStore, Store};
+
+/// Longer than anything here takes on a busy machine.
+const NEVER: Duration = Duration::from_secs(30);
+
+fn registry(config: &Config) -> (Arc<MemoryStore>, Registry, CommitterThread) {
+    let store = Arc::new(MemoryStore::new());
+    let shared = Arc::clone(&store) as Arc<dyn Store>;
+    let (committer, thread) =
+        Committer::start(Arc::clone(&shared), CommitterOptions::default()).unwrap();
+    let registry = Registry::new(
+        shared,
+        committer,
+        config,
+        StorageId::new("storage").unwrap(),
+        Arc::new(Semaphore::new(2)),
+        CancellationToken::new(),
+        Metrics::register(),
+    );
+    (store, registry, thread)
+}
+
+fn id(n: u8) -> DocumentId {
+    DocumentId::from_uuid([n; 16])
+}
+
+/// One connection with one document open.
+struct Tab {
+    connection: ConnectionId,
+    handle: DocumentHandle,
+    outbox: Arc<Outbox>,
+    document: AutoCommit,
+    session: State,
+    edits: i64,
+}
+
+impl Tab {
+    async fn open(registry: &Registry, document: &DocumentId, connection: u64) -> Self {
+        let handle = registry.open(document).unwrap();
+        Self::with_handle(handle, document, connection).await
+    }
+
+    async fn with_handle(handle: DocumentHandle, document: &DocumentId, connection: u64) -> Self {
+        let connection = ConnectionId(connection);
+        let outbox = Arc::new(Outbox::new(connection));
+        let (server, peer) = (PeerId::new("server").unwrap(), PeerId::new("tab").unwrap());
+        let link = Link {
+            outbox: Arc::clone(&outbox),
+            sync_frame: SyncFrame::new(document, &server, &peer),
+            server,
+            peer,
+            document: handle.clone(),
+        };
+        let delivery = Delivery::Open(connection, Box::new(link));
+        handle.send(delivery).await.unwrap();
+        let actor = ActorId::from(connection.0.to_be_bytes());
+        Self {
+            connection,
+            handle,
+            outbox,
+            document: AutoCommit::new().with_actor(actor),
+            session: State::new(),
+            edits: 0,
+        }
+    }
+
+    async fn send(&mut self) {
+        let session = &mut self.session;
+        let Some(mut sync) = self.document.sync().generate_sync_message(session) else {
+            return;
+        };
+        let blobs = std::mem::replace(&mut sync.changes, ChunkList::empty());
+        let mut changes = Vec::new();
+        for blob in blobs.iter() {
+            let blob = Bytes::copy_from_slice(blob);
+            for chunk in parse_chunks(&blob, &Limits::default()).unwrap() {
+                match chunk {
+                    Chunk::Change(change) => changes.push(change),
+                    Chunk::Document(whole) => {
+                        changes.extend(decode_document(&whole, &Limits::default()).unwrap());
+                    }
+                }
+            }
+        }
+        let message = PeerMessage {
+            principal: PrincipalId::new("ann").unwrap(),
+            storage: None,
+            is_request: false,
+            sync,
+            changes,
+            snapshot: None,
+        };
+        let input = Input::Message(self.connection, Box::new(message));
+        self.handle.send(Delivery::Input(input)).await.unwrap();
+    }
+
+    fn put(&mut self) {
+        self.edits += 1;
+        self.document.put(ROOT, "n", self.edits).unwrap();
+        self.document.commit();
+    }
+
+    /// Edits, and exchanges messages until the server has what this tab has.
+    async fn edit(&mut self) {
+        self.put();
+        let heads = self.document.get_heads();
+        self.send().await;
+        loop {
+            let taken = timeout(NEVER, self.outbox.take()).await.unwrap();
+            assert_eq!(taken.goodbye, None);
+            let mut told = false;
+            for frame in taken.frames {
+                let wire::Message::Sync { data, .. } =
+                    wire::decode(&frame, &Limits::default()).unwrap()
+                else {
+                    continue;
+                };
+                let message = SyncMessage::decode(&data).unwrap();
+                told |= heads.iter().all(|head| message.heads.contains(head));
+                let session = &mut self.session;
+                let mut sync = self.document.sync();
+                sync.receive_sync_message(session, message).unwrap();
+            }
+            for document in taken.congested {
+                document.drained(self.connection);
+            }
+            if told {
+                return;
+            }
+            self.send().await;
+        }
+    }
+
+    async fn leave(self) {
+        let leave = Delivery::Input(Input::Leave(self.connection));
+        self.handle.send(leave).await.unwrap();
+    }
+}
+
+/// Waits until so many documents are in memory.
+async fn until_left(registry: &Registry, documents: usize) {
+    let left = async {
+        while registry.len() != documents {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(NEVER, left).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_nobody_has_open_is_unloaded_when_it_was_idle() {
+    let config = Config {
+        idle_seconds: 1,
+        ..Config::default()
+    };
+    let (store, registry, _thread) = registry(&config);
+    let mut leaving = Tab::open(&registry, &id(1), 1).await;
+    leaving.edit().await;
+    let mut staying = Tab::open(&registry, &id(2), 2).await;
+    staying.edit().await;
+    let left = Instant::now();
+    leaving.leave().await;
+    until_left(&registry, 1).await;
+    assert!(left.elapsed() > Duration::from_millis(900));
+
+    // The one that is open stays, however long nothing happens in it; and goes when it is left.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(registry.len(), 1);
+    staying.edit().await;
+    staying.leave().await;
+    until_left(&registry, 0).await;
+
+    // Opened anew it is as it was.
+    let mut again = Tab::open(&registry, &id(1), 3).await;
+    again.edit().await;
+    assert_eq!(store.open(&id(1)).unwrap().unwrap().next(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_the_memory_budget_a_document_goes_when_it_is_left() {
+    let config = Config {
+        idle_seconds: 3_600,
+        documents_mib: 0,
+        ..Config::default()
+    };
+    let (_store, registry, _thread) = registry(&config);
+    let mut tab = Tab::open(&registry, &id(1), 1).await;
+    tab.edit().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(registry.len(), 1, "somebody has it open");
+    tab.leave().await;
+    until_left(&registry, 0).await;
+}
+
+/// A connection holds a document's handle before it has said anything to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_with_a_handle_out_stays() {
+    let config = Config {
+        idle_seconds: 0,
+        ..Config::default()
+    };
+    let (_store, registry, _thread) = registry(&config);
+    let handle = registry.open(&id(1)).unwrap();
+    let mut other = Tab::open(&registry, &id(1), 1).await;
+    other.edit().await;
+    other.leave().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut slow = Tab::with_handle(handle, &id(1), 2).await;
+    slow.edit().await;
+    slow.leave().await;
+    until_left(&registry, 0).await;
+}
+
+/// Many come and go at once, and documents unload as soon as they can: nobody's message may go to a task that has
+/// decided to end, and no two tasks may write one document.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_comes_while_a_document_unloads_is_served() {
+    const DOCUMENTS: u8 = 6;
+    const TABS_PER_DOCUMENT: u8 = 2;
+    const ROUNDS: u64 = 60;
+    let config = Config {
+        idle_seconds: 0,
+        ..Config::default()
+    };
+    let (store, registry, _thread) = registry(&config);
+    let mut tabs = Vec::new();
+    for n in 0..DOCUMENTS * TABS_PER_DOCUMENT {
+        let registry = registry.clone();
+        tabs.push(tokio::spawn(async move {
+            let document = id(n % DOCUMENTS);
+            for round in 0..ROUNDS {
+                let handle = registry.open(&document).unwrap();
+                // Pauses of several lengths, so that coming meets leaving in many ways.
+                if round % 2 == 0 {
+                    tokio::time::sleep(Duration::from_millis(round % 5)).await;
+                }
+                let connection = u64::from(n) * ROUNDS + round;
+                let mut tab = Tab::with_handle(handle, &document, connection).await;
+                timeout(NEVER, tab.edit()).await.unwrap();
+                tab.leave().await;
+            }
+        }));
+    }
+    for tab in tabs {
+        tab.await.unwrap();
+    }
+    until_left(&registry, 0).await;
+    for n in 0..DOCUMENTS {
+        let stored = store.open(&id(n)).unwrap().unwrap();
+        assert_eq!(stored.next(), u64::from(TABS_PER_DOCUMENT) * ROUNDS);
+    }
+}
