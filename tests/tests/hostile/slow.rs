@@ -24,7 +24,7 @@ const READERS: usize = 16;
 
 /// Changes that the writer makes meanwhile, and the bytes of each.
 const CHANGES: usize = 3_000;
-const CHANGE_BYTES: usize = 4 << 10;
+pub(crate) const CHANGE_BYTES: usize = 4 << 10;
 
 /// While they do not read. Queued without a bound it would be 12 MB for each, 192 MB together.
 const MOST_MEMORY_BEFORE_MIB: u64 = 112;
@@ -103,7 +103,7 @@ fn slow_readers() -> Result<()> {
 }
 
 /// Text that neither Automerge nor the disk makes smaller, different for each `n`.
-fn incompressible(n: usize) -> String {
+pub(crate) fn incompressible(n: usize) -> String {
     let mut state = n as u64 + 1;
     let letter = |_| {
         // Any generator will do.
