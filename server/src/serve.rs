@@ -153,19 +153,13 @@ impl Server {
         let in_flight = Arc::clone(&app.connections.in_flight);
         let router = http::router(app);
         let serving = listener::serve(listener, router, most, headers, in_flight, token.clone());
-        let stopping = token.clone();
-        let stopped = async move {
-            stop.await;
-            info!("stopping");
-            stopping.cancel();
-        };
-        tokio::select! {
-            ((), ()) = async { tokio::join!(serving, stopped) } => {}
-            // Idle HTTP connections may not hold up the end.
-            () = async { token.cancelled().await; tokio::time::sleep(drain).await } => {}
-        }
+        let serving = tokio::spawn(serving);
+        stop.await;
+        info!("stopping");
+        token.cancel();
         upkeep.abort();
         let drained = async {
+            let _served = serving.await;
             registry.closed().await;
             // Every connection gives its permit back when it is closed.
             let _closed = capacity.acquire_many(all).await;

@@ -205,3 +205,67 @@ fn resolve(sync: Message, chunks: Vec<Chunk>, limits: &Limits) -> Result<Decoded
         snapshot,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use automerge::sync::SyncDoc as _;
+    use automerge::transaction::Transactable as _;
+    use automerge::{AutoCommit, ObjType, ROOT};
+
+    use super::*;
+
+    /// The message that uploads a document with so many letters, a thousand in each change.
+    fn upload(thousands: usize) -> Bytes {
+        let mut doc = AutoCommit::new();
+        let text = doc.put_object(ROOT, "text", ObjType::Text).expect("a text");
+        for n in 0..thousands {
+            doc.splice_text(&text, n, 0, &"abcdefghij".repeat(100))
+                .expect("letters");
+            doc.commit();
+        }
+        message(&mut doc)
+    }
+
+    fn message(doc: &mut AutoCommit) -> Bytes {
+        let mut peer = automerge::sync::State::new();
+        let mut nobody = AutoCommit::new();
+        let asked = nobody
+            .sync()
+            .generate_sync_message(&mut automerge::sync::State::new());
+        doc.sync()
+            .receive_sync_message(&mut peer, asked.expect("a first message"))
+            .expect("is taken");
+        let message = doc.sync().generate_sync_message(&mut peer);
+        message.expect("the changes").encode().into()
+    }
+
+    #[tokio::test]
+    async fn a_paste_and_a_small_document_do_not_wait_behind_uploads() {
+        let limits = Limits::default();
+        let decoders = Decoders::default();
+        let mut busy = Vec::new();
+        for _ in 0..CONCURRENT_LARGE_DECODES {
+            busy.push(decoders.large().await);
+        }
+        for thousands in [20, 90] {
+            let data = upload(thousands);
+            assert!(at_once(&data, &limits).expect("is good").is_none());
+            let permit = decoders.medium().await;
+            let decoded = medium(permit, data, limits).await.expect("is good");
+            assert_eq!(decoded.expect("is medium").changes.len(), thousands);
+        }
+        // And what is large takes none of their time.
+        let data = upload(110);
+        assert!(at_once(&data, &limits).expect("is good").is_none());
+        let permit = decoders.medium().await;
+        assert!(
+            medium(permit, data.clone(), limits)
+                .await
+                .expect("is good")
+                .is_none()
+        );
+        busy.clear();
+        let decoded = large(decoders.large().await, data, limits).await;
+        assert_eq!(decoded.expect("is good").changes.len(), 110);
+    }
+}

@@ -19,4 +19,5 @@ mod changes;
 mod inputs;
 mod mutations;
 mod slow;
+mod uploads;
 mod world;

@@ -5,15 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use automerge::transaction::Transactable as _;
 use automerge::{ActorId, ROOT, ReadDoc as _};
 use concord_client_wasm::replica::Replica;
 use concord_shared::ErrorCode;
 use concord_shared::ids::DocumentId;
-use concord_shared::wire::Message;
 use concord_tests::client::Client;
-use concord_tests::raw_client::RawClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -376,58 +374,4 @@ async fn slow_link(server: SocketAddr) -> Result<SocketAddr> {
         }
     });
     Ok(address)
-}
-
-/// Keystrokes of an upload, which takes a while to decode.
-const UPLOAD_KEYSTROKES: usize = 400_000;
-
-/// How long the last of those that come together must have waited: for some pings and the next ones.
-const BUSY: Duration = Duration::from_secs(4);
-
-/// Who waits for us is not gone.
-#[test]
-fn clients_whose_uploads_take_the_server_long_stay_connected() {
-    slow_uploads().expect("all is as promised");
-}
-
-fn slow_uploads() -> Result<()> {
-    let keep_alive = KEEP_ALIVE_SECONDS.to_string();
-    let world = World::start(&["--keep-alive-seconds", &keep_alive], 1024)?;
-    let mut doc = automerge::AutoCommit::new();
-    let text = doc.put_object(ROOT, "text", automerge::ObjType::Text)?;
-    for n in 0..UPLOAD_KEYSTROKES / CHANGE_BYTES {
-        doc.splice_text(&text, CHANGE_BYTES * n, 0, &incompressible(n))?;
-        doc.commit();
-    }
-    let upload = crate::changes::sync(&doc.get_heads(), &doc.save());
-    let slowest = world.runtime.block_on(async {
-        // As many as keep this machine busy for so long.
-        let mut count = 16;
-        loop {
-            let uploads =
-                (0..count).map(|n| upload_to(&world, format!("upload-{count}-{n}"), &upload));
-            let took = futures_util::future::try_join_all(uploads).await?;
-            let slowest = took.into_iter().max().context("some uploads")?;
-            if slowest >= BUSY {
-                return anyhow::Ok(slowest);
-            }
-            count *= 2;
-            ensure!(count <= 512, "{slowest:?} is not long");
-        }
-    })?;
-    println!("the slowest took {slowest:?}");
-    world.finish()
-}
-
-/// To a document of its own.
-async fn upload_to(world: &World, name: String, upload: &[u8]) -> Result<Duration> {
-    let mut client: RawClient = world.join(&name).await?;
-    let message = client.sync_message(&name, upload)?;
-    let start = Instant::now();
-    client.send(&message).await?;
-    // Pings are answered while it waits.
-    let answer = client.next().await.with_context(|| name.clone())?;
-    let is_taken = matches!(answer, Message::Sync { .. });
-    ensure!(is_taken, "{name} was answered by {answer:?}");
-    Ok(start.elapsed())
 }
