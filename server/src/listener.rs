@@ -28,8 +28,8 @@ use tracing::{debug, error};
 
 use crate::traffic::{InFlight, Traffic};
 
-/// TCP connections beyond those that may be WebSockets: they are asking for something, or were just
-/// refused. While all WebSockets are in use, operators are still answered, in one of these.
+/// TCP connections beyond those that may be `WebSockets`: they are asking for something, or were just
+/// refused. While all `WebSockets` are in use, operators are still answered, in one of these.
 pub const HTTP_CONNECTIONS_PER_SERVER: usize = 256;
 
 /// A connection that has not become a WebSocket by then may finish its answer and is closed. Long
@@ -138,12 +138,11 @@ async fn answer(socket: Socket, router: Router, headers: Duration, stop: Cancell
         () = sleep(HTTP_TIMEOUT) => None,
         () = stop.cancelled() => None,
     };
-    let ended = match ended {
-        Some(ended) => Ok(ended),
-        None => {
-            connection.as_mut().graceful_shutdown();
-            timeout(HTTP_LAST_ANSWER_TIMEOUT, connection).await
-        }
+    let ended = if let Some(ended) = ended {
+        Ok(ended)
+    } else {
+        connection.as_mut().graceful_shutdown();
+        timeout(HTTP_LAST_ANSWER_TIMEOUT, connection).await
     };
     match ended {
         Ok(Ok(())) => {}

@@ -137,7 +137,8 @@ mod tests {
         );
         let first = large.first().expect("some");
         let error = first.add_read(1).expect_err("one too many");
-        assert!(error.get_ref().is_some_and(|e| e.is::<TooMuchInFlight>()));
+        let inner = error.get_ref().expect("says why");
+        assert!(inner.is::<TooMuchInFlight>());
     }
 
     #[test]
