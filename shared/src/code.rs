@@ -101,7 +101,7 @@ codes! {
     StorageFailed = "storage-failed",
     /// The principal may not do this.
     Forbidden = "forbidden",
-    /// More documents open on one connection than the limit.
+    /// More documents open on one connection than the limit, or no memory for one more.
     TooManyDocuments = "too-many-documents",
     /// The peer does not keep up, or asks for too much at once.
     Overloaded = "overloaded",

@@ -140,7 +140,7 @@ async fn fail_a_write(
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failed_sync_nothing_is_shown_until_a_restart() -> Result<()> {
     let store = Arc::new(MemoryStore::new());
-    let (document, second, address) = fail_a_write(&store, Fault::Sync).await?;
+    let (document, second, address) = Box::pin(fail_a_write(&store, Fault::Sync)).await?;
     let stored = store
         .open(&DocumentId::new(DOCUMENT)?)?
         .context("it is there")?;
@@ -170,7 +170,7 @@ async fn after_a_failed_sync_nothing_is_shown_until_a_restart() -> Result<()> {
 async fn after_a_failed_write_the_document_is_read_again() -> Result<()> {
     for fault in [Fault::WriteLost, Fault::WriteDone] {
         let store = Arc::new(MemoryStore::new());
-        let (document, second, address) = fail_a_write(&store, fault).await?;
+        let (document, second, address) = Box::pin(fail_a_write(&store, fault)).await?;
         assert_eq!(status(address, "/readyz").await?, 200);
         let mut writer = Tab::open(address, "writer again", document).await?;
         writer.until_told(&[second]).await?;

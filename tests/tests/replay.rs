@@ -110,10 +110,6 @@ fn the_paper_keystroke_by_keystroke() -> Result<()> {
     let Some(file) = trace("automerge-paper.json.gz") else {
         return Ok(());
     };
-    if std::env::var_os("CONCORD_TEST_LONG").is_none() {
-        println!("skipped: the paper trace is typed in the long profile");
-        return Ok(());
-    }
     let server = ServerProcess::start()?;
     let report = replay_well(&file, &["--to", &server.websocket_url()])?;
     println!("{report}");

@@ -5,7 +5,8 @@
 //! writer, having drained the queue, calls back. Since a sync session makes its next message from the
 //! graph as it is by then, a slow peer gets one message in place of many. Each document can overshoot
 //! the mark by the message it just made, so the bound is the mark plus one message per open document;
-//! past the hard bound the connection is closed.
+//! past the hard bound the connection is closed. Messages that may be large, since they come from the
+//! store, are not even made before there is room ([`Outbox::room`]).
 //!
 //! However a connection ends, its goodbye comes through here: from its reader, its writer, a document,
 //! or a newer connection of its peer. The first one wins, and is counted and logged here, once.
@@ -22,18 +23,21 @@ use super::Goodbye;
 use crate::document::ConnectionId;
 use crate::document::registry::DocumentHandle;
 
-/// Queued bytes at which a connection counts as congested.
+/// Queued bytes, with those that are being written, at which a connection counts as congested.
 pub const HIGH_MARK_BYTES_PER_CONNECTION: usize = 256 << 10;
 /// Queued frames at which a connection counts as congested.
 pub const HIGH_MARK_FRAMES_PER_CONNECTION: usize = 256;
 /// Queued bytes beyond which a connection with more than one frame waiting is closed.
-pub const HARD_BOUND_BYTES_PER_CONNECTION: usize = 256 << 20;
+pub const HARD_BOUND_BYTES_PER_CONNECTION: usize = 64 << 20;
 
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Outbox {
     connection: ConnectionId,
     queue: Mutex<Queue>,
+    /// There is something to take.
+    filled: Notify,
+    /// What was taken is written.
     written: Notify,
     /// There is a goodbye, or is about to be one.
     ends: AtomicBool,
@@ -44,9 +48,18 @@ pub struct Outbox {
 struct Queue {
     frames: VecDeque<Bytes>,
     bytes: usize,
+    /// Bytes that were taken and are not written yet.
+    writing: usize,
     /// Documents to tell when there is room again.
     congested: Vec<DocumentHandle>,
     goodbye: Option<Goodbye>,
+}
+
+impl Queue {
+    fn is_congested(&self) -> bool {
+        self.bytes + self.writing >= HIGH_MARK_BYTES_PER_CONNECTION
+            || self.frames.len() >= HIGH_MARK_FRAMES_PER_CONNECTION
+    }
 }
 
 /// What became of a pushed frame.
@@ -79,6 +92,7 @@ impl Outbox {
         Self {
             connection,
             queue: Mutex::default(),
+            filled: Notify::new(),
             written: Notify::new(),
             ends: AtomicBool::new(false),
             closing: CancellationToken::new(),
@@ -95,17 +109,45 @@ impl Outbox {
         queue.frames.push_back(frame);
         let pushed = if queue.bytes > HARD_BOUND_BYTES_PER_CONNECTION && queue.frames.len() > 1 {
             Pushed::Overflowed
-        } else if queue.bytes >= HIGH_MARK_BYTES_PER_CONNECTION
-            || queue.frames.len() >= HIGH_MARK_FRAMES_PER_CONNECTION
-        {
+        } else if queue.is_congested() {
             queue.congested.extend(document.cloned());
             Pushed::Congested
         } else {
             Pushed::Queued
         };
         drop(queue);
-        self.written.notify_one();
+        self.filled.notify_one();
         pushed
+    }
+
+    /// Whether there is no room; then `document` is called when there is again.
+    pub fn is_congested(&self, document: &DocumentHandle) -> bool {
+        let mut queue = self.lock();
+        let congested = queue.is_congested();
+        if congested {
+            queue.congested.push(document.clone());
+        }
+        congested
+    }
+
+    /// Whether there is room, or the connection ends, which drops what is pushed.
+    pub fn has_room(&self) -> bool {
+        let queue = self.lock();
+        queue.goodbye.is_some() || !queue.is_congested()
+    }
+
+    /// Waits until there is room, or the connection ends.
+    pub async fn room(&self) {
+        loop {
+            let written = self.written.notified();
+            if self.has_room() {
+                return;
+            }
+            tokio::select! {
+                () = written => {}
+                () = self.closing.cancelled() => return,
+            }
+        }
     }
 
     /// Ends the connection after what is queued; the first goodbye wins.
@@ -117,7 +159,7 @@ impl Outbox {
         goodbye.record(self.connection);
         self.lock().goodbye = Some(goodbye);
         self.closing.cancel();
-        self.written.notify_one();
+        self.filled.notify_one();
     }
 
     /// Ends the connection and drops what is queued: the peer can't take it.
@@ -135,13 +177,20 @@ impl Outbox {
         &self.closing
     }
 
-    /// Waits until there is something to write, and takes all of it.
+    /// What was taken is written. To be called before those who are to be told that there is room.
+    pub fn written(&self) {
+        self.lock().writing = 0;
+        self.written.notify_waiters();
+    }
+
+    /// Waits until there is something to write or somebody to be told of room, and takes all of it.
     pub async fn take(&self) -> Taken {
         loop {
             {
                 let mut queue = self.lock();
-                if !queue.frames.is_empty() || queue.goodbye.is_some() {
-                    queue.bytes = 0;
+                let has_news = !queue.congested.is_empty() || queue.goodbye.is_some();
+                if !queue.frames.is_empty() || has_news {
+                    queue.writing = std::mem::take(&mut queue.bytes);
                     return Taken {
                         frames: std::mem::take(&mut queue.frames),
                         congested: std::mem::take(&mut queue.congested),
@@ -149,7 +198,7 @@ impl Outbox {
                     };
                 }
             }
-            self.written.notified().await;
+            self.filled.notified().await;
         }
     }
 
@@ -162,6 +211,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use concord_shared::code::ErrorCode;
+    use futures_util::FutureExt as _;
     use metrics_exporter_prometheus::PrometheusBuilder;
 
     use super::*;
@@ -184,6 +234,34 @@ mod tests {
         assert_eq!(taken.frames.len(), 0);
         assert_eq!(taken.goodbye, Some(Goodbye::new(ErrorCode::Overloaded)));
         assert_eq!(outbox.push(Bytes::new(), None), Pushed::Closed);
+    }
+
+    #[tokio::test]
+    async fn what_is_being_written_takes_room_until_it_is() {
+        let outbox = Outbox::new(ConnectionId(7));
+        let large = Bytes::from(vec![0; HIGH_MARK_BYTES_PER_CONNECTION]);
+        assert_eq!(outbox.push(large, None), Pushed::Congested);
+        let taken = outbox.take().await;
+        assert_eq!(taken.frames.len(), 1);
+        assert_eq!(
+            outbox.push(Bytes::from_static(b"x"), None),
+            Pushed::Congested
+        );
+        let room = outbox.room();
+        tokio::pin!(room);
+        assert!(room.as_mut().now_or_never().is_none());
+        outbox.written();
+        room.await;
+        assert_eq!(outbox.push(Bytes::from_static(b"x"), None), Pushed::Queued);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_is_let_go_when_the_connection_ends() {
+        let outbox = Outbox::new(ConnectionId(7));
+        let large = Bytes::from(vec![0; HIGH_MARK_BYTES_PER_CONNECTION]);
+        outbox.push(large, None);
+        outbox.close(Goodbye::new(ErrorCode::ShuttingDown));
+        outbox.room().await;
     }
 
     #[test]

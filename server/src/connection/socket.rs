@@ -604,6 +604,7 @@ impl Writer {
             }
             self.write(taken.frames.into_iter().map(Frame::Binary))
                 .await?;
+            self.outbox.written();
             for document in taken.congested {
                 document.drained(self.id);
             }

@@ -206,6 +206,12 @@ impl Document {
         self.peers.len()
     }
 
+    /// Whether no messages are made for the peer until it has room. `false` for a stranger.
+    pub fn is_congested(&self, connection: ConnectionId) -> bool {
+        let peer = self.peers.get(&connection);
+        peer.is_some_and(|peer| peer.congested)
+    }
+
     /// Whether appends are under way.
     pub fn is_settled(&self) -> bool {
         self.graph.visible() == self.graph.len()

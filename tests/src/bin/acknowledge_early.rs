@@ -24,6 +24,9 @@ use concord_shared::ids::DocumentId;
 /// How far the writes are behind. A kill hits within it as soon as anybody writes.
 const BEHIND: Duration = Duration::from_millis(10);
 
+/// Commits that may be behind at once.
+const QUEUED_COMMITS: usize = 1024;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut config = Config::default();
@@ -51,7 +54,7 @@ async fn main() -> Result<()> {
 #[derive(Debug)]
 struct Early {
     store: Arc<SledStore>,
-    queue: mpsc::Sender<Vec<Write>>,
+    queue: mpsc::SyncSender<Vec<Write>>,
     behind: Arc<Behind>,
 }
 
@@ -64,7 +67,7 @@ struct Behind {
 
 impl Early {
     fn new(store: SledStore) -> Result<Self> {
-        let (queue, writes) = mpsc::channel::<Vec<Write>>();
+        let (queue, writes) = mpsc::sync_channel::<Vec<Write>>(QUEUED_COMMITS);
         let (store, behind) = (Arc::new(store), Arc::<Behind>::default());
         let (writer, left) = (Arc::clone(&store), Arc::clone(&behind));
         std::thread::Builder::new().spawn(move || {

@@ -51,6 +51,11 @@ pub(super) async fn start(
     deliveries: &mut mpsc::Receiver<Delivery>,
     waiting: &mut Vec<Delivery>,
 ) -> Result<Box<Task>, StartError> {
+    // What a failed write left in the store may not be on the disk: nobody may be told of it, joiners who are served
+    // ahead of the opening least of all.
+    if let Health::Poisoned(error) = &*shared.committer.health().borrow() {
+        return Err(WriteFailed::Refused(SubmitError::Poisoned(Arc::clone(error))).into());
+    }
     let opening = async {
         // Somebody's first message is right behind.
         tokio::task::yield_now().await;
@@ -65,7 +70,10 @@ pub(super) async fn start(
     let started = loop {
         if let Some(Some((to, message))) = &read {
             for joiner in joiners.drain(..) {
-                if let Some(link) = link_of(waiting, joiner) {
+                // Who has no room is served later, by the document.
+                if let Some(link) = link_of(waiting, joiner)
+                    && !link.outbox.is_congested(&link.document)
+                {
                     let frame = link.frame(id, &Frame::Sync(message.clone()));
                     link.outbox.push(frame, None);
                     served.insert(joiner, *to);
@@ -132,10 +140,6 @@ fn read_for_joiners(reading: &mut JoinSet<Read>, shared: &Arc<Shared>, id: &Docu
 }
 
 async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartError> {
-    // What a failed write left in the store may not be on the disk: nobody may be told of it.
-    if let Health::Poisoned(error) = &*shared.committer.health().borrow() {
-        return Err(WriteFailed::Refused(SubmitError::Poisoned(Arc::clone(error))).into());
-    }
     let store = Arc::clone(&shared.store);
     let document = id.clone();
     let opening = tokio::task::spawn_blocking(move || opening::open(&*store, &document));

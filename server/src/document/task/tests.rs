@@ -28,6 +28,14 @@ use crate::store::{Committer, CommitterOptions, CommitterThread, MemoryStore, St
 const NEVER: Duration = Duration::from_secs(30);
 
 fn registry(config: &Config) -> (Arc<MemoryStore>, Registry, CommitterThread) {
+    registry_with(config, Arc::new(Semaphore::new(2)))
+}
+
+/// With permits for heavy work to give out.
+fn registry_with(
+    config: &Config,
+    heavy: Arc<Semaphore>,
+) -> (Arc<MemoryStore>, Registry, CommitterThread) {
     let store = Arc::new(MemoryStore::new());
     let shared = Arc::clone(&store) as Arc<dyn Store>;
     let (committer, thread) =
@@ -37,7 +45,7 @@ fn registry(config: &Config) -> (Arc<MemoryStore>, Registry, CommitterThread) {
         committer,
         config,
         StorageId::new("storage").unwrap(),
-        Arc::new(Semaphore::new(2)),
+        heavy,
         CancellationToken::new(),
         Metrics::register(),
     );
@@ -273,4 +281,37 @@ async fn whoever_comes_while_a_document_unloads_is_served() {
         let stored = store.open(&id(n)).unwrap().unwrap();
         assert_eq!(stored.next(), u64::from(TABS_PER_DOCUMENT) * ROUNDS);
     }
+}
+
+/// A compaction covers what is stored when it runs, which is more than when it was due.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_edited_while_its_compaction_waits_is_compacted_once_and_unloaded() {
+    let config = Config {
+        idle_seconds: 1,
+        ..Config::default()
+    };
+    let heavy = Arc::new(Semaphore::new(0));
+    let (store, registry, _thread) = registry_with(&config, Arc::clone(&heavy));
+    let mut tab = Tab::open(&registry, &id(1), 1).await;
+    // Bytes that don't compress.
+    let mut noise = 1_u64;
+    let mut paste = || {
+        let next = |_| {
+            noise = noise
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (noise >> 56) as u8
+        };
+        (0..700 << 10).map(next).collect::<Vec<u8>>()
+    };
+    for _ in 0..3 {
+        tab.document.put(ROOT, "paste", paste()).unwrap();
+        tab.edit().await;
+    }
+    assert!(store.snapshot(&id(1)).unwrap().is_none(), "it waits");
+    heavy.add_permits(2);
+    tab.leave().await;
+    until_left(&registry, 0).await;
+    let (base, _) = store.snapshot(&id(1)).unwrap().unwrap();
+    assert_eq!(base, 3);
 }

@@ -39,8 +39,25 @@ impl Task {
                 if let Input::Leave(connection) = &input {
                     self.links.remove(connection);
                 }
+                let from = match &input {
+                    Input::Message(from, _) => Some(*from),
+                    _ => None,
+                };
                 self.input(input, effects);
+                if let Some(from) = from {
+                    self.notice_congestion(from, effects);
+                }
             }
+        }
+    }
+
+    /// A connection that is full of other documents' frames gets no answer before it has room.
+    fn notice_congestion(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        if let Some(link) = self.links.get(&connection)
+            && !self.document.is_congested(connection)
+            && link.outbox.is_congested(&link.document)
+        {
+            self.input(Input::Congested(connection), effects);
         }
     }
 
@@ -238,9 +255,25 @@ impl Task {
         let store = Arc::clone(&self.shared.store);
         let id = self.id.clone();
         let permits = Arc::clone(&self.shared.fetches);
+        let connection = fetch.connection;
+        let outbox = self.links.get(&connection);
+        let outbox = outbox.map(|link| Arc::clone(&link.outbox));
+        let stop = self.shared.stop.clone();
         self.jobs.spawn(async move {
-            let permit = permits.acquire_owned().await;
-            let connection = fetch.connection;
+            // Who does not take what was made for them already gets nothing large made besides.
+            let permit = loop {
+                if let Some(outbox) = &outbox {
+                    tokio::select! {
+                        () = outbox.room() => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                let has_room = outbox.as_ref().is_none_or(|outbox| outbox.has_room());
+                if has_room || stop.is_cancelled() {
+                    break permit;
+                }
+            };
             let run = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 fetch.run(&*store, &id)
@@ -375,13 +408,15 @@ impl Task {
 
     /// How long nothing is due.
     pub(super) fn next_timer(&self) -> std::time::Duration {
-        let housekeeping = if self.rested && !self.links.is_empty() {
+        // Who goes may have to wait for somebody to drop their handle.
+        const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(100);
+        let housekeeping = if self.is_unused() && !self.in_budget {
+            BETWEEN_TRIES
+        } else if self.rested && !self.links.is_empty() {
             std::time::Duration::from_secs(3600)
         } else {
-            self.shared
-                .idle
-                .saturating_sub(self.last_active.elapsed())
-                .max(std::time::Duration::from_millis(100))
+            let left = self.shared.idle.saturating_sub(self.last_active.elapsed());
+            left.max(BETWEEN_TRIES)
         };
         match self.wake_at_ms {
             Some(at) => {
