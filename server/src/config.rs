@@ -1,6 +1,7 @@
 //! Settings: flags over environment over file over defaults.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -60,7 +61,8 @@ pub struct Config {
     pub handshake_seconds: u64,
     /// Seconds between pings; a connection that did not answer by the next one is closed.
     pub keep_alive_seconds: u64,
-    /// Seconds after which a connection that takes nothing of what is written to it is closed.
+    /// Seconds after which a connection is closed that takes nothing of what is written to it, or does
+    /// not go on with a message that it has begun.
     pub stall_seconds: u64,
     /// Milliseconds a request for a document that is not here waits for it before it is unavailable.
     pub request_grace_ms: u64,
@@ -109,15 +111,32 @@ pub enum ConfigError {
     /// A value that does not parse, or an unknown key.
     #[error("configuration: {0}")]
     Invalid(#[from] Box<figment::Error>),
-    /// A number that makes no sense.
-    #[error("{key} must be at least {least}")]
-    TooSmall {
+    /// A number that makes no sense, or that what it is for can't hold.
+    #[error("{key} must be between {} and {}, not {value}", range.start(), range.end())]
+    OutOfRange {
         /// Which.
         key: &'static str,
-        /// The least it may be.
-        least: u64,
+        /// What it was set to.
+        value: u64,
+        /// What it may be.
+        range: RangeInclusive<u64>,
     },
 }
+
+/// Connections that a process could have files for.
+const MOST_CONNECTIONS: u64 = 10_000_000;
+
+/// Documents that a server could hold.
+const MOST_DOCUMENTS: u64 = 100_000_000;
+
+/// One MiB short of what a WebSocket library can hold as one message.
+const MOST_MESSAGE_MIB: u64 = 2047;
+
+/// A tebibyte of memory.
+const MOST_MEMORY_MIB: u64 = 1 << 20;
+
+/// What is waited for longer is not waited for.
+const MOST_SECONDS: u64 = 24 * 60 * 60;
 
 impl Config {
     /// Reads the settings: `flags` (a struct of options, absent ones skipped), then the environment,
@@ -150,22 +169,98 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let at_least_one = [
-            ("max-connections", self.max_connections as u64),
+        // Destructured in full, so that a new number can't be forgotten.
+        let Self {
+            listen: _,
+            data: _,
+            durability: _,
+            log_format: _,
+            log: _,
+            max_connections,
+            max_documents_per_connection,
+            max_message_mib,
+            handshake_seconds,
+            keep_alive_seconds,
+            stall_seconds,
+            request_grace_ms,
+            idle_seconds,
+            documents_mib,
+            cache_mib,
+            drain_seconds,
+        } = *self;
+        let seconds = 1..=MOST_SECONDS;
+        let seconds_or_none = 0..=MOST_SECONDS;
+        let numbers = [
+            (
+                "max-connections",
+                max_connections as u64,
+                1..=MOST_CONNECTIONS,
+            ),
             (
                 "max-documents-per-connection",
-                self.max_documents_per_connection as u64,
+                max_documents_per_connection as u64,
+                1..=MOST_DOCUMENTS,
             ),
-            ("max-message-mib", self.max_message_mib as u64),
-            ("handshake-seconds", self.handshake_seconds),
-            ("keep-alive-seconds", self.keep_alive_seconds),
-            ("stall-seconds", self.stall_seconds),
-            ("documents-mib", self.documents_mib as u64),
-            ("cache-mib", self.cache_mib as u64),
+            (
+                "max-message-mib",
+                max_message_mib as u64,
+                1..=MOST_MESSAGE_MIB,
+            ),
+            ("handshake-seconds", handshake_seconds, seconds.clone()),
+            ("keep-alive-seconds", keep_alive_seconds, seconds.clone()),
+            ("stall-seconds", stall_seconds, seconds),
+            (
+                "request-grace-ms",
+                request_grace_ms,
+                0..=1000 * MOST_SECONDS,
+            ),
+            ("idle-seconds", idle_seconds, seconds_or_none.clone()),
+            ("documents-mib", documents_mib as u64, 1..=MOST_MEMORY_MIB),
+            ("cache-mib", cache_mib as u64, 1..=MOST_MEMORY_MIB),
+            ("drain-seconds", drain_seconds, seconds_or_none),
         ];
-        match at_least_one.iter().find(|(_, value)| *value == 0) {
-            Some((key, _)) => Err(ConfigError::TooSmall { key, least: 1 }),
-            None => Ok(()),
+        for (key, value, range) in numbers {
+            if !range.contains(&value) {
+                return Err(ConfigError::OutOfRange { key, value, range });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_a_range() {
+        let all = toml::Table::try_from(Config::default()).expect("settings are TOML");
+        let numbers = all.iter().filter(|(_, value)| value.is_integer());
+        let mut count = 0;
+        for (key, _) in numbers {
+            count += 1;
+            // No number of bytes, timer or semaphore is that large.
+            for value in [1_i64 << 44, i64::MAX] {
+                let flags = toml::Table::from_iter([(key.clone(), value.into())]);
+                let error = Config::load(None, flags).expect_err(key);
+                let text = error.to_string();
+                assert!(text.contains(key), "{text}");
+                assert!(text.contains("must be between"), "{text}");
+            }
+        }
+        assert_eq!(count, 11);
+    }
+
+    #[test]
+    fn numbers_that_must_not_be_none() {
+        for (key, may_be_none) in [
+            ("max-connections", false),
+            ("stall-seconds", false),
+            ("idle-seconds", true),
+            ("drain-seconds", true),
+        ] {
+            let flags = toml::Table::from_iter([(key.to_owned(), 0.into())]);
+            assert_eq!(Config::load(None, flags).is_ok(), may_be_none, "{key}");
         }
     }
 }

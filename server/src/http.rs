@@ -13,8 +13,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
 use crate::connection::socket::{self, Connections};
-use crate::listener::Taken;
 use crate::store::Store;
+use crate::traffic::Traffic;
 
 /// Read buffer of a WebSocket in bytes. tungstenite's default is 128 KiB, nearly all of what an idle
 /// connection takes; 4 KiB measured no slower.
@@ -49,7 +49,7 @@ pub fn router(app: App) -> Router {
 
 async fn sync(
     State(app): State<App>,
-    Extension(taken): Extension<Taken>,
+    Extension(traffic): Extension<Traffic>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let Ok(permit) = Arc::clone(&app.capacity).try_acquire_owned() else {
@@ -70,11 +70,13 @@ async fn sync(
     upgrade
         .read_buffer_size(WEBSOCKET_READ_BUFFER_BYTES)
         .write_buffer_size(WEBSOCKET_WRITE_BUFFER_BYTES)
+        // A frame that does not fit fails the connection, and a snapshot has no largest size. One frame
+        // is buffered at a time, and what pongs add is bounded by the reader.
         .max_write_buffer_size(usize::MAX)
         .max_message_size(limit)
         .max_frame_size(limit)
         .on_upgrade(async move |socket| {
-            socket::serve(app.connections, socket, taken, principal).await;
+            socket::serve(app.connections, socket, traffic, principal).await;
             drop(permit);
         })
 }

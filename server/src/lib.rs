@@ -21,3 +21,4 @@ pub mod materialise;
 pub mod metrics;
 pub mod serve;
 pub mod store;
+pub mod traffic;

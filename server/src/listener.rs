@@ -8,7 +8,6 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,8 +26,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
-/// TCP connections beyond those that may be WebSockets: they are asking for something, or were just
-/// refused. While all WebSockets are in use, operators are still answered, in one of these.
+use crate::traffic::{InFlight, Traffic};
+
+/// TCP connections beyond those that may be `WebSockets`: they are asking for something, or were just
+/// refused. While all `WebSockets` are in use, operators are still answered, in one of these.
 pub const HTTP_CONNECTIONS_PER_SERVER: usize = 256;
 
 /// A connection that has not become a WebSocket by then may finish its answer and is closed. Long
@@ -49,33 +50,16 @@ const UNSENT_BYTES_PER_CONNECTION: u32 = 128 << 10;
 /// After an error of the whole process, such as having no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Bytes written to a peer's socket, to be watched while something is being written: as the kernel
-/// holds few of them, they grow only if the peer takes them.
-#[derive(Debug, Clone, Default)]
-pub struct Taken(Arc<AtomicU64>);
-
-impl Taken {
-    /// How many so far.
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn add(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = &result {
-            self.0.fetch_add(*bytes as u64, Ordering::Relaxed);
-        }
-        result
-    }
-}
-
 /// Accepts and serves connections, `most` at a time, until `stop`; then lets them finish their
-/// answers. A request must have come within `headers`, and finds a [`Taken`] in its extensions.
+/// answers. A request must have come within `headers`, and finds a [`Traffic`] in its extensions, which
+/// counts towards `in_flight`.
 /// Further connections wait in the kernel's queue: among the slots are always some that are free soon.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     most: usize,
     headers: Duration,
+    in_flight: Arc<InFlight>,
     stop: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(most));
@@ -83,7 +67,7 @@ pub async fn serve(
     loop {
         let socket = tokio::select! {
             () = stop.cancelled() => break,
-            socket = accept(&listener, &slots) => socket,
+            socket = accept(&listener, &slots, &in_flight) => socket,
         };
         open.spawn(answer(socket, router.clone(), headers, stop.clone()));
     }
@@ -92,7 +76,11 @@ pub async fn serve(
     open.wait().await;
 }
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Socket {
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    in_flight: &Arc<InFlight>,
+) -> Socket {
     // Nobody closes the semaphore.
     let slot = Arc::clone(slots).acquire_owned().await.ok();
     loop {
@@ -101,7 +89,7 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Socket {
                 tune(&tcp);
                 return Socket {
                     tcp,
-                    taken: Taken::default(),
+                    traffic: Traffic::new(Arc::clone(in_flight)),
                     _slot: slot,
                 };
             }
@@ -131,10 +119,12 @@ fn tune(tcp: &TcpStream) {
 
 /// HTTP, until the connection ends or becomes a WebSocket.
 async fn answer(socket: Socket, router: Router, headers: Duration, stop: CancellationToken) {
-    let taken = socket.taken.clone();
+    let traffic = socket.traffic.clone();
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(taken.clone());
+        // A request is acted on at once. What follows it is the next one, or a WebSocket's.
+        traffic.settle(traffic.read());
+        request.extensions_mut().insert(traffic.clone());
         router.call(request)
     });
     let mut http = http1::Builder::new();
@@ -148,12 +138,11 @@ async fn answer(socket: Socket, router: Router, headers: Duration, stop: Cancell
         () = sleep(HTTP_TIMEOUT) => None,
         () = stop.cancelled() => None,
     };
-    let ended = match ended {
-        Some(ended) => Ok(ended),
-        None => {
-            connection.as_mut().graceful_shutdown();
-            timeout(HTTP_LAST_ANSWER_TIMEOUT, connection).await
-        }
+    let ended = if let Some(ended) = ended {
+        Ok(ended)
+    } else {
+        connection.as_mut().graceful_shutdown();
+        timeout(HTTP_LAST_ANSWER_TIMEOUT, connection).await
     };
     match ended {
         Ok(Ok(())) => {}
@@ -166,8 +155,17 @@ async fn answer(socket: Socket, router: Router, headers: Duration, stop: Cancell
 #[derive(Debug)]
 struct Socket {
     tcp: TcpStream,
-    taken: Taken,
+    traffic: Traffic,
     _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Socket {
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.traffic.add_written(*bytes);
+        }
+        written
+    }
 }
 
 impl AsyncRead for Socket {
@@ -176,7 +174,12 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        if matches!(read, Poll::Ready(Ok(()))) {
+            self.traffic.add_read(buffer.filled().len() - before)?;
+        }
+        read
     }
 }
 
@@ -187,7 +190,7 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
-        self.taken.add(written)
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -196,7 +199,7 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
-        self.taken.add(written)
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, Durability};
-use crate::connection::decode;
+use crate::connection::decode::Decoders;
 use crate::connection::peers::Peers;
 use crate::connection::socket::Connections;
 use crate::document::registry::Registry;
@@ -24,6 +24,7 @@ use crate::http::{self, App};
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::store::{self, Committer, CommitterOptions, CommitterThread, Store};
+use crate::traffic::InFlight;
 
 /// A server that listens but does not accept yet.
 pub struct Server {
@@ -32,6 +33,10 @@ pub struct Server {
     committer: CommitterThread,
     drain: Duration,
 }
+
+/// Compactions at a time, per server. Each may hold a whole document in memory. They have no part in
+/// the permits of decoding: neither clients nor the store's upkeep wait for the other.
+const CONCURRENT_COMPACTIONS: usize = 1;
 
 /// Buckets of latency histograms, in seconds.
 const LATENCY_BUCKETS: [f64; 12] = [
@@ -66,7 +71,6 @@ impl Server {
             .await
             .with_context(|| format!("listening on {}", config.listen))?;
         let stop = CancellationToken::new();
-        let heavy = Arc::new(Semaphore::new(decode::CONCURRENT_DECODES));
         let durability = match config.durability {
             Durability::Strict => store::Durability::Strict,
             Durability::Relaxed => store::Durability::Relaxed,
@@ -81,20 +85,22 @@ impl Server {
             committer,
             config,
             storage.clone(),
-            Arc::clone(&heavy),
+            Arc::new(Semaphore::new(CONCURRENT_COMPACTIONS)),
             stop.clone(),
             metrics.clone(),
         );
+        let limits = Limits {
+            frame_bytes: config.max_message_mib << 20,
+            ..Limits::default()
+        };
         let connections = Arc::new(Connections {
             server,
             storage,
             registry,
             peers: Peers::default(),
-            limits: Limits {
-                frame_bytes: config.max_message_mib << 20,
-                ..Limits::default()
-            },
-            heavy,
+            limits,
+            decoders: Decoders::default(),
+            in_flight: InFlight::new(limits.frame_bytes),
             max_documents: config.max_documents_per_connection,
             handshake: Duration::from_secs(config.handshake_seconds),
             keep_alive: Duration::from_secs(config.keep_alive_seconds),
@@ -144,20 +150,16 @@ impl Server {
         });
         let headers = app.connections.handshake;
         let most = capacity.available_permits() + listener::HTTP_CONNECTIONS_PER_SERVER;
-        let serving = listener::serve(listener, http::router(app), most, headers, token.clone());
-        let stopping = token.clone();
-        let stopped = async move {
-            stop.await;
-            info!("stopping");
-            stopping.cancel();
-        };
-        tokio::select! {
-            ((), ()) = async { tokio::join!(serving, stopped) } => {}
-            // Idle HTTP connections may not hold up the end.
-            () = async { token.cancelled().await; tokio::time::sleep(drain).await } => {}
-        }
+        let in_flight = Arc::clone(&app.connections.in_flight);
+        let router = http::router(app);
+        let serving = listener::serve(listener, router, most, headers, in_flight, token.clone());
+        let serving = tokio::spawn(serving);
+        stop.await;
+        info!("stopping");
+        token.cancel();
         upkeep.abort();
         let drained = async {
+            let _served = serving.await;
             registry.closed().await;
             // Every connection gives its permit back when it is closed.
             let _closed = capacity.acquire_many(all).await;

@@ -105,7 +105,7 @@ codes! {
     TooManyDocuments = "too-many-documents",
     /// The peer does not keep up, or asks for too much at once.
     Overloaded = "overloaded",
-    /// No answer to a ping.
+    /// No join in time, no answer to a ping, or nothing taken of what was written.
     Timeout = "timeout",
     /// The peer closed the connection, or said that it leaves.
     Closed = "closed",

@@ -70,6 +70,14 @@ pub struct Limits {
     pub document_changes: u64,
     /// Ops in a document chunk, and successors.
     pub document_ops: u64,
+    /// The same for a chunk of few bytes, since ops cost some 200 ns each to load and a run of them
+    /// hardly anything to send. Such a run is honest when it is a paste of one letter, or a counter
+    /// that was incremented for each of the most changes there may be: as many as `ops_per_change` and
+    /// `document_changes` allow.
+    pub document_ops_in_a_few_bytes: u64,
+    /// Ops in a document chunk, and successors, for each of its bytes beyond those. Keystrokes have
+    /// about two, pasted prose four to ten, the most repetitive logs fifty.
+    pub document_ops_per_byte: u64,
     /// Actors in a document chunk.
     pub document_actors: usize,
 }
@@ -78,6 +86,17 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 impl Limits {
+    /// These, for a document chunk of so many bytes: the work must be in proportion.
+    #[must_use]
+    pub fn for_document(&self, bytes: usize) -> Self {
+        let in_proportion = self.document_ops_per_byte.saturating_mul(bytes as u64);
+        let ops = in_proportion.saturating_add(self.document_ops_in_a_few_bytes);
+        Self {
+            document_ops: self.document_ops.min(ops),
+            ..*self
+        }
+    }
+
     /// No bounds but those of the formats: for what was let in once and is read back.
     pub const fn unbounded() -> Self {
         Self {
@@ -105,6 +124,8 @@ impl Limits {
             document_bytes: usize::MAX,
             document_changes: u64::MAX,
             document_ops: u64::MAX,
+            document_ops_in_a_few_bytes: u64::MAX,
+            document_ops_per_byte: u64::MAX,
             document_actors: usize::MAX,
             document_memory_bytes: usize::MAX,
         }
@@ -139,6 +160,8 @@ impl Default for Limits {
             document_memory_bytes: 1024 * MIB,
             document_changes: 1_000_000,
             document_ops: 10_000_000,
+            document_ops_in_a_few_bytes: 1_000_000,
+            document_ops_per_byte: 100,
             document_actors: 32_768,
         }
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -14,6 +15,12 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, Durability, LogFormat};
 use crate::serve::Server;
 use crate::store::{SledOptions, SledStore, Store};
+
+/// What still runs on blocking threads once everything is committed and synced gets this long to end:
+/// decoding for clients that have gone, and reading for a compaction that can't be committed any more.
+/// The process ends without them then. Some hold the store, which is then not closed but left as by a
+/// kill, and needs nothing more: all that was acknowledged is synced.
+const LAST_JOBS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Flags of `concord serve`. Each can also be set in the environment (`CONCORD_LISTEN`, …) and in the
 /// TOML file (`listen = …`); flags win over the environment, which wins over the file.
@@ -60,7 +67,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_alive_seconds: Option<u64>,
-    /// Seconds after which a connection that takes nothing of what is written to it is closed
+    /// Seconds after which a connection that takes nothing, or does not go on with a message, is closed
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     stall_seconds: Option<u64>,
@@ -104,12 +111,19 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     }
     drop(out);
     log_to_stderr(&config)?;
-    tokio::runtime::Builder::new_multi_thread()
+    run_to_the_end(serve(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs on a runtime whose blocking threads can't hold up the end.
+fn run_to_the_end<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("starting the runtime")?
-        .block_on(serve(config))?;
-    Ok(ExitCode::SUCCESS)
+        .context("starting the runtime")?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(LAST_JOBS_TIMEOUT);
+    done
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -182,6 +196,20 @@ mod tests {
     use clap::{Args as _, Command};
 
     use super::*;
+
+    #[test]
+    fn a_job_that_takes_long_does_not_hold_up_the_end() {
+        let start = std::time::Instant::now();
+        run_to_the_end(async {
+            drop(tokio::task::spawn_blocking(|| {
+                std::thread::sleep(5 * LAST_JOBS_TIMEOUT);
+            }));
+            Ok(())
+        })
+        .expect("nothing went wrong");
+        let took = start.elapsed();
+        assert!(took < 2 * LAST_JOBS_TIMEOUT, "{took:?}");
+    }
 
     #[test]
     fn every_setting_is_a_flag() {

@@ -1,8 +1,11 @@
 //! From a sync message's bytes to a document's input: bounded decoding, parsing, checksums.
 //!
 //! This is done by the connection, not by the document, so that a peer that sends much work holds up
-//! itself and no one else, and so that it spreads over the cores. What takes long (document chunks,
-//! big blobs of changes) goes to blocking threads, few at a time.
+//! itself and no one else, and so that it spreads over the cores. What is small is decoded where it
+//! arrives, the rest on blocking threads, few at a time: what is medium apart from what is large, so that
+//! a paste does not wait behind uploads. How much work a message is shows only in decoding it, since
+//! run lengths can claim a million ops in 55 bytes. So each size has its limits, a message is tried by
+//! those of the smaller one first, and a try that fails is cheap.
 
 use std::sync::Arc;
 
@@ -12,17 +15,64 @@ use concord_shared::change::{self, Change, Chunk, ChunkError};
 use concord_shared::code::ErrorCode;
 use concord_shared::limits::Limits;
 use concord_shared::sync::{self, SyncError, SyncMessage};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Messages up to this size, in bytes, are parsed where they arrive (about 0.3 ms of keystrokes).
-const INLINE_PARSE_BYTES: usize = 16 << 10;
+/// Bytes of a small message, before and after inflating (about 0.3 ms of keystrokes).
+const SMALL_BYTES: usize = 16 << 10;
 
-/// Ops that are checked where they arrive, at about 200 ns each. Run lengths can claim a million in
-/// 55 bytes, so the size alone bounds nothing.
-const INLINE_PARSE_OPS: u64 = 2_000;
+/// Ops of a small message, at about 200 ns each.
+const SMALL_OPS: u64 = 2_000;
 
-/// Big messages decoded at a time, per server. Each may hold a whole document in memory.
-pub const CONCURRENT_DECODES: usize = 2;
+/// Bytes of a medium message, before and after inflating: a paste of some pages, a new document, a
+/// train ride offline.
+const MEDIUM_BYTES: usize = 512 << 10;
+
+/// Ops of a medium message, and changes of a document in one, so that it takes some 50 ms.
+const MEDIUM_OPS: u64 = 100_000;
+const MEDIUM_DOCUMENT_CHANGES: u64 = 4_000;
+
+/// Medium messages decoded at a time, per server: as many as keep a small machine busy, so that one
+/// of them is soon done.
+const CONCURRENT_MEDIUM_DECODES: usize = 4;
+
+/// Large messages decoded at a time, per server. Each may hold a whole document in memory.
+const CONCURRENT_LARGE_DECODES: usize = 2;
+
+/// Permits for decoding. Those who wait for one get it in the order in which they came.
+#[derive(Debug)]
+pub struct Decoders {
+    medium: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Default for Decoders {
+    fn default() -> Self {
+        Self {
+            medium: Arc::new(Semaphore::new(CONCURRENT_MEDIUM_DECODES)),
+            large: Arc::new(Semaphore::new(CONCURRENT_LARGE_DECODES)),
+        }
+    }
+}
+
+/// Goes with the work: back when that is done, whether somebody waits for it or not. Always there, since
+/// nobody closes the semaphores.
+pub type Permit = Option<OwnedSemaphorePermit>;
+
+impl Decoders {
+    /// Waits for a turn of [`medium`].
+    pub async fn medium(&self) -> Permit {
+        Self::permit(&self.medium).await
+    }
+
+    /// Waits for a turn of [`large`].
+    pub async fn large(&self) -> Permit {
+        Self::permit(&self.large).await
+    }
+
+    async fn permit(of: &Arc<Semaphore>) -> Permit {
+        Arc::clone(of).acquire_owned().await.ok()
+    }
+}
 
 /// A sync message taken apart.
 #[derive(Debug)]
@@ -60,46 +110,72 @@ impl DecodeError {
     }
 }
 
-/// Decodes a sync message, on a blocking thread when it is big or holds a document.
-pub async fn decode(
+/// Decodes a small sync message here and now; `None` when it is more work.
+pub fn at_once(data: &Bytes, limits: &Limits) -> Result<Option<Decoded>, DecodeError> {
+    if data.len() > SMALL_BYTES {
+        return Ok(None);
+    }
+    let small = Limits {
+        // Loading a document is not bounded by its ops alone.
+        documents: 0,
+        ops_per_change: limits.ops_per_change.min(SMALL_OPS),
+        ops_per_message: limits.ops_per_message.min(SMALL_OPS),
+        inflated_bytes: limits.inflated_bytes.min(SMALL_BYTES),
+        ..*limits
+    };
+    within(data, &small)
+}
+
+/// Decodes a medium sync message on a blocking thread; `None` when it is more work.
+pub async fn medium(
+    permit: Permit,
     data: Bytes,
     limits: Limits,
-    heavy: &Arc<Semaphore>,
-) -> Result<Decoded, DecodeError> {
-    if data.len() <= INLINE_PARSE_BYTES
-        && let Some(decoded) = decode_small(&data, &limits)?
-    {
-        return Ok(decoded);
+) -> Result<Option<Decoded>, DecodeError> {
+    if data.len() > MEDIUM_BYTES {
+        return Ok(None);
     }
-    let permit = Arc::clone(heavy).acquire_owned().await;
+    let medium = Limits {
+        ops_per_change: limits.ops_per_change.min(MEDIUM_OPS),
+        ops_per_message: limits.ops_per_message.min(MEDIUM_OPS),
+        inflated_bytes: limits.inflated_bytes.min(MEDIUM_BYTES),
+        document_bytes: limits.document_bytes.min(MEDIUM_BYTES),
+        document_ops: limits.document_ops.min(MEDIUM_OPS),
+        document_changes: limits.document_changes.min(MEDIUM_DOCUMENT_CHANGES),
+        ..limits
+    };
+    on_blocking_thread(permit, move || within(&data, &medium)).await
+}
+
+/// Decodes a sync message of any size on a blocking thread.
+pub async fn large(permit: Permit, data: Bytes, limits: Limits) -> Result<Decoded, DecodeError> {
+    on_blocking_thread(permit, move || decode_any(&data, &limits)).await
+}
+
+async fn on_blocking_thread<T: Send + 'static>(
+    permit: Permit,
+    decode: impl FnOnce() -> Result<T, DecodeError> + Send + 'static,
+) -> Result<T, DecodeError> {
     let task = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        decode_any(&data, &limits)
+        decode()
     });
     task.await.unwrap_or(Err(DecodeError::Panicked))
 }
 
-/// `None` when the message turns out to be much work.
-fn decode_small(data: &Bytes, limits: &Limits) -> Result<Option<Decoded>, DecodeError> {
-    let small = Limits {
-        ops_per_change: limits.ops_per_change.min(INLINE_PARSE_OPS),
-        ops_per_message: limits.ops_per_message.min(INLINE_PARSE_OPS),
-        inflated_bytes: limits.inflated_bytes.min(INLINE_PARSE_BYTES),
-        ..*limits
-    };
-    let SyncMessage { message, changes } = sync::split(data, limits)?;
-    match change::parse_message(&changes, &small) {
-        Ok(chunks) if chunks.iter().any(|c| matches!(c, Chunk::Document(_))) => Ok(None),
-        Ok(chunks) => resolve(message, chunks, limits).map(Some),
+/// `None` when the message is beyond these limits, which are not those that refuse it.
+fn within(data: &Bytes, limits: &Limits) -> Result<Option<Decoded>, DecodeError> {
+    match decode_any(data, limits) {
+        Ok(decoded) => Ok(Some(decoded)),
         Err(error)
             if matches!(
                 error.code(),
-                ErrorCode::TooManyOps | ErrorCode::ChangeTooLarge
+                ErrorCode::TooManyOps | ErrorCode::ChangeTooLarge | ErrorCode::DocumentTooLarge
             ) =>
         {
             Ok(None)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -128,4 +204,68 @@ fn resolve(sync: Message, chunks: Vec<Chunk>, limits: &Limits) -> Result<Decoded
         changes,
         snapshot,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use automerge::sync::SyncDoc as _;
+    use automerge::transaction::Transactable as _;
+    use automerge::{AutoCommit, ObjType, ROOT};
+
+    use super::*;
+
+    /// The message that uploads a document with so many letters, a thousand in each change.
+    fn upload(thousands: usize) -> Bytes {
+        let mut doc = AutoCommit::new();
+        let text = doc.put_object(ROOT, "text", ObjType::Text).expect("a text");
+        for n in 0..thousands {
+            doc.splice_text(&text, n, 0, &"abcdefghij".repeat(100))
+                .expect("letters");
+            doc.commit();
+        }
+        message(&mut doc)
+    }
+
+    fn message(doc: &mut AutoCommit) -> Bytes {
+        let mut peer = automerge::sync::State::new();
+        let mut nobody = AutoCommit::new();
+        let asked = nobody
+            .sync()
+            .generate_sync_message(&mut automerge::sync::State::new());
+        doc.sync()
+            .receive_sync_message(&mut peer, asked.expect("a first message"))
+            .expect("is taken");
+        let message = doc.sync().generate_sync_message(&mut peer);
+        message.expect("the changes").encode().into()
+    }
+
+    #[tokio::test]
+    async fn a_paste_and_a_small_document_do_not_wait_behind_uploads() {
+        let limits = Limits::default();
+        let decoders = Decoders::default();
+        let mut busy = Vec::new();
+        for _ in 0..CONCURRENT_LARGE_DECODES {
+            busy.push(decoders.large().await);
+        }
+        for thousands in [20, 90] {
+            let data = upload(thousands);
+            assert!(at_once(&data, &limits).expect("is good").is_none());
+            let permit = decoders.medium().await;
+            let decoded = medium(permit, data, limits).await.expect("is good");
+            assert_eq!(decoded.expect("is medium").changes.len(), thousands);
+        }
+        // And what is large takes none of their time.
+        let data = upload(110);
+        assert!(at_once(&data, &limits).expect("is good").is_none());
+        let permit = decoders.medium().await;
+        assert!(
+            medium(permit, data.clone(), limits)
+                .await
+                .expect("is good")
+                .is_none()
+        );
+        busy.clear();
+        let decoded = large(decoders.large().await, data, limits).await;
+        assert_eq!(decoded.expect("is good").changes.len(), 110);
+    }
 }

@@ -1,8 +1,10 @@
-//! How long a peer is waited for: to take what is written to it, and to answer a ping.
+//! How long a peer is waited for: to take what is written to it, to answer a ping, and to go on with
+//! a message that it has begun.
 //!
-//! Both are deadlines of progress. A document can be one frame of 30 MB, which a slow link takes
-//! minutes for, and the ping that is written behind it is answered after that. And a peer that has
-//! answered is not to blame while this side is too busy to read the answer.
+//! All are deadlines of progress. A document can be one frame of 30 MB, which a slow link takes
+//! minutes for, either way; the ping that is written behind it is answered after that, and so is one
+//! that comes while the peer's own frame is on its way. And a peer that has answered is not to blame
+//! while this side is too busy to read the answer.
 
 use std::future::Future;
 use std::pin::pin;
@@ -19,6 +21,19 @@ pub const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer may be this slow to take what was written to it, before a ping behind that counts as
 /// unanswered: about what an old mobile link carries.
 pub const SLOWEST_PEER_BYTES_PER_SECOND: u32 = 16 << 10;
+
+/// What a peer must bring of a message that it has begun: a quarter of what the slowest takes, since
+/// uplinks are slower. What has arrived of a message is held until it is whole.
+pub const SLOWEST_MESSAGE_BYTES_PER_SECOND: u32 = 4 << 10;
+
+/// Bytes of pongs that a connection may be owed. tungstenite answers each ping into a buffer without
+/// bounds, so a peer that pings and takes nothing would fill the memory.
+pub const OWED_PONG_BYTES_PER_CONNECTION: u64 = 64 << 10;
+
+/// Bytes of a frame's header, from this side and from a client's, which has a mask, when its payload has
+/// at most 125, as all control frames have.
+const SHORT_HEADER_BYTES: u64 = 2;
+const MASKED_SHORT_HEADER_BYTES: u64 = 6;
 
 /// How often in the time that a peer has it is looked whether it took something.
 const LOOKS_PER_TIMEOUT: u32 = 8;
@@ -97,19 +112,109 @@ pub struct Ping {
     pub at: Instant,
     /// The time that the peer has to answer.
     pub patience: Duration,
+    /// Bytes that had been read from it before. Any more, of whatever, show that it is alive.
+    pub read: u64,
 }
 
-/// Resolves when the peer has not answered a ping in time, for a reader that has been waiting at its
+/// Resolves when the time to answer a ping is over, for a reader that has been waiting at its
 /// socket since `waiting`. Earlier pings don't count: their answers may lie unread behind what the
 /// reader was busy with. The caller must look at its socket first when both are ready, since after a
 /// pause of the whole process an answer and its deadline come together.
-pub async fn unanswered(pings: &mut watch::Receiver<Option<Ping>>, waiting: Instant) {
+pub async fn unanswered(pings: &mut watch::Receiver<Option<Ping>>, waiting: Instant) -> Ping {
     let later = |ping: &Option<Ping>| ping.is_some_and(|ping| ping.at >= waiting);
     let ping = pings.wait_for(later).await.ok().and_then(|ping| *ping);
     match ping {
-        Some(ping) => sleep_until(ping.at + ping.patience).await,
+        Some(ping) => {
+            sleep_until(ping.at + ping.patience).await;
+            ping
+        }
         // The writer has ended, and the connection with it.
         None => std::future::pending().await,
+    }
+}
+
+/// The message that is arriving, if there is one: how much of it has come, and when it last got on.
+#[derive(Debug)]
+pub struct Arriving {
+    /// Bytes read that are no part of it.
+    others: u64,
+    /// Its bytes when it was last found to have got on, and when that was.
+    before: u64,
+    since: Instant,
+    /// The time in which it must get on.
+    stall: Duration,
+}
+
+impl Arriving {
+    /// Nothing yet, after `read` bytes. A message must bring its due in each `stall`.
+    pub fn new(read: u64, stall: Duration) -> Self {
+        Self {
+            others: read,
+            before: 0,
+            since: Instant::now(),
+            stall,
+        }
+    }
+
+    /// A message is whole. What was read of the next one by now, at most a read buffer, is not counted.
+    pub fn whole(&mut self, read: u64) {
+        self.others = read;
+        self.before = 0;
+    }
+
+    /// A control frame with so much in it came, perhaps in the middle of a message: no part of that.
+    pub fn control(&mut self, payload: usize) {
+        self.others += MASKED_SHORT_HEADER_BYTES + payload as u64;
+    }
+
+    /// The reader looks at its socket again. Until now it was not the peer who was waited for.
+    pub fn resume(&mut self, now: Instant) {
+        self.since = now;
+    }
+
+    /// How often to [`look`](Self::look).
+    pub fn pace(&self) -> Duration {
+        self.stall / LOOKS_PER_TIMEOUT
+    }
+
+    /// Whether a message that has begun gets on, after `read` bytes in all.
+    pub fn look(&mut self, read: u64, now: Instant) -> Result<(), Stalled> {
+        let bytes = read.saturating_sub(self.others);
+        let due = u64::from(SLOWEST_MESSAGE_BYTES_PER_SECOND).saturating_mul(self.stall.as_secs());
+        if bytes == 0 || bytes.saturating_sub(self.before) >= due {
+            self.before = bytes;
+            self.since = now;
+        } else if now - self.since >= self.stall {
+            return Err(Stalled);
+        }
+        Ok(())
+    }
+}
+
+/// Pongs that are owed to a peer and may wait for it to take something.
+#[derive(Debug, Default)]
+pub struct Pongs {
+    owed: u64,
+    written: u64,
+}
+
+/// The peer asks for more pongs than it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flooded;
+
+impl Pongs {
+    /// A ping came, with so much in it, when `written` bytes had been written to the peer in all.
+    ///
+    /// What was written since the last ping is taken for pongs, whatever it was. So this can count too
+    /// few, by what else was in the buffer: one frame, behind which they wait.
+    pub fn owe(&mut self, payload: usize, written: u64) -> Result<(), Flooded> {
+        self.owed = self.owed.saturating_sub(written - self.written);
+        self.written = written;
+        self.owed += SHORT_HEADER_BYTES + payload as u64;
+        if self.owed > OWED_PONG_BYTES_PER_CONNECTION {
+            return Err(Flooded);
+        }
+        Ok(())
     }
 }
 
@@ -183,7 +288,8 @@ mod tests {
     #[tokio::test]
     async fn only_a_ping_that_the_reader_was_waiting_for_counts() {
         let patience = Duration::from_millis(200);
-        let ping = |at| Some(Ping { at, patience });
+        let read = 0;
+        let ping = |at| Some(Ping { at, patience, read });
         let (sent, mut pings) = watch::channel(ping(Instant::now()));
         sleep(2 * patience).await;
         // The reader was busy when that ping's time ran out.
@@ -194,5 +300,69 @@ mod tests {
         sent.send_replace(ping(at));
         missed.await;
         assert!(at.elapsed() >= patience);
+    }
+
+    #[test]
+    fn a_message_must_get_on_once_it_has_begun() {
+        let stall = Duration::from_secs(10);
+        let due = 10 * u64::from(SLOWEST_MESSAGE_BYTES_PER_SECOND);
+        let mut arriving = Arriving::new(1_000, stall);
+        let start = arriving.since;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // There is none, however long.
+        assert_eq!(arriving.look(1_000, at(100)), Ok(()));
+        // It brings its due, late each time.
+        assert_eq!(arriving.look(1_001, at(101)), Ok(()));
+        assert_eq!(arriving.look(1_000 + due, at(109)), Ok(()));
+        assert_eq!(arriving.look(1_000 + 2 * due, at(118)), Ok(()));
+        // And then a little less.
+        assert_eq!(arriving.look(1_000 + 3 * due - 1, at(127)), Ok(()));
+        assert_eq!(arriving.look(1_000 + 3 * due - 1, at(128)), Err(Stalled));
+        // The time in which nobody looked is not its fault, and no message is none.
+        arriving.resume(at(200));
+        assert_eq!(arriving.look(1_000 + 3 * due - 1, at(209)), Ok(()));
+        arriving.whole(1_000 + 3 * due);
+        assert_eq!(arriving.look(1_000 + 3 * due, at(300)), Ok(()));
+    }
+
+    #[test]
+    fn control_frames_neither_begin_a_message_nor_carry_it_on() {
+        let stall = Duration::from_secs(10);
+        let mut arriving = Arriving::new(0, stall);
+        let start = arriving.since;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut read = 0;
+        for n in 0..1_000 {
+            read += 6 + 125;
+            arriving.control(125);
+            assert_eq!(arriving.look(read, at(n)), Ok(()));
+        }
+        read += 1;
+        let ends = (1_000..1_020).find(|n| {
+            read += 10_000 + 6;
+            arriving.control(10_000);
+            arriving.look(read, at(*n)).is_err()
+        });
+        assert_eq!(ends, Some(1_009));
+    }
+
+    #[test]
+    fn pongs_are_owed_until_something_was_taken() {
+        let mut pongs = Pongs::default();
+        let each = 2 + 125;
+        let most = OWED_PONG_BYTES_PER_CONNECTION / each;
+        for _ in 0..most {
+            assert_eq!(pongs.owe(125, 0), Ok(()));
+        }
+        assert_eq!(pongs.owe(125, 0), Err(Flooded));
+        // As many again as were taken, the last one included.
+        for _ in 0..9 {
+            assert_eq!(pongs.owe(125, 10 * each), Ok(()));
+        }
+        assert_eq!(pongs.owe(125, 10 * each), Err(Flooded));
+        // All at once, and each as it comes, for ever.
+        for n in 0..10 * most {
+            assert_eq!(pongs.owe(125, (2 * most + n) * each), Ok(()));
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! The two tasks of a connection: one reads, one writes.
 //!
 //! The reader decodes, asks [`phase`](super::phase) what a message means and hands it to documents,
-//! waiting for them when they are busy; its socket's buffer then fills and the peer waits. The writer
-//! drains the outbox, many frames a flush, and pings. Neither waits for the other: an end is agreed
+//! waiting for them when they are busy; its socket's buffer then fills and the peer waits. While a big
+//! message is decoded it reads one message ahead, to notice when the peer goes. The writer drains the outbox, many frames a flush, and pings. Neither waits for the other: an end is agreed
 //! on through the outbox, where the first goodbye wins.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,23 +20,24 @@ use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, PROTOCOL_VERSION, PeerMetadata, SyncFrame, WireError};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
+use tokio_tungstenite::tungstenite;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
 use super::Goodbye;
-use super::decode::{self, DecodeError};
+use super::decode::{self, DecodeError, Decoded, Decoders};
 use super::outbox::Outbox;
-use super::patience::{self, Backlog, Ping, Stalled};
+use super::patience::{self, Arriving, Backlog, Flooded, Ping, Pongs, Stalled};
 use super::peers::Peers;
 use super::phase::{Action, Handshake, Open, ProtocolError};
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
 use crate::document::registry::{Delivery, DocumentHandle, OutOfMemoryBudget, Registry};
 use crate::document::task::Link;
-use crate::listener::Taken;
 use crate::metrics::Metrics;
+use crate::traffic::{InFlight, TooMuchInFlight, Traffic};
 
 /// A peer gets this long to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,15 +55,18 @@ pub struct Connections {
     pub peers: Peers,
     /// Bounds on what is decoded.
     pub limits: Limits,
-    /// Bounds decoding that may hold a whole document in memory.
-    pub heavy: Arc<Semaphore>,
+    /// Bounds decoding.
+    pub decoders: Decoders,
+    /// Bounds what has arrived and is not decoded.
+    pub in_flight: Arc<InFlight>,
     /// Documents one connection may have open.
     pub max_documents: usize,
     /// Time to join.
     pub handshake: Duration,
     /// Time between pings.
     pub keep_alive: Duration,
-    /// Time in which a peer must take something of what is written to it.
+    /// Time in which a peer must take something of what is written to it, and get on with a message
+    /// that it has begun.
     pub stall: Duration,
     /// Time that documents get to acknowledge what they have taken in when the server stops.
     pub drain: Duration,
@@ -85,13 +90,21 @@ enum ReadError {
     #[error("the connection was closed from this side")]
     Ended,
     #[error("socket: {0}")]
-    Socket(#[from] axum::Error),
+    Socket(axum::Error),
+    #[error("the message is too large")]
+    TooLarge,
     #[error("text frames are not spoken here")]
     Text,
     #[error("no join in time")]
     Late,
     #[error("no answer to a ping")]
     Silent,
+    #[error("a message was begun and does not go on")]
+    Unfinished,
+    #[error("more pings than answers are taken")]
+    Flooded,
+    #[error(transparent)]
+    TooMuchInFlight(TooMuchInFlight),
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(transparent)]
@@ -111,11 +124,12 @@ enum ReadError {
 impl ReadError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Socket(error) if too_large(error) => ErrorCode::FrameTooLarge,
+            Self::TooLarge => ErrorCode::FrameTooLarge,
             Self::Closed | Self::Left | Self::Ended | Self::Socket(_) => ErrorCode::Closed,
             Self::Stopping => ErrorCode::ShuttingDown,
             Self::Text => ErrorCode::TextFrame,
-            Self::Late | Self::Silent => ErrorCode::Timeout,
+            Self::Late | Self::Silent | Self::Unfinished => ErrorCode::Timeout,
+            Self::Flooded | Self::TooMuchInFlight(_) => ErrorCode::Overloaded,
             Self::Wire(error) => error.code(),
             Self::Protocol(error) => error.code(),
             Self::Decode(error) => error.code(),
@@ -126,23 +140,44 @@ impl ReadError {
     }
 }
 
-/// Whether the socket refused a frame for its size.
-fn too_large(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<tokio_tungstenite::tungstenite::Error>() {
-            return matches!(error, tokio_tungstenite::tungstenite::Error::Capacity(_));
+impl From<axum::Error> for ReadError {
+    /// Some of what the socket reports is about what came through it.
+    fn from(error: axum::Error) -> Self {
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            match cause.downcast_ref::<tungstenite::Error>() {
+                Some(tungstenite::Error::Capacity(_)) => return Self::TooLarge,
+                Some(tungstenite::Error::Io(io)) => {
+                    let inner = io.get_ref();
+                    if let Some(inner) = inner.and_then(|e| e.downcast_ref::<TooMuchInFlight>()) {
+                        return Self::TooMuchInFlight(*inner);
+                    }
+                }
+                _ => {}
+            }
+            source = cause.source();
         }
-        source = error.source();
+        Self::Socket(error)
     }
-    false
+}
+
+impl From<Flooded> for ReadError {
+    fn from(_: Flooded) -> Self {
+        Self::Flooded
+    }
+}
+
+impl From<Stalled> for ReadError {
+    fn from(_: Stalled) -> Self {
+        Self::Unfinished
+    }
 }
 
 /// Serves a connection until it ends.
 pub async fn serve(
     connections: Arc<Connections>,
     socket: WebSocket,
-    taken: Taken,
+    traffic: Traffic,
     principal: PrincipalId,
 ) {
     let id = ConnectionId(connections.next.fetch_add(1, Ordering::Relaxed));
@@ -152,7 +187,7 @@ pub async fn serve(
     let writer = Writer {
         id,
         sink,
-        taken,
+        traffic: traffic.clone(),
         outbox: Arc::clone(&outbox),
         pings: sent,
         metrics: connections.metrics.clone(),
@@ -164,6 +199,11 @@ pub async fn serve(
         id,
         connections: &connections,
         stream,
+        ahead: None,
+        acted_on: traffic.read(),
+        arriving: Arriving::new(traffic.read(), connections.stall),
+        pongs: Pongs::default(),
+        traffic,
         outbox: &outbox,
         pings,
         principal,
@@ -188,15 +228,13 @@ pub async fn serve(
     }
     // What still comes is taken and dropped, or the peer might lose what it was told: an unread
     // byte makes a close a reset. Once it was told everything its answer is waited for, not longer.
-    let mut rest = pin!(async { while let Some(Ok(_)) = reader.stream.next().await {} });
     let mut writer = pin!(writer);
-    tokio::select! {
-        _joined = &mut writer => {
-            let _in_time = timeout(CLOSE_TIMEOUT, rest).await;
-        }
-        () = &mut rest => {
-            let _joined = writer.await;
-        }
+    let told = tokio::select! {
+        told = &mut writer => told,
+        () = reader.drop_rest(false) => writer.await,
+    };
+    if matches!(told, Ok(true)) {
+        let _in_time = timeout(CLOSE_TIMEOUT, reader.drop_rest(true)).await;
     }
 }
 
@@ -204,10 +242,23 @@ struct Reader<'a> {
     id: ConnectionId,
     connections: &'a Arc<Connections>,
     stream: SplitStream<WebSocket>,
+    /// What came while the message before it was decoded.
+    ahead: Option<Result<Arrived, ReadError>>,
+    /// The bytes of the connection up to the end of the message that is being acted on.
+    acted_on: u64,
+    arriving: Arriving,
+    pongs: Pongs,
+    traffic: Traffic,
     outbox: &'a Arc<Outbox>,
     pings: watch::Receiver<Option<Ping>>,
     principal: PrincipalId,
     documents: HashMap<DocumentId, DocumentHandle>,
+}
+
+/// A message, and how many bytes of the connection had been read when it was whole.
+struct Arrived {
+    bytes: Bytes,
+    read: u64,
 }
 
 impl Reader<'_> {
@@ -268,8 +319,7 @@ impl Reader<'_> {
                 is_request,
                 data,
             } => {
-                let connections = self.connections;
-                let decoded = decode::decode(data, connections.limits, &connections.heavy).await?;
+                let decoded = self.decode(data).await?;
                 let message = PeerMessage {
                     principal: self.principal.clone(),
                     storage: open.storage().cloned(),
@@ -350,32 +400,128 @@ impl Reader<'_> {
         }
     }
 
-    /// The next binary frame.
+    /// A message that takes long waits for its turn, and only as long as the peer is there.
+    async fn decode(&mut self, data: Bytes) -> Result<Decoded, ReadError> {
+        let connections = self.connections;
+        let limits = connections.limits;
+        if let Some(decoded) = decode::at_once(&data, &limits)? {
+            return Ok(decoded);
+        }
+        let permit = self.unless_gone(connections.decoders.medium()).await?;
+        let medium = decode::medium(permit, data.clone(), limits);
+        if let Some(decoded) = self.meanwhile(medium).await? {
+            return Ok(decoded);
+        }
+        let permit = self.unless_gone(connections.decoders.large()).await?;
+        Ok(self.meanwhile(decode::large(permit, data, limits)).await?)
+    }
+
+    /// Waits for `work`, or for the end of the connection.
+    async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ReadError> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            end = self.read_ahead() => Err(end),
+        }
+    }
+
+    /// Waits for `work`. Should the connection end, that is acted on afterwards: what was sent in good
+    /// time is not lost by going.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            end = self.read_ahead() => self.ahead = Some(Err(end)),
+        }
+        work.await
+    }
+
+    /// Takes in one message, not to act on yet, and resolves when the connection ends. A peer that goes
+    /// after that message is noticed by the writer, whose pings fail.
+    async fn read_ahead(&mut self) -> ReadError {
+        let ahead = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => self.listen().await,
+        };
+        match ahead {
+            Ok(arrived) => self.ahead = Some(Ok(arrived)),
+            Err(end) => return end,
+        }
+        tokio::select! {
+            () = self.outbox.closing().cancelled() => ReadError::Ended,
+            () = self.connections.stop.cancelled() => ReadError::Stopping,
+        }
+    }
+
+    /// The next message. All before it were acted on.
     async fn receive(&mut self) -> Result<Bytes, ReadError> {
+        self.traffic.settle(self.acted_on);
+        let arrived = match self.ahead.take() {
+            Some(ahead) => ahead?,
+            None => self.listen().await?,
+        };
+        self.acted_on = arrived.read;
+        let metrics = &self.connections.metrics;
+        metrics.frames_in.increment(1);
+        metrics.bytes_in.increment(arrived.bytes.len() as u64);
+        Ok(arrived.bytes)
+    }
+
+    /// Reads from the socket until a message is whole.
+    async fn listen(&mut self) -> Result<Arrived, ReadError> {
+        let mut waiting = Instant::now();
+        self.arriving.resume(waiting);
         loop {
-            let waiting = Instant::now();
             let frame = tokio::select! {
                 biased;
                 () = self.outbox.closing().cancelled() => return Err(ReadError::Ended),
                 () = self.connections.stop.cancelled() => return Err(ReadError::Stopping),
-                // Any frame shows that the peer is alive.
-                frame = self.stream.next() => frame.ok_or(ReadError::Closed)??,
-                () = patience::unanswered(&mut self.pings, waiting) => {
-                    return Err(ReadError::Silent);
+                // First, so that what has come is counted before it is missed.
+                frame = self.stream.next() => Some(frame.ok_or(ReadError::Closed)??),
+                ping = patience::unanswered(&mut self.pings, waiting) => {
+                    if self.traffic.read() <= ping.read {
+                        return Err(ReadError::Silent);
+                    }
+                    waiting = Instant::now();
+                    None
                 }
+                () = sleep(self.arriving.pace()) => None,
             };
+            let read = self.traffic.read();
             match frame {
-                Frame::Binary(bytes) => {
-                    self.connections.metrics.frames_in.increment(1);
-                    self.connections
-                        .metrics
-                        .bytes_in
-                        .increment(bytes.len() as u64);
-                    return Ok(bytes);
+                Some(Frame::Binary(bytes)) => {
+                    self.arriving.whole(read);
+                    return Ok(Arrived { bytes, read });
                 }
-                Frame::Text(_) => return Err(ReadError::Text),
-                Frame::Close(_) => return Err(ReadError::Closed),
-                Frame::Ping(_) | Frame::Pong(_) => {}
+                Some(Frame::Text(_)) => return Err(ReadError::Text),
+                Some(Frame::Close(_)) => return Err(ReadError::Closed),
+                Some(Frame::Ping(payload)) => {
+                    self.arriving.control(payload.len());
+                    self.pongs.owe(payload.len(), self.traffic.written())?;
+                    waiting = Instant::now();
+                }
+                Some(Frame::Pong(payload)) => {
+                    self.arriving.control(payload.len());
+                    waiting = Instant::now();
+                }
+                None => {}
+            }
+            self.arriving.look(read, Instant::now())?;
+        }
+    }
+
+    /// Reads and drops until the peer closes; or asks for more pongs than it takes, as long as they are
+    /// made: until it was told the end.
+    async fn drop_rest(&mut self, told: bool) {
+        self.ahead = None;
+        while let Some(Ok(frame)) = self.stream.next().await {
+            self.traffic.settle(self.traffic.read());
+            if let Frame::Ping(payload) = frame {
+                let owed = self.pongs.owe(payload.len(), self.traffic.written());
+                if owed.is_err() && !told {
+                    return;
+                }
             }
         }
     }
@@ -384,7 +530,7 @@ impl Reader<'_> {
 struct Writer {
     id: ConnectionId,
     sink: SplitSink<WebSocket, Frame>,
-    taken: Taken,
+    traffic: Traffic,
     outbox: Arc<Outbox>,
     pings: watch::Sender<Option<Ping>>,
     metrics: Metrics,
@@ -417,16 +563,21 @@ impl WriteError {
 }
 
 impl Writer {
-    async fn run(mut self) {
+    /// Until the end; whether the peer was told.
+    async fn run(mut self) -> bool {
         match self.write_until_goodbye().await {
             Ok(goodbye) => {
-                let _sent = timeout(CLOSE_TIMEOUT, self.say_goodbye(&goodbye)).await;
+                let told = timeout(CLOSE_TIMEOUT, self.say_goodbye(&goodbye)).await;
+                matches!(told, Ok(Ok(())))
             }
-            // Nobody can be told; the reader and the log are.
-            Err(error) => self.outbox.abandon(Goodbye {
-                detail: error.to_string(),
-                ..Goodbye::new(error.code())
-            }),
+            // The reader is, and the log.
+            Err(error) => {
+                self.outbox.abandon(Goodbye {
+                    detail: error.to_string(),
+                    ..Goodbye::new(error.code())
+                });
+                false
+            }
         }
     }
 
@@ -439,10 +590,11 @@ impl Writer {
             let taken = tokio::select! {
                 taken = self.outbox.take() => taken,
                 _ = ping.tick() => {
+                    let read = self.traffic.read();
                     self.write([Frame::Ping(Bytes::new())]).await?;
                     let at = Instant::now();
-                    let patience = self.keep_alive + backlog.left(self.taken.bytes(), at);
-                    self.pings.send_replace(Some(Ping { at, patience }));
+                    let patience = self.keep_alive + backlog.left(self.traffic.written(), at);
+                    self.pings.send_replace(Some(Ping { at, patience, read }));
                     continue;
                 }
             };
@@ -469,7 +621,7 @@ impl Writer {
             }
             self.sink.flush().await
         };
-        let taken = || self.taken.bytes();
+        let taken = || self.traffic.written();
         let closing = self.outbox.closing();
         Ok(patience::while_taken(write, taken, self.stall, closing).await??)
     }

@@ -30,6 +30,7 @@ pub fn decode_document(chunk: &Bytes, limits: &Limits) -> Result<Vec<Change>, Ch
     if raw.kind != super::chunk::DOCUMENT || raw.bytes.len() != chunk.len() {
         return Err(ChunkError::UnsupportedType { found: raw.kind });
     }
+    let limits = &limits.for_document(chunk.len());
     check(raw.data(), limits).map_err(|error| ChunkError::Document(Box::new(error)))?;
     let loaded = std::panic::catch_unwind(|| {
         let document = Automerge::load(chunk)?;

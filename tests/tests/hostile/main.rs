@@ -14,8 +14,10 @@
 
 #![cfg(target_os = "linux")] // Memory and sockets are read from /proc.
 
+mod bytes;
 mod changes;
 mod inputs;
 mod mutations;
 mod slow;
+mod uploads;
 mod world;

@@ -163,6 +163,33 @@ fn many_documents_in_one_message() {
     assert_eq!(error.code(), ErrorCode::ChangeTooLarge);
 }
 
+/// Loading costs by the op, and a run of ops next to nothing to send.
+#[test]
+fn ops_of_a_document_out_of_proportion_to_its_bytes() {
+    let few_in_few_bytes = Limits {
+        document_ops_in_a_few_bytes: 1_000,
+        ..limits()
+    };
+    let decode =
+        |doc: &mut AutoCommit, limits: &Limits| decode_document(&doc.save().into(), limits);
+    let mut doc = AutoCommit::new();
+    let text = doc.put_object(ROOT, "text", ObjType::Text).unwrap();
+    doc.splice_text(&text, 0, 0, &"a".repeat(50_000)).unwrap();
+    let error = decode(&mut doc, &few_in_few_bytes).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::DocumentTooLarge, "{error}");
+    // One paste of a letter is honest.
+    assert!(decode(&mut doc, &limits()).is_ok());
+    // And so are keystrokes, of which there may be as many as there are bytes for them.
+    let mut doc = AutoCommit::new();
+    let text = doc.put_object(ROOT, "text", ObjType::Text).unwrap();
+    for n in 0..2_000 {
+        let letter = char::from(b'a' + u8::try_from(n * n % 23).unwrap());
+        doc.splice_text(&text, n, 0, &letter.to_string()).unwrap();
+        doc.commit();
+    }
+    assert!(decode(&mut doc, &few_in_few_bytes).is_ok());
+}
+
 /// What was let in once is read back without bounds, which must not overflow anything.
 #[test]
 fn no_bounds_are_not_bounds_of_nothing() {
