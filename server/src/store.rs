@@ -20,7 +20,7 @@ pub use committer::{
     Committer, CommitterOptions, CommitterThread, DocumentWriter, Health, Progress, SubmitError,
     Ticket, Tickets,
 };
-pub use error::{Part, Problem, Severity, StoreError};
+pub use error::{Damage, Part, Problem, Severity, StoreError};
 pub use memory::{Fault, MemoryStore};
 pub use sled::{SledOptions, SledStore};
 
