@@ -190,6 +190,9 @@ pub enum Damage {
     /// It is not what was written.
     #[error("the database file is damaged at byte {0}")]
     At(u64),
+    /// The value that tells the directory's format can't be read.
+    #[error("the record of the directory's format can't be read")]
+    Format,
     /// It is not there: the file was cut, or is an older one.
     #[error("the end of the database file is missing, or it was replaced by an older one")]
     Missing,
@@ -238,6 +241,9 @@ pub enum Part {
 /// Something wrong with what is stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
+    /// The database file is damaged where some of this lies.
+    #[error("the database file is damaged where some of it is stored")]
+    Unreadable,
     /// The bytes are not those that were written, or were written under another key.
     #[error("{part}: checksum does not match")]
     Checksum {

@@ -45,8 +45,8 @@ use self::{
     witness::Witness,
 };
 use super::{
-    Contents, DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError,
-    StoredDocument, Write, check,
+    Contents, Damage, DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError,
+    StoredDocument, Unlisted, Write, check,
 };
 
 mod batch;
@@ -182,7 +182,10 @@ impl SledStore {
             changing: RwLock::new(()),
             writer: Mutex::new(writer),
         };
-        store.check_format(path)?;
+        match store.check_format(path) {
+            Err(StoreError::Damaged { .. }) if options.accept_loss => {}
+            checked => checked?,
+        }
         // What a killed process wrote and did not sync is in the kernel's memory only, and sled read it back from
         // there. Whoever reads it from here on may show it, so it must be as safe as what a commit acknowledged.
         store.sync(&mut store.lock())?;
@@ -195,7 +198,17 @@ impl SledStore {
             path: path.to_owned(),
             source: into_io(error),
         };
-        match self.db.get(FORMAT_KEY).map_err(failed)?.as_deref() {
+        let format = match self.db.get(FORMAT_KEY) {
+            // The documents may be well, all but those that lie beside it.
+            Err(::sled::Error::Corruption { .. }) => {
+                return Err(StoreError::Damaged {
+                    path: path.to_owned(),
+                    damage: Damage::Format,
+                });
+            }
+            format => format.map_err(failed)?,
+        };
+        match format.as_deref() {
             Some(&[FORMAT]) => Ok(()),
             Some(&[found]) => Err(StoreError::Format {
                 path: path.to_owned(),
@@ -369,6 +382,10 @@ impl Store for SledStore {
         limit: usize,
     ) -> Result<Vec<DocumentInfo>, StoreError> {
         self.list(after, limit)
+    }
+
+    fn unlisted(&self) -> Result<Vec<Unlisted>, StoreError> {
+        Ok(self.find_unlisted())
     }
 
     fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
