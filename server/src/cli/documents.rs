@@ -58,7 +58,7 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
 
 /// Objects within objects that `get` prints; more than this and nothing reads the JSON, nor can it be written by the
 /// recursion that serde is.
-const MOST_NESTED: usize = 1_000;
+const MOST_NESTED: usize = 250;
 
 /// Arguments of `concord get`.
 #[derive(Debug, clap::Args)]

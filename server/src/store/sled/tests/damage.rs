@@ -286,7 +286,7 @@ fn a_damaged_leaf_hides_only_what_lies_in_it() {
     let good = files(path);
     let db = &good[&path.join("db")];
     let mut random = StdRng::seed_from_u64(54);
-    let (mut opened, mut stretches, mut crippled) = (0, 0, 0);
+    let (mut opened, mut crippled) = (0, 0);
     for _ in 0..60 {
         let at = random.random_range(0..db.len());
         let mut bad = db.clone();
@@ -296,7 +296,6 @@ fn a_damaged_leaf_hides_only_what_lies_in_it() {
             opened += 1;
             let listed: Vec<_> = store.documents(None, usize::MAX).unwrap();
             let unlisted = store.unlisted().unwrap();
-            stretches += unlisted.len();
             for document in known.keys() {
                 let is_listed = listed.iter().any(|info| info.document == *document);
                 let in_stretch = unlisted.iter().any(|stretch| {
@@ -325,47 +324,44 @@ fn a_damaged_leaf_hides_only_what_lies_in_it() {
         }
         put_back(path, &good);
     }
-    eprintln!("{opened} opened, {stretches} stretches, {crippled} crippled");
     assert!(
         opened > 30 && crippled <= 2,
         "{opened} opened, {crippled} crippled"
     );
 }
 
-/// The leaf with a document's own record: its neighbours are found again behind it.
+/// Where leaves with documents' own records can't be read: what lies between them is listed, and what does not is in a
+/// stretch that is named. The file is damaged after it was opened, or opening would refuse it; what sled has not read by
+/// then it reads from the file.
 #[test]
-fn listing_goes_on_behind_a_damaged_leaf() {
-    let (_folder, options, known) = stored(200, 1, 1_000);
-    drop(SledStore::open(&options).unwrap());
+fn listing_goes_on_behind_damaged_leaves() {
+    let (_folder, options, known) = stored(400, 1, 1_000);
+    let store = SledStore::open(&options).unwrap();
+    for known in ["doc000", "doc399"] {
+        assert!(store.open(&id(known)).unwrap().is_some());
+    }
     let db = options.path.join("db");
     let mut bytes = std::fs::read(&db).unwrap();
-    // The last that was written of this document's leaf is what sled reads.
-    let needle = b"doc100\0\x10";
-    let places = bytes.windows(needle.len()).enumerate();
-    let places: Vec<usize> = places
-        .filter(|(_, window)| window == needle)
-        .map(|(at, _)| at)
-        .collect();
-    for at in places {
-        bytes[at + 3] ^= 8;
+    for at in (30_000..bytes.len()).step_by(60_000) {
+        bytes[at] ^= 8;
     }
     std::fs::write(&db, bytes).unwrap();
-    let store = SledStore::open(&options).unwrap();
     let listed = store.documents(None, usize::MAX).unwrap();
     let unlisted = store.unlisted().unwrap();
-    assert_eq!(unlisted.len(), 1, "{unlisted:?}");
-    let whole = listed.iter().filter(|info| {
-        info.summary.is_ok()
-            && store.contents(&info.document).unwrap().as_ref() == known.get(&info.document)
-    });
-    let whole = whole.count();
-    assert!(whole >= known.len() - 20, "{whole} of {}", known.len());
+    assert!(!unlisted.is_empty());
+    assert!(listed.len() > known.len() / 2, "{}", listed.len());
+    for document in known.keys() {
+        let is_listed = listed.iter().any(|info| info.document == *document);
+        let in_stretch = unlisted.iter().any(|stretch| {
+            stretch.after.as_ref().is_none_or(|after| after < document)
+                && stretch
+                    .before
+                    .as_ref()
+                    .is_none_or(|before| document < before)
+        });
+        assert!(is_listed != in_stretch, "{document}: {unlisted:?}");
+    }
     let first = listed.first().unwrap().document.as_str();
     let last = listed.last().unwrap().document.as_str();
-    assert_eq!((first, last), ("doc000", "doc199"));
-    let stretch = unlisted[0].to_string();
-    assert!(
-        stretch.contains(" between doc0") || stretch.contains(" between doc100"),
-        "{stretch}"
-    );
+    assert_eq!((first, last), ("doc000", "doc399"));
 }
