@@ -317,13 +317,12 @@ mod tests {
         for cut in 0..=bytes.len() {
             let store = MemoryStore::new();
             let imported = import(&store, &bytes[..cut]);
-            match ends.iter().find(|(end, _)| *end == cut) {
+            if let Some((_, changes)) = ends.iter().find(|(end, _)| *end == cut) {
                 // Between two chunks nothing shows that there were more.
-                Some((_, changes)) => assert_eq!(imported.unwrap(), *changes, "cut at {cut}"),
-                None => {
-                    imported.unwrap_err();
-                    assert_eq!(store.open(&id()).unwrap(), None, "cut at {cut}");
-                }
+                assert_eq!(imported.unwrap(), *changes, "cut at {cut}");
+            } else {
+                imported.unwrap_err();
+                assert_eq!(store.open(&id()).unwrap(), None, "cut at {cut}");
             }
         }
     }

@@ -369,14 +369,14 @@ impl Walk<'_> {
         let mut passed_over = false;
         let found = loop {
             match self.first_from(&self.from) {
-                Ok(Some(key)) => match keys::document_of(&key) {
-                    Some(document) => break Some(document),
-                    None => {
-                        // Must not hide the documents after it.
-                        tracing::error!(key = ?&*key, "unknown key in the store");
-                        self.from = [&*key, &[0]].concat();
+                Ok(Some(key)) => {
+                    if let Some(document) = keys::document_of(&key) {
+                        break Some(document);
                     }
-                },
+                    // Must not hide the documents after it.
+                    tracing::error!(key = ?&*key, "unknown key in the store");
+                    self.from = [&*key, &[0]].concat();
+                }
                 Ok(None) => break None,
                 Err(error) => {
                     tracing::error!(%error, "a part of the listing can't be read");
