@@ -22,7 +22,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server, in the foreground, until SIGTERM or SIGINT (the default command).
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// List the stored documents.
     List(documents::ListArgs),
     /// Print a document as JSON.
@@ -44,7 +44,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let command = self
             .command
-            .unwrap_or_else(|| Command::Serve(serve::ServeArgs::default()));
+            .unwrap_or_else(|| Command::Serve(Box::default()));
         let result = match command {
             Command::Serve(args) => serve::run(&args),
             Command::List(args) => documents::list(&args),

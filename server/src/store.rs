@@ -20,7 +20,7 @@ pub use committer::{
     Committer, CommitterOptions, CommitterThread, DocumentWriter, Health, Progress, SubmitError,
     Ticket, Tickets,
 };
-pub use error::{Part, Problem, Severity, StoreError};
+pub use error::{Damage, Part, Problem, Severity, StoreError};
 pub use memory::{Fault, MemoryStore};
 pub use sled::{SledOptions, SledStore};
 
@@ -206,6 +206,28 @@ pub struct DocumentInfo {
     pub summary: Result<DocumentSummary, Problem>,
 }
 
+/// A stretch of a listing that can't be read: documents in it may be there, but are not listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
+    /// The last document before it; `None` if there is none.
+    pub after: Option<DocumentId>,
+    /// The first document behind it; `None` if there is none.
+    pub before: Option<DocumentId>,
+}
+
+impl std::fmt::Display for Unlisted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("documents ")?;
+        match (&self.after, &self.before) {
+            (None, None) => f.write_str("of any name")?,
+            (Some(after), None) => write!(f, "after {after}")?,
+            (None, Some(before)) => write!(f, "before {before}")?,
+            (Some(after), Some(before)) => write!(f, "between {after} and {before}")?,
+        }
+        f.write_str(", if there are any, can't be listed: the database file is damaged there")
+    }
+}
+
 /// A document in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DocumentSummary {
@@ -259,12 +281,18 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
         most_bytes: u64,
     ) -> Result<Vec<LogRecord>, StoreError>;
 
-    /// Lists up to `limit` documents that come after `after`, in the order of their ids.
+    /// Lists up to `limit` documents that come after `after`, in the order of their ids. What can't be read of the
+    /// listing itself is left out: [`unlisted`](Self::unlisted) tells of it.
     fn documents(
         &self,
         after: Option<&DocumentId>,
         limit: usize,
     ) -> Result<Vec<DocumentInfo>, StoreError>;
+
+    /// Goes through the whole listing and tells which stretches of it can't be read.
+    fn unlisted(&self) -> Result<Vec<Unlisted>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// Reads one of the server's own values (its peer id, say). `key` is at most 64 bytes.
     fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError>;

@@ -177,3 +177,116 @@ fn a_directory_in_use_is_left_alone() -> Result<()> {
     assert!(errors.contains("in use"), "{errors}");
     Ok(())
 }
+
+/// A flipped bit in what was durable: every command says so and leaves the directory as it is, what is left comes out of
+/// a copy, and the server starts on it only when told to.
+#[test]
+fn a_damaged_directory_is_named_read_from_a_copy_and_not_served() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    let file = folder.path().join("good.automerge");
+    std::fs::write(&file, document()?.save())?;
+    let path = file.to_str().expect("a path");
+    for n in 0..6 {
+        let id = DocumentId::from_uuid([n; 16]);
+        succeed(&data, "import", &[path, "--id", id.as_str()])?;
+    }
+    let database = data.join("db");
+    let good = std::fs::read(&database)?;
+    let mut bad = good.clone();
+    let end = bad.iter().rposition(|byte| *byte != 0).expect("something");
+    bad[end - 40] ^= 1;
+    std::fs::write(&database, &bad)?;
+
+    for (command, arguments) in [
+        ("verify", vec![]),
+        ("list", vec![]),
+        ("export", vec!["--to", out.to_str().expect("a path")]),
+        ("compact", vec![]),
+        ("import", vec![path]),
+        ("serve", vec!["--listen", "127.0.0.1:0"]),
+    ] {
+        let output = concord(&data, command, &arguments)?;
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let errors = String::from_utf8(output.stderr)?;
+        assert!(
+            errors.contains("has lost something that was durable"),
+            "{command}: {errors}"
+        );
+        assert_eq!(
+            errors.contains("--accept-loss"),
+            command == "serve",
+            "{command}: {errors}"
+        );
+        assert!(std::fs::read(&database)? == bad, "{command}");
+        let left = std::fs::read_dir(folder.path())?.count();
+        assert!(left <= 3, "{command} left its copy behind");
+    }
+    assert!(std::fs::read_dir(&out)?.count() >= 4);
+
+    std::fs::write(&database, &good)?;
+    let said = succeed(&data, "verify", &[])?;
+    assert!(said.starts_with("6 documents verified, 0 with"), "{said}");
+    Ok(())
+}
+
+/// What is junk is reported, and what is not is imported.
+#[test]
+fn import_goes_on_past_files_that_are_none() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (data, files) = (folder.path().join("data"), folder.path().join("files"));
+    std::fs::create_dir(&files)?;
+    for (name, bytes) in [
+        ("a.automerge", b"junk".to_vec()),
+        ("b.automerge", document()?.save()),
+        ("c.automerge", Vec::new()),
+        ("d.automerge", document()?.save()),
+    ] {
+        std::fs::write(files.join(name), bytes)?;
+    }
+    let output = concord(&data, "import", &[files.to_str().expect("a path")])?;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stdout)?.lines().count(), 2);
+    let errors = String::from_utf8(output.stderr)?;
+    assert!(
+        errors.contains("a.automerge: this is no Automerge document"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("c.automerge: this is no Automerge document"),
+        "{errors}"
+    );
+    assert!(errors.contains("2 of 4 files not imported"), "{errors}");
+    assert_eq!(succeed(&data, "list", &[])?.lines().count(), 2);
+    Ok(())
+}
+
+/// Deeper than any stack: a message for `get`, nothing special for the others.
+#[test]
+fn a_document_of_a_hundred_thousand_levels_is_no_crash() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    let mut deep = Automerge::new();
+    let mut change = deep.transaction();
+    let mut inner = ROOT;
+    for _ in 0..100_000 {
+        inner = change.put_object(&inner, "a", ObjType::Map)?;
+    }
+    change.commit();
+    let file = folder.path().join("deep.automerge");
+    std::fs::write(&file, deep.save())?;
+    succeed(
+        &data,
+        "import",
+        &[file.to_str().expect("a path"), "--id", "deep"],
+    )?;
+    let output = concord(&data, "get", &["deep"])?;
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr)?;
+    assert!(errors.contains("levels of nesting"), "{errors}");
+    succeed(&data, "verify", &[])?;
+    succeed(&data, "export", &["--to", out.to_str().expect("a path")])?;
+    succeed(&data, "compact", &[])?;
+    succeed(&data, "list", &[])?;
+    Ok(())
+}

@@ -3,11 +3,11 @@
 use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use automerge::AutoSerde;
+use anyhow::{Context as _, ensure};
+use automerge::{AutoSerde, Automerge, ObjId, ObjType, ROOT, ReadDoc as _, Value};
 use serde_json::json;
 
-use super::offline::{DataArgs, choose};
+use super::offline::{DataArgs, choose, warn_of_unlisted};
 use crate::materialise;
 
 /// Arguments of `concord list`.
@@ -22,9 +22,10 @@ pub struct ListArgs {
 
 /// Lists the stored documents: id, number of changes, bytes of the snapshot.
 pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let store = args.data.open()?;
+    let opened = args.data.open_to_read()?;
+    let store = &opened.store;
     let mut out = BufWriter::new(std::io::stdout().lock());
-    for info in choose(&store, &[])? {
+    for info in choose(store, &[])? {
         let id = &info.document;
         match (&info.summary, args.json) {
             (Ok(summary), true) => {
@@ -51,8 +52,13 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
         }
     }
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    let incomplete = warn_of_unlisted(store)? || opened.damage.is_some();
+    Ok(ExitCode::from(u8::from(incomplete)))
 }
+
+/// Objects within objects that `get` prints; more than this and nothing reads the JSON, nor can it be written by the
+/// recursion that serde is.
+const MOST_NESTED: usize = 250;
 
 /// Arguments of `concord get`.
 #[derive(Debug, clap::Args)]
@@ -67,14 +73,71 @@ pub struct GetArgs {
 /// Prints a document as JSON. What JSON lacks: text is a string, a counter its number, a timestamp
 /// milliseconds since 1970, bytes an array of numbers.
 pub fn get(args: &GetArgs) -> anyhow::Result<ExitCode> {
-    let store = args.data.open()?;
+    let opened = args.data.open_to_read()?;
+    let store = &opened.store;
     let mut out = BufWriter::new(std::io::stdout().lock());
-    for info in choose(&store, std::slice::from_ref(&args.document))? {
-        let document = materialise::document(&store, &info.document)?;
+    for info in choose(store, std::slice::from_ref(&args.document))? {
+        let document = materialise::document(store, &info.document)?;
         let document = document.context("the document is empty")?;
+        ensure!(
+            nested_at_most(&document, MOST_NESTED),
+            "the document has more than {MOST_NESTED} levels of nesting, too many for JSON: `concord export` writes it as it is"
+        );
         serde_json::to_writer_pretty(&mut out, &AutoSerde::from(&document))?;
         writeln!(out)?;
     }
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(opened.damage.is_some())))
+}
+
+/// Whether no object lies deeper.
+fn nested_at_most(document: &Automerge, most: usize) -> bool {
+    let mut level: Vec<ObjId> = vec![ROOT];
+    for _ in 0..=most {
+        let mut below = Vec::new();
+        for object in &level {
+            let values = document.values(object);
+            below.extend(values.filter_map(|(value, id)| match value {
+                Value::Object(ObjType::Text) | Value::Scalar(_) => None,
+                Value::Object(_) => Some(id),
+            }));
+        }
+        if below.is_empty() {
+            return true;
+        }
+        level = below;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use automerge::transaction::Transactable as _;
+
+    use super::*;
+
+    fn nested(levels: usize) -> Automerge {
+        let mut document = Automerge::new();
+        let mut change = document.transaction();
+        let mut inner = ROOT;
+        for level in 0..levels {
+            inner = if level % 2 == 0 {
+                change.put_object(&inner, "a", ObjType::List).unwrap()
+            } else {
+                change.insert_object(&inner, 0, ObjType::Map).unwrap()
+            };
+        }
+        change.commit();
+        document
+    }
+
+    /// It is printed on the stack of whatever thread: this test's has a quarter of the main thread's.
+    #[test]
+    fn what_is_nested_as_deep_as_may_be_is_printed() {
+        let document = nested(MOST_NESTED);
+        assert!(nested_at_most(&document, MOST_NESTED));
+        assert!(!nested_at_most(&nested(MOST_NESTED + 1), MOST_NESTED));
+        let printed = serde_json::to_string_pretty(&AutoSerde::from(&document)).unwrap();
+        assert_eq!(printed.matches('[').count(), MOST_NESTED / 2);
+    }
 }

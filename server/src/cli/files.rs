@@ -15,12 +15,12 @@ use concord_shared::ids::{DocumentId, PrincipalId};
 use concord_shared::limits::Limits;
 
 use super::maintain::snapshot_of;
-use super::offline::{DataArgs, choose, progress};
+use super::offline::{DataArgs, choose, progress, warn_of_unlisted};
 use crate::document::graph::NewNode;
 use crate::document::opening;
 use crate::document::task::Report;
 use crate::materialise;
-use crate::store::{Durability, Store, Write};
+use crate::store::{Durability, Severity, Store, StoreError, Write};
 
 const EXTENSION: &str = "automerge";
 
@@ -43,13 +43,14 @@ pub struct ExportArgs {
 /// Writes documents as files named by their ids; one that does not load is reported, and the others are written all
 /// the same.
 pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let store = args.data.open()?;
-    let chosen = choose(&store, &args.documents)?;
+    let opened = args.data.open_to_read()?;
+    let store = &opened.store;
+    let chosen = choose(store, &args.documents)?;
     fs::create_dir_all(&args.to).with_context(|| format!("making {}", args.to.display()))?;
     let bar = progress(chosen.len(), "exporting");
     let mut failed = 0;
     for info in &chosen {
-        match materialise::document(&store, &info.document) {
+        match materialise::document(store, &info.document) {
             Ok(document) => {
                 let path = args.to.join(file_name(&info.document));
                 // A disk that is full will not take the others either: this ends it.
@@ -70,7 +71,9 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         chosen.len() - failed,
         args.to.display()
     )?;
-    Ok(ExitCode::from(u8::from(failed > 0)))
+    let incomplete =
+        opened.damage.is_some() || (args.documents.is_empty() && warn_of_unlisted(store)?);
+    Ok(ExitCode::from(u8::from(failed > 0 || incomplete)))
 }
 
 /// Writes a file so that under its name there is all of it or what was there before.
@@ -130,7 +133,8 @@ pub struct ImportArgs {
     files: Vec<PathBuf>,
 }
 
-/// Reads documents from files. One that is here already gets the changes that it lacks.
+/// Reads documents from files. One that is here already gets the changes that it lacks. A file that can't be read in
+/// is reported, and the others are read all the same.
 pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let files = expand(&args.files)?;
     ensure!(
@@ -140,19 +144,37 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let store = args.data.open_or_create()?;
     let bar = progress(files.len(), "importing");
     let mut out = std::io::stdout();
+    let mut failed = 0;
     for path in &files {
         let id = match &args.id {
             Some(id) => DocumentId::parse_url(id)?,
             None => id_of(path)
                 .unwrap_or_else(|| DocumentId::from_uuid(uuid::Uuid::new_v4().into_bytes())),
         };
-        let added = import_one(&store, &id, path)
-            .with_context(|| format!("importing {}", path.display()))?;
+        let imported = import_one(&store, &id, path);
         bar.inc(1);
-        bar.suspend(|| writeln!(out, "{id}: {added} changes from {}", path.display()))?;
+        match imported {
+            Ok(added) => {
+                bar.suspend(|| writeln!(out, "{id}: {added} changes from {}", path.display()))?;
+            }
+            Err(error) => {
+                let fatal = error
+                    .downcast_ref::<StoreError>()
+                    .is_some_and(|error| error.severity() == Severity::Fatal);
+                // The store takes nothing any more.
+                if fatal {
+                    return Err(error.context(format!("importing {}", path.display())));
+                }
+                failed += 1;
+                bar.suspend(|| eprintln!("concord: importing {}: {error:#}", path.display()));
+            }
+        }
     }
     bar.finish_and_clear();
-    Ok(ExitCode::SUCCESS)
+    if failed > 0 {
+        eprintln!("concord: {failed} of {} files not imported", files.len());
+    }
+    Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
 fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {

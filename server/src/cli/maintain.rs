@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use automerge::ReadDoc as _;
 use concord_shared::ids::DocumentId;
 
-use super::offline::{DataArgs, choose, progress};
+use super::offline::{DataArgs, choose, progress, warn_of_unlisted};
 use crate::document::compaction::Built;
 use crate::document::task::Report;
 use crate::document::{compaction, opening};
@@ -26,13 +26,14 @@ pub struct MaintainArgs {
 
 /// Checks every record's checksum and loads every document; fails if anything is wrong.
 pub fn verify(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
-    let store = args.data.open()?;
-    let chosen = choose(&store, &args.documents)?;
+    let opened = args.data.open_to_read()?;
+    let store = &opened.store;
+    let chosen = choose(store, &args.documents)?;
     let bar = progress(chosen.len(), "verifying");
     let mut bad = 0;
     let mut out = std::io::stdout();
     for info in &chosen {
-        let problems = problems(&store, &info.document);
+        let problems = problems(store, &info.document);
         bar.inc(1);
         if !problems.is_empty() {
             bad += 1;
@@ -49,7 +50,11 @@ pub fn verify(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
         "{} documents verified, {bad} with problems",
         chosen.len()
     )?;
-    Ok(ExitCode::from(u8::from(bad > 0)))
+    if let Some(damage) = &opened.damage {
+        writeln!(out, "{damage}")?;
+    }
+    let incomplete = warn_of_unlisted(store)? || opened.damage.is_some();
+    Ok(ExitCode::from(u8::from(bad > 0 || incomplete)))
 }
 
 /// What is wrong with a stored document.

@@ -1,12 +1,14 @@
 //! What the commands share that read the data directory directly, with the server stopped.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use concord_shared::ids::DocumentId;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::store::{DocumentInfo, SledOptions, SledStore, Store};
+use crate::store::{DocumentInfo, SledOptions, SledStore, Store, StoreError};
 
 /// Documents listed at a time.
 const PAGE: usize = 256;
@@ -33,11 +35,97 @@ impl DataArgs {
         self.open_or_create()
     }
 
+    /// Opens the data, which must be there, to read it. A damaged directory stays as it is: opening it would make the
+    /// loss final, so what is left is read from a copy.
+    pub fn open_to_read(&self) -> anyhow::Result<ToRead> {
+        let error = match self.open() {
+            Ok(store) => {
+                return Ok(ToRead {
+                    store,
+                    damage: None,
+                    _copy: None,
+                });
+            }
+            Err(error) => error,
+        };
+        let Some(damage @ StoreError::Damaged { .. }) = error.downcast_ref() else {
+            return Err(error);
+        };
+        let damage = damage.to_string();
+        eprintln!("concord: {damage}");
+        let copy = TemporaryCopy::of(&self.data)
+            .context("making a copy beside it, to read what is left without changing it")?;
+        eprintln!("concord: reading what is left from a temporary copy");
+        let mut options = SledOptions::new(&copy.0);
+        options.accept_loss = true;
+        Ok(ToRead {
+            store: SledStore::open(&options).context("opening a copy of it")?,
+            damage: Some(damage),
+            _copy: Some(copy),
+        })
+    }
+
     /// Opens the data, or makes an empty data directory.
     pub fn open_or_create(&self) -> anyhow::Result<SledStore> {
         SledStore::open(&SledOptions::new(&self.data))
             .with_context(|| format!("opening {}", self.data.display()))
     }
+}
+
+/// A store to read from.
+#[derive(Debug)]
+pub struct ToRead {
+    /// The store; dropped before its copy is removed.
+    pub store: SledStore,
+    /// What was durable and is not there any more: the command fails in the end, whatever it could read.
+    pub damage: Option<String>,
+    _copy: Option<TemporaryCopy>,
+}
+
+/// A copy of a data directory, beside it, removed in the end.
+#[derive(Debug)]
+struct TemporaryCopy(PathBuf);
+
+impl TemporaryCopy {
+    fn of(data: &Path) -> io::Result<Self> {
+        let data = data.canonicalize()?;
+        let mut name = data.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".reading-{}", std::process::id()));
+        let copy = Self(data.with_file_name(name));
+        copy_directory(&data, &copy.0)?;
+        Ok(copy)
+    }
+}
+
+impl Drop for TemporaryCopy {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("concord: removing {}: {error}", self.0.display());
+        }
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Says on standard error what of the listing can't be read; whether there is any.
+pub fn warn_of_unlisted(store: &dyn Store) -> anyhow::Result<bool> {
+    let unlisted = store.unlisted()?;
+    for stretch in &unlisted {
+        eprintln!("concord: {stretch}");
+    }
+    Ok(!unlisted.is_empty())
 }
 
 /// The documents named, or all there are, in order.

@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Durability, LogFormat};
 use crate::serve::Server;
-use crate::store::{SledOptions, SledStore, Store};
+use crate::store::{SledOptions, SledStore, Store, StoreError};
 
 /// What still runs on blocking threads once everything is committed and synced gets this long to end:
 /// decoding for clients that have gone, and reading for a compaction that can't be committed any more.
@@ -95,6 +95,10 @@ pub struct ServeArgs {
     #[arg(long, env = "CONCORD_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     config: Option<PathBuf>,
+    /// Start even if the data has lost something that was durable, and give that up for good
+    #[arg(long)]
+    #[serde(skip)]
+    accept_loss: bool,
     /// Print the settings in force, as TOML, and exit
     #[arg(long)]
     #[serde(skip)]
@@ -111,7 +115,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     }
     drop(out);
     log_to_stderr(&config)?;
-    run_to_the_end(serve(config))?;
+    run_to_the_end(serve(config, args.accept_loss))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -126,13 +130,23 @@ fn run_to_the_end<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::R
     done
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+/// What to do about [`StoreError::Damaged`].
+const DAMAGED_HINT: &str = "Best restore a backup; else copy the directory aside, see what is left by `concord verify` \
+     and `concord export`, which leave it as it is, and start once with --accept-loss: clients that hold more \
+     send it again";
+
+async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     // Before the store, which makes its metrics when it is opened.
     crate::serve::recorder()?;
     let mut options = SledOptions::new(&config.data);
     options.cache_bytes = (config.cache_mib as u64) << 20;
-    let store = tokio::task::spawn_blocking(move || SledStore::open(&options)).await??;
+    options.accept_loss = accept_loss;
+    let opened = tokio::task::spawn_blocking(move || SledStore::open(&options)).await?;
+    let store = opened.map_err(|error| match error {
+        StoreError::Damaged { .. } => anyhow::anyhow!("{error}. {DAMAGED_HINT}"),
+        error => error.into(),
+    })?;
     let store: Arc<dyn Store> = Arc::new(store);
     let server = Server::bind(&config, store).await?;
     let address = server.address()?;

@@ -119,6 +119,17 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// What was durable is damaged, or gone. Nothing was opened, and nothing changed.
+    #[error(
+        "data directory {} has lost something that was durable: {damage}. Nothing in it was changed; opening it would make the loss final",
+        path.display()
+    )]
+    Damaged {
+        /// The data directory.
+        path: PathBuf,
+        /// What is wrong.
+        damage: Damage,
+    },
     /// The data directory holds something else.
     #[error("data directory {} holds a database that is not Concord's", path.display())]
     NotOurs {
@@ -154,6 +165,7 @@ impl StoreError {
             | Self::Poisoned
             | Self::InUse { .. }
             | Self::Open { .. }
+            | Self::Damaged { .. }
             | Self::NotOurs { .. }
             | Self::Format { .. } => Severity::Fatal,
         }
@@ -170,6 +182,20 @@ impl StoreError {
             _ => None,
         }
     }
+}
+
+/// What became of a part of the database file that was durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// It is not what was written.
+    #[error("the database file is damaged at byte {0}")]
+    At(u64),
+    /// The value that tells the directory's format can't be read.
+    #[error("the record of the directory's format can't be read")]
+    Format,
+    /// It is not there: the file was cut, or is an older one.
+    #[error("the end of the database file is missing, or it was replaced by an older one")]
+    Missing,
 }
 
 /// A part of what is stored of a document.
@@ -215,6 +241,9 @@ pub enum Part {
 /// Something wrong with what is stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
+    /// The database file is damaged where some of this lies.
+    #[error("the database file is damaged where some of it is stored")]
+    Unreadable,
     /// The bytes are not those that were written, or were written under another key.
     #[error("{part}: checksum does not match")]
     Checksum {

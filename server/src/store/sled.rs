@@ -24,7 +24,7 @@
 //! **Errors.** After a failed write sled refuses all others until it is opened again: so does this store.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -42,19 +42,22 @@ use self::{
     keys::{DocumentKeys, FORMAT, FORMAT_KEY},
     sweep::Sweep,
     values::DocumentRecord,
+    witness::Witness,
 };
 use super::{
-    Contents, DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError,
-    StoredDocument, Write, check,
+    Contents, Damage, DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError,
+    StoredDocument, Unlisted, Write, check,
 };
 
 mod batch;
 mod blobs;
 mod keys;
+mod log;
 mod read;
 mod sweep;
 mod values;
 mod verify;
+mod witness;
 
 /// How a [`SledStore`] is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,8 @@ pub struct SledOptions {
     pub path: PathBuf,
     /// Bytes of memory that sled may use for its page cache.
     pub cache_bytes: u64,
+    /// Open a directory whose log is damaged where it was durable, and give up for good what sled then drops.
+    pub accept_loss: bool,
 }
 
 impl SledOptions {
@@ -75,6 +80,7 @@ impl SledOptions {
         Self {
             path: path.into(),
             cache_bytes: Self::DEFAULT_CACHE_BYTES,
+            accept_loss: false,
         }
     }
 }
@@ -111,6 +117,8 @@ pub struct SledStore {
 #[derive(Debug)]
 struct Writer {
     db_file: File,
+    /// `None` once it could not be kept: its absence is no reason to stop.
+    witness: Option<Witness>,
     blobs: Blobs,
     ends: Ends,
     sweep: Sweep,
@@ -126,11 +134,26 @@ struct End {
     next: u64,
 }
 
+impl Writer {
+    fn witness(&mut self, step: impl FnOnce(&mut Witness, &File) -> io::Result<()>) {
+        if let Some(witness) = &mut self.witness
+            && let Err(error) = step(witness, &self.db_file)
+        {
+            tracing::warn!(
+                %error,
+                "the witness can't be kept: later damage to the file may go unnoticed"
+            );
+            self.witness = None;
+        }
+    }
+}
+
 impl SledStore {
     /// Opens a data directory, or creates it.
     ///
     /// Fails with [`StoreError::InUse`], [`StoreError::Open`], [`StoreError::NotOurs`] or [`StoreError::Format`];
-    /// an existing database is not changed then beyond sled's own recovery.
+    /// an existing database is not changed then beyond sled's own recovery. With [`StoreError::Damaged`] it is not
+    /// changed at all.
     pub fn open(options: &SledOptions) -> Result<Self, StoreError> {
         let path = options.path.as_path();
         let failed = |source| StoreError::Open {
@@ -141,9 +164,11 @@ impl SledStore {
         let db = open_sled(options)?;
         let writer = Writer {
             db_file: OpenOptions::new()
+                .read(true)
                 .write(true)
                 .open(path.join("db"))
                 .map_err(failed)?,
+            witness: Some(Witness::open(path).map_err(failed)?),
             blobs: Blobs::new(path.join("blobs")),
             ends: Ends::new(),
             sweep: Sweep::default(),
@@ -157,7 +182,10 @@ impl SledStore {
             changing: RwLock::new(()),
             writer: Mutex::new(writer),
         };
-        store.check_format(path)?;
+        match store.check_format(path) {
+            Err(StoreError::Damaged { .. }) if options.accept_loss => {}
+            checked => checked?,
+        }
         // What a killed process wrote and did not sync is in the kernel's memory only, and sled read it back from
         // there. Whoever reads it from here on may show it, so it must be as safe as what a commit acknowledged.
         store.sync(&mut store.lock())?;
@@ -170,7 +198,17 @@ impl SledStore {
             path: path.to_owned(),
             source: into_io(error),
         };
-        match self.db.get(FORMAT_KEY).map_err(failed)?.as_deref() {
+        let format = match self.db.get(FORMAT_KEY) {
+            // The documents may be well, all but those that lie beside it.
+            Err(::sled::Error::Corruption { .. }) => {
+                return Err(StoreError::Damaged {
+                    path: path.to_owned(),
+                    damage: Damage::Format,
+                });
+            }
+            format => format.map_err(failed)?,
+        };
+        match format.as_deref() {
             Some(&[FORMAT]) => Ok(()),
             Some(&[found]) => Err(StoreError::Format {
                 path: path.to_owned(),
@@ -190,17 +228,20 @@ impl SledStore {
     /// Flushes sled and makes its files durable.
     fn sync(&self, writer: &mut Writer) -> Result<(), StoreError> {
         let started = Instant::now();
-        let synced = self
-            .db
-            .flush()
-            .map_err(into_io)
+        let flushed = self.db.flush().map_err(into_io);
+        if flushed.is_ok() {
+            writer.witness(Witness::look);
+        }
+        let synced = flushed
             .and_then(|_| writer.blobs.sync())
             .and_then(|()| writer.db_file.sync_data());
         writer.fsync_seconds.record(started.elapsed());
         synced.map_err(|error| {
             writer.poisoned = true;
             StoreError::Sync(error)
-        })
+        })?;
+        writer.witness(|witness, _| witness.keep());
+        Ok(())
     }
 
     /// Runs something that writes to sled so that readers can wait until it is done. After a failure
@@ -343,6 +384,10 @@ impl Store for SledStore {
         self.list(after, limit)
     }
 
+    fn unlisted(&self) -> Result<Vec<Unlisted>, StoreError> {
+        Ok(self.find_unlisted())
+    }
+
     fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let name = keys::meta(key);
         let Some(value) = self.get(&name)? else {
@@ -395,7 +440,45 @@ fn open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
     }
 }
 
+/// sled's recovery overwrites what it does not take: what that would lose must be noticed before.
+fn check_log(options: &SledOptions) -> Result<(), StoreError> {
+    let path = &options.path;
+    let failed = |source| StoreError::Open {
+        path: path.clone(),
+        source,
+    };
+    let db = match File::open(path.join("db")) {
+        Ok(db) => Some(db),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    // The same lock as sled's: what a server is writing just now would look damaged.
+    match db.as_ref().map(File::try_lock) {
+        None | Some(Ok(())) => {}
+        Some(Err(TryLockError::WouldBlock)) => {
+            return Err(StoreError::InUse { path: path.clone() });
+        }
+        Some(Err(TryLockError::Error(error))) => return Err(failed(error)),
+    }
+    let damage = match &db {
+        Some(db) => witness::check(path, db),
+        None => witness::check_missing(path),
+    };
+    match damage.map_err(failed)? {
+        Some(damage) if options.accept_loss => {
+            tracing::warn!(%damage, "opening a damaged data directory: what can't be read is given up");
+            Ok(())
+        }
+        Some(damage) => Err(StoreError::Damaged {
+            path: path.clone(),
+            damage,
+        }),
+        None => Ok(()),
+    }
+}
+
 fn try_open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
+    check_log(options)?;
     let config = ::sled::Config::new()
         .path(&options.path)
         .cache_capacity(options.cache_bytes)

@@ -5,6 +5,7 @@ use crate::store::Severity;
 use crate::store::conformance::{Bench, append, conformance, id, snapshot};
 
 mod crash;
+mod damage;
 
 struct OnDisk(TempDir);
 
