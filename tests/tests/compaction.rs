@@ -74,11 +74,16 @@ async fn session(server: &ServerProcess, document: &DocumentId) -> Result<Vec<Ch
     Ok(reader(server.address(), document).await?.replica().heads())
 }
 
-/// One more tab, which has read all there is.
+/// One more tab, which has read all there is: each tab's last edit. It comes in pieces, of which each makes a whole
+/// document, only an earlier one.
 async fn reader(address: SocketAddr, document: &DocumentId) -> Result<Client> {
     let mut reader = Client::join(address, "reader", replica(document, TABS)).await?;
     let deadline = Instant::now() + PATIENCE;
-    while reader.replica().heads().is_empty() || !reader.replica().synced() {
+    let lacks = |reader: &mut Client, tab| {
+        let last = reader.replica().doc().get(ROOT, key(tab, EDITS));
+        matches!(last, Ok(None))
+    };
+    while (0..TABS).any(|tab| lacks(&mut reader, tab)) {
         ensure!(reader.receive(deadline, drop).await?, "nothing came");
         reader.send().await?;
     }
