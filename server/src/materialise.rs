@@ -8,7 +8,7 @@ use automerge::{Automerge, LoadOptions, OnPartialLoad, ReadDoc as _};
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, changes_of};
 
 /// Why a stored document could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,6 @@ pub fn chunks(store: &dyn Store, document: &DocumentId) -> Result<Option<Vec<Byt
         return Ok(None);
     };
     let mut chunks = Vec::from_iter(contents.snapshot);
-    chunks.extend(contents.tail.into_iter().flat_map(|record| record.changes));
+    chunks.extend(changes_of(contents.tail));
     Ok((!chunks.is_empty()).then_some(chunks))
 }

@@ -162,6 +162,11 @@ impl Allowance {
     }
 }
 
+/// The changes of consecutive records, in order.
+pub fn changes_of(records: Vec<LogRecord>) -> impl DoubleEndedIterator<Item = Bytes> {
+    records.into_iter().flat_map(|record| record.changes)
+}
+
 /// All that is needed to go on with a document, without the snapshot's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDocument {

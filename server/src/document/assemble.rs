@@ -18,7 +18,7 @@ use super::ConnectionId;
 use super::graph::Index;
 use super::opening;
 use super::sync::{Haves, Outgoing};
-use crate::store::{LogRecord, Store, StoreError};
+use crate::store::{Store, StoreError, changes_of};
 
 /// A peer that lacks at least one in this many changes of a document is sent all of it: the snapshot
 /// is far smaller than its changes. `automerge::sync` draws the line at the same third.
@@ -234,10 +234,6 @@ impl Fetch {
         }
         Ok(until)
     }
-}
-
-fn changes_of(records: Vec<LogRecord>) -> impl Iterator<Item = Bytes> {
-    records.into_iter().flat_map(|record| record.changes)
 }
 
 /// Takes the first of `wanted` out of the log, as many as fit and, from the first on, are there; returns

@@ -12,7 +12,7 @@ use concord_shared::ids::DocumentId;
 
 use super::opening::{self, OpenError, Sizes};
 use crate::materialise::{self, LoadError};
-use crate::store::{Store, StoreError, Write};
+use crate::store::{Store, StoreError, Write, changes_of};
 
 /// Raw changes kept below a small snapshot, in bytes per document.
 pub const LEAST_RETAINED_BYTES_PER_DOCUMENT: u64 = 128 << 10;
@@ -94,20 +94,22 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
             covered_bytes: 0,
         });
     }
-    let contents = match store.contents(document)? {
-        Some(contents) if opened.sizes.tail_bytes > 0 => contents,
-        _ => {
-            return Ok(Built {
-                write: None,
-                covered_bytes: 0,
-            });
-        }
+    let nothing_to_do = Built {
+        write: None,
+        covered_bytes: 0,
+    };
+    if opened.sizes.tail_bytes == 0 {
+        return Ok(nothing_to_do);
+    }
+    let Some(contents) = store.contents(document)? else {
+        return Ok(nothing_to_do);
     };
     // Changes that were appended between the two reads stay in the tail.
     let base = u64::from(opened.graph.len());
-    let tail = contents.tail.into_iter().flat_map(|record| record.changes);
+    let tail = (contents.base..base).zip(changes_of(contents.tail));
+    let tail: Vec<Bytes> = tail.map(|(_, change)| change).collect();
     let mut chunks = Vec::from_iter(contents.snapshot);
-    chunks.extend((contents.base..base).zip(tail).map(|(_, change)| change));
+    chunks.extend_from_slice(&tail);
     let snapshot = Bytes::from(materialise::load(&chunks)?.save());
 
     // Equal heads are equal histories; the count guards against a loader that skips.
@@ -122,9 +124,8 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
     let mut keep_from = base;
     let mut kept = 0;
     // All that is in the log, what was kept below the former snapshot too.
-    let log = store.log(document, 0, base, u64::MAX)?;
-    let logged: Vec<Bytes> = log.into_iter().flat_map(|record| record.changes).collect();
-    for change in logged.iter().rev() {
+    let below = changes_of(store.log(document, 0, contents.base, u64::MAX)?);
+    for change in below.chain(tail).rev() {
         kept += change.len() as u64;
         if kept > most {
             break;

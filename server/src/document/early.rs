@@ -15,7 +15,7 @@ use super::assemble::{self, AssembleError};
 use super::graph::Index;
 use super::opening;
 use super::sync::{Changes, Haves, Outgoing};
-use crate::store::Store;
+use crate::store::{Store, changes_of};
 
 /// Whether the message is of a peer that has nothing of the document and takes whole documents.
 pub fn is_joiner(message: &PeerMessage) -> bool {
@@ -43,7 +43,7 @@ pub fn whole(
     let mut bytes = snapshot.len();
     let mut chunks = vec![snapshot];
     let mut index = contents.base;
-    for change in contents.tail.into_iter().flat_map(|record| record.changes) {
+    for change in changes_of(contents.tail) {
         bytes = bytes.saturating_add(change.len());
         if bytes > most_bytes {
             break;

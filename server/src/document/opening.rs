@@ -8,7 +8,7 @@ use concord_shared::limits::Limits;
 
 use super::graph::{DecodeGraphError, Graph, GraphError, NewNode};
 use crate::materialise::{self, LoadError};
-use crate::store::{Store, StoreError, StoredDocument, Write};
+use crate::store::{Store, StoreError, StoredDocument, Write, changes_of};
 
 /// Why a stored document could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ pub fn open(store: &dyn Store, document: &DocumentId) -> Result<Opened, OpenErro
             graph
         }
     };
-    let changes = tail.into_iter().flat_map(|record| record.changes);
+    let changes = changes_of(tail);
     for (index, bytes) in (base..).zip(changes) {
         sizes.tail_bytes += bytes.len() as u64;
         admit(&mut graph, index, &stored_change(index, &bytes)?)?;
