@@ -1,7 +1,7 @@
 //! Documents: what is between a connection's decoded message and the store.
 //!
-//! [`graph`] knows which changes exist, [`admission`] decides which may, [`sync`] what each peer has
-//! and lacks; [`ephemeral`] and [`remote_heads`] know what else it was told. [`actor`] joins them into one
+//! [`history`] knows which changes exist ([`graph`]) and what their ops made ([`index`]), [`admission`]
+//! decides which may, [`sync`] what each peer has and lacks; [`ephemeral`] and [`remote_heads`] know what else it was told. [`actor`] joins them into one
 //! pure machine per open document, whose [`append`]s are to be made durable; [`task`] runs it and does its
 //! IO; [`registry`] finds, opens and unloads documents, and [`early`] serves joiners meanwhile.
 //! [`assemble`] turns "this peer lacks these changes" into a message's bytes from what the store has, and
@@ -15,7 +15,10 @@ pub mod compaction;
 pub mod early;
 pub mod ephemeral;
 pub mod graph;
+pub mod history;
+pub mod index;
 pub mod opening;
+pub mod past;
 pub mod recent;
 pub mod registry;
 pub mod remote_heads;

@@ -1,17 +1,19 @@
 //! Change and document chunks, read without trusting a byte of them.
 //!
-//! The relay needs of a change only its place in the history: hash, deps, actor, seq, start op and
-//! op count. [`parse_message`] gives that, and refuses what would hurt some Automerge later:
+//! The relay needs of a change its place in the history (hash, deps, actor, seq, start op and op count),
+//! and admission what it refers to. [`parse_message`] gives that, and refuses what would hurt some
+//! Automerge later:
 //!
 //! - a checksum that is not that of the bytes, which `automerge::Change::from_bytes` lets pass;
 //! - run lengths that claim more ops than the bounds allow, read without expanding them;
 //! - compressed changes that inflate beyond the bounds;
 //! - bytes that Automerge would write differently. A saved document does not keep its changes but
 //!   makes them again from its ops when it loads, and checks that their hashes add up to its heads:
-//!   one change with, say, a run split in two makes the document unreadable for ever.
+//!   one change with, say, a run split in two makes the document unreadable for ever;
+//! - ops that no Automerge writes, or that refer to what their own change does not make.
 //!
-//! After that, Automerge itself reads the change (about 2 µs for a keystroke): what it can not parse
-//! is not taken. Whether the ops refer to what exists is not seen here, since that needs a document.
+//! Whether the ops refer to what exists in the document is not seen here: [`Ops`] lists what is left to
+//! judge for whoever knows the document, and what the document then has more.
 //!
 //! The chunk format is that of <https://automerge.org/automerge-binary-format-spec/>.
 
@@ -20,12 +22,20 @@ mod column;
 mod document;
 mod error;
 mod header;
+mod needs;
+mod op_error;
 mod ops;
 mod spec;
+mod value;
+mod walk;
 
 pub use chunk::{Chunk, parse_chunks, parse_message};
 pub use document::decode_document;
 pub use error::ChunkError;
+pub use needs::{
+    Container, ElementRef, Made, Need, ObjectKind, ObjectRef, OpRef, Ops, Place, What,
+};
+pub use op_error::OpError;
 
 use automerge::{ActorId, ChangeHash};
 use bytes::Bytes;
@@ -47,12 +57,19 @@ pub struct Change {
     pub start_op: u64,
     /// How many ops there are. A change may have none.
     pub ops: u64,
+    /// What they need to find in the document, and what they make.
+    pub refs: Ops,
 }
 
 impl Change {
     /// Counter of the last op's id; for a change without ops, the one before `start_op`.
     pub fn max_op(&self) -> u64 {
         (self.start_op + self.ops).saturating_sub(1)
+    }
+
+    /// Bytes of memory that this takes, roughly: run lengths can claim much that its bytes do not show.
+    pub fn memory(&self) -> usize {
+        self.bytes.len() + self.refs.memory() + self.deps.capacity() * size_of::<ChangeHash>()
     }
 }
 

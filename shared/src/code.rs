@@ -73,6 +73,30 @@ codes! {
     /// A document chunk with more changes, ops or bytes than the limit.
     DocumentTooLarge = "document-too-large",
 
+    // What a change's ops say.
+    /// An action that no Automerge known here writes.
+    UnknownAction = "unknown-action",
+    /// A type of value that no Automerge known here writes.
+    UnknownValueType = "unknown-value-type",
+    /// A value that is not written as Automerge writes it.
+    BadValue = "bad-value",
+    /// An op that no Automerge writes.
+    BadOp = "bad-op",
+    /// A text key in a sequence, an element of a map, or any in what is no container.
+    KeyMismatch = "key-mismatch",
+    /// An object that is not in the document.
+    UnknownObject = "unknown-object",
+    /// An element that is not in the object.
+    UnknownElement = "unknown-element",
+    /// A predecessor that is not in the document or not in this place, or none where there must be one.
+    BadPred = "bad-pred",
+    /// What an op refers to is in the document, but not in the change's past.
+    NotInPast = "not-in-past",
+    /// An increment of what is no counter.
+    NotACounter = "not-a-counter",
+    /// A mark without its end, or that ends before it begins, or that is not in a text.
+    BadMark = "bad-mark",
+
     // Admission.
     /// Too many changes wait for deps that nobody sent.
     PendingLimit = "pending-limit",
@@ -82,7 +106,8 @@ codes! {
     DuplicateSeq = "duplicate-seq",
     /// The change's ops do not come after those of its deps.
     StartOpTooLow = "start-op-too-low",
-
+    /// The change's op ids, and those of others before, leave out more than a document may.
+    StartOpTooHigh = "start-op-too-high",
     /// The change does not build on its actor's previous one.
     ForkedActor = "forked-actor",
     /// The change builds on one that was refused.
@@ -130,6 +155,18 @@ impl ErrorCode {
                 | Self::TooManyOps
                 | Self::BadDocument
                 | Self::DocumentTooLarge
+                | Self::UnknownAction
+                | Self::UnknownValueType
+                | Self::BadValue
+                | Self::BadOp
+                | Self::KeyMismatch
+                | Self::UnknownObject
+                | Self::UnknownElement
+                | Self::BadPred
+                | Self::NotInPast
+                | Self::NotACounter
+                | Self::BadMark
+                | Self::StartOpTooHigh
                 | Self::PendingLimit
                 | Self::SeqNotNext
                 | Self::DuplicateSeq

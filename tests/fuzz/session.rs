@@ -16,7 +16,7 @@ use concord_server::document::actor::{Document, Effects, Frame, Input, PeerMessa
 use concord_server::document::admission::ParkingLimits;
 use concord_server::document::append::Append;
 use concord_server::document::assemble::Fetch;
-use concord_server::document::graph::Graph;
+use concord_server::document::history::History;
 use concord_server::document::{ConnectionId, Now, opening};
 use concord_server::store::{Durability, MemoryStore, Store as _};
 use concord_shared::ids::{DocumentId, PrincipalId, StorageId};
@@ -156,7 +156,7 @@ impl Server {
         let mut server = Self {
             id: DocumentId::from_uuid([7; 16]),
             store: MemoryStore::new(),
-            document: Document::new(Graph::new(), policy),
+            document: Document::new(History::new(), policy),
             appends: VecDeque::new(),
             fetches: VecDeque::new(),
             committed: HashSet::new(),
@@ -301,7 +301,10 @@ impl Server {
         let graph = self.document.graph();
         let opened = opening::open(&self.store, &self.id).unwrap();
         assert!(opened.repair.is_none());
-        assert_eq!(opened.graph.visible_heads(), graph.visible_heads());
+        assert_eq!(
+            opened.history.graph().visible_heads(),
+            graph.visible_heads()
+        );
         assert_eq!(self.document.peers(), HONEST.len());
     }
 }

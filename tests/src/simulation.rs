@@ -23,7 +23,7 @@ use concord_server::document::actor::{Document, Effects, Frame, Input, PeerMessa
 use concord_server::document::admission::ParkingLimits;
 use concord_server::document::append::Append;
 use concord_server::document::assemble::{Fetch, MOST_BYTES_PER_MESSAGE};
-use concord_server::document::graph::Graph;
+use concord_server::document::history::History;
 use concord_server::document::{ConnectionId, Now, compaction, early, opening};
 use concord_server::store::{Durability, MemoryStore, Store as _, Write};
 use concord_shared::ids::{DocumentId, PrincipalId, StorageId};
@@ -115,7 +115,7 @@ impl World {
             shape,
             id: DocumentId::from_uuid([7; 16]),
             store: MemoryStore::new(),
-            document: Document::new(Graph::new(), policy(shape)),
+            document: Document::new(History::new(), policy(shape)),
             appends: VecDeque::new(),
             fetches: VecDeque::new(),
             replicas,
@@ -276,7 +276,7 @@ impl World {
             if !self.seen_in_store.contains(head) {
                 let stored = opening::open(&self.store, &self.id).expect("the store opens");
                 assert!(
-                    stored.graph.contains(head),
+                    stored.history.graph().contains(head),
                     "a peer was told of {head}, which is not in the store"
                 );
                 self.seen_in_store.insert(*head);
@@ -405,12 +405,12 @@ impl World {
         let opened = opening::open(&self.store, &self.id).expect("the store opens after a crash");
         for shown in &self.seen_in_store {
             assert!(
-                opened.graph.contains(shown),
+                opened.history.graph().contains(shown),
                 "{shown} was shown and is lost"
             );
         }
         assert!(opened.repair.is_none(), "the stored graph is good");
-        self.document = Document::new(opened.graph, policy(self.shape));
+        self.document = Document::new(opened.history, policy(self.shape));
         if self.random.random() {
             self.join_anew();
         }

@@ -16,8 +16,8 @@ use concord_shared::limits::Limits;
 
 use super::maintain::snapshot_of;
 use super::offline::{DataArgs, choose, progress, warn_of_unlisted};
-use crate::document::graph::NewNode;
 use crate::document::opening;
+use crate::document::past::Steps;
 use crate::document::task::Report;
 use crate::materialise;
 use crate::store::{Durability, Severity, Store, StoreError, Write};
@@ -245,19 +245,20 @@ fn merge(
     loaded: &Automerge,
     now_ms: u64,
 ) -> anyhow::Result<(u64, Write)> {
-    let mut graph = opening::open(store, id)?.graph;
-    let first = u64::from(graph.len());
+    let mut history = opening::open(store, id)?.history;
+    let first = u64::from(history.graph().len());
+    let mut steps = Steps::new(u64::MAX);
     let mut changes = Vec::new();
     for change in loaded.get_changes(&[]) {
-        if graph.contains(&change.hash()) {
+        if history.graph().contains(&change.hash()) {
             continue;
         }
         let bytes = Bytes::copy_from_slice(change.raw_bytes());
         // No bounds, as for a new document: they are there for strangers, not for the operator's own files.
         for chunk in parse_chunks(&bytes, &Limits::unbounded())? {
             if let Chunk::Change(change) = chunk {
-                graph
-                    .admit(&NewNode::of(&change)?)
+                history
+                    .admit(&change, &mut steps)
                     .with_context(|| format!("change {}", change.hash))?;
                 changes.push(change.bytes);
             }

@@ -63,12 +63,12 @@ fn problems(store: &dyn Store, document: &DocumentId) -> Vec<String> {
         Ok(problems) => problems.iter().map(ToString::to_string).collect(),
         Err(error) => vec![Report(&error).to_string()],
     };
-    let graph = match opening::open(store, document) {
+    let history = match opening::open(store, document) {
         Ok(opened) => {
             if opened.repair.is_some() {
-                problems.push("the stored change graph is unusable; it will be rebuilt".to_owned());
+                problems.push("the stored history is unusable; it will be rebuilt".to_owned());
             }
-            opened.graph
+            opened.history
         }
         Err(error) => {
             problems.push(Report(&error).to_string());
@@ -81,6 +81,7 @@ fn problems(store: &dyn Store, document: &DocumentId) -> Vec<String> {
             let mut heads = loaded.get_heads();
             heads.sort_unstable();
             let changes = loaded.stats().num_changes;
+            let graph = history.graph();
             if heads != graph.visible_heads() || changes != u64::from(graph.len()) {
                 problems.push(format!(
                     "loads with {changes} changes and other heads than its graph of {}",
@@ -138,14 +139,14 @@ pub(super) fn snapshot_of(
     loaded: &automerge::Automerge,
     now_ms: u64,
 ) -> Result<Write, opening::OpenError> {
-    let graph = opening::of_document(loaded)?;
-    let base = u64::from(graph.len());
+    let history = opening::of_document(loaded)?;
+    let base = u64::from(history.graph().len());
     Ok(Write::Snapshot {
         document,
         base,
         keep_from: base,
         received_at_ms: now_ms,
         snapshot: loaded.save().into(),
-        graph: graph.encode(graph.len()).into(),
+        graph: history.encode(),
     })
 }

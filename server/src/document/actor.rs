@@ -25,6 +25,7 @@ use super::append::Append;
 use super::assemble::{self, Fetch, Fetched, Wanted};
 use super::ephemeral::{Ephemeral, Heard};
 use super::graph::{Graph, Index};
+use super::history::History;
 use super::recent::{RECENT_BYTES_PER_DOCUMENT, Recent};
 use super::remote_heads::{Moved, Subscriptions};
 use super::sync::{Changes, Haves, Outgoing, Session, TooDemanding};
@@ -169,7 +170,7 @@ const PEER_BYTES: usize = 512;
 #[derive(Debug)]
 pub struct Document {
     policy: Policy,
-    graph: Graph,
+    history: History,
     admission: Admission,
     /// Boxed, as a map's nodes have room for eleven.
     peers: BTreeMap<ConnectionId, Box<Peer>>,
@@ -182,13 +183,13 @@ pub struct Document {
 }
 
 impl Document {
-    /// A document whose stored changes are those of `graph`, all visible.
-    pub fn new(graph: Graph, policy: Policy) -> Self {
+    /// A document whose stored changes are those of `history`, all visible.
+    pub fn new(history: History, policy: Policy) -> Self {
         Self {
-            recent: Recent::starting_at(graph.len()),
+            recent: Recent::starting_at(history.graph().len()),
             admission: Admission::new(policy.parking),
             policy,
-            graph,
+            history,
             peers: BTreeMap::new(),
             rejected: FxHashSet::default(),
             heard: Heard::default(),
@@ -198,7 +199,12 @@ impl Document {
 
     /// The change graph.
     pub fn graph(&self) -> &Graph {
-        &self.graph
+        self.history.graph()
+    }
+
+    /// The graph, and what the ops made.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Number of peers that have the document open.
@@ -214,20 +220,20 @@ impl Document {
 
     /// Whether appends are under way.
     pub fn is_settled(&self) -> bool {
-        self.graph.visible() == self.graph.len()
+        self.history.graph().visible() == self.history.graph().len()
     }
 
     /// Bytes of memory held, roughly.
     pub fn memory(&self) -> usize {
         let peers = self.peers.values();
         let sessions: usize = peers.map(|peer| PEER_BYTES + peer.session.memory()).sum();
-        self.graph.memory() + self.recent.bytes() + self.admission.parked_bytes() + sessions
+        self.history.memory() + self.recent.bytes() + self.admission.parked_bytes() + sessions
     }
 
     /// Gives back memory that only activity needs.
     pub fn rest(&mut self) {
-        self.recent.trim(self.graph.visible(), 0);
-        self.graph.shrink();
+        self.recent.trim(self.history.graph().visible(), 0);
+        self.history.rest();
     }
 
     /// Takes in one input. See [`Self::flush`].
@@ -268,12 +274,12 @@ impl Document {
             }
             Input::Served(connection, to) => {
                 if let Some(peer) = self.peers.get_mut(&connection)
-                    && to <= self.graph.visible()
+                    && to <= self.history.graph().visible()
                 {
                     peer.session.was_sent_up_to(to);
                 }
             }
-            Input::Committed(end) => self.graph.make_visible(end),
+            Input::Committed(end) => self.history.make_visible(end),
             Input::Fetched(connection, Some(fetched)) => {
                 self.fetched(connection, *fetched, effects);
             }
@@ -289,10 +295,10 @@ impl Document {
     pub fn flush(&mut self, now: Now, effects: &mut Effects) {
         let mut built: Vec<(Changes, bool, Bytes)> = Vec::new();
         for (connection, peer) in &mut self.peers {
-            if peer.fetching || peer.congested || !may_sync(peer, &self.graph) {
+            if peer.fetching || peer.congested || !may_sync(peer, self.history.graph()) {
                 continue;
             }
-            let Some(outgoing) = peer.session.next(&self.graph) else {
+            let Some(outgoing) = peer.session.next(self.history.graph()) else {
                 continue;
             };
             let shared = outgoing.need.is_empty() && outgoing.have == Haves::Heads;
@@ -307,7 +313,7 @@ impl Document {
                 continue;
             }
             let most_bytes = self.policy.message_bytes;
-            match assemble_from_memory(&self.graph, &self.recent, &outgoing, most_bytes) {
+            match assemble_from_memory(self.history.graph(), &self.recent, &outgoing, most_bytes) {
                 Ok(message) => {
                     if shared {
                         built.push((outgoing.changes, outgoing.v2, message.clone()));
@@ -319,7 +325,7 @@ impl Document {
                     effects.fetches.push(Fetch {
                         connection: *connection,
                         outgoing,
-                        heads: self.graph.visible_heads().to_vec(),
+                        heads: self.history.graph().visible_heads().to_vec(),
                         wanted,
                         most_bytes,
                     });
@@ -327,7 +333,7 @@ impl Document {
             }
         }
         self.recent
-            .trim(self.graph.visible(), RECENT_BYTES_PER_DOCUMENT);
+            .trim(self.history.graph().visible(), RECENT_BYTES_PER_DOCUMENT);
         if self.subscribers > 0 {
             self.tell_subscribers(now, effects);
         }
@@ -370,12 +376,12 @@ impl Document {
             peer.waiting = Waiting::No;
         }
         let brought = changes.len();
-        let first = self.graph.len();
+        let first = self.history.graph().len();
         let sender = Sender {
             connection: from,
             principal,
         };
-        let outcome = self.admission.admit(&mut self.graph, &sender, changes);
+        let outcome = self.admission.admit(&mut self.history, &sender, changes);
         let repeated = brought > 0 && outcome.known == brought && self.is_settled();
         let refused = !outcome.refused.is_empty();
         // All of an uploaded document and nothing else, into an empty one: keep its compact form.
@@ -384,8 +390,13 @@ impl Document {
         self.append(now, first, outcome, snapshot, effects);
         // Unless it is cut off now. What was refused may be others', parked until now.
         if let Some(peer) = self.peers.get_mut(&from) {
-            let missing = self.admission.missing_for(&self.graph, &sync.heads);
-            if let Err(error) = peer.session.received(&self.graph, &sync, missing, repeated) {
+            let missing = self
+                .admission
+                .missing_for(self.history.graph(), &sync.heads);
+            if let Err(error) =
+                peer.session
+                    .received(self.history.graph(), &sync, missing, repeated)
+            {
                 self.reject(from, error.into(), effects);
             }
         }
@@ -406,13 +417,13 @@ impl Document {
         } = outcome;
         let received_at_ms = now.unix_ms;
         if let Some(snapshot) = upload {
-            let base = self.graph.len();
+            let base = self.history.graph().len();
             self.recent = Recent::starting_at(base);
             effects.appends.push(Append::Upload {
                 base,
                 received_at_ms,
                 snapshot,
-                graph: Bytes::from(self.graph.encode(base)),
+                graph: self.history.encode(),
             });
         } else {
             // One append for each run of changes of one principal.
@@ -468,7 +479,7 @@ impl Document {
         } = fetched;
         if !unsent.is_empty() {
             // Heads that the peer can reach with what it is sent now, or it would ask for the rest.
-            heads = self.graph.heads_without(outgoing.to, &unsent);
+            heads = self.history.graph().heads_without(outgoing.to, &unsent);
             peer.session.was_not_sent(unsent);
         }
         let message = assemble::message(&outgoing, &heads, &chunks);
@@ -485,7 +496,7 @@ impl Document {
             let Waiting::UntilMs(deadline) = peer.waiting else {
                 continue;
             };
-            if self.graph.visible() > 0 {
+            if self.history.graph().visible() > 0 {
                 peer.waiting = Waiting::No;
             } else if now.monotonic_ms >= deadline {
                 peer.waiting = Waiting::Told;
@@ -503,15 +514,16 @@ impl Document {
         let mut heads: FxHashMap<StorageId, Arc<[ChangeHash]>> = FxHashMap::default();
         heads.insert(
             self.policy.storage.clone(),
-            self.graph.visible_heads().into(),
+            self.history.graph().visible_heads().into(),
         );
         for peer in self.peers.values() {
             let acknowledged = peer.session.acknowledged();
             // A peer has its own changes before they are durable here; nobody is told of those.
             let visible = |head| {
-                self.graph
+                self.history
+                    .graph()
                     .find(head)
-                    .is_some_and(|i| i < self.graph.visible())
+                    .is_some_and(|i| i < self.history.graph().visible())
             };
             if let Some(storage) = &peer.storage
                 && acknowledged.iter().all(visible)

@@ -1,10 +1,10 @@
 //! The check at the door: no change enters the graph, the store or another peer before it.
 //!
-//! Checks run in the order of rising cost. Framing, checksum and caps are behind us when a
-//! [`Change`] exists at all (`concord_shared::change`). Here follow the checks against the graph: deps
-//! known, seq exactly its actor's next and built on the one before, one change per actor and seq,
-//! start op above its deps' ([`Graph::admit`]). What the ops refer to is judged between the two, in
-//! [`Admission::enter`], where a change's bytes and its place in the graph are both at hand.
+//! Checks run in the order of rising cost. Framing, checksum, caps, and what an op can say at all are
+//! behind us when a [`Change`] exists (`concord_shared::change`). Here follow the checks against the
+//! [history](super::history). First against the graph: deps known, seq exactly its actor's next and built
+//! on the one before, one change per actor and seq, start op above its deps' ([`Graph::admit`]). Then what
+//! its ops refer to: [`OpIndex::check`](super::index::OpIndex::check).
 //!
 //! A change whose deps have not arrived is parked, within bounds, and tried again when they have. One
 //! that is refused takes with it whatever was parked waiting for it.
@@ -16,7 +16,9 @@ use concord_shared::ids::PrincipalId;
 use rustc_hash::FxHashMap;
 
 use super::ConnectionId;
-use super::graph::{Graph, GraphError, NewNode};
+use super::graph::{Graph, GraphError};
+use super::history::{History, HistoryError};
+use super::past::Steps;
 
 /// Most heads that a document may have: replicas that edited at the same time and saw nothing of each
 /// other. A change names all heads that its author saw as its deps, so beyond `Limits::deps` nobody could
@@ -27,8 +29,8 @@ pub const MAX_HEADS: usize = 2048;
 /// with the square of their number: measured, 2.3 GB for 60,000 that made a change each.
 pub const MAX_ACTORS: usize = 32_768;
 
-/// Changes that the check "builds on its actor's previous change" may look at for one message, some
-/// tenths of a second. It looks at any only where an actor goes on after others, and not from their heads.
+/// What judging the changes of one message may look at in the history, in [`Steps`]: some tenths of a
+/// second. It looks at any only for changes that do not build on the heads, and for marks.
 pub const MAX_STEPS_PER_MESSAGE: u64 = 64 << 20;
 
 /// Bounds on what may wait for its deps, per document.
@@ -65,9 +67,9 @@ pub struct Refusal {
 /// What is wrong with a change.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RefusalReason {
-    /// It does not fit the graph.
+    /// It does not fit the history.
     #[error(transparent)]
-    Graph(#[from] GraphError),
+    History(#[from] HistoryError),
     /// Too much is waiting for its deps already, most of it of this peer's.
     #[error("too many changes wait for their deps")]
     ParkingFull,
@@ -79,10 +81,6 @@ pub enum RefusalReason {
     /// The document has as many actors as it may, and this would be one more.
     #[error("the document has {MAX_ACTORS} actors, the most one may have")]
     TooManyActors,
-    /// Judging the message's changes takes too long. Those before this one are admitted: sent again,
-    /// it will be judged.
-    #[error("the message's changes go on from too long ago")]
-    TooManySteps,
     /// It builds on a change that was refused.
     #[error("builds on refused change {on}")]
     BuildsOnRefused {
@@ -95,20 +93,10 @@ impl Refusal {
     /// The stable code a peer sees.
     pub fn code(&self) -> ErrorCode {
         match &self.reason {
-            RefusalReason::Graph(error) => match error {
-                GraphError::MissingDeps { .. } => ErrorCode::PendingLimit,
-                GraphError::Full { .. } => ErrorCode::TooManyChanges,
-                GraphError::DuplicateSeq { .. } => ErrorCode::DuplicateSeq,
-                GraphError::SeqNotNext { .. } => ErrorCode::SeqNotNext,
-                GraphError::ForkedActor { .. } => ErrorCode::ForkedActor,
-                GraphError::StartOpTooLow { .. } => ErrorCode::StartOpTooLow,
-                GraphError::EmptyAfterGap { .. } => ErrorCode::BadChange,
-                GraphError::OpCounterOverflow { .. } => ErrorCode::TooManyOps,
-            },
+            RefusalReason::History(error) => error.code(),
             RefusalReason::ParkingFull => ErrorCode::PendingLimit,
             RefusalReason::TooManyHeads => ErrorCode::TooManyHeads,
             RefusalReason::TooManyActors => ErrorCode::TooManyActors,
-            RefusalReason::TooManySteps => ErrorCode::Overloaded,
             RefusalReason::BuildsOnRefused { .. } => ErrorCode::BuildsOnRefused,
         }
     }
@@ -151,12 +139,12 @@ struct Held {
 impl Held {
     fn add(&mut self, change: &Change) {
         self.changes += 1;
-        self.bytes += change.bytes.len();
+        self.bytes += change.memory();
     }
 
     fn remove(&mut self, change: &Change) {
         self.changes -= 1;
-        self.bytes -= change.bytes.len();
+        self.bytes -= change.memory();
     }
 
     /// How much of the limits this is: greater is more.
@@ -167,7 +155,7 @@ impl Held {
 
     /// Whether the change fits beside this.
     fn has_room(self, change: &Change, limits: ParkingLimits) -> bool {
-        self.changes < limits.changes && self.bytes + change.bytes.len() <= limits.bytes
+        self.changes < limits.changes && self.bytes + change.memory() <= limits.bytes
     }
 }
 
@@ -181,8 +169,6 @@ pub struct Admission {
     held: Held,
     /// By who brought it.
     held_of: FxHashMap<ConnectionId, Held>,
-    /// Changes looked at for the message that is being judged.
-    steps: u64,
 }
 
 impl Admission {
@@ -196,13 +182,13 @@ impl Admission {
 
     /// Judges a message's changes in the order given and grows the graph by those that fit. After one
     /// that is refused the rest is not looked at: the sender is cut off anyway.
-    pub fn admit(&mut self, graph: &mut Graph, from: &Sender, changes: Vec<Change>) -> Outcome {
+    pub fn admit(&mut self, history: &mut History, from: &Sender, changes: Vec<Change>) -> Outcome {
         let mut outcome = Outcome::default();
-        self.steps = 0;
+        let mut steps = Steps::new(MAX_STEPS_PER_MESSAGE);
         for change in changes {
             let from = from.clone();
             let connection = from.connection;
-            self.enter(graph, Parked { change, from }, &mut outcome);
+            self.enter(history, &mut steps, Parked { change, from }, &mut outcome);
             if outcome.refused.iter().any(|(of, _)| *of == connection) {
                 break;
             }
@@ -254,45 +240,35 @@ impl Admission {
         self.held.bytes
     }
 
-    fn enter(&mut self, graph: &mut Graph, candidate: Parked, outcome: &mut Outcome) {
+    fn enter(
+        &mut self,
+        history: &mut History,
+        steps: &mut Steps,
+        candidate: Parked,
+        outcome: &mut Outcome,
+    ) {
         let mut queue = vec![candidate];
         while let Some(Parked { change, from }) = queue.pop() {
             let hash = change.hash;
-            if graph.contains(&hash) || self.parked.contains_key(&hash) {
+            if history.graph().contains(&hash) || self.parked.contains_key(&hash) {
                 outcome.known += 1;
                 continue;
             }
-            match self.judge(graph, &change) {
+            match judge(history, steps, &change) {
                 Ok(()) => {
                     outcome.admitted.push((from.principal, change));
                     for waiter in self.waiting.remove(&hash).unwrap_or_default() {
                         queue.extend(self.unpark(&waiter));
                     }
                 }
-                Err(RefusalReason::Graph(GraphError::MissingDeps { .. })) => {
-                    self.park(graph, change, from, outcome);
+                Err(RefusalReason::History(HistoryError::Graph(GraphError::MissingDeps {
+                    ..
+                }))) => {
+                    self.park(history.graph(), change, from, outcome);
                 }
                 Err(reason) => self.refuse(from.connection, Refusal { hash, reason }, outcome),
             }
         }
-    }
-
-    /// Lets the change into the graph if it fits.
-    fn judge(&mut self, graph: &mut Graph, change: &Change) -> Result<(), RefusalReason> {
-        let node = NewNode::of(change)?;
-        self.steps += u64::from(graph.steps_to_admit(&node));
-        if self.steps > MAX_STEPS_PER_MESSAGE {
-            return Err(RefusalReason::TooManySteps);
-        }
-        let is_one_more_head = || !change.deps.iter().any(|dep| graph.is_head(dep));
-        if graph.heads() >= MAX_HEADS && is_one_more_head() {
-            return Err(RefusalReason::TooManyHeads);
-        }
-        if graph.actors() >= MAX_ACTORS && graph.next_seq(node.actor) == 1 {
-            return Err(RefusalReason::TooManyActors);
-        }
-        graph.admit(&node)?;
-        Ok(())
     }
 
     /// Keeps a change until its deps are here. Where there is no room, whoever has most parked loses it
@@ -376,25 +352,16 @@ impl Admission {
     }
 }
 
-impl<'a> NewNode<'a> {
-    /// What a parsed change says of itself.
-    pub fn of(change: &'a Change) -> Result<Self, GraphError> {
-        let start_op =
-            u32::try_from(change.start_op).map_err(|_| GraphError::OpCounterOverflow {
-                start_op: u32::MAX,
-                ops: u32::MAX,
-            })?;
-        let ops = u32::try_from(change.ops).map_err(|_| GraphError::OpCounterOverflow {
-            start_op,
-            ops: u32::MAX,
-        })?;
-        Ok(Self {
-            hash: change.hash,
-            deps: &change.deps,
-            actor: &change.actor,
-            seq: change.seq,
-            start_op,
-            ops,
-        })
+/// Lets the change into the history if it fits.
+fn judge(history: &mut History, steps: &mut Steps, change: &Change) -> Result<(), RefusalReason> {
+    let graph = history.graph();
+    let is_one_more_head = || !change.deps.iter().any(|dep| graph.is_head(dep));
+    if graph.admitted_heads().len() >= MAX_HEADS && is_one_more_head() {
+        return Err(RefusalReason::TooManyHeads);
     }
+    if graph.actors() >= MAX_ACTORS && graph.actor_number(&change.actor).is_none() {
+        return Err(RefusalReason::TooManyActors);
+    }
+    history.admit(change, steps)?;
+    Ok(())
 }

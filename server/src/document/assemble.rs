@@ -287,7 +287,8 @@ fn compacted(
     wanted: &[Index],
     piece: &mut Piece,
 ) -> Result<usize, AssembleError> {
-    let graph = opening::open(store, document)?.graph;
+    let opened = opening::open(store, document)?;
+    let graph = opened.history.graph();
     let snapshot = store.snapshot(document)?;
     let (base, compacted) = match snapshot {
         Some((base, snapshot)) => (base, crate::materialise::load(&[snapshot])?),

@@ -105,7 +105,7 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
         return Ok(nothing_to_do);
     };
     // Changes that were appended between the two reads stay in the tail.
-    let base = u64::from(opened.graph.len());
+    let base = u64::from(opened.history.graph().len());
     let tail = (contents.base..base).zip(changes_of(contents.tail));
     let tail: Vec<Bytes> = tail.map(|(_, change)| change).collect();
     let mut chunks = Vec::from_iter(contents.snapshot);
@@ -116,7 +116,7 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
     let reloaded = materialise::load(std::slice::from_ref(&snapshot))?;
     let mut heads = reloaded.get_heads();
     heads.sort_unstable();
-    if heads != opened.graph.visible_heads() || reloaded.stats().num_changes != base {
+    if heads != opened.history.graph().visible_heads() || reloaded.stats().num_changes != base {
         return Err(CompactError::Unequal);
     }
 
@@ -139,7 +139,7 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
             keep_from,
             received_at_ms: now_ms,
             snapshot,
-            graph: Bytes::from(opened.graph.encode(opened.graph.len())),
+            graph: opened.history.encode(),
         }),
         covered_bytes: opened.sizes.tail_bytes,
     })

@@ -13,6 +13,8 @@ use automerge::{ActorId, ChangeHash};
 use hashbrown::HashTable;
 use rustc_hash::FxHashMap;
 
+use super::past::{Past, Pasts, Steps, TooManySteps};
+
 mod codec;
 mod walk;
 
@@ -102,13 +104,32 @@ pub enum GraphError {
         /// Claimed by the change.
         ops: u32,
     },
+    /// The op ids that changes left out are too many: see [`MAX_SKIPPED_OPS`].
+    #[error(
+        "start op {start_op} leaves out {gap} op ids; with those left out before they are more than {MAX_SKIPPED_OPS}"
+    )]
+    StartOpTooHigh {
+        /// Claimed by the change.
+        start_op: u32,
+        /// Ids between the highest op of its deps and its first.
+        gap: u32,
+    },
     /// The document holds as many changes as one may.
     #[error("the document has {limit} changes, the most one may have")]
     Full {
         /// The bound.
         limit: u32,
     },
+    /// Finding out whether it fits takes too long.
+    #[error(transparent)]
+    TooManySteps(#[from] TooManySteps),
 }
+
+/// Op ids that the changes of a document may leave out, together. A change begins behind the highest op that
+/// its author had, which is above that of its deps where the author edits an older version: honest, and rare.
+/// But a browser's Automerge takes some 200 bytes for each id left out while it loads the document, and ids
+/// that are used up can't be had back.
+pub const MAX_SKIPPED_OPS: u64 = 4 << 20;
 
 /// Most changes one document may hold: indexes are 32 bits and some are kept free for sentinels.
 pub const MAX_CHANGES: u32 = u32::MAX - 16;
@@ -125,8 +146,8 @@ fn check_room(changes: Index) -> Result<(), GraphError> {
 /// The change graph; see the module's docs.
 ///
 /// Growing: [`Self::admit`], [`Self::make_visible`]. Looking up: [`Self::find`], [`Self::hash`],
-/// [`Self::deps`]. Walking: [`Self::visible_not_below`], [`Self::is_ancestor_of_any`]. Stored form:
-/// [`Self::encode`], [`Self::decode`].
+/// [`Self::deps`]. Walking: [`Self::visible_not_below`], and [`Past`] for what is below a change. Stored
+/// form: [`Self::encode`], [`Self::decode`].
 #[derive(Debug, Default, Clone)]
 pub struct Graph {
     hashes: Vec<ChangeHash>,
@@ -142,6 +163,8 @@ pub struct Graph {
     actors: Vec<Actor>,
     by_actor: FxHashMap<ActorId, u32>,
     heads: Vec<Index>,
+    /// Op ids that changes left out: see [`MAX_SKIPPED_OPS`].
+    skipped_ops: u64,
     visible: Index,
     visible_heads: Vec<ChangeHash>,
 }
@@ -188,9 +211,9 @@ impl Graph {
             .copied()
     }
 
-    /// Number of admitted changes that no admitted change builds on.
-    pub fn heads(&self) -> usize {
-        self.heads.len()
+    /// Admitted changes that no admitted change builds on.
+    pub fn admitted_heads(&self) -> &[Index] {
+        &self.heads
     }
 
     /// Number of actors that made admitted changes.
@@ -230,24 +253,56 @@ impl Graph {
         self.actor(actor).map_or(1, |actor| actor.last_seq + 1)
     }
 
-    /// How many changes [`Self::admit`] may have to look at for this one: see there.
-    pub fn steps_to_admit(&self, node: &NewNode<'_>) -> Index {
-        let Some(actor) = self.actor(node.actor) else {
-            return 0;
-        };
-        let deps = node.deps.iter().filter_map(|dep| self.find(dep));
-        if deps.clone().any(|dep| dep == actor.last) {
-            return 0;
-        }
-        deps.max()
-            .map_or(0, |latest| latest.saturating_sub(actor.last))
+    /// The graph's number of an actor that made admitted changes; from 0, in the order of their first.
+    pub fn actor_number(&self, id: &ActorId) -> Option<u32> {
+        self.by_actor.get(id).copied()
     }
 
-    /// Admits a change, or says why not; a refused one leaves no trace. Cost: O(deps) when it builds
-    /// on the heads, else a walk over the changes made since its actor's previous one.
-    pub fn admit(&mut self, node: &NewNode<'_>) -> Result<Index, GraphError> {
+    /// The actor with this number.
+    pub fn actor_id(&self, number: u32) -> Option<&ActorId> {
+        self.actors.get(number as usize).map(|actor| &actor.id)
+    }
+
+    /// Who made the change at `index`.
+    pub fn actor_of(&self, index: Index) -> Option<u32> {
+        self.actor_of.get(index as usize).copied()
+    }
+
+    /// The last change of each actor, in the order of their numbers.
+    pub fn last_changes(&self) -> impl Iterator<Item = Index> {
+        self.actors.iter().map(|actor| actor.last)
+    }
+
+    /// The actor's last change before `index`. Looks at all changes between the two.
+    pub fn previous_of(&self, actor: u32, index: Index) -> Option<Index> {
+        let before = self.actor_of.get(..index as usize)?;
+        let found = before.iter().rposition(|of| *of == actor)?;
+        Index::try_from(found).ok()
+    }
+
+    /// Counter of the last op of the change at `index`; of one without ops, that of its deps' highest.
+    pub fn max_op(&self, index: Index) -> u32 {
+        self.max_op.get(index as usize).copied().unwrap_or(0)
+    }
+
+    /// Admits a change if it fits and `judge`, which is told its past, has no objection; a refused one leaves
+    /// no trace. Cost: O(deps) when it builds on the heads, else see [`Past`].
+    pub fn admit<E: From<GraphError>>(
+        &mut self,
+        node: &NewNode<'_>,
+        pasts: &mut Pasts,
+        steps: &mut Steps,
+        judge: impl FnOnce(&Self, &mut Past<'_>, &mut Steps) -> Result<(), E>,
+    ) -> Result<Index, E> {
         let deps = self.place(node)?;
-        Ok(self.push(node, &deps))
+        let mut past = Past::new(self, pasts, self.actor_number(node.actor), deps);
+        self.check_actor(node, &mut past, steps)?;
+        judge(self, &mut past, steps)?;
+        let index = self.push(node, past.deps());
+        if let Some(author) = self.actor_of(index) {
+            past.admitted(author, index);
+        }
+        Ok(index)
     }
 
     /// Moves the durable frontier: everything below `visible` may be shown to peers.
@@ -328,13 +383,8 @@ impl Graph {
         }
         deps.sort_unstable();
         check_room(self.len())?;
-        self.check_actor(node, &deps)?;
-        let highest = deps
-            .iter()
-            .filter_map(|dep| self.max_op.get(*dep as usize))
-            .copied()
-            .max()
-            .unwrap_or(0);
+        let highest = deps.iter().map(|dep| self.max_op(*dep));
+        let highest = highest.max().unwrap_or(0);
         if node.start_op <= highest {
             return Err(GraphError::StartOpTooLow {
                 start_op: node.start_op,
@@ -342,6 +392,13 @@ impl Graph {
             });
         }
         let expected = highest.saturating_add(1);
+        let gap = node.start_op - expected;
+        if self.skipped_ops + u64::from(gap) > MAX_SKIPPED_OPS {
+            return Err(GraphError::StartOpTooHigh {
+                start_op: node.start_op,
+                gap,
+            });
+        }
         if node.ops == 0 && node.start_op != expected {
             return Err(GraphError::EmptyAfterGap {
                 start_op: node.start_op,
@@ -359,7 +416,12 @@ impl Graph {
 
     /// The change is exactly its actor's next, and knows the previous one. Without the second part
     /// an actor could give two ops the same id (counter, actor), one in each branch.
-    fn check_actor(&self, node: &NewNode<'_>, deps: &[Index]) -> Result<(), GraphError> {
+    fn check_actor(
+        &self,
+        node: &NewNode<'_>,
+        past: &mut Past<'_>,
+        steps: &mut Steps,
+    ) -> Result<(), GraphError> {
         let actor = self.actor(node.actor);
         let last_seq = actor.map_or(0, |a| a.last_seq);
         if node.seq <= last_seq {
@@ -375,11 +437,7 @@ impl Graph {
             });
         }
         let Some(actor) = actor else { return Ok(()) };
-        let on_heads = self
-            .heads
-            .iter()
-            .all(|head| deps.binary_search(head).is_ok());
-        if on_heads || self.is_ancestor_of_any(actor.last, deps) {
+        if past.has_change(self, actor.last, steps)? {
             Ok(())
         } else {
             Err(GraphError::ForkedActor { previous: last_seq })
@@ -388,6 +446,9 @@ impl Graph {
 
     fn push(&mut self, node: &NewNode<'_>, deps: &[Index]) -> Index {
         let index = self.len();
+        let highest = deps.iter().map(|dep| self.max_op(*dep)).max();
+        let expected = highest.unwrap_or(0).saturating_add(1);
+        self.skipped_ops += u64::from(node.start_op.saturating_sub(expected));
         let known = self.by_actor.get(node.actor).copied();
         let actor = known.unwrap_or_else(|| {
             let actor = u32::try_from(self.actors.len()).unwrap_or(u32::MAX);

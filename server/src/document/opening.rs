@@ -1,4 +1,4 @@
-//! From what the store holds of a document to its graph. Blocks.
+//! From what the store holds of a document to its history. Blocks.
 
 use automerge::Automerge;
 use bytes::Bytes;
@@ -6,7 +6,8 @@ use concord_shared::change::{Change, Chunk, ChunkError, parse_chunks};
 use concord_shared::ids::DocumentId;
 use concord_shared::limits::Limits;
 
-use super::graph::{DecodeGraphError, Graph, GraphError, NewNode};
+use super::history::{DecodeHistoryError, History, HistoryError};
+use super::past::Steps;
 use crate::materialise::{self, LoadError};
 use crate::store::{Store, StoreError, StoredDocument, Write, changes_of};
 
@@ -16,7 +17,7 @@ pub enum OpenError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The snapshot had to be loaded to rebuild the graph, and does not load.
+    /// The snapshot had to be loaded to rebuild the history, and does not load.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// A stored change can't be read.
@@ -27,13 +28,13 @@ pub enum OpenError {
         /// What is wrong with it.
         source: ChunkError,
     },
-    /// A stored change does not fit those before it.
-    #[error("stored change {index} does not fit the ones before it")]
-    Graph {
+    /// A stored change would not be admitted after those before it: it came before this was checked.
+    #[error("stored change {index} does not fit the ones before it (see `concord repair`)")]
+    Refused {
         /// Its index.
         index: u64,
         /// What is wrong with it.
-        source: GraphError,
+        source: HistoryError,
     },
     /// What is stored at a change's place is something else.
     #[error("stored change {index} is not a single change")]
@@ -46,11 +47,11 @@ pub enum OpenError {
 /// A document as found in the store.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// Its graph, all of it visible.
-    pub graph: Graph,
+    /// Its history, all of it visible.
+    pub history: History,
     /// How much of it is where.
     pub sizes: Sizes,
-    /// To be committed before anything else: the stored graph was missing, unreadable or of another
+    /// To be committed before anything else: the stored history was missing, unreadable or of another
     /// version, and the rebuilt one numbers the snapshot's changes anew.
     pub repair: Option<Write>,
 }
@@ -85,11 +86,11 @@ pub fn open(store: &dyn Store, document: &DocumentId) -> Result<Opened, OpenErro
         tail_bytes: 0,
     };
     let mut repair = None;
-    let mut graph = match graph.map(|bytes| decode(&bytes, base)) {
-        None if base == 0 => Graph::new(),
-        Some(Ok(graph)) => graph,
+    let mut history = match graph.map(|bytes| decode(&bytes, base)) {
+        None if base == 0 => History::new(),
+        Some(Ok(history)) => history,
         None | Some(Err(_)) => {
-            let graph = rebuild(store, document)?;
+            let history = rebuild(store, document)?;
             if let Some((base, snapshot)) = store.snapshot(document)? {
                 repair = Some(Write::Snapshot {
                     document: document.clone(),
@@ -97,50 +98,50 @@ pub fn open(store: &dyn Store, document: &DocumentId) -> Result<Opened, OpenErro
                     keep_from: base,
                     received_at_ms: created_at_ms,
                     snapshot,
-                    graph: Bytes::from(graph.encode(graph.len())),
+                    graph: history.encode(),
                 });
             }
-            graph
+            history
         }
     };
     let changes = changes_of(tail);
     for (index, bytes) in (base..).zip(changes) {
         sizes.tail_bytes += bytes.len() as u64;
-        admit(&mut graph, index, &stored_change(index, &bytes)?)?;
+        admit(&mut history, index, &stored_change(index, &bytes)?)?;
     }
-    graph.make_visible(graph.len());
-    graph.shrink();
+    history.make_visible(history.graph().len());
+    history.rest();
     Ok(Opened {
-        graph,
+        history,
         sizes,
         repair,
     })
 }
 
-fn decode(bytes: &[u8], base: u64) -> Result<Graph, Option<DecodeGraphError>> {
-    let graph = Graph::decode(bytes).map_err(Some)?;
-    if u64::from(graph.len()) == base {
-        Ok(graph)
+fn decode(bytes: &[u8], base: u64) -> Result<History, Option<DecodeHistoryError>> {
+    let history = History::decode(bytes).map_err(Some)?;
+    if u64::from(history.graph().len()) == base {
+        Ok(history)
     } else {
         Err(None)
     }
 }
 
-fn rebuild(store: &dyn Store, document: &DocumentId) -> Result<Graph, OpenError> {
+fn rebuild(store: &dyn Store, document: &DocumentId) -> Result<History, OpenError> {
     let snapshot = store.snapshot(document)?.map(|(_, snapshot)| snapshot);
     let loaded = materialise::load(&Vec::from_iter(snapshot))?;
     of_document(&loaded)
 }
 
-/// The graph of a loaded document.
-pub fn of_document(document: &Automerge) -> Result<Graph, OpenError> {
-    let mut graph = Graph::new();
+/// The history of a loaded document.
+pub fn of_document(document: &Automerge) -> Result<History, OpenError> {
+    let mut history = History::new();
     for (index, change) in (0..).zip(document.get_changes(&[])) {
         let bytes = Bytes::copy_from_slice(change.raw_bytes());
-        admit(&mut graph, index, &stored_change(index, &bytes)?)?;
+        admit(&mut history, index, &stored_change(index, &bytes)?)?;
     }
-    graph.make_visible(graph.len());
-    Ok(graph)
+    history.make_visible(history.graph().len());
+    Ok(history)
 }
 
 /// What was admitted once is within limits, whatever the limits are now.
@@ -153,8 +154,11 @@ pub(super) fn stored_change(index: u64, bytes: &Bytes) -> Result<Change, OpenErr
     }
 }
 
-fn admit(graph: &mut Graph, index: u64, change: &Change) -> Result<(), OpenError> {
-    let node = NewNode::of(change).and_then(|node| graph.admit(&node));
-    node.map(|_| ())
-        .map_err(|source| OpenError::Graph { index, source })
+fn admit(history: &mut History, index: u64, change: &Change) -> Result<(), OpenError> {
+    // It was judged within bounds once, with others of its message.
+    let mut steps = Steps::new(u64::MAX);
+    match history.admit(change, &mut steps) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(OpenError::Refused { index, source }),
+    }
 }

@@ -181,7 +181,7 @@ impl Task {
         Self {
             id,
             shared: Arc::clone(shared),
-            document: Document::new(opened.graph, shared.policy.clone()),
+            document: Document::new(opened.history, shared.policy.clone()),
             links: FxHashMap::default(),
             writer,
             tickets,

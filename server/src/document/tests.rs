@@ -10,7 +10,9 @@ use concord_shared::limits::Limits;
 
 use super::actor::{Document, Effects, Frame, Input, PeerMessage, Policy};
 use super::admission::{ParkingLimits, Sender};
-use super::graph::{Graph, NewNode};
+use super::graph::{Graph, GraphError, Index, NewNode};
+use super::history::History;
+use super::past::{Pasts, Steps};
 use super::{ConnectionId, Now};
 
 mod actor;
@@ -52,11 +54,15 @@ fn document(actor: u8, changes: usize) -> AutoCommit {
     document
 }
 
+/// Into the graph alone, whatever the ops refer to.
+fn admit_node(graph: &mut Graph, node: &NewNode<'_>) -> Result<Index, GraphError> {
+    let (mut pasts, mut steps) = (Pasts::default(), Steps::new(u64::MAX));
+    graph.admit(node, &mut pasts, &mut steps, |_, _, _| Ok(()))
+}
+
 fn admit_all(graph: &mut Graph, changes: &[Change]) {
     for change in changes {
-        graph
-            .admit(&NewNode::of(change).expect("in range"))
-            .expect("fits");
+        admit_node(graph, &NewNode::of(change).expect("in range")).expect("fits");
     }
 }
 
@@ -76,13 +82,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::with(Graph::new())
+        Self::with(History::new())
     }
 
-    fn with(graph: Graph) -> Self {
+    fn with(history: History) -> Self {
         Self {
             document: Document::new(
-                graph,
+                history,
                 Policy {
                     request_grace_ms: 500,
                     parking: ParkingLimits::default(),

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::header::read_change;
 use super::{Change, ChunkError};
 use crate::Limits;
-use crate::reader::{ReadError, Reader};
+use crate::reader::{ReadError, Reader, push_uleb};
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 /// Where type, length and data begin: what the hash is computed over.
@@ -36,8 +36,7 @@ pub fn parse_chunks(data: &Bytes, limits: &Limits) -> Result<Vec<Chunk>, ChunkEr
 
 /// Reads all that the list of changes of one sync message holds: blobs of concatenated chunks.
 ///
-/// Time is proportional to the bytes after inflating and to the ops, about 200 ns each, where
-/// Automerge reads the changes; both are bounded by `limits` over all blobs together, and so are the
+/// Time is proportional to the bytes after inflating and to the ops; both are bounded by `limits` over all blobs together, and so are the
 /// numbers of chunks and of document chunks. A caller that must not be held up gives smaller limits
 /// first, and does it again elsewhere on [`ErrorCode::TooManyOps`](crate::ErrorCode::TooManyOps) or
 /// [`ErrorCode::ChangeTooLarge`](crate::ErrorCode::ChangeTooLarge).
@@ -72,12 +71,7 @@ fn read_chunk(
             raw.check_hash(&raw.bytes)?;
             Ok(Chunk::Document(raw.bytes))
         }
-        CHANGE | COMPRESSED_CHANGE => {
-            let change = raw.into_change(budget, limits)?;
-            // What our reader is too lenient for must not be stored: others use this one.
-            automerge::Change::try_from(&change.bytes[..]).map_err(ChunkError::Automerge)?;
-            Ok(Chunk::Change(change))
-        }
+        CHANGE | COMPRESSED_CHANGE => Ok(Chunk::Change(raw.into_change(budget, limits)?)),
         found => Err(ChunkError::UnsupportedType { found }),
     }
 }
@@ -149,7 +143,7 @@ impl RawChunk {
         Ok(ChangeHash(hash))
     }
 
-    /// Reads a change, compressed or not, without Automerge's own opinion.
+    /// Reads a change, compressed or not.
     pub(super) fn into_change(
         self,
         budget: &mut Budget,
@@ -214,16 +208,4 @@ fn inflate(
     }
     budget.inflated_bytes -= inflated.len();
     Ok(inflated)
-}
-
-fn push_uleb(out: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let byte = (value & 0x7f) as u8;
-        value >>= 7;
-        if value == 0 {
-            out.push(byte);
-            return;
-        }
-        out.push(byte | 0x80);
-    }
 }

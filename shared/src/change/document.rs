@@ -221,7 +221,7 @@ fn check_ops(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), Chun
     for spec in [spec::op::INSERT, spec::op::EXPAND] {
         rows_or_none(
             "inserts and expansions",
-            columns.get(spec).booleans(limit, false)?,
+            columns.get(spec).booleans(limit)?,
             ops,
         )?;
     }

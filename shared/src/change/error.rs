@@ -1,5 +1,6 @@
 //! What can be wrong with a chunk.
 
+use super::op_error::OpError;
 use crate::ErrorCode;
 use crate::reader::ReadError;
 
@@ -90,9 +91,14 @@ pub enum ChunkError {
         /// Rows that it should have.
         expected: u64,
     },
-    /// Automerge can not read the change.
-    #[error("Automerge refuses the change: {0}")]
-    Automerge(automerge::LoadChangeError),
+    /// An op that no Automerge writes, or that refers to what its own change does not make.
+    #[error("op {counter}: {error}")]
+    Op {
+        /// Counter of its id.
+        counter: u64,
+        /// What is wrong with it.
+        error: OpError,
+    },
     /// A document whose columns inflate to more than the bound, or that would take more memory.
     #[error("{what} of a document: {bytes} bytes or more, above {limit}")]
     DocumentTooLarge {
@@ -136,8 +142,8 @@ impl ChunkError {
             Self::BadValue { .. }
             | Self::NotCanonical { .. }
             | Self::UnknownColumn { .. }
-            | Self::Rows { .. }
-            | Self::Automerge(_) => ErrorCode::BadChange,
+            | Self::Rows { .. } => ErrorCode::BadChange,
+            Self::Op { error, .. } => error.code(),
             Self::Load(_) | Self::LoadPanicked => ErrorCode::BadDocument,
         }
     }

@@ -3,7 +3,9 @@
 use automerge::{ActorId, ChangeHash};
 use bytes::Bytes;
 
+use super::needs::Ops;
 use super::ops::OpColumns;
+use super::walk::Walk;
 use super::{Change, ChunkError};
 use crate::Limits;
 use crate::reader::Reader;
@@ -39,18 +41,70 @@ pub(super) fn read_change(
             limit: limits.extra_bytes,
         });
     }
-    let ops = columns.check(other_actors, limits)?;
+    check_extra(data.take_rest(), seq)?;
+    let ops = columns.count(limits)?;
     positive_u32(start_op.saturating_add(ops), "last op")?;
-    let actor = ActorId::from(actor);
+    let refs = walk(columns, start_op, ops, actor, &other_actors)?;
     Ok(Change {
         bytes,
         hash,
         deps,
-        actor,
+        actor: ActorId::from(actor),
         seq,
         start_op,
         ops,
+        refs,
     })
+}
+
+fn walk(
+    columns: OpColumns<'_>,
+    start_op: u64,
+    count: u64,
+    author: &[u8],
+    other_actors: &[&[u8]],
+) -> Result<Ops, ChunkError> {
+    let bad = |counter, error| ChunkError::Op { counter, error };
+    let before_author = other_actors.partition_point(|other| *other < author);
+    let counter = |counter| u32::try_from(counter).unwrap_or(u32::MAX);
+    let mut walk = Walk::new(counter(start_op), counter(before_author as u64));
+    let mut rows = columns.rows(other_actors.len());
+    let mut preds = Vec::new();
+    for id in start_op..start_op + count {
+        let op = rows.next(&mut preds)?;
+        let taken = op.and_then(|op| walk.op(counter(id), &op, &preds));
+        taken.map_err(|error| bad(id, error))?;
+    }
+    rows.finish()?;
+    let ops = walk
+        .finish()
+        .map_err(|error| bad(start_op + count, error))?;
+    Ok(Ops {
+        other_actors: other_actors
+            .iter()
+            .map(|other| ActorId::from(*other))
+            .collect(),
+        ..ops
+    })
+}
+
+/// After the columns Automerge keeps an author, and nothing else so far. Only an actor's first change
+/// names it: a second one is refused by every Automerge that knows of authors.
+fn check_extra(extra: &[u8], seq: u64) -> Result<(), ChunkError> {
+    const AUTHOR: u64 = 1;
+    if extra.is_empty() {
+        return Ok(());
+    }
+    let mut extra = Reader::new(extra);
+    let kind = extra.uleb("extra bytes")?;
+    if kind != AUTHOR || seq != 1 {
+        return Err(ChunkError::BadValue {
+            what: "footer",
+            value: kind,
+        });
+    }
+    extra.prefixed(usize::MAX, "author")?;
+    extra.finish("author").map_err(ChunkError::from)
 }
 
 fn read_deps(data: &mut Reader<'_>, limits: &Limits) -> Result<Vec<ChangeHash>, ChunkError> {
@@ -76,27 +130,25 @@ fn read_actor<'a>(data: &mut Reader<'a>, limits: &Limits) -> Result<&'a [u8], Ch
     }
 }
 
-/// How many actors besides the author there are. Automerge writes them once each, ascending.
-fn read_other_actors(
-    data: &mut Reader<'_>,
+/// The actors besides the author. Automerge writes them once each, ascending.
+fn read_other_actors<'a>(
+    data: &mut Reader<'a>,
     author: &[u8],
     limits: &Limits,
-) -> Result<usize, ChunkError> {
+) -> Result<Vec<&'a [u8]>, ChunkError> {
     let count = data.count(limits.other_actors as u64, "other actors")?;
-    let mut previous: Option<&[u8]> = None;
-    let mut read = 0;
+    let mut read: Vec<&[u8]> = Vec::new();
     for _ in 0..count {
         let offset = data.offset();
         let actor = read_actor(data, limits)?;
-        if previous.is_some_and(|previous| previous >= actor) || actor == author {
+        if read.last().is_some_and(|previous| *previous >= actor) || actor == author {
             return Err(ChunkError::NotCanonical {
                 what: "other actors",
                 offset,
                 why: "they are not ascending, or one is the author",
             });
         }
-        previous = Some(actor);
-        read += 1;
+        read.push(actor);
     }
     Ok(read)
 }

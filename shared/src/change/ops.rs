@@ -1,17 +1,16 @@
-//! The op columns of a change: counted, held against each other, never expanded.
+//! The op columns of a change: counted, and read op by op.
 
 use super::ChunkError;
-use super::column::{Column, RowLimit};
+use super::column::{Column, Counters, Flags, RowLimit, Rows};
+use super::needs::{ElementRef, ObjectRef, OpRef};
+use super::op_error::OpError;
 use super::spec::op;
+use super::value::{self, Kind};
 use crate::Limits;
 use crate::reader::Reader;
 
 /// How many columns there are: a change has no others, and each at most once.
 const COLUMNS: usize = 14;
-
-/// Actions that Automerge 0.12 knows: make map, set, make list, delete, make text, increment, make
-/// table, mark.
-const LAST_ACTION: u64 = 7;
 
 /// The op columns of one change, each empty where the change has none.
 #[derive(Debug)]
@@ -100,184 +99,170 @@ impl<'a> OpColumns<'a> {
         Ok(columns)
     }
 
-    /// Counts the ops by the `action` column, and checks that every other column has as many rows,
-    /// that predecessors and values are as many as their counts say, and that every actor of
-    /// `other_actors` is referred to and no others are.
-    pub(super) fn check(self, other_actors: usize, limits: &Limits) -> Result<u64, ChunkError> {
+    /// Counts the ops by the `action` column, without expanding it.
+    pub(super) fn count(&self, limits: &Limits) -> Result<u64, ChunkError> {
         let limit = RowLimit {
             of: "the change",
             rows: limits.ops_per_change,
         };
-        let action_name = self.action.name;
-        let ops = self.action.values(limit, |action: u64, _| {
-            if action > LAST_ACTION {
-                return Err(ChunkError::BadValue {
-                    what: action_name,
-                    value: action,
-                });
-            }
-            Ok(())
-        })?;
-        let rows = |what, rows, expected| {
-            if rows == expected {
-                Ok(())
-            } else {
-                Err(ChunkError::Rows {
-                    what,
-                    rows,
-                    expected,
-                })
-            }
-        };
-        let all_or_none = |what, found| match found {
-            0 => Ok(()),
-            found => rows(what, found, ops),
-        };
-
-        let mut actors = Actors::new(other_actors);
-        let name = self.obj_actor.name;
-        let found = self
-            .obj_actor
-            .runs(limit, |actor, _| actors.see(name, actor))?;
-        all_or_none(name, found)?;
-
-        let name = self.obj_counter.name;
-        let found = self
-            .obj_counter
-            .runs(limit, |counter: Option<u64>, _| fits_u32(name, counter))?;
-        all_or_none(name, found)?;
-
-        let name = self.key_actor.name;
-        let found = self
-            .key_actor
-            .runs(limit, |actor, _| actors.see(name, actor))?;
-        all_or_none(name, found)?;
-
-        let name = self.key_counter.name;
-        let found = self.key_counter.counters(limit, |_, _, _| Ok(()))?;
-        all_or_none(name, found)?;
-
-        let name = self.key_text.name;
-        let found = self.key_text.runs(limit, |_: Option<&str>, _| Ok(()))?;
-        all_or_none(name, found)?;
-
-        let name = self.insert.name;
-        rows(name, self.insert.booleans(limit, false)?, ops)?;
-
-        let name = self.value_meta.name;
-        let offset = self.value_meta.bytes.offset();
-        let mut value_bytes = 0_u64;
-        let found = self.value_meta.values(limit, |meta: u64, count| {
-            let bytes = value_len(meta).ok_or(ChunkError::NotCanonical {
-                what: name,
-                offset,
-                why: "a length that the value's type does not have",
-            })?;
-            value_bytes = value_bytes.saturating_add(bytes.saturating_mul(count));
-            Ok(())
-        })?;
-        rows(name, found, ops)?;
-        rows(
-            self.value.name,
-            self.value.bytes.remaining() as u64,
-            value_bytes,
-        )?;
-
-        let limit_preds = RowLimit {
+        let counted = self
+            .action
+            .clone()
+            .runs(limit, |_: Option<u64>, _| Ok(()))?;
+        // As many rows are read of the predecessors: their number must be known before that, too.
+        let limit = RowLimit {
             of: "the change's predecessors",
             rows: limits.preds_per_change,
         };
-        let name = self.pred_count.name;
-        let mut preds = 0_u64;
-        let found = self.pred_count.values(limit, |each: u64, count| {
-            preds = preds.saturating_add(each.saturating_mul(count));
-            Ok(())
-        })?;
-        rows(name, found, ops)?;
-        let name = self.pred_actor.name;
-        let found = self
-            .pred_actor
-            .values(limit_preds, |actor, _| actors.see(name, Some(actor)))?;
-        rows(name, found, preds)?;
-        let name = self.pred_counter.name;
-        let offset = self.pred_counter.bytes.offset();
-        let found = self
-            .pred_counter
-            .counters(limit_preds, |counter, _, _| match counter {
-                Some(_) => Ok(()),
-                None => Err(ChunkError::NotCanonical {
-                    what: name,
-                    offset,
-                    why: "a null where a value is needed",
-                }),
-            })?;
-        rows(name, found, preds)?;
+        let mut preds = 0;
+        self.pred_count.clone().runs(
+            RowLimit {
+                rows: u64::MAX,
+                ..limit
+            },
+            |each: Option<u64>, count| {
+                preds = limit.add(preds, each.unwrap_or(0).saturating_mul(count))?;
+                Ok(())
+            },
+        )?;
+        Ok(counted)
+    }
 
-        let name = self.expand.name;
-        all_or_none(name, self.expand.booleans(limit, true)?)?;
-
-        let name = self.mark_name.name;
-        let found = self.mark_name.runs(limit, |_: Option<&str>, _| Ok(()))?;
-        all_or_none(name, found)?;
-
-        actors.all_seen()?;
-        Ok(ops)
+    /// The ops one by one, after [`count`](Self::count) found their number to be within bounds.
+    pub(super) fn rows(self, other_actors: usize) -> OpRows<'a> {
+        OpRows {
+            obj_actor: self.obj_actor.rows(),
+            obj_counter: self.obj_counter.rows(),
+            key_actor: self.key_actor.rows(),
+            key_counter: self.key_counter.counter_rows(),
+            key_text: self.key_text.rows(),
+            insert: self.insert.flags(false),
+            action: self.action.rows(),
+            value_meta: self.value_meta.rows(),
+            value: self.value,
+            pred_count: self.pred_count.rows(),
+            pred_actor: self.pred_actor.rows(),
+            pred_counter: self.pred_counter.counter_rows(),
+            expand: self.expand.flags(true),
+            mark_name: self.mark_name.rows(),
+            seen: vec![false; other_actors],
+        }
     }
 }
 
-/// Bytes in the value column of a value with this metadata: a length and a type in the lower four
-/// bits. None for a length that the type can't have.
-fn value_len(meta: u64) -> Option<u64> {
-    let (length, kind) = (meta >> 4, meta & 0xf);
-    let fits = match kind {
-        0..=2 => length == 0,          // null, false, true
-        3 | 4 | 8 | 9 => length <= 10, // numbers, counters and timestamps as LEB128
-        5 => length == 8,              // float64
-        _ => true,                     // text, bytes, and types to come
-    };
-    fits.then_some(length)
+/// The key of an op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key<'a> {
+    Text(&'a str),
+    Element(ElementRef),
 }
 
-fn fits_u32(what: &'static str, value: Option<u64>) -> Result<(), ChunkError> {
-    match value {
-        Some(value) if u32::try_from(value).is_err() => Err(ChunkError::BadValue { what, value }),
-        _ => Ok(()),
-    }
+/// An op as it is written, its numbers in range.
+#[derive(Debug)]
+pub(super) struct Op<'a> {
+    pub(super) object: ObjectRef,
+    pub(super) key: Key<'a>,
+    pub(super) insert: bool,
+    pub(super) action: u64,
+    pub(super) value: Kind,
+    pub(super) expand: bool,
+    pub(super) mark_name: Option<&'a str>,
 }
 
-/// Which of a change's other actors its ops refer to. Automerge writes those that they do.
-struct Actors {
+/// The rows of the op columns.
+pub(super) struct OpRows<'a> {
+    obj_actor: Rows<'a, u64>,
+    obj_counter: Rows<'a, u64>,
+    key_actor: Rows<'a, u64>,
+    key_counter: Counters<'a>,
+    key_text: Rows<'a, &'a str>,
+    insert: Flags<'a>,
+    action: Rows<'a, u64>,
+    value_meta: Rows<'a, u64>,
+    value: Column<'a>,
+    pred_count: Rows<'a, u64>,
+    pred_actor: Rows<'a, u64>,
+    pred_counter: Counters<'a>,
+    expand: Flags<'a>,
+    mark_name: Rows<'a, &'a str>,
+    /// Which of the other actors an op refers to. Automerge writes those that they do.
     seen: Vec<bool>,
 }
 
-impl Actors {
-    fn new(others: usize) -> Self {
-        Self {
-            seen: vec![false; others],
+impl<'a> OpRows<'a> {
+    /// The next op, its predecessors in `preds`. What is wrong with the columns is the outer error, what is
+    /// wrong with this op the inner.
+    pub(super) fn next(
+        &mut self,
+        preds: &mut Vec<OpRef>,
+    ) -> Result<Result<Op<'a>, OpError>, ChunkError> {
+        let object = (self.obj_actor.next()?, self.obj_counter.next()?);
+        let key_id = (self.key_actor.next()?, self.key_counter.next()?);
+        let text = self.key_text.next()?;
+        let insert = self.insert.next()?;
+        let action = self.action.value()?;
+        let meta = self.value_meta.value()?;
+        let bytes = self.value.bytes.sub(meta >> 4, self.value.name)?;
+        preds.clear();
+        for _ in 0..self.pred_count.value()? {
+            let actor = self.pred_actor.value()?;
+            let counter = self.pred_counter.value()?;
+            preds.push(OpRef {
+                actor: self.see(self.pred_actor.name(), actor)?,
+                counter,
+            });
         }
-    }
+        let expand = self.expand.next()?;
+        let mark_name = self.mark_name.next()?;
 
-    /// Index 0 is the author, 1 the first of the others.
-    fn see(&mut self, what: &'static str, actor: Option<u64>) -> Result<(), ChunkError> {
-        let Some(other) = actor.and_then(|actor| actor.checked_sub(1)) else {
-            return Ok(());
-        };
-        let seen = usize::try_from(other)
-            .ok()
-            .and_then(|other| self.seen.get_mut(other));
-        match seen {
-            Some(seen) => {
-                *seen = true;
-                Ok(())
-            }
-            None => Err(ChunkError::BadValue {
-                what,
-                value: other.saturating_add(1),
+        let object = match object {
+            (None, None) => None,
+            (Some(actor), Some(counter)) if counter > 0 => Some(OpRef {
+                actor: self.see(self.obj_actor.name(), actor)?,
+                counter: u32::try_from(counter).map_err(|_| ChunkError::BadValue {
+                    what: self.obj_counter.name(),
+                    value: counter,
+                })?,
             }),
-        }
+            _ => return Ok(Err(OpError::HalfAnId("object"))),
+        };
+        let key = match (key_id, text) {
+            ((None, None), Some(text)) => Key::Text(text),
+            ((None, Some(0)), None) => Key::Element(None),
+            ((Some(actor), Some(counter)), None) if counter > 0 => Key::Element(Some(OpRef {
+                actor: self.see(self.key_actor.name(), actor)?,
+                counter,
+            })),
+            ((None, None), None) => return Ok(Err(OpError::NoKey)),
+            (_, Some(_)) => return Ok(Err(OpError::TwoKeys)),
+            _ => return Ok(Err(OpError::HalfAnId("key"))),
+        };
+        Ok(value::kind(meta & 0xf, &bytes).map(|value| Op {
+            object,
+            key,
+            insert,
+            action,
+            value,
+            expand,
+            mark_name,
+        }))
     }
 
-    fn all_seen(&self) -> Result<(), ChunkError> {
+    /// Refuses what is left in any column, and actors that no op referred to.
+    pub(super) fn finish(self) -> Result<(), ChunkError> {
+        self.obj_actor.finish()?;
+        self.obj_counter.finish()?;
+        self.key_actor.finish()?;
+        self.key_counter.finish()?;
+        self.key_text.finish()?;
+        self.insert.finish()?;
+        self.value_meta.finish()?;
+        self.value.bytes.finish("values")?;
+        self.pred_count.finish()?;
+        self.pred_actor.finish()?;
+        self.pred_counter.finish()?;
+        self.expand.finish()?;
+        self.mark_name.finish()?;
         if self.seen.iter().all(|seen| *seen) {
             return Ok(());
         }
@@ -286,5 +271,23 @@ impl Actors {
             offset: 0,
             why: "an actor that no op refers to",
         })
+    }
+
+    /// Index 0 is the author, 1 the first of the others.
+    fn see(&mut self, what: &'static str, actor: u64) -> Result<u32, ChunkError> {
+        let bad = ChunkError::BadValue { what, value: actor };
+        let Some(other) = actor.checked_sub(1) else {
+            return Ok(0);
+        };
+        let seen = usize::try_from(other)
+            .ok()
+            .and_then(|other| self.seen.get_mut(other));
+        match (seen, u32::try_from(actor)) {
+            (Some(seen), Ok(actor)) => {
+                *seen = true;
+                Ok(actor)
+            }
+            _ => Err(bad),
+        }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use concord_server::document::ConnectionId;
 use concord_server::document::admission::{Admission, ParkingLimits, Sender};
-use concord_server::document::graph::Graph;
+use concord_server::document::history::History;
 use concord_shared::change::{Change, Chunk, decode_document, parse_chunks};
 use concord_shared::ids::PrincipalId;
 use concord_shared::limits::Limits;
@@ -34,8 +34,9 @@ pub fn admission(settings: &Settings, bases: &Bases) -> Result<Vec<Row>> {
         .collect();
     let (mut parsing, mut admitting) = (Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
-        let (mut graph, mut admission) = (Graph::new(), Admission::new(ParkingLimits::default()));
-        admit(&mut admission, &mut graph, base.clone())?;
+        let (mut history, mut admission) =
+            (History::new(), Admission::new(ParkingLimits::default()));
+        admit(&mut admission, &mut history, base.clone())?;
         let started = Instant::now();
         let changes = chunks
             .iter()
@@ -45,7 +46,7 @@ pub fn admission(settings: &Settings, bases: &Bases) -> Result<Vec<Row>> {
         let count = changes.len() as u64;
         let started = Instant::now();
         for change in changes {
-            admit(&mut admission, &mut graph, vec![change])?;
+            admit(&mut admission, &mut history, vec![change])?;
         }
         admitting.push(started.elapsed().as_secs_f64() * 1e6 / figure(count));
     }
@@ -79,18 +80,18 @@ fn parse(chunk: &Bytes, limits: &Limits) -> Result<Change> {
     }
 }
 
-fn admit(admission: &mut Admission, graph: &mut Graph, changes: Vec<Change>) -> Result<()> {
+fn admit(admission: &mut Admission, history: &mut History, changes: Vec<Change>) -> Result<()> {
     let sender = Sender {
         connection: ConnectionId(1),
         principal: PrincipalId::new("bench")?,
     };
     let expected = changes.len();
-    let outcome = admission.admit(graph, &sender, changes);
+    let outcome = admission.admit(history, &sender, changes);
     ensure!(
         outcome.admitted.len() == expected,
         "{} of {expected} changes were admitted",
         outcome.admitted.len()
     );
-    graph.make_visible(graph.len());
+    history.make_visible(history.graph().len());
     Ok(())
 }

@@ -14,9 +14,10 @@
 //! is derived (heads, highest op, the actors' last changes) is rebuilt by admitting each change again, which checks the stored graph as it is read.
 
 use automerge::{ActorId, ChangeHash};
-use concord_shared::reader::{ReadError, Reader};
+use concord_shared::reader::{ReadError, Reader, push_uleb};
 
 use super::{Graph, GraphError, Index, MAX_CHANGES, NewNode};
+use crate::document::past::{Pasts, Steps};
 
 /// First byte of a stored graph.
 pub const GRAPH_FORMAT: u8 = 1;
@@ -57,25 +58,25 @@ impl Graph {
         let end = end.min(self.len()) as usize;
         let mut out = Vec::with_capacity(end * 40 + 64);
         out.push(GRAPH_FORMAT);
-        write(&mut out, self.actors.len());
+        push_uleb(&mut out, self.actors.len() as u64);
         for actor in &self.actors {
             let id = actor.id.to_bytes();
-            write(&mut out, id.len());
+            push_uleb(&mut out, id.len() as u64);
             out.extend_from_slice(id);
         }
-        write(&mut out, end);
+        push_uleb(&mut out, end as u64);
         for hash in self.hashes.iter().take(end) {
             out.extend_from_slice(&hash.0);
         }
         let columns = self.actor_of.iter().zip(&self.start_op).zip(&self.max_op);
         for (index, ((actor, start_op), max_op)) in (0..).zip(columns).take(end) {
-            write(&mut out, *actor as usize);
-            write(&mut out, *start_op as usize);
-            write(&mut out, (max_op + 1 - start_op) as usize);
+            push_uleb(&mut out, u64::from(*actor));
+            push_uleb(&mut out, u64::from(*start_op));
+            push_uleb(&mut out, u64::from(max_op + 1 - start_op));
             let deps = self.deps(index);
-            write(&mut out, deps.len());
+            push_uleb(&mut out, deps.len() as u64);
             for dep in deps {
-                write(&mut out, (index - dep) as usize);
+                push_uleb(&mut out, u64::from(index - dep));
             }
         }
         out
@@ -98,11 +99,12 @@ impl Graph {
         // No more than there are bytes for.
         graph.reserve(count);
         let mut deps = Vec::new();
+        let (mut pasts, mut steps) = (Pasts::default(), Steps::new(u64::MAX));
         while !hashes.is_empty() {
             let index = graph.len();
             let node = read_node(&mut reader, &mut hashes, &graph, &actors, &mut deps)?;
             graph
-                .admit(&node)
+                .admit(&node, &mut pasts, &mut steps, |_, _, _| Ok(()))
                 .map_err(|source| DecodeGraphError::Inconsistent { index, source })?;
         }
         reader.finish("graph")?;
@@ -142,18 +144,4 @@ fn read_node<'a>(
         start_op,
         ops,
     })
-}
-
-fn write(out: &mut Vec<u8>, mut number: usize) {
-    loop {
-        // Seven bits at a time; the cast keeps just those.
-        #[expect(clippy::cast_possible_truncation, reason = "masked to seven bits")]
-        let low = (number & 0x7f) as u8;
-        number >>= 7;
-        if number == 0 {
-            out.push(low);
-            return;
-        }
-        out.push(low | 0x80);
-    }
 }

@@ -316,8 +316,8 @@ fn served_early(behind: usize) -> (Bench, AutoCommit, AutoCommit) {
         heads,
         "heads are those of what was sent"
     );
-    let graph = opening::open(&store, &id).expect("opens").graph;
-    let mut bench = Bench::with(graph);
+    let history = opening::open(&store, &id).expect("opens").history;
+    let mut bench = Bench::with(history);
     // In one go, as the task does it: no message goes out between.
     let message = PeerMessage {
         principal: PrincipalId::anonymous(),

@@ -2,14 +2,14 @@ use automerge::transaction::Transactable as _;
 use automerge::{ActorId, ChangeHash, ROOT};
 use concord_shared::change::Change;
 
-use super::{admit_all, document, parse};
+use super::{admit_all, admit_node, document, parse};
 use crate::document::graph::{DecodeGraphError, Graph, GraphError, NewNode};
 
 /// What `change` is refused for after `history`.
 fn verdict(history: &[Change], change: &Change) -> Result<u32, GraphError> {
     let mut graph = Graph::new();
     admit_all(&mut graph, history);
-    graph.admit(&NewNode::of(change)?)
+    admit_node(&mut graph, &NewNode::of(change)?)
 }
 
 #[test]
@@ -99,7 +99,6 @@ fn graph_takes_concurrent_actors_and_their_merge() {
     assert_eq!(graph.visible_heads(), one.get_heads());
     let first = graph.find(&changes[0].hash).expect("known");
     let merged = graph.find(&changes[4].hash).expect("known");
-    assert!(graph.is_ancestor_of_any(first, &[merged]));
     let below_one: Vec<u32> = graph.visible_not_below(&[first]);
     assert_eq!(below_one.len(), 4);
     assert_eq!(graph.visible_not_below(&[merged]), Vec::<u32>::new());
@@ -140,7 +139,7 @@ fn stored_graph_format_does_not_change() {
         start_op: 1,
         ops: 300,
     };
-    graph.admit(&root).expect("fits");
+    admit_node(&mut graph, &root).expect("fits");
     let next = NewNode {
         hash: ChangeHash([2; 32]),
         deps: &[ChangeHash([1; 32])],
@@ -149,7 +148,7 @@ fn stored_graph_format_does_not_change() {
         ops: 0,
         ..root
     };
-    graph.admit(&next).expect("fits");
+    admit_node(&mut graph, &next).expect("fits");
     let expected = [
         "01",
         "01",

@@ -1,7 +1,7 @@
 use automerge::sync::{BloomFilter, Have, Message};
 use automerge::{ActorId, ChangeHash};
 
-use super::greeting;
+use super::{admit_node, greeting};
 use crate::document::graph::{Graph, NewNode};
 use crate::document::sync::{Haves, MAX_COMPARED_PER_SESSION, Session};
 
@@ -22,7 +22,7 @@ fn chain(changes: u32) -> Graph {
             start_op: n,
             ops: 1,
         };
-        history.admit(&node).expect("fits");
+        admit_node(&mut history, &node).expect("fits");
         deps = vec![hash];
     }
     history.make_visible(history.len());
@@ -72,7 +72,7 @@ fn a_peer_in_doubt_costs_one_filter_for_each_message_of_its_own() {
             start_op: 1000,
             ops: 1,
         };
-        history.admit(&node).expect("fits");
+        admit_node(&mut history, &node).expect("fits");
         history.make_visible(history.len());
         session.next(&history).expect("news")
     };

@@ -1,0 +1,181 @@
+//! What is known of a document's changes: their [graph](super::graph), and what their ops made.
+//!
+//! [`History::admit`] is the one way in, for a peer's change and for one that is read back from the store:
+//! what does not fit is refused in both, so what is stored was judged by the same rules as what comes. The
+//! stored form lies beside the snapshot, so that opening a document does not decode it.
+
+use bytes::Bytes;
+use concord_shared::change::Change;
+use concord_shared::code::ErrorCode;
+use concord_shared::reader::{ReadError, Reader, push_uleb};
+
+use super::graph::{DecodeGraphError, Graph, GraphError, Index, NewNode};
+use super::index::{DecodeIndexError, OpIndex, RefError};
+use super::past::{Pasts, Steps};
+
+/// First byte of a stored history. It was 1 when there was a graph alone.
+pub const HISTORY_FORMAT: u8 = 2;
+
+/// Why a change does not fit the history.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// Its place among the other changes.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// What its ops refer to.
+    #[error(transparent)]
+    Ref(#[from] RefError),
+}
+
+impl HistoryError {
+    /// The stable code a peer sees.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Graph(error) => match error {
+                GraphError::MissingDeps { .. } => ErrorCode::PendingLimit,
+                GraphError::Full { .. } => ErrorCode::TooManyChanges,
+                GraphError::DuplicateSeq { .. } => ErrorCode::DuplicateSeq,
+                GraphError::SeqNotNext { .. } => ErrorCode::SeqNotNext,
+                GraphError::ForkedActor { .. } => ErrorCode::ForkedActor,
+                GraphError::StartOpTooLow { .. } => ErrorCode::StartOpTooLow,
+                GraphError::StartOpTooHigh { .. } => ErrorCode::StartOpTooHigh,
+                GraphError::EmptyAfterGap { .. } => ErrorCode::BadChange,
+                GraphError::OpCounterOverflow { .. } => ErrorCode::TooManyOps,
+                GraphError::TooManySteps(_) => ErrorCode::Overloaded,
+            },
+            Self::Ref(error) => match error {
+                RefError::NoObject(_) => ErrorCode::UnknownObject,
+                RefError::KeyMismatch { .. } => ErrorCode::KeyMismatch,
+                RefError::NoElement(_) => ErrorCode::UnknownElement,
+                RefError::NoPred(_) => ErrorCode::BadPred,
+                RefError::NotInPast(_) => ErrorCode::NotInPast,
+                RefError::NotACounter => ErrorCode::NotACounter,
+                RefError::MarkOrder { .. } => ErrorCode::BadMark,
+                RefError::TooManySteps(_) => ErrorCode::Overloaded,
+            },
+        }
+    }
+}
+
+/// Why a stored history can't be used. The remedy is to rebuild it from the snapshot.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeHistoryError {
+    /// Written by another version, or not a history.
+    #[error("unknown history format {found}")]
+    Format {
+        /// The first byte.
+        found: u8,
+    },
+    /// Cut short.
+    #[error("the stored history can't be read: {0}")]
+    Read(#[from] ReadError),
+    /// Its graph.
+    #[error(transparent)]
+    Graph(#[from] DecodeGraphError),
+    /// Its index.
+    #[error(transparent)]
+    Index(#[from] DecodeIndexError),
+}
+
+/// See the module's docs.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    graph: Graph,
+    index: OpIndex,
+    pasts: Pasts,
+}
+
+impl History {
+    /// Of no changes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The change graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// What the ops made.
+    pub fn index(&self) -> &OpIndex {
+        &self.index
+    }
+
+    /// Admits a change that fits; a refused one leaves no trace.
+    pub fn admit(&mut self, change: &Change, steps: &mut Steps) -> Result<Index, HistoryError> {
+        let node = NewNode::of(change)?;
+        let index = &self.index;
+        let admitted = self
+            .graph
+            .admit(&node, &mut self.pasts, steps, |graph, past, steps| {
+                index.check(graph, change, past, steps)?;
+                Ok::<(), HistoryError>(())
+            })?;
+        self.index.add(&self.graph, change);
+        Ok(admitted)
+    }
+
+    /// Moves the durable frontier: see [`Graph::make_visible`].
+    pub fn make_visible(&mut self, visible: Index) {
+        self.graph.make_visible(visible);
+    }
+
+    /// Bytes of memory held, roughly.
+    pub fn memory(&self) -> usize {
+        self.graph.memory() + self.index.memory() + self.pasts.memory()
+    }
+
+    /// Gives back memory that only activity needs.
+    pub fn rest(&mut self) {
+        self.graph.shrink();
+        self.index.shrink();
+        self.pasts.clear();
+    }
+
+    /// The stored form: format, u length of the graph, graph, index.
+    pub fn encode(&self) -> Bytes {
+        let graph = self.graph.encode(self.graph.len());
+        let index = self.index.encode(self.graph.actors());
+        let mut out = Vec::with_capacity(graph.len() + index.len() + 16);
+        out.push(HISTORY_FORMAT);
+        push_uleb(&mut out, graph.len() as u64);
+        out.extend_from_slice(&graph);
+        out.extend_from_slice(&index);
+        out.into()
+    }
+
+    /// Reads a stored history; every change in it counts as visible.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeHistoryError> {
+        let mut reader = Reader::new(bytes);
+        let format = reader.u8("format")?;
+        if format != HISTORY_FORMAT {
+            return Err(DecodeHistoryError::Format { found: format });
+        }
+        let graph = Graph::decode(reader.prefixed(usize::MAX, "graph")?)?;
+        let index = OpIndex::decode(&mut reader, graph.actors())?;
+        Ok(Self {
+            graph,
+            index,
+            pasts: Pasts::default(),
+        })
+    }
+}
+
+impl<'a> NewNode<'a> {
+    /// What a parsed change says of itself.
+    pub(super) fn of(change: &'a Change) -> Result<Self, GraphError> {
+        let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        let (start_op, ops) = (small(change.start_op), small(change.ops));
+        if start_op.checked_add(ops).is_none() {
+            return Err(GraphError::OpCounterOverflow { start_op, ops });
+        }
+        Ok(Self {
+            hash: change.hash,
+            deps: &change.deps,
+            actor: &change.actor,
+            seq: change.seq,
+            start_op,
+            ops,
+        })
+    }
+}

@@ -1,0 +1,441 @@
+//! The admission index: enough about every op ever admitted to judge a new change without the op set.
+//!
+//! What may be referred to are the ops that put something somewhere: made an object, set a key, inserted
+//! or updated an element. They are kept in runs: ops of one actor with consecutive counters that are alike,
+//! such as the characters of a word, each behind the one before. So the index grows with the number of
+//! runs, not of keystrokes. Deletions and increments are not in it: nobody refers to them. Which ids exist
+//! at all, and in whose past, is the [graph](super::graph)'s knowledge; actors have its numbers here.
+//!
+//! [`OpIndex::check`] holds what a change [needs](concord_shared::change::Need) against the index,
+//! [`OpIndex::add`] takes in what it makes. Cost: each need a binary search in its actor's runs; but for
+//! [the order of two elements](order), which climbs from one run to the one it is behind.
+
+use concord_shared::change::{
+    Change, Container, Made, Need, ObjectKind, ObjectRef, OpRef, Place, What,
+};
+
+use super::graph::Graph;
+use super::past::{Past, Steps, TooManySteps};
+
+mod codec;
+mod keys;
+mod order;
+#[cfg(test)]
+mod tests;
+
+pub use codec::DecodeIndexError;
+use keys::Keys;
+
+/// An op's id, its actor by the graph's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Id {
+    actor: u32,
+    counter: u32,
+}
+
+/// As an object: the document's root. As an element: the beginning of a sequence.
+const NONE: Id = Id {
+    actor: 0,
+    counter: 0,
+};
+
+/// Where the ops of a run put what they made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spot {
+    /// Under a key, by its number.
+    Key(u32),
+    /// As new elements: the first behind this one, each other behind the one before.
+    Behind(Id),
+    /// In the place of this element.
+    Element(Id),
+}
+
+/// Ops of one actor with consecutive counters, alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    first: u32,
+    count: u32,
+    object: Id,
+    spot: Spot,
+    what: What,
+}
+
+impl Run {
+    fn end(&self) -> u32 {
+        self.first.saturating_add(self.count)
+    }
+
+    /// Whether an op behind this run's last continues it.
+    fn is_continued_by(&self, next: &Self, actor: u32) -> bool {
+        let last = Id {
+            actor,
+            counter: self.end().saturating_sub(1),
+        };
+        let spot = match (self.spot, next.spot) {
+            (Spot::Behind(_), Spot::Behind(id)) => id == last,
+            (before, after) => before == after,
+        };
+        spot && self.end() == next.first && self.object == next.object && self.what == next.what
+    }
+}
+
+/// An op as a person reads it: counter and actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpName(String);
+
+impl std::fmt::Display for OpName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an op refers to, and the document does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefError {
+    /// No op of this id made an object.
+    #[error("there is no object {0}")]
+    NoObject(OpName),
+    /// The object is of another kind than the key.
+    #[error("the key is one of a {container:?}, object {object} is a {kind:?}")]
+    KeyMismatch {
+        /// The object.
+        object: OpName,
+        /// What the key is for.
+        container: Container,
+        /// What the object is.
+        kind: ObjectKind,
+    },
+    /// No op of this id inserted an element into the object.
+    #[error("there is no element {0} in the object")]
+    NoElement(OpName),
+    /// No op of this id put something there that can be replaced.
+    #[error("there is no predecessor {0} in this place")]
+    NoPred(OpName),
+    /// It exists, but the change's author had not seen it.
+    #[error("{0} is not in the change's past")]
+    NotInPast(OpName),
+    /// None of the predecessors is a counter.
+    #[error("an increment of no counter")]
+    NotACounter,
+    /// A mark's end would come before its beginning.
+    #[error("a mark that ends at {end} begins at {begin}, which is later")]
+    MarkOrder {
+        /// The element that the mark begins behind.
+        begin: OpName,
+        /// The element that it ends behind.
+        end: OpName,
+    },
+    /// Finding out takes too long.
+    #[error(transparent)]
+    TooManySteps(#[from] TooManySteps),
+}
+
+/// See the module's docs.
+#[derive(Debug, Clone, Default)]
+pub struct OpIndex {
+    /// By the graph's number of the actor, ascending.
+    runs: Vec<Vec<Run>>,
+    keys: Keys,
+}
+
+impl OpIndex {
+    /// Whether all that the change needs is here and in its past.
+    pub fn check(
+        &self,
+        graph: &Graph,
+        change: &Change,
+        past: &mut Past<'_>,
+        steps: &mut Steps,
+    ) -> Result<(), RefError> {
+        if change.refs.needs.is_empty() {
+            return Ok(());
+        }
+        let others = change.refs.other_actors.iter();
+        let mut actors = vec![graph.actor_number(&change.actor)];
+        actors.extend(others.map(|actor| graph.actor_number(actor)));
+        let mut check = Check {
+            index: self,
+            graph,
+            change,
+            actors,
+            past,
+            steps,
+            own: Vec::new(),
+        };
+        change
+            .refs
+            .needs
+            .iter()
+            .try_for_each(|need| check.need(need))
+    }
+
+    /// Takes in what an admitted change made.
+    pub fn add(&mut self, graph: &Graph, change: &Change) {
+        if change.refs.made.is_empty() {
+            return;
+        }
+        let Some(author) = graph.actor_number(&change.actor) else {
+            return;
+        };
+        let others = change.refs.other_actors.iter();
+        let mut actors = vec![Some(author)];
+        actors.extend(others.map(|actor| graph.actor_number(actor)));
+        for made in &change.refs.made {
+            let key = match &made.place {
+                Place::Key(key) => self.keys.number_or_new(key),
+                _ => 0,
+            };
+            if let Some(run) = global(made, &actors, key) {
+                self.push(author, run);
+            }
+        }
+    }
+
+    /// Bytes of memory that this holds, roughly (capacity, not length).
+    pub fn memory(&self) -> usize {
+        let runs: usize = self.runs.iter().map(Vec::capacity).sum();
+        runs * size_of::<Run>() + self.runs.capacity() * size_of::<Vec<Run>>() + self.keys.memory()
+    }
+
+    /// Gives memory back that growth reserved and nothing uses.
+    pub fn shrink(&mut self) {
+        for runs in &mut self.runs {
+            runs.shrink_to_fit();
+        }
+        self.runs.shrink_to_fit();
+        self.keys.shrink();
+    }
+
+    /// Number of runs.
+    pub fn runs(&self) -> usize {
+        self.runs.iter().map(Vec::len).sum()
+    }
+
+    fn push(&mut self, author: u32, run: Run) {
+        let author = author as usize;
+        if self.runs.len() <= author {
+            self.runs.resize_with(author + 1, Vec::new);
+        }
+        let Some(runs) = self.runs.get_mut(author) else {
+            return;
+        };
+        // The cast is of a number that was a u32 above.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "actors are numbered by u32"
+        )]
+        if let Some(last) = runs.last_mut()
+            && last.is_continued_by(&run, author as u32)
+        {
+            last.count += run.count;
+            return;
+        }
+        runs.push(run);
+    }
+
+    fn run(&self, id: Id) -> Option<&Run> {
+        find(self.runs.get(id.actor as usize)?, id.counter)
+    }
+}
+
+fn find(runs: &[Run], counter: u32) -> Option<&Run> {
+    let after = runs.partition_point(|run| run.first <= counter);
+    let run = runs.get(after.checked_sub(1)?)?;
+    (counter < run.end()).then_some(run)
+}
+
+/// The id with the graph's number of its actor; `None` if that made nothing yet.
+fn resolve(id: OpRef, actors: &[Option<u32>]) -> Option<Id> {
+    let actor = *actors.get(id.actor as usize)?;
+    actor.map(|actor| Id {
+        actor,
+        counter: id.counter,
+    })
+}
+
+fn resolve_or_none(id: Option<OpRef>, actors: &[Option<u32>]) -> Option<Id> {
+    id.map_or(Some(NONE), |id| resolve(id, actors))
+}
+
+fn global(made: &Made, actors: &[Option<u32>], key: u32) -> Option<Run> {
+    Some(Run {
+        first: made.first,
+        count: made.count,
+        object: resolve_or_none(made.object, actors)?,
+        spot: match made.place {
+            Place::Key(_) => Spot::Key(key),
+            Place::Behind(behind) => Spot::Behind(resolve_or_none(behind, actors)?),
+            Place::Element(element) => Spot::Element(resolve(element, actors)?),
+        },
+        what: made.what,
+    })
+}
+
+/// One change on the way in.
+struct Check<'a, 'p> {
+    index: &'a OpIndex,
+    graph: &'a Graph,
+    change: &'a Change,
+    /// The graph's numbers of the change's actors, the author first.
+    actors: Vec<Option<u32>>,
+    past: &'a mut Past<'p>,
+    steps: &'a mut Steps,
+    /// What the change itself made, once somebody asked for it.
+    own: Vec<Run>,
+}
+
+impl Check<'_, '_> {
+    fn need(&mut self, need: &Need) -> Result<(), RefError> {
+        match need {
+            Need::Object(id, container) => self.object(*id, *container),
+            Need::Elements {
+                object,
+                first,
+                count,
+                replaced,
+            } => self.elements(*object, *first, *count, *replaced),
+            Need::Pred { object, place, id } => self.pred(*object, place, *id),
+            Need::Counter(ids) => self.counter(ids),
+            Need::MarkOrder(begin, end) => self.mark_order(*begin, *end),
+        }
+    }
+
+    fn name(&self, id: OpRef) -> OpName {
+        let other = (id.actor as usize).checked_sub(1);
+        let actor = match other {
+            None => Some(&self.change.actor),
+            Some(other) => self.change.refs.other_actors.get(other),
+        };
+        let actor = actor.map(ToString::to_string).unwrap_or_default();
+        OpName(format!("{}@{actor}", id.counter))
+    }
+
+    fn find(&self, id: OpRef) -> Option<(Id, &Run)> {
+        let id = resolve(id, &self.actors)?;
+        Some((id, self.index.run(id)?))
+    }
+
+    fn in_past(&mut self, id: OpRef) -> Result<(), RefError> {
+        let found = resolve(id, &self.actors);
+        let known = match found {
+            Some(found) => self
+                .past
+                .has_op(self.graph, found.actor, found.counter, self.steps)?,
+            None => false,
+        };
+        if known {
+            Ok(())
+        } else {
+            Err(RefError::NotInPast(self.name(id)))
+        }
+    }
+
+    fn object(&mut self, id: OpRef, container: Container) -> Result<(), RefError> {
+        let Some((
+            _,
+            Run {
+                what: What::Object(kind),
+                ..
+            },
+        )) = self.find(id)
+        else {
+            return Err(RefError::NoObject(self.name(id)));
+        };
+        if !container.takes(*kind) {
+            return Err(RefError::KeyMismatch {
+                object: self.name(id),
+                container,
+                kind: *kind,
+            });
+        }
+        self.in_past(id)
+    }
+
+    fn elements(
+        &mut self,
+        object: ObjectRef,
+        first: OpRef,
+        count: u32,
+        replaced: bool,
+    ) -> Result<(), RefError> {
+        let object = resolve_or_none(object, &self.actors);
+        let end = first.counter.saturating_add(count);
+        let mut next = first;
+        while next.counter < end {
+            let found = self.find(next).filter(|(_, run)| {
+                matches!(run.spot, Spot::Behind(_))
+                    && Some(run.object) == object
+                    && !(replaced && run.what == What::Mark)
+            });
+            let Some((_, run)) = found else {
+                return Err(RefError::NoElement(self.name(next)));
+            };
+            next.counter = run.end();
+        }
+        // An actor's ops are in the past up to one of them.
+        next.counter = end.saturating_sub(1);
+        self.in_past(next)
+    }
+
+    fn pred(&mut self, object: ObjectRef, place: &Place, id: OpRef) -> Result<(), RefError> {
+        let object = resolve_or_none(object, &self.actors);
+        let spot = match place {
+            Place::Key(key) => self.index.keys.number(key).map(Spot::Key),
+            Place::Element(element) => resolve(*element, &self.actors).map(Spot::Element),
+            Place::Behind(_) => None,
+        };
+        let fits = |(_, run): &(Id, &Run)| {
+            Some(run.spot) == spot && Some(run.object) == object && run.what != What::Mark
+        };
+        if !self.find(id).as_ref().is_some_and(fits) {
+            return Err(RefError::NoPred(self.name(id)));
+        }
+        self.in_past(id)
+    }
+
+    fn counter(&self, ids: &[OpRef]) -> Result<(), RefError> {
+        let is_counter = |id: &OpRef| {
+            self.find(*id)
+                .is_some_and(|(_, run)| run.what == What::Counter)
+        };
+        if ids.iter().any(is_counter) {
+            Ok(())
+        } else {
+            Err(RefError::NotACounter)
+        }
+    }
+
+    fn mark_order(&mut self, begin: OpRef, end: OpRef) -> Result<(), RefError> {
+        let author = self.graph.actor_number(&self.change.actor);
+        // The number that it will have.
+        let author = author.or_else(|| u32::try_from(self.graph.actors()).ok());
+        if let Some(slot) = self.actors.first_mut() {
+            *slot = author;
+        }
+        if self.own.is_empty() {
+            let made = self.change.refs.made.iter();
+            self.own = made
+                .filter_map(|made| global(made, &self.actors, 0))
+                .collect();
+        }
+        let runs = order::Runs {
+            index: self.index,
+            graph: self.graph,
+            author: author.unwrap_or(u32::MAX),
+            author_id: &self.change.actor,
+            own: &self.own,
+        };
+        let ids = (resolve(begin, &self.actors), resolve(end, &self.actors));
+        let ascend = match ids {
+            (Some(begin), Some(end)) => runs.is_before(begin, end, self.steps)?,
+            _ => false,
+        };
+        if ascend {
+            return Ok(());
+        }
+        Err(RefError::MarkOrder {
+            begin: self.name(begin),
+            end: self.name(end),
+        })
+    }
+}

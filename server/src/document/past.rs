@@ -1,0 +1,261 @@
+//! Which changes lie in the past of one that is being judged.
+//!
+//! Nearly every change has all heads among its deps: then everything admitted is in its past, and nothing
+//! here is worked out. Otherwise the past is a clock: for each actor, how far its changes are in it. An
+//! actor's changes are a chain (admission sees to it), so that says all.
+//!
+//! A clock is made from what its change lacks, the changes concurrent with it: few, as long as its author
+//! keeps up. Who writes on an old branch for a while lacks more and more, and so for each actor that does,
+//! the clock of its latest change is kept ([`Pasts`]) and grown by what the next one has more.
+
+use std::collections::BinaryHeap;
+
+use super::graph::{Graph, Index};
+
+/// Clocks kept for each document: of as many actors that write beside the heads, each 4 bytes an actor.
+const CLOCKS_PER_DOCUMENT: usize = 16;
+
+/// What a change visited on a walk is charged, in steps.
+const STEPS_PER_VISIT: u64 = 16;
+
+/// Changes looked at in a row, in the graph's arrays, for one step.
+const SCANNED_PER_STEP: u64 = 4;
+
+/// Finding out takes too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it goes on from too long ago")]
+pub struct TooManySteps;
+
+/// How much may still be looked at; a step is about a nanosecond.
+#[derive(Debug, Clone, Copy)]
+pub struct Steps(u64);
+
+impl Steps {
+    /// So many.
+    pub fn new(steps: u64) -> Self {
+        Self(steps)
+    }
+
+    /// Uses some up.
+    pub fn take(&mut self, steps: u64) -> Result<(), TooManySteps> {
+        self.0 = self.0.checked_sub(steps).ok_or(TooManySteps)?;
+        Ok(())
+    }
+}
+
+/// How far each actor's changes are in a past: one more than the index of its last change there; 0 for none.
+#[derive(Debug, Clone, Default)]
+struct Clock(Vec<Index>);
+
+impl Clock {
+    fn has(&self, actor: u32, index: Index) -> bool {
+        index < self.end(actor)
+    }
+
+    fn end(&self, actor: u32) -> Index {
+        self.0.get(actor as usize).copied().unwrap_or(0)
+    }
+
+    fn include(&mut self, actor: u32, index: Index) {
+        let actor = actor as usize;
+        if self.0.len() <= actor {
+            self.0.resize(actor + 1, 0);
+        }
+        if let Some(end) = self.0.get_mut(actor) {
+            *end = index.saturating_add(1).max(*end);
+        }
+    }
+}
+
+/// The clock of a change, which is in it.
+#[derive(Debug, Clone)]
+struct Kept {
+    author: u32,
+    change: Index,
+    clock: Clock,
+}
+
+/// The clocks of the latest changes of actors that write beside the heads.
+#[derive(Debug, Clone, Default)]
+pub struct Pasts(Vec<Kept>);
+
+impl Pasts {
+    /// Bytes of memory held.
+    pub fn memory(&self) -> usize {
+        let clocks: usize = self.0.iter().map(|kept| kept.clock.0.capacity()).sum();
+        clocks * size_of::<Index>() + self.0.capacity() * size_of::<Kept>()
+    }
+
+    /// Forgets all: they can be made again.
+    pub fn clear(&mut self) {
+        self.0 = Vec::new();
+    }
+
+    fn take(&mut self, author: u32) -> Option<Kept> {
+        let at = self.0.iter().position(|kept| kept.author == author)?;
+        Some(self.0.remove(at))
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        if self.0.len() >= CLOCKS_PER_DOCUMENT {
+            self.0.remove(0);
+        }
+        self.0.push(kept);
+    }
+}
+
+/// The past of one change: of its deps, and all below them.
+///
+/// [`has_change`](Self::has_change) of its author's previous one first, as [`Graph::admit`] does: what the
+/// rest answers is right for a change that builds on that. Then [`has_op`](Self::has_op), and
+/// [`admitted`](Self::admitted) in the end, if it was.
+#[derive(Debug)]
+pub struct Past<'p> {
+    pasts: &'p mut Pasts,
+    author: Option<u32>,
+    deps: Vec<Index>,
+    is_all: bool,
+    clock: Option<Clock>,
+}
+
+impl<'p> Past<'p> {
+    /// Of a change by this actor, if it has made others, with these deps, ascending.
+    pub fn new(graph: &Graph, pasts: &'p mut Pasts, author: Option<u32>, deps: Vec<Index>) -> Self {
+        let mut heads = graph.admitted_heads().iter();
+        Self {
+            pasts,
+            author,
+            is_all: heads.all(|head| deps.binary_search(head).is_ok()),
+            deps,
+            clock: None,
+        }
+    }
+
+    /// The change's deps, ascending.
+    pub fn deps(&self) -> &[Index] {
+        &self.deps
+    }
+
+    /// Whether it includes this change of the change's author, its latest.
+    pub fn has_change(
+        &mut self,
+        graph: &Graph,
+        index: Index,
+        steps: &mut Steps,
+    ) -> Result<bool, TooManySteps> {
+        if self.is_all || self.deps.binary_search(&index).is_ok() {
+            return Ok(true);
+        }
+        let Some(author) = self.author else {
+            return Ok(false);
+        };
+        let clock = self.clock(graph, steps)?;
+        Ok(clock.is_some_and(|clock| clock.has(author, index)))
+    }
+
+    /// Whether it includes this op of this actor, which is known to exist.
+    pub fn has_op(
+        &mut self,
+        graph: &Graph,
+        actor: u32,
+        counter: u32,
+        steps: &mut Steps,
+    ) -> Result<bool, TooManySteps> {
+        if self.is_all || self.author == Some(actor) {
+            return Ok(true);
+        }
+        let Some(clock) = self.clock(graph, steps)? else {
+            return Ok(false);
+        };
+        let last = clock.end(actor).checked_sub(1);
+        Ok(last.is_some_and(|last| counter <= graph.max_op(last)))
+    }
+
+    /// The change was admitted as this one.
+    pub fn admitted(self, author: u32, index: Index) {
+        if self.is_all {
+            // What it lacks was found out quickly, and will be for the next.
+            self.pasts.take(author);
+        } else if let Some(mut clock) = self.clock {
+            clock.include(author, index);
+            self.pasts.keep(Kept {
+                author,
+                change: index,
+                clock,
+            });
+        }
+    }
+
+    /// `None` if the change does not build on its author's earlier ones.
+    fn clock(&mut self, graph: &Graph, steps: &mut Steps) -> Result<Option<&Clock>, TooManySteps> {
+        if self.clock.is_none() {
+            let kept = self.author.and_then(|author| self.pasts.take(author));
+            let clock = match kept {
+                Some(kept) => grown(graph, kept, &self.deps, steps)?,
+                None => Some(made(graph, &self.deps, steps)?),
+            };
+            self.clock = clock;
+        }
+        Ok(self.clock.as_ref())
+    }
+}
+
+/// A clock of all but what `deps` lack.
+fn made(graph: &Graph, deps: &[Index], steps: &mut Steps) -> Result<Clock, TooManySteps> {
+    let mut clock = Clock(graph.last_changes().map(|last| last + 1).collect());
+    steps.take(clock.0.len() as u64 / SCANNED_PER_STEP)?;
+    let missing = graph.admitted_not_below(deps, &mut || steps.take(STEPS_PER_VISIT))?;
+    for index in missing {
+        let Some(actor) = graph.actor_of(index) else {
+            continue;
+        };
+        // The first that is missing of an actor: all later ones are, too.
+        if clock.has(actor, index) {
+            let before = graph.previous_of(actor, index);
+            let scanned = u64::from(index - before.map_or(0, |before| before));
+            steps.take(scanned / SCANNED_PER_STEP)?;
+            if let Some(end) = clock.0.get_mut(actor as usize) {
+                *end = before.map_or(0, |before| before + 1);
+            }
+        }
+    }
+    Ok(clock)
+}
+
+/// The clock with what `deps` have more; `None` if they are not above its change.
+fn grown(
+    graph: &Graph,
+    kept: Kept,
+    deps: &[Index],
+    steps: &mut Steps,
+) -> Result<Option<Clock>, TooManySteps> {
+    let Kept {
+        author: _,
+        change,
+        mut clock,
+    } = kept;
+    let lacks = |index: &Index| {
+        let actor = graph.actor_of(*index);
+        actor.is_some_and(|actor| !clock.has(actor, *index))
+    };
+    let mut is_above = deps.binary_search(&change).is_ok();
+    let mut queue: BinaryHeap<Index> = deps.iter().copied().filter(lacks).collect();
+    let mut found = Vec::new();
+    while let Some(index) = queue.pop() {
+        steps.take(STEPS_PER_VISIT)?;
+        if found.last() == Some(&index) {
+            continue;
+        }
+        found.push(index);
+        let below = graph.deps(index);
+        is_above |= below.contains(&change);
+        queue.extend(below.iter().copied().filter(lacks));
+    }
+    for index in found {
+        if let Some(actor) = graph.actor_of(index) {
+            clock.include(actor, index);
+        }
+    }
+    // What is in the clock besides its change is below that: nothing else leads from there to it.
+    Ok(is_above.then_some(clock))
+}

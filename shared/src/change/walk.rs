@@ -1,0 +1,381 @@
+//! From the ops of a change to what they need and make.
+//!
+//! Here is judged all that can be judged of an op without the document: that Automerge writes such ops at
+//! all, that an object, an element or a predecessor which the change makes itself is there before it is
+//! referred to and fits, that marks come in pairs. What Automerge does not write is refused, also where
+//! today's version would bear it: nobody needs it, and somebody's version may not.
+
+use super::needs::{Container, Made, Need, ObjectKind, ObjectRef, OpRef, Ops, Place, What, find};
+use super::op_error::OpError;
+use super::ops::{Key, Op};
+use super::value::Kind;
+
+/// Actions, as they are written.
+mod action {
+    pub(super) const MAKE_MAP: u64 = 0;
+    pub(super) const SET: u64 = 1;
+    pub(super) const MAKE_LIST: u64 = 2;
+    pub(super) const DELETE: u64 = 3;
+    pub(super) const MAKE_TEXT: u64 = 4;
+    pub(super) const INCREMENT: u64 = 5;
+    pub(super) const MAKE_TABLE: u64 = 6;
+    pub(super) const MARK: u64 = 7;
+}
+
+/// What an op does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Make(What),
+    Delete,
+    Increment,
+    BeginMark,
+    EndMark,
+}
+
+impl Does {
+    fn what(op: &Op<'_>) -> Result<Self, OpError> {
+        let does = match (op.action, op.mark_name) {
+            (action::MAKE_MAP, _) => Self::Make(What::Object(ObjectKind::Map)),
+            (action::MAKE_LIST, _) => Self::Make(What::Object(ObjectKind::List)),
+            (action::MAKE_TEXT, _) => Self::Make(What::Object(ObjectKind::Text)),
+            (action::MAKE_TABLE, _) => Self::Make(What::Object(ObjectKind::Table)),
+            (action::SET, _) if op.value == Kind::Counter => Self::Make(What::Counter),
+            (action::SET, _) => Self::Make(What::Scalar),
+            (action::DELETE, _) => Self::Delete,
+            (action::INCREMENT, _) => Self::Increment,
+            (action::MARK, Some(_)) => Self::BeginMark,
+            (action::MARK, None) => Self::EndMark,
+            (unknown, _) => return Err(OpError::UnknownAction(unknown)),
+        };
+        if does.is_mark() {
+            // Both may expand.
+        } else if op.mark_name.is_some() || op.expand {
+            return Err(OpError::NotAMark);
+        }
+        match does {
+            Self::Make(What::Object(_)) | Self::Delete | Self::EndMark
+                if op.value != Kind::Null =>
+            {
+                Err(OpError::NeedlessValue)
+            }
+            Self::Increment if op.value != Kind::Integer => Err(OpError::NotAnIncrement),
+            _ => Ok(does),
+        }
+    }
+
+    fn is_mark(self) -> bool {
+        matches!(self, Self::BeginMark | Self::EndMark)
+    }
+}
+
+/// The beginning of a mark whose end comes next.
+struct OpenMark {
+    id: OpRef,
+    object: ObjectRef,
+    behind: Option<OpRef>,
+}
+
+/// Takes the ops of a change one by one: [`op`](Self::op) for each, then [`finish`](Self::finish).
+pub(super) struct Walk {
+    first: u32,
+    /// How many of the other actors come before the author in the order of their bytes.
+    actors_before_author: u32,
+    ops: Ops,
+    /// The last object that was looked at, and what for.
+    object: Option<(ObjectRef, Container)>,
+    open_mark: Option<OpenMark>,
+}
+
+impl Walk {
+    /// Of a change whose first op has this counter.
+    pub(super) fn new(first: u32, actors_before_author: u32) -> Self {
+        Self {
+            first,
+            actors_before_author,
+            ops: Ops::default(),
+            object: None,
+            open_mark: None,
+        }
+    }
+
+    /// Takes the next op, which has this counter.
+    pub(super) fn op(&mut self, counter: u32, op: &Op<'_>, preds: &[OpRef]) -> Result<(), OpError> {
+        let does = Does::what(op)?;
+        if self.open_mark.is_some() && does != Does::EndMark {
+            return Err(OpError::MarkWithoutEnd);
+        }
+        let container = match op.key {
+            Key::Text(_) if does.is_mark() => return Err(OpError::MarkNotInserted),
+            Key::Text(_) if op.insert => return Err(OpError::InsertIntoMap),
+            Key::Text(_) => Container::Map,
+            Key::Element(_) if does.is_mark() => Container::Text,
+            Key::Element(_) => Container::Sequence,
+        };
+        self.in_object(op.object, container, counter)?;
+        let place = if op.insert {
+            self.insertion(counter, op, does, preds)?
+        } else {
+            self.update(counter, op, does, preds)?
+        };
+        let what = match does {
+            Does::Make(what) => what,
+            Does::BeginMark | Does::EndMark => What::Mark,
+            Does::Delete | Does::Increment => return Ok(()),
+        };
+        self.make(counter, op.object, place, what);
+        Ok(())
+    }
+
+    /// What the ops need and make, but for the actors.
+    pub(super) fn finish(self) -> Result<Ops, OpError> {
+        if self.open_mark.is_some() {
+            return Err(OpError::MarkWithoutEnd);
+        }
+        Ok(self.ops)
+    }
+
+    /// Whether the op is one of this change's.
+    fn is_own(&self, id: OpRef) -> bool {
+        id.actor == 0 && id.counter >= self.first
+    }
+
+    /// The run of one of this change's ops, if that comes before `counter`.
+    fn own(&self, id: OpRef, counter: u32) -> Option<&Made> {
+        find(&self.ops.made, id.counter).filter(|_| id.counter < counter)
+    }
+
+    fn in_object(
+        &mut self,
+        object: ObjectRef,
+        container: Container,
+        counter: u32,
+    ) -> Result<(), OpError> {
+        if self.object == Some((object, container)) {
+            return Ok(());
+        }
+        let kind = match object {
+            None => ObjectKind::Map,
+            Some(id) if self.is_own(id) => match self.own(id, counter).map(|made| made.what) {
+                Some(What::Object(kind)) => kind,
+                _ => return Err(OpError::NoObject(id.counter)),
+            },
+            Some(id) => {
+                self.ops.needs.push(Need::Object(id, container));
+                self.object = Some((object, container));
+                return Ok(());
+            }
+        };
+        if !container.takes(kind) {
+            return Err(OpError::KeyMismatch { container, kind });
+        }
+        self.object = Some((object, container));
+        Ok(())
+    }
+
+    fn insertion(
+        &mut self,
+        counter: u32,
+        op: &Op<'_>,
+        does: Does,
+        preds: &[OpRef],
+    ) -> Result<Place, OpError> {
+        let Key::Element(behind) = op.key else {
+            return Err(OpError::InsertIntoMap);
+        };
+        if matches!(does, Does::Delete | Does::Increment) {
+            return Err(OpError::InsertsNothing);
+        }
+        if !preds.is_empty() {
+            return Err(OpError::InsertWithPreds);
+        }
+        if let Some(element) = behind {
+            self.element(counter, op.object, element, false)?;
+        }
+        let id = OpRef { actor: 0, counter };
+        match does {
+            Does::BeginMark => {
+                self.open_mark = Some(OpenMark {
+                    id,
+                    object: op.object,
+                    behind,
+                });
+            }
+            Does::EndMark => self.end_mark(op.object, behind)?,
+            _ => {}
+        }
+        Ok(Place::Behind(behind))
+    }
+
+    /// The end must come after the beginning in the text, or the document never loads again. What is
+    /// inserted behind an element comes before all that was behind it, so that is decided by the elements
+    /// which the two are behind.
+    fn end_mark(&mut self, object: ObjectRef, behind: Option<OpRef>) -> Result<(), OpError> {
+        let begin = self.open_mark.take().filter(|begin| begin.object == object);
+        let begin = begin.ok_or(OpError::MarkWithoutBegin)?;
+        match (begin.behind, behind) {
+            (_, Some(behind)) if behind == begin.id => Ok(()),
+            (_, None) => Err(OpError::MarkOrder),
+            (None, Some(_)) => Ok(()),
+            (Some(first), Some(second)) if first == second => Err(OpError::MarkOrder),
+            (Some(first), Some(second)) => {
+                self.ops.needs.push(Need::MarkOrder(first, second));
+                Ok(())
+            }
+        }
+    }
+
+    fn update(
+        &mut self,
+        counter: u32,
+        op: &Op<'_>,
+        does: Does,
+        preds: &[OpRef],
+    ) -> Result<Place, OpError> {
+        let place = match op.key {
+            _ if does.is_mark() => return Err(OpError::MarkNotInserted),
+            Key::Text(key) => Place::Key(key.into()),
+            Key::Element(Some(element)) => Place::Element(element),
+            Key::Element(None) => return Err(OpError::NotAnElement),
+        };
+        let may_be_first = matches!((&place, does), (Place::Key(_), Does::Make(_)));
+        if preds.is_empty() && !may_be_first {
+            return Err(OpError::WithoutPreds);
+        }
+        if !preds.is_sorted_by(|a, b| self.order(*a) < self.order(*b)) {
+            return Err(OpError::UnsortedPreds);
+        }
+        let mut is_counter = false;
+        for pred in preds {
+            is_counter |= self.pred(counter, op.object, &place, *pred)? == Some(What::Counter);
+        }
+        if does == Does::Increment && !is_counter {
+            let others = preds.iter().copied().filter(|pred| !self.is_own(*pred));
+            let others: Box<[OpRef]> = others.collect();
+            if others.is_empty() {
+                return Err(OpError::NotACounter);
+            }
+            self.ops.needs.push(Need::Counter(others));
+        }
+        Ok(place)
+    }
+
+    /// What the predecessor made, if that is known here.
+    fn pred(
+        &mut self,
+        counter: u32,
+        object: ObjectRef,
+        place: &Place,
+        id: OpRef,
+    ) -> Result<Option<What>, OpError> {
+        if self.is_own(id) {
+            let fits = |made: &&Made| {
+                let is_there = match place {
+                    Place::Element(element) if *element == id => {
+                        matches!(made.place, Place::Behind(_))
+                    }
+                    place => made.place == *place,
+                };
+                is_there && made.object == object && made.what != What::Mark
+            };
+            let made = self.own(id, counter).filter(fits);
+            return made
+                .map(|made| Some(made.what))
+                .ok_or(OpError::NoPred(id.counter));
+        }
+        // What this change makes has no predecessors before it.
+        if object.is_some_and(|object| self.is_own(object)) {
+            return Err(OpError::NoPred(id.counter));
+        }
+        match place {
+            Place::Element(element) if *element == id => {
+                self.element(counter, object, id, true)?;
+            }
+            place => self.ops.needs.push(Need::Pred {
+                object,
+                place: place.clone(),
+                id,
+            }),
+        }
+        Ok(None)
+    }
+
+    fn element(
+        &mut self,
+        counter: u32,
+        object: ObjectRef,
+        id: OpRef,
+        replaced: bool,
+    ) -> Result<(), OpError> {
+        if self.is_own(id) {
+            let is_element =
+                |made: &Made| made.object == object && matches!(made.place, Place::Behind(_));
+            return match self.own(id, counter) {
+                Some(made) if is_element(made) => Ok(()),
+                _ => Err(OpError::NoElement(id.counter)),
+            };
+        }
+        if object.is_some_and(|object| self.is_own(object)) {
+            return Err(OpError::NoElement(id.counter));
+        }
+        if let Some(Need::Elements {
+            object: of,
+            first,
+            count,
+            replaced: also,
+        }) = self.ops.needs.last_mut()
+            && *of == object
+            && *also == replaced
+            && first.actor == id.actor
+            && first.counter.checked_add(*count) == Some(id.counter)
+        {
+            *count += 1;
+            return Ok(());
+        }
+        self.ops.needs.push(Need::Elements {
+            object,
+            first: id,
+            count: 1,
+            replaced,
+        });
+        Ok(())
+    }
+
+    fn make(&mut self, counter: u32, object: ObjectRef, place: Place, what: What) {
+        if let Some(last) = self.ops.made.last_mut()
+            && last.end() == counter
+            && last.object == object
+            && last.what == what
+        {
+            let previous = OpRef {
+                actor: 0,
+                counter: counter.saturating_sub(1),
+            };
+            let goes_on = match (&last.place, &place) {
+                (Place::Behind(_), Place::Behind(behind)) => *behind == Some(previous),
+                (before, place) => before == place,
+            };
+            if goes_on {
+                last.count += 1;
+                return;
+            }
+        }
+        self.ops.made.push(Made {
+            first: counter,
+            count: 1,
+            object,
+            place,
+            what,
+        });
+    }
+
+    /// How Automerge orders op ids: by counter, then by the bytes of the actor. The other actors are written
+    /// in that order.
+    fn order(&self, id: OpRef) -> (u32, u32) {
+        let actor = match id.actor.checked_sub(1) {
+            None => self.actors_before_author,
+            Some(other) if other < self.actors_before_author => other,
+            Some(other) => other + 1,
+        };
+        (id.counter, actor)
+    }
+}
