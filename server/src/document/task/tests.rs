@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Link;
 use crate::config::Config;
+use crate::connection::caller::Caller;
 use crate::connection::outbox::Outbox;
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
@@ -74,7 +75,7 @@ impl Tab {
 
     async fn with_handle(handle: DocumentHandle, document: &DocumentId, connection: u64) -> Self {
         let connection = ConnectionId(connection);
-        let outbox = Arc::new(Outbox::new(connection));
+        let outbox = Arc::new(Outbox::new(Arc::new(Caller::local(connection))));
         let (server, peer) = (PeerId::new("server").unwrap(), PeerId::new("tab").unwrap());
         let link = Link {
             outbox: Arc::clone(&outbox),
