@@ -4,8 +4,11 @@
 //! is in. [`decode`] turns a sync message into parsed changes, within limits and off the async threads
 //! where that takes long. [`outbox`] is the bounded queue between documents and the socket. [`socket`]
 //! has the two tasks that do the IO, [`patience`] how long they wait, and [`peers`] knows which peer is
-//! on which connection.
+//! on which connection. [`caller`] is who is there, with what becomes of a refusal, and [`backoff`] how long
+//! who is refused changes again and again has to wait before joining anew.
 
+pub mod backoff;
+pub mod caller;
 pub mod decode;
 pub mod outbox;
 pub mod patience;
@@ -14,10 +17,10 @@ pub mod phase;
 pub mod socket;
 
 use concord_shared::code::ErrorCode;
-use tracing::{debug, warn};
+use concord_shared::ids::DocumentId;
+use tracing::debug;
 
-use crate::document::ConnectionId;
-use crate::metrics::Metrics;
+use caller::{Caller, Refused};
 
 /// How a connection ends, as the peer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Goodbye {
     pub code: ErrorCode,
     /// For people, in the `error` message. Says nothing about the inside of the server.
     pub detail: String,
+    /// For the log: what the message that was refused was for.
+    pub document: Option<DocumentId>,
     /// Who ends the connection has counted and logged it: a document, which knows more than the peer
     /// is told.
     pub is_recorded: bool,
@@ -37,6 +42,7 @@ impl Goodbye {
         Self {
             code,
             detail: String::new(),
+            document: None,
             is_recorded: false,
         }
     }
@@ -50,13 +56,17 @@ impl Goodbye {
     }
 
     /// Counts it and logs it, if it is a refusal. [`outbox`] does so for the one that wins.
-    fn record(&self, connection: ConnectionId) {
-        let (connection, code, detail) = (connection.0, self.code.as_str(), &self.detail);
+    fn record(&self, caller: &Caller) {
         if self.is_a_refusal() && !self.is_recorded {
-            Metrics::refused(self.code);
-            warn!(connection, code, detail, "connection refused");
+            caller.refused(Refused {
+                code: self.code,
+                document: self.document.as_ref(),
+                hash: None,
+                reason: &self.detail,
+            });
         } else {
-            debug!(connection, code, detail, "connection ends");
+            let (connection, code) = (caller.connection().0, self.code.as_str());
+            debug!(connection, code, detail = self.detail, "connection ends");
         }
     }
 
@@ -72,7 +82,7 @@ impl Goodbye {
             ErrorCode::Forbidden => 4403,
             ErrorCode::Timeout => 4408,
             ErrorCode::Replaced => 4409,
-            ErrorCode::Overloaded | ErrorCode::TooManyDocuments => 4429,
+            ErrorCode::Overloaded | ErrorCode::TooManyDocuments | ErrorCode::BackOff => 4429,
             code if code.is_about_a_change() => 4422,
             _ => 4400,
         }

@@ -1,10 +1,11 @@
 //! HTTP: the WebSocket at `/sync`, and what operators ask: `/healthz`, `/readyz`, `/metrics`.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -13,6 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
 use crate::connection::socket::{self, Connections};
+use crate::listener::Origin;
 use crate::store::Store;
 use crate::traffic::Traffic;
 
@@ -50,6 +52,8 @@ pub fn router(app: App) -> Router {
 async fn sync(
     State(app): State<App>,
     Extension(traffic): Extension<Traffic>,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let Ok(permit) = Arc::clone(&app.capacity).try_acquire_owned() else {
@@ -67,6 +71,7 @@ async fn sync(
     }
     let limit = app.connections.limits.frame_bytes;
     let principal = PrincipalId::anonymous();
+    let address = client_address(origin, &headers);
     upgrade
         .read_buffer_size(WEBSOCKET_READ_BUFFER_BYTES)
         .write_buffer_size(WEBSOCKET_WRITE_BUFFER_BYTES)
@@ -76,9 +81,29 @@ async fn sync(
         .max_message_size(limit)
         .max_frame_size(limit)
         .on_upgrade(async move |socket| {
-            socket::serve(app.connections, socket, traffic, principal).await;
+            socket::serve(app.connections, socket, traffic, principal, address).await;
             drop(permit);
         })
+}
+
+/// Set by proxies: who asked, and which proxies passed it on, each appended by the next.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// Who asks. A proxy on this machine is believed when it names somebody else, or all of its clients
+/// would be one; nobody farther away is, or anybody could be anybody. Of several, it is the last who was
+/// seen by the proxy itself.
+fn client_address(Origin(origin): Origin, headers: &HeaderMap) -> IpAddr {
+    if !origin.to_canonical().is_loopback() {
+        return origin;
+    }
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back();
+    let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+    last.and_then(|text| {
+        let text = text.trim();
+        let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+        text.parse().ok().or_else(with_port)
+    })
+    .unwrap_or(origin)
 }
 
 /// Ready while documents can be written: not when stopping, not after a failed sync.
@@ -105,4 +130,32 @@ async fn metrics(State(app): State<App>) -> Response {
     }
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (content_type, app.metrics.render()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_on_this_machine_is_believed_and_nobody_else() {
+        let address = |origin: &str, forwarded: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in forwarded {
+                headers.append(FORWARDED_FOR, value.parse().expect("a value"));
+            }
+            client_address(Origin(origin.parse().expect("an address")), &headers).to_string()
+        };
+        assert_eq!(address("127.0.0.1", &[]), "127.0.0.1");
+        assert_eq!(address("127.0.0.1", &["192.0.2.7"]), "192.0.2.7");
+        assert_eq!(address("::1", &["192.0.2.7:4711"]), "192.0.2.7");
+        assert_eq!(address("::ffff:127.0.0.1", &["2001:db8::1"]), "2001:db8::1");
+        // What came from outside stands before what the proxy adds.
+        assert_eq!(address("127.0.0.1", &["10.0.0.1, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(
+            address("127.0.0.1", &["10.0.0.1", "192.0.2.7"]),
+            "192.0.2.7"
+        );
+        assert_eq!(address("127.0.0.1", &["unknown"]), "127.0.0.1");
+        assert_eq!(address("192.0.2.1", &["192.0.2.7"]), "192.0.2.1");
+    }
 }

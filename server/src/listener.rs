@@ -6,6 +6,7 @@
 //! neither: it has no limit, and no timer.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -52,7 +53,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts and serves connections, `most` at a time, until `stop`; then lets them finish their
 /// answers. A request must have come within `headers`, and finds a [`Traffic`] in its extensions, which
-/// counts towards `in_flight`.
+/// counts towards `in_flight`, and its [`Origin`].
 /// Further connections wait in the kernel's queue: among the slots are always some that are free soon.
 pub async fn serve(
     listener: TcpListener,
@@ -85,9 +86,10 @@ async fn accept(
     let slot = Arc::clone(slots).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((tcp, _)) => {
+            Ok((tcp, address)) => {
                 tune(&tcp);
                 return Socket {
+                    origin: Origin(address.ip()),
                     tcp,
                     traffic: Traffic::new(Arc::clone(in_flight)),
                     _slot: slot,
@@ -120,11 +122,13 @@ fn tune(tcp: &TcpStream) {
 /// HTTP, until the connection ends or becomes a WebSocket.
 async fn answer(socket: Socket, router: Router, headers: Duration, stop: CancellationToken) {
     let traffic = socket.traffic.clone();
+    let origin = socket.origin;
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         // A request is acted on at once. What follows it is the next one, or a WebSocket's.
         traffic.settle(traffic.read());
         request.extensions_mut().insert(traffic.clone());
+        request.extensions_mut().insert(origin);
         router.call(request)
     });
     let mut http = http1::Builder::new();
@@ -151,9 +155,14 @@ async fn answer(socket: Socket, router: Router, headers: Duration, stop: Cancell
     }
 }
 
+/// Where a TCP connection comes from, in its requests' extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin(pub IpAddr);
+
 /// A TCP connection with its slot, which is free again when this is dropped.
 #[derive(Debug)]
 struct Socket {
+    origin: Origin,
     tcp: TcpStream,
     traffic: Traffic,
     _slot: Option<OwnedSemaphorePermit>,

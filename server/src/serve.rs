@@ -98,6 +98,7 @@ impl Server {
             storage,
             registry,
             peers: Peers::default(),
+            backoff: Arc::default(),
             limits,
             decoders: Decoders::default(),
             in_flight: InFlight::new(limits.frame_bytes),

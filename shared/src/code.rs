@@ -124,6 +124,8 @@ codes! {
     TooManySubscriptions = "too-many-subscriptions",
     /// The document could not be read or written.
     StorageFailed = "storage-failed",
+    /// Changes of this principal were refused again and again: it may join later.
+    BackOff = "back-off",
     /// The principal may not do this.
     Forbidden = "forbidden",
     /// More documents open on one connection than the limit, or no memory for one more.

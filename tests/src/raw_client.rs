@@ -1,5 +1,6 @@
 //! A WebSocket client that sends whatever a test wants: good messages, bad ones, and no messages at all.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,6 +11,8 @@ use concord_shared::{DocumentId, PeerId};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -38,7 +41,19 @@ pub struct Refusal {
 impl RawClient {
     /// Opens a socket and says nothing.
     pub async fn connect(url: &str, peer: &str) -> Result<Self> {
-        let (socket, _) = timeout(WAIT, connect_async(url))
+        Self::open(url.into_client_request()?, peer).await
+    }
+
+    /// As [`connect`](Self::connect), from this address, as a proxy before the server would have it.
+    pub async fn connect_from(address: Ipv4Addr, url: &str, peer: &str) -> Result<Self> {
+        let mut request = url.into_client_request()?;
+        let address = address.to_string().parse()?;
+        request.headers_mut().insert("x-forwarded-for", address);
+        Self::open(request, peer).await
+    }
+
+    async fn open(request: Request, peer: &str) -> Result<Self> {
+        let (socket, _) = timeout(WAIT, connect_async(request))
             .await
             .context("connecting")??;
         Ok(Self {
@@ -50,15 +65,42 @@ impl RawClient {
 
     /// Opens a socket and completes the handshake.
     pub async fn join(url: &str, peer: &str) -> Result<Self> {
+        Self::connect(url, peer).await?.joined().await
+    }
+
+    /// As [`join`](Self::join), where the server may refuse.
+    pub async fn try_join(url: &str, peer: &str) -> Result<Result<Self, Refusal>> {
         let mut client = Self::connect(url, peer).await?;
         client.send(&client.join_message()).await?;
-        match client.next().await? {
+        Ok(match client.next().await? {
+            Message::Error { message, .. } => Err(Refusal {
+                message: Some(message),
+                ..client.refusal().await?
+            }),
+            answer => Ok(client.answered(answer)?),
+        })
+    }
+
+    /// As [`join`](Self::join), from this address. Who is refused changes again and again has to wait, so
+    /// that a test of many refusals needs many addresses.
+    pub async fn join_from(address: Ipv4Addr, url: &str, peer: &str) -> Result<Self> {
+        Self::connect_from(address, url, peer).await?.joined().await
+    }
+
+    async fn joined(mut self) -> Result<Self> {
+        self.send(&self.join_message()).await?;
+        let answer = self.next().await?;
+        self.answered(answer)
+    }
+
+    fn answered(mut self, answer: Message) -> Result<Self> {
+        match answer {
             Message::Peer {
                 sender, version, ..
             } => {
                 ensure!(version == PROTOCOL_VERSION, "selected version {version}");
-                client.server = Some(sender);
-                Ok(client)
+                self.server = Some(sender);
+                Ok(self)
             }
             other => bail!("a join was answered by {other:?}"),
         }

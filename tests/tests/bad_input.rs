@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -28,6 +29,10 @@ use flate2::write::DeflateEncoder;
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 /// No input of a few hundred kilobytes may make the process larger than this.
 const MAX_RESIDENT_KIB: u64 = 300 * 1024;
+
+/// Whoever is refused changes again and again has to wait, so those who are come from many addresses: this one and
+/// those that follow it.
+const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
 /// Two stock clients with a document open, who keep editing.
 struct Bystanders {
@@ -180,12 +185,13 @@ async fn truncated_and_flipped_messages_leave_the_server_standing() -> Result<()
     let mut answered = 0;
     let mut refused = BTreeSet::new();
     for bit in (0..good.len() * 8).step_by(7) {
+        let address = Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + u32::try_from(bit)?);
         let mut frame = good.to_vec();
         if let Some(byte) = frame.get_mut(bit / 8) {
             *byte ^= 1 << (bit % 8);
         }
         let what = format!("bit {bit}");
-        let mut client = RawClient::join(&bystanders.url(), "broken").await?;
+        let mut client = RawClient::join_from(address, &bystanders.url(), "broken").await?;
         client.send_bytes(&frame).await?;
         let answer = client.next().await.with_context(|| what.clone())?;
         let message = match answer {
@@ -378,9 +384,10 @@ async fn sync_messages_that_break_other_servers() -> Result<()> {
             4422,
         ),
     ];
-    for (what, data, code, close_code) in cases {
+    for ((what, data, code, close_code), last) in cases.into_iter().zip(1..) {
+        let address = Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + last);
         for document in [bystanders.document(), "a document of its own".to_owned()] {
-            let mut hostile = RawClient::join(&bystanders.url(), "hostile").await?;
+            let mut hostile = RawClient::join_from(address, &bystanders.url(), "hostile").await?;
             hostile
                 .send(&hostile.sync_message(&document, &data)?)
                 .await?;

@@ -13,14 +13,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Goodbye;
-use crate::document::ConnectionId;
+use super::caller::Caller;
 use crate::document::registry::DocumentHandle;
 
 /// Queued bytes, with those that are being written, at which a connection counts as congested.
@@ -33,7 +33,7 @@ pub const HARD_BOUND_BYTES_PER_CONNECTION: usize = 64 << 20;
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Outbox {
-    connection: ConnectionId,
+    caller: Arc<Caller>,
     queue: Mutex<Queue>,
     /// There is something to take.
     filled: Notify,
@@ -87,16 +87,21 @@ pub struct Taken {
 }
 
 impl Outbox {
-    /// For this connection.
-    pub fn new(connection: ConnectionId) -> Self {
+    /// For this caller's connection.
+    pub fn new(caller: Arc<Caller>) -> Self {
         Self {
-            connection,
+            caller,
             queue: Mutex::default(),
             filled: Notify::new(),
             written: Notify::new(),
             ends: AtomicBool::new(false),
             closing: CancellationToken::new(),
         }
+    }
+
+    /// Who is on the connection.
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.caller
     }
 
     /// Queues a frame; `document` is who to call when there is room again.
@@ -156,7 +161,7 @@ impl Outbox {
             return;
         }
         // Before anyone can be told: who was refused finds it counted.
-        goodbye.record(self.connection);
+        goodbye.record(&self.caller);
         self.lock().goodbye = Some(goodbye);
         self.closing.cancel();
         self.filled.notify_one();
@@ -215,11 +220,16 @@ mod tests {
     use metrics_exporter_prometheus::PrometheusBuilder;
 
     use super::*;
+    use crate::document::ConnectionId;
+
+    fn outbox() -> Outbox {
+        Outbox::new(Arc::new(Caller::local(ConnectionId(7))))
+    }
 
     #[tokio::test]
     async fn the_first_goodbye_is_told_and_it_alone_is_counted() {
         let recorder = PrometheusBuilder::new().build_recorder();
-        let outbox = Outbox::new(ConnectionId(7));
+        let outbox = outbox();
         metrics::with_local_recorder(&recorder, || {
             outbox.push(Bytes::from_static(b"frame"), None);
             outbox.abandon(Goodbye::new(ErrorCode::Overloaded));
@@ -238,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_being_written_takes_room_until_it_is() {
-        let outbox = Outbox::new(ConnectionId(7));
+        let outbox = outbox();
         let large = Bytes::from(vec![0; HIGH_MARK_BYTES_PER_CONNECTION]);
         assert_eq!(outbox.push(large, None), Pushed::Congested);
         let taken = outbox.take().await;
@@ -257,7 +267,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_room_is_let_go_when_the_connection_ends() {
-        let outbox = Outbox::new(ConnectionId(7));
+        let outbox = outbox();
         let large = Bytes::from(vec![0; HIGH_MARK_BYTES_PER_CONNECTION]);
         outbox.push(large, None);
         outbox.close(Goodbye::new(ErrorCode::ShuttingDown));
@@ -268,7 +278,7 @@ mod tests {
     fn an_end_that_is_nobodys_fault_or_was_counted_is_not() {
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || {
-            Outbox::new(ConnectionId(6)).close(Goodbye {
+            outbox().close(Goodbye {
                 is_recorded: true,
                 ..Goodbye::new(ErrorCode::BadChange)
             });
@@ -277,7 +287,7 @@ mod tests {
                 ErrorCode::ShuttingDown,
                 ErrorCode::Replaced,
             ] {
-                Outbox::new(ConnectionId(7)).close(Goodbye::new(code));
+                outbox().close(Goodbye::new(code));
             }
         });
         assert_eq!(recorder.handle().render(), "");

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
 use super::Goodbye;
+use super::backoff::Backoff;
+use super::caller::Caller;
 use super::decode::{self, DecodeError, Decoded, Decoders};
 use super::outbox::Outbox;
 use super::patience::{self, Arriving, Backlog, Flooded, Ping, Pongs, Stalled};
@@ -53,6 +56,8 @@ pub struct Connections {
     pub registry: Registry,
     /// Live peers.
     pub peers: Peers,
+    /// Who has to wait before joining.
+    pub backoff: Arc<Backoff>,
     /// Bounds on what is decoded.
     pub limits: Limits,
     /// Bounds decoding.
@@ -109,8 +114,13 @@ enum ReadError {
     Wire(#[from] WireError),
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
+    #[error("{error}")]
+    Decode {
+        document: DocumentId,
+        error: DecodeError,
+    },
+    #[error("changes were refused again and again: try again in {} s", wait.as_secs() + 1)]
+    HeldOff { wait: Duration },
     #[error("the peer id is in use")]
     PeerIdInUse,
     #[error("more documents open than one connection may have")]
@@ -132,10 +142,23 @@ impl ReadError {
             Self::Flooded | Self::TooMuchInFlight(_) => ErrorCode::Overloaded,
             Self::Wire(error) => error.code(),
             Self::Protocol(error) => error.code(),
-            Self::Decode(error) => error.code(),
+            Self::Decode { error, .. } => error.code(),
+            Self::HeldOff { .. } => ErrorCode::BackOff,
             Self::PeerIdInUse => ErrorCode::Forbidden,
             Self::TooManyDocuments | Self::OutOfMemoryBudget(_) => ErrorCode::TooManyDocuments,
             Self::DocumentGone => ErrorCode::StorageFailed,
+        }
+    }
+
+    fn goodbye(&self) -> Goodbye {
+        let document = match self {
+            Self::Decode { document, .. } => Some(document.clone()),
+            _ => None,
+        };
+        Goodbye {
+            detail: self.to_string(),
+            document,
+            ..Goodbye::new(self.code())
         }
     }
 }
@@ -179,9 +202,12 @@ pub async fn serve(
     socket: WebSocket,
     traffic: Traffic,
     principal: PrincipalId,
+    address: IpAddr,
 ) {
     let id = ConnectionId(connections.next.fetch_add(1, Ordering::Relaxed));
-    let outbox = Arc::new(Outbox::new(id));
+    let backoff = Arc::clone(&connections.backoff);
+    let caller = Arc::new(Caller::new(id, principal, address, backoff));
+    let outbox = Arc::new(Outbox::new(caller));
     let (sent, pings) = watch::channel(None);
     let (sink, stream) = socket.split();
     let writer = Writer {
@@ -206,7 +232,6 @@ pub async fn serve(
         traffic,
         outbox: &outbox,
         pings,
-        principal,
         documents: HashMap::new(),
     };
     let end = reader.run().await;
@@ -218,10 +243,7 @@ pub async fn serve(
             let _gone = document.send(Delivery::Input(Input::Leave(id))).await;
         }
     }
-    let goodbye = Goodbye {
-        detail: end.to_string(),
-        ..Goodbye::new(end.code())
-    };
+    let goodbye = end.goodbye();
     match end {
         ReadError::Silent => outbox.abandon(goodbye),
         _ => outbox.close(goodbye),
@@ -251,7 +273,6 @@ struct Reader<'a> {
     traffic: Traffic,
     outbox: &'a Arc<Outbox>,
     pings: watch::Receiver<Option<Ping>>,
-    principal: PrincipalId,
     documents: HashMap<DocumentId, DocumentHandle>,
 }
 
@@ -286,9 +307,15 @@ impl Reader<'_> {
             server: self.connections.server.clone(),
         };
         let open = handshake.receive(message)?;
+        let caller = self.outbox.caller();
+        // Before it could replace a connection that is served on.
+        if let Some(wait) = caller.held() {
+            return Err(ReadError::HeldOff { wait });
+        }
+        caller.joined(open.peer());
         self.connections
             .peers
-            .join(open.peer(), &self.principal, self.id, self.outbox)
+            .join(open.peer(), caller.principal(), self.id, self.outbox)
             .map_err(|_| ReadError::PeerIdInUse)?;
         debug!(connection = self.id.0, peer = %open.peer(), "joined");
         let answer = Message::Peer {
@@ -319,9 +346,9 @@ impl Reader<'_> {
                 is_request,
                 data,
             } => {
-                let decoded = self.decode(data).await?;
+                let decoded = self.decode(&document, data).await?;
                 let message = PeerMessage {
-                    principal: self.principal.clone(),
+                    principal: self.outbox.caller().principal().clone(),
                     storage: open.storage().cloned(),
                     is_request,
                     sync: decoded.sync,
@@ -401,19 +428,24 @@ impl Reader<'_> {
     }
 
     /// A message that takes long waits for its turn, and only as long as the peer is there.
-    async fn decode(&mut self, data: Bytes) -> Result<Decoded, ReadError> {
+    async fn decode(&mut self, document: &DocumentId, data: Bytes) -> Result<Decoded, ReadError> {
         let connections = self.connections;
         let limits = connections.limits;
-        if let Some(decoded) = decode::at_once(&data, &limits)? {
+        let refused = |error| ReadError::Decode {
+            document: document.clone(),
+            error,
+        };
+        if let Some(decoded) = decode::at_once(&data, &limits).map_err(refused)? {
             return Ok(decoded);
         }
         let permit = self.unless_gone(connections.decoders.medium()).await?;
         let medium = decode::medium(permit, data.clone(), limits);
-        if let Some(decoded) = self.meanwhile(medium).await? {
+        if let Some(decoded) = self.meanwhile(medium).await.map_err(refused)? {
             return Ok(decoded);
         }
         let permit = self.unless_gone(connections.decoders.large()).await?;
-        Ok(self.meanwhile(decode::large(permit, data, limits)).await?)
+        let large = decode::large(permit, data, limits);
+        self.meanwhile(large).await.map_err(refused)
     }
 
     /// Waits for `work`, or for the end of the connection.

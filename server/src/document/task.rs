@@ -25,6 +25,7 @@ use super::compaction::{Built, CompactError};
 use super::opening::Sizes;
 use super::registry::{Delivery, DocumentHandle, Registry, Shared};
 use crate::connection::Goodbye;
+use crate::connection::caller::Caller;
 use crate::connection::outbox::Outbox;
 use crate::store::{DocumentWriter, StoreError, SubmitError, Ticket, Tickets};
 
@@ -91,6 +92,8 @@ struct Task {
     shared: Arc<Shared>,
     document: Document,
     links: FxHashMap<ConnectionId, Link>,
+    /// Who was on connections that went, until what came from them before has been judged.
+    left: Vec<(ConnectionId, Arc<Caller>)>,
     writer: DocumentWriter,
     tickets: Tickets,
     pending: VecDeque<(Ticket, Pending)>,
@@ -183,6 +186,7 @@ impl Task {
             shared: Arc::clone(shared),
             document: Document::new(opened.history, shared.policy.clone()),
             links: FxHashMap::default(),
+            left: Vec::new(),
             writer,
             tickets,
             pending: VecDeque::new(),

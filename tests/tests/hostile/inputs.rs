@@ -461,7 +461,7 @@ fn run() -> Result<()> {
 fn run_case(world: &World, n: usize) -> Result<()> {
     let mut client = world
         .runtime
-        .block_on(world.join(&format!("hostile-{n}")))?;
+        .block_on(world.join_from_afar(n, &format!("hostile-{n}")))?;
     let hostile = Hostile {
         peer: client.peer().clone(),
         server: client.server()?.clone(),

@@ -14,6 +14,7 @@
 
 #![cfg(target_os = "linux")] // Memory and sockets are read from /proc.
 
+mod backoff;
 mod bytes;
 mod changes;
 mod inputs;

@@ -15,7 +15,7 @@ use futures_util::stream;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::world::{ANSWER, World, code_of};
+use crate::world::{ANSWER, World, address, code_of};
 
 /// Many documents and connections, nothing big.
 const MOST_MEMORY_MIB: u64 = 192;
@@ -135,9 +135,9 @@ enum Outcome {
 async fn send(url: &str, n: usize, instead_of_join: bool, frame: &[u8]) -> Result<Outcome> {
     let start = Instant::now();
     let mut client = if instead_of_join {
-        RawClient::connect(url, &name(n)).await?
+        RawClient::connect_from(address(n), url, &name(n)).await?
     } else {
-        RawClient::join(url, &name(n)).await?
+        RawClient::join_from(address(n), url, &name(n)).await?
     };
     client.send_bytes(frame).await?;
     // The server may have closed already.

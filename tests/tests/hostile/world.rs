@@ -1,5 +1,6 @@
 //! The server process, two honest clients at work, and what must hold of both.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -70,6 +71,11 @@ impl World {
     /// A hostile client that has joined.
     pub(crate) async fn join(&self, peer: &str) -> Result<RawClient> {
         RawClient::join(&self.server.websocket_url(), peer).await
+    }
+
+    /// The same, the nth of many, each from an address of its own.
+    pub(crate) async fn join_from_afar(&self, n: usize, peer: &str) -> Result<RawClient> {
+        RawClient::join_from(address(n), &self.server.websocket_url(), peer).await
     }
 
     /// How often the server refused with this code.
@@ -193,6 +199,12 @@ async fn converge(clients: &mut [Client; 2]) -> Result<()> {
         }
         ensure!(Instant::now() < deadline, "the honest clients differ");
     }
+}
+
+/// The nth address of those that nobody has.
+pub(crate) fn address(n: usize) -> Ipv4Addr {
+    let [.., high, low] = n.to_be_bytes();
+    Ipv4Addr::new(198, 18, high, low)
 }
 
 /// The code that a refusal states, twice: in the `error` message and in the close frame.

@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Link;
 use crate::config::Config;
+use crate::connection::backoff::{Backoff, FREE_REFUSALS};
+use crate::connection::caller::Caller;
 use crate::connection::outbox::Outbox;
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
@@ -73,8 +75,13 @@ impl Tab {
     }
 
     async fn with_handle(handle: DocumentHandle, document: &DocumentId, connection: u64) -> Self {
-        let connection = ConnectionId(connection);
-        let outbox = Arc::new(Outbox::new(connection));
+        let caller = Caller::local(ConnectionId(connection));
+        Self::of(caller, handle, document).await
+    }
+
+    async fn of(caller: Caller, handle: DocumentHandle, document: &DocumentId) -> Self {
+        let connection = caller.connection();
+        let outbox = Arc::new(Outbox::new(Arc::new(caller)));
         let (server, peer) = (PeerId::new("server").unwrap(), PeerId::new("tab").unwrap());
         let link = Link {
             outbox: Arc::clone(&outbox),
@@ -314,4 +321,65 @@ async fn a_document_edited_while_its_compaction_waits_is_compacted_once_and_unlo
     until_left(&registry, 0).await;
     let (base, _) = store.snapshot(&id(1)).unwrap().unwrap();
     assert_eq!(base, 3);
+}
+
+/// Who sends a bad change and is gone before it is judged was refused all the same.
+#[tokio::test]
+async fn a_refusal_counts_though_its_sender_has_gone() {
+    let (_store, registry, _thread) = registry(&Config::default());
+    let mut honest = Tab::open(&registry, &id(1), 1).await;
+    honest.edit().await;
+    let backoff = Arc::new(Backoff::default());
+    for n in 0..=FREE_REFUSALS {
+        assert!(held(&backoff).is_none(), "after {n}");
+        let handle = registry.open(&id(1)).unwrap();
+        let caller = caller(u64::from(n) + 2, &backoff);
+        let mut hostile = Tab::of(caller, handle, &id(1)).await;
+        // The same seq of the same actor, and another change.
+        hostile
+            .document
+            .set_actor(honest.document.get_actor().clone());
+        hostile.edits = 10;
+        hostile.put();
+        let change = hostile.document.get_last_local_change().unwrap();
+        let bytes = Bytes::copy_from_slice(change.raw_bytes());
+        let chunks = parse_chunks(&bytes, &Limits::default()).unwrap();
+        let changes = chunks.into_iter().map(|chunk| match chunk {
+            Chunk::Change(change) => change,
+            Chunk::Document(_) => panic!("it is one change"),
+        });
+        let session = &mut hostile.session;
+        let message = PeerMessage {
+            principal: PrincipalId::anonymous(),
+            storage: None,
+            is_request: false,
+            sync: hostile
+                .document
+                .sync()
+                .generate_sync_message(session)
+                .unwrap(),
+            changes: changes.collect(),
+            snapshot: None,
+        };
+        let input = Input::Message(hostile.connection, Box::new(message));
+        // Nothing runs in between: the document takes in both at once.
+        hostile.handle.send(Delivery::Input(input)).await.unwrap();
+        hostile.leave().await;
+        honest.edit().await;
+    }
+    assert!(held(&backoff).is_some());
+}
+
+fn caller(connection: u64, backoff: &Arc<Backoff>) -> Caller {
+    let (principal, address) = (PrincipalId::anonymous(), [192, 0, 2, 1].into());
+    Caller::new(
+        ConnectionId(connection),
+        principal,
+        address,
+        Arc::clone(backoff),
+    )
+}
+
+fn held(backoff: &Arc<Backoff>) -> Option<Duration> {
+    caller(1, backoff).held()
 }

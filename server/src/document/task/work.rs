@@ -13,6 +13,7 @@ use tracing::{error, info, trace, warn};
 
 use super::{Done, End, Link, Pending, Report, Task, WriteFailed};
 use crate::connection::Goodbye;
+use crate::connection::caller::Refused;
 use crate::connection::outbox::Pushed;
 use crate::document::actor::{Effects, Frame, Input, Rejection};
 use crate::document::append::Append;
@@ -22,7 +23,6 @@ use crate::document::opening::Sizes;
 use crate::document::registry::{Delivery, Registry};
 use crate::document::remote_heads::Moved;
 use crate::document::{ConnectionId, Now};
-use crate::metrics::Metrics;
 use crate::store::{Progress, Write};
 
 /// What an open document takes besides its history and its peers, roughly, in bytes: measured by
@@ -36,8 +36,11 @@ impl Task {
                 self.links.insert(connection, *link);
             }
             Delivery::Input(input) => {
-                if let Input::Leave(connection) = &input {
-                    self.links.remove(connection);
+                if let Input::Leave(connection) = &input
+                    && let Some(link) = self.links.remove(connection)
+                {
+                    let caller = Arc::clone(link.outbox.caller());
+                    self.left.push((*connection, caller));
                 }
                 let from = match &input {
                     Input::Message(from, _) => Some(*from),
@@ -90,6 +93,7 @@ impl Task {
         for (connection, rejection) in rejected {
             self.reject(connection, &rejection);
         }
+        self.left.clear();
         Ok(())
     }
 
@@ -287,22 +291,32 @@ impl Task {
 
     fn reject(&mut self, connection: ConnectionId, rejection: &Rejection) {
         let code = rejection.code();
-        Metrics::refused(code);
-        // None if the peer left before its change was judged.
+        let (hash, reason): (_, &dyn std::error::Error) = match rejection {
+            Rejection::Change(refusal) => (Some(&refusal.hash), &refusal.reason),
+            other => (None, other),
+        };
         let link = self.links.remove(&connection);
-        warn!(
-            document = %self.id,
-            connection = connection.0,
-            peer = link.as_ref().map(|link| tracing::field::display(&link.peer)),
-            code = code.as_str(),
-            reason = %Report(rejection),
-            "refused"
-        );
+        // Who sends and goes before it is judged was refused all the same.
+        let caller = match &link {
+            Some(link) => Some(link.outbox.caller()),
+            None => self
+                .left
+                .iter()
+                .find_map(|(id, caller)| (*id == connection).then_some(caller)),
+        };
+        if let Some(caller) = caller {
+            caller.refused(Refused {
+                code,
+                document: Some(&self.id),
+                hash,
+                reason: &Report(reason),
+            });
+        }
         if let Some(link) = link {
             link.outbox.close(Goodbye {
-                code,
                 detail: rejection.to_string(),
                 is_recorded: true,
+                ..Goodbye::new(code)
             });
         }
     }
