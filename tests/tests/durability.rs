@@ -163,7 +163,8 @@ fn check(server: &ServerProcess, told: &Told) -> Result<Vec<String>> {
     let store = SledStore::open(&SledOptions::new(server.data()))?;
     let mut losses = Vec::new();
     for (document, heads) in told.lock().expect("no writer panicked").iter() {
-        let graph = opening::open(&store, document)?.graph;
+        let opened = opening::open(&store, document)?;
+        let graph = opened.history.graph();
         let lost = heads.iter().filter(|head| !graph.contains(head)).count();
         if lost > 0 {
             losses.push(format!("{document}: {lost} of {} heads", heads.len()));
