@@ -6,8 +6,10 @@ use clap::{Parser, Subcommand};
 
 pub mod documents;
 pub mod files;
+pub mod inspect;
 pub mod maintain;
 pub mod offline;
+pub mod repair;
 pub mod replay;
 pub mod serve;
 
@@ -32,7 +34,11 @@ enum Command {
     /// Read documents from .automerge files.
     Import(files::ImportArgs),
     /// Check every record's checksum and load every document.
-    Verify(maintain::MaintainArgs),
+    Verify(maintain::VerifyArgs),
+    /// Write a document anew without the changes that would be refused today.
+    Repair(repair::RepairArgs),
+    /// Print what a change claims, and why it would be refused.
+    InspectChange(inspect::InspectArgs),
     /// Replace documents' changes by snapshots.
     Compact(maintain::MaintainArgs),
     /// Type an editing trace again, here or through a server, and check the final text.
@@ -52,6 +58,8 @@ impl Cli {
             Command::Export(args) => files::export(&args),
             Command::Import(args) => files::import(&args),
             Command::Verify(args) => maintain::verify(&args),
+            Command::Repair(args) => repair::repair(&args),
+            Command::InspectChange(args) => inspect::inspect(&args),
             Command::Compact(args) => maintain::compact(&args),
             Command::Replay(args) => replay::run(args),
         };

@@ -16,6 +16,7 @@ pub mod peers;
 pub mod phase;
 pub mod socket;
 
+use automerge::ChangeHash;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
 use tracing::debug;
@@ -31,6 +32,8 @@ pub struct Goodbye {
     pub detail: String,
     /// For the log: what the message that was refused was for.
     pub document: Option<DocumentId>,
+    /// For the log: the change that was refused, if it is one and its hash is known.
+    pub hash: Option<ChangeHash>,
     /// Who ends the connection has counted and logged it: a document, which knows more than the peer
     /// is told.
     pub is_recorded: bool,
@@ -43,6 +46,7 @@ impl Goodbye {
             code,
             detail: String::new(),
             document: None,
+            hash: None,
             is_recorded: false,
         }
     }
@@ -61,7 +65,7 @@ impl Goodbye {
             caller.refused(Refused {
                 code: self.code,
                 document: self.document.as_ref(),
-                hash: None,
+                hash: self.hash.as_ref(),
                 reason: &self.detail,
             });
         } else {

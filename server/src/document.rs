@@ -5,7 +5,7 @@
 //! pure machine per open document, whose [`append`]s are to be made durable; [`task`] runs it and does its
 //! IO; [`registry`] finds, opens and unloads documents, and [`early`] serves joiners meanwhile.
 //! [`assemble`] turns "this peer lacks these changes" into a message's bytes from what the store has, and
-//! [`compaction`] makes snapshots.
+//! [`compaction`] makes snapshots. [`judging`] asks of changes that are stored already what admission would say.
 
 pub mod actor;
 pub mod admission;
@@ -17,6 +17,7 @@ pub mod ephemeral;
 pub mod graph;
 pub mod history;
 pub mod index;
+pub mod judging;
 pub mod opening;
 pub mod past;
 pub mod recent;

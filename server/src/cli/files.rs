@@ -5,7 +5,6 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
 use automerge::Automerge;
@@ -14,7 +13,7 @@ use concord_shared::change::{Chunk, parse_chunks};
 use concord_shared::ids::{DocumentId, PrincipalId};
 use concord_shared::limits::Limits;
 
-use super::maintain::snapshot_of;
+use super::maintain::{now_ms, snapshot_of};
 use super::offline::{DataArgs, choose, progress, warn_of_unlisted};
 use crate::document::opening;
 use crate::document::past::Steps;
@@ -206,8 +205,7 @@ fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 /// Gives the number of changes that were new.
 fn import_one(store: &dyn Store, id: &DocumentId, path: &Path) -> anyhow::Result<u64> {
     let loaded = read_whole(Bytes::from(fs::read(path)?))?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    let now_ms = u64::try_from(since.as_millis())?;
+    let now_ms = now_ms();
     let write = if store.open(id)?.is_none() {
         let write = snapshot_of(id.clone(), &loaded, now_ms)?;
         (loaded.get_changes(&[]).len() as u64, write)

@@ -10,7 +10,7 @@ use concord_shared::ids::DocumentId;
 use super::offline::{DataArgs, choose, progress, warn_of_unlisted};
 use crate::document::compaction::Built;
 use crate::document::task::Report;
-use crate::document::{compaction, opening};
+use crate::document::{compaction, judging, opening};
 use crate::materialise;
 use crate::store::{Durability, Store, Write};
 
@@ -24,16 +24,30 @@ pub struct MaintainArgs {
     documents: Vec<String>,
 }
 
+/// Arguments of `concord verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    which: MaintainArgs,
+    /// Judge every change again, as if a client sent it now, and compare what comes of it with what is
+    /// stored: takes as long as loading every document twice
+    #[arg(long)]
+    deep: bool,
+}
+
 /// Checks every record's checksum and loads every document; fails if anything is wrong.
-pub fn verify(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
-    let opened = args.data.open_to_read()?;
+pub fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let opened = args.which.data.open_to_read()?;
     let store = &opened.store;
-    let chosen = choose(store, &args.documents)?;
+    let chosen = choose(store, &args.which.documents)?;
     let bar = progress(chosen.len(), "verifying");
     let mut bad = 0;
     let mut out = std::io::stdout();
     for info in &chosen {
-        let problems = problems(store, &info.document);
+        let mut problems = problems(store, &info.document);
+        if args.deep {
+            problems.extend(deep_problems(store, &info.document));
+        }
         bar.inc(1);
         if !problems.is_empty() {
             bad += 1;
@@ -94,15 +108,29 @@ fn problems(store: &dyn Store, document: &DocumentId) -> Vec<String> {
     problems
 }
 
+/// What is wrong with a stored document's changes one by one, and with what is stored of them beside.
+fn deep_problems(store: &dyn Store, document: &DocumentId) -> Vec<String> {
+    // That they can't be read is said already.
+    let Ok(changes) = judging::changes(store, document) else {
+        return Vec::new();
+    };
+    let judged = judging::judge(&changes);
+    let mut problems: Vec<String> = judged.refused.iter().map(ToString::to_string).collect();
+    if let Ok(opened) = opening::open(store, document)
+        && problems.is_empty()
+        && !opened.history.is_same_as(&judged.history)
+    {
+        problems.push("the stored history is not that of the changes".to_owned());
+    }
+    problems
+}
+
 /// Replaces documents' changes by snapshots.
 pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
     let store = args.data.open()?;
     let chosen = choose(&store, &args.documents)?;
     let bar = progress(chosen.len(), "compacting");
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_ms = since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    });
+    let now_ms = now_ms();
     let mut failed = 0;
     let mut compacted = 0;
     for info in &chosen {
@@ -131,6 +159,14 @@ pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
         chosen.len() - compacted - failed
     )?;
     Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+/// The time, in milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// The write that stores a loaded document as a new one.

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use automerge::ChangeHash;
 use automerge::sync::Message;
 use bytes::Bytes;
 use concord_shared::change::{self, Change, Chunk, ChunkError};
@@ -106,6 +107,14 @@ impl DecodeError {
             Self::Sync(error) => error.code(),
             Self::Chunk(error) => error.code(),
             Self::Panicked => ErrorCode::BadDocument,
+        }
+    }
+
+    /// The change that it is about, if that is known.
+    pub fn hash(&self) -> Option<ChangeHash> {
+        match self {
+            Self::Chunk(error) => error.hash(),
+            Self::Sync(_) | Self::Panicked => None,
         }
     }
 }

@@ -151,13 +151,14 @@ impl ReadError {
     }
 
     fn goodbye(&self) -> Goodbye {
-        let document = match self {
-            Self::Decode { document, .. } => Some(document.clone()),
-            _ => None,
+        let (document, hash) = match self {
+            Self::Decode { document, error } => (Some(document.clone()), error.hash()),
+            _ => (None, None),
         };
         Goodbye {
             detail: self.to_string(),
             document,
+            hash,
             ..Goodbye::new(self.code())
         }
     }

@@ -115,6 +115,17 @@ impl History {
         Ok(admitted)
     }
 
+    /// Whether the two are of the same changes and know the same of them, in whatever order each took
+    /// them in.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.graph, &other.graph);
+        let missing =
+            |graph: &Graph, index| graph.hash(index).is_none_or(|hash| !theirs.contains(hash));
+        ours.len() == theirs.len()
+            && !(0..ours.len()).any(|index| missing(ours, index))
+            && self.index.described(ours) == other.index.described(theirs)
+    }
+
     /// Moves the durable frontier: see [`Graph::make_visible`].
     pub fn make_visible(&mut self, visible: Index) {
         self.graph.make_visible(visible);

@@ -10,6 +10,9 @@
 //! [`OpIndex::add`] takes in what it makes. Cost: each need a binary search in its actor's runs; but for
 //! [the order of two elements](order), which climbs from one run to the one it is behind.
 
+use std::collections::BTreeMap;
+
+use automerge::ActorId;
 use concord_shared::change::{
     Change, Container, Made, Need, ObjectKind, ObjectRef, OpRef, Place, What,
 };
@@ -130,6 +133,18 @@ pub enum RefError {
     TooManySteps(#[from] TooManySteps),
 }
 
+/// An op with its actor; none is that of no op.
+type Named<'a> = (Option<&'a ActorId>, u32);
+
+/// A run: first counter, count, object, spot (kind, key, op), and what it made.
+pub(super) type Described<'a> = (
+    u32,
+    u32,
+    Named<'a>,
+    (&'static str, Option<&'a str>, Named<'a>),
+    What,
+);
+
 /// See the module's docs.
 #[derive(Debug, Clone, Default)]
 pub struct OpIndex {
@@ -204,6 +219,28 @@ impl OpIndex {
         }
         self.runs.shrink_to_fit();
         self.keys.shrink();
+    }
+
+    /// Each actor's runs with names in place of numbers, which depend on the order of admission.
+    pub(super) fn described<'a>(
+        &'a self,
+        graph: &'a Graph,
+    ) -> BTreeMap<Option<&'a ActorId>, Vec<Described<'a>>> {
+        let named = |id: Id| (graph.actor_id(id.actor).filter(|_| id != NONE), id.counter);
+        let actors = (0..).zip(&self.runs).filter(|(_, runs)| !runs.is_empty());
+        let described = actors.map(|(actor, runs)| {
+            let runs = runs.iter().map(|run| {
+                let (kind, key, id) = match run.spot {
+                    Spot::Key(key) => ("key", self.keys.text(key), NONE),
+                    Spot::Behind(id) => ("behind", None, id),
+                    Spot::Element(id) => ("element", None, id),
+                };
+                let spot = (kind, key, named(id));
+                (run.first, run.count, named(run.object), spot, run.what)
+            });
+            (graph.actor_id(actor), runs.collect())
+        });
+        described.collect()
     }
 
     /// Number of runs.

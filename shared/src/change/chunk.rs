@@ -76,6 +76,12 @@ fn read_chunk(
     }
 }
 
+/// The hash of an uncompressed chunk, by which others name a change: not looked at otherwise.
+pub fn change_hash(chunk: &[u8]) -> ChangeHash {
+    let hashed = chunk.get(HASHED_FROM..).unwrap_or_default();
+    ChangeHash(Sha256::digest(hashed).into())
+}
+
 /// Whether there is room for one more.
 fn within(what: &'static str, so_far: usize, limit: usize) -> Result<(), ChunkError> {
     if so_far < limit {
@@ -131,16 +137,15 @@ impl RawChunk {
 
     /// The hash of a chunk, whose beginning must be the checksum.
     pub(super) fn check_hash(&self, chunk: &[u8]) -> Result<ChangeHash, ChunkError> {
-        let hashed = chunk.get(HASHED_FROM..).unwrap_or_default();
-        let hash: [u8; 32] = Sha256::digest(hashed).into();
-        let [a, b, c, d, ..] = hash;
+        let hash = change_hash(chunk);
+        let [a, b, c, d, ..] = hash.0;
         if [a, b, c, d] != self.checksum {
             return Err(ChunkError::Checksum {
                 found: self.checksum,
                 computed: [a, b, c, d],
             });
         }
-        Ok(ChangeHash(hash))
+        Ok(hash)
     }
 
     /// Reads a change, compressed or not.
@@ -161,7 +166,7 @@ impl RawChunk {
             ops_per_change: limits.ops_per_change.min(budget.ops),
             ..*limits
         };
-        let change = read_change(bytes, &data, hash, &allowed)?;
+        let change = read_change(bytes, &data, hash, &allowed).map_err(|error| error.of(hash))?;
         budget.ops -= change.ops;
         Ok(change)
     }

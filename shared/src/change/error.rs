@@ -1,5 +1,7 @@
 //! What can be wrong with a chunk.
 
+use automerge::ChangeHash;
+
 use super::op_error::OpError;
 use crate::ErrorCode;
 use crate::reader::ReadError;
@@ -91,6 +93,14 @@ pub enum ChunkError {
         /// Rows that it should have.
         expected: u64,
     },
+    /// What is wrong with a change whose checksum is right.
+    #[error("change {hash}: {source}")]
+    Change {
+        /// Its hash.
+        hash: ChangeHash,
+        /// What is wrong.
+        source: Box<ChunkError>,
+    },
     /// An op that no Automerge writes, or that refers to what its own change does not make.
     #[error("op {counter}: {error}")]
     Op {
@@ -122,6 +132,22 @@ pub enum ChunkError {
 }
 
 impl ChunkError {
+    /// This, of the change with this hash.
+    pub(super) fn of(self, hash: ChangeHash) -> Self {
+        Self::Change {
+            hash,
+            source: Box::new(self),
+        }
+    }
+
+    /// The change that it is about, if that is known.
+    pub fn hash(&self) -> Option<ChangeHash> {
+        match self {
+            Self::Change { hash, .. } => Some(*hash),
+            _ => None,
+        }
+    }
+
     /// What the peer is told.
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -144,6 +170,7 @@ impl ChunkError {
             | Self::UnknownColumn { .. }
             | Self::Rows { .. } => ErrorCode::BadChange,
             Self::Op { error, .. } => error.code(),
+            Self::Change { source, .. } => source.code(),
             Self::Load(_) | Self::LoadPanicked => ErrorCode::BadDocument,
         }
     }

@@ -1,0 +1,161 @@
+//! `concord inspect-change`: what a change claims, and why it would be refused.
+
+use std::fs;
+use std::io::{BufWriter, Read as _, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use concord_shared::change::{Change, Chunk, change_hash, decode_document, parse_chunks};
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::DocumentId;
+use concord_shared::limits::Limits;
+
+use super::offline::{DataArgs, choose};
+use crate::document::history::History;
+use crate::document::judging::{self, Judged};
+use crate::document::opening;
+use crate::document::past::Steps;
+use crate::document::task::Report;
+
+/// Arguments of `concord inspect-change`.
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Judge the changes as if they came to this stored document now: its id or automerge: URL
+    #[arg(long, value_name = "ID", conflicts_with = "after")]
+    document: Option<String>,
+    /// Judge them as if they came after this .automerge file's
+    #[arg(long, value_name = "FILE")]
+    after: Option<PathBuf>,
+    /// Chunks as a client sends them, one or more; - is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Prints each change of a file: what it claims, and the verdict. Fails if one would be refused.
+pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let bytes = if args.file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes)?;
+        bytes
+    } else {
+        fs::read(&args.file).with_context(|| format!("reading {}", args.file.display()))?
+    };
+    let bytes = Bytes::from(bytes);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut history = match (&args.document, &args.after) {
+        (None, None) => None,
+        (Some(id), _) => Some(stored(&args.data, id)?),
+        (None, Some(path)) => Some(of_file(path)?),
+    };
+    let changes = parse_chunks(&bytes, &Limits::default()).and_then(|chunks| changes(&chunks));
+    let refused = match changes {
+        Ok(changes) => {
+            let mut refused = 0;
+            for change in &changes {
+                let verdict = history.as_mut().map(|history| {
+                    let mut steps = Steps::new(u64::MAX);
+                    history.admit(change, &mut steps).map(drop)
+                });
+                print(&mut out, change)?;
+                match verdict {
+                    None => writeln!(
+                        out,
+                        "verdict      good by itself; with --document or --after it is judged against a document"
+                    )?,
+                    Some(Ok(())) => writeln!(out, "verdict      would be admitted")?,
+                    Some(Err(error)) => {
+                        refused += 1;
+                        writeln!(
+                            out,
+                            "verdict      refused: {}: {}",
+                            error.code(),
+                            Report(&error)
+                        )?;
+                    }
+                }
+                writeln!(out)?;
+            }
+            refused
+        }
+        Err(error) => {
+            let hash = error.hash().unwrap_or_else(|| change_hash(&bytes));
+            writeln!(out, "change       {hash}")?;
+            claims(&mut out, &bytes, error.code())?;
+            writeln!(
+                out,
+                "verdict      refused: {}: {}",
+                error.code(),
+                Report(&error)
+            )?;
+            1
+        }
+    };
+    out.flush()?;
+    Ok(ExitCode::from(u8::from(refused > 0)))
+}
+
+fn changes(chunks: &[Chunk]) -> Result<Vec<Change>, concord_shared::change::ChunkError> {
+    let mut changes = Vec::new();
+    for chunk in chunks {
+        match chunk {
+            Chunk::Change(change) => changes.push(change.clone()),
+            Chunk::Document(bytes) => changes.extend(decode_document(bytes, &Limits::default())?),
+        }
+    }
+    Ok(changes)
+}
+
+fn stored(data: &DataArgs, id: &str) -> anyhow::Result<History> {
+    let opened = data.open_to_read()?;
+    let id = DocumentId::parse_url(id).with_context(|| format!("{id:?} is no document id"))?;
+    choose(&opened.store, &[id.to_string()])?;
+    Ok(opening::open(&opened.store, &id)?.history)
+}
+
+fn of_file(path: &PathBuf) -> anyhow::Result<History> {
+    let bytes = Bytes::from(fs::read(path).with_context(|| format!("reading {}", path.display()))?);
+    let chunks = parse_chunks(&bytes, &Limits::unbounded())?;
+    let changes: Vec<Bytes> = changes(&chunks)?.into_iter().map(|c| c.bytes).collect();
+    let Judged {
+        history, refused, ..
+    } = judging::judge(&changes);
+    for refused in refused {
+        eprintln!("concord: {}: {refused}", path.display());
+    }
+    Ok(history)
+}
+
+fn print(out: &mut impl Write, change: &Change) -> anyhow::Result<()> {
+    writeln!(out, "change       {}", change.hash)?;
+    claims(out, &change.bytes, ErrorCode::BadChange)?;
+    for need in &change.refs.needs {
+        writeln!(out, "needs        {need:?}")?;
+    }
+    for made in &change.refs.made {
+        writeln!(out, "makes        {made:?}")?;
+    }
+    Ok(())
+}
+
+/// What Automerge itself reads in the change, as JSON. It may panic on one that is refused, and takes
+/// seconds for one that claims millions of ops.
+fn claims(out: &mut impl Write, bytes: &[u8], code: ErrorCode) -> anyhow::Result<()> {
+    if matches!(code, ErrorCode::TooManyOps | ErrorCode::ChangeTooLarge) {
+        return Ok(writeln!(out, "claims       not shown: too many")?);
+    }
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        let change = automerge::Change::from_bytes(bytes.to_vec());
+        change.map(|change| serde_json::to_string_pretty(&change.decode()))
+    }));
+    match read {
+        Ok(Ok(json)) => writeln!(out, "claims       {}", json?)?,
+        Ok(Err(error)) => writeln!(out, "claims       Automerge can't read it: {error}")?,
+        Err(_panic) => writeln!(out, "claims       Automerge panics on it")?,
+    }
+    Ok(())
+}
