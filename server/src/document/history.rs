@@ -4,6 +4,8 @@
 //! what does not fit is refused in both, so what is stored was judged by the same rules as what comes. The
 //! stored form lies beside the snapshot, so that opening a document does not decode it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use concord_shared::change::Change;
 use concord_shared::code::ErrorCode;
@@ -25,6 +27,9 @@ pub enum HistoryError {
     /// What its ops refer to.
     #[error(transparent)]
     Ref(#[from] RefError),
+    /// A bug: what is known of the ops can't be read.
+    #[error(transparent)]
+    Index(#[from] DecodeIndexError),
 }
 
 impl HistoryError {
@@ -43,6 +48,7 @@ impl HistoryError {
                 GraphError::OpCounterOverflow { .. } => ErrorCode::TooManyOps,
                 GraphError::TooManySteps(_) => ErrorCode::Overloaded,
             },
+            Self::Index(_) => ErrorCode::Internal,
             Self::Ref(error) => match error {
                 RefError::NoObject(_) => ErrorCode::UnknownObject,
                 RefError::KeyMismatch { .. } => ErrorCode::KeyMismatch,
@@ -77,11 +83,56 @@ pub enum DecodeHistoryError {
     Index(#[from] DecodeIndexError),
 }
 
+/// The index, in memory: to judge by, or, while nobody edits, as it is stored, in some tenths of the room.
+#[derive(Debug, Clone)]
+struct Held {
+    live: Option<OpIndex>,
+    /// Where `live` is none.
+    resting: Box<[u8]>,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            live: Some(OpIndex::default()),
+            resting: Box::default(),
+        }
+    }
+}
+
+impl Held {
+    fn wake(&mut self, actors: usize) -> Result<&mut OpIndex, DecodeIndexError> {
+        let index = match self.live.take() {
+            Some(index) => index,
+            None => OpIndex::decode(&std::mem::take(&mut self.resting), actors)?,
+        };
+        Ok(self.live.insert(index))
+    }
+
+    fn read(&self, actors: usize) -> Result<Cow<'_, OpIndex>, DecodeIndexError> {
+        match &self.live {
+            Some(index) => Ok(Cow::Borrowed(index)),
+            None => OpIndex::decode(&self.resting, actors).map(Cow::Owned),
+        }
+    }
+
+    fn encode(&self, actors: usize) -> Cow<'_, [u8]> {
+        match &self.live {
+            Some(index) => Cow::Owned(index.encode(actors)),
+            None => Cow::Borrowed(&self.resting),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.live.as_ref().map_or(0, OpIndex::memory) + self.resting.len()
+    }
+}
+
 /// See the module's docs.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     graph: Graph,
-    index: OpIndex,
+    index: Held,
     pasts: Pasts,
 }
 
@@ -96,22 +147,22 @@ impl History {
         &self.graph
     }
 
-    /// What the ops made.
-    pub fn index(&self) -> &OpIndex {
-        &self.index
+    /// What the ops made. An error is a bug: what rests was read before, or written here.
+    pub fn index(&self) -> Result<Cow<'_, OpIndex>, DecodeIndexError> {
+        self.index.read(self.graph.actors())
     }
 
     /// Admits a change that fits; a refused one leaves no trace.
     pub fn admit(&mut self, change: &Change, steps: &mut Steps) -> Result<Index, HistoryError> {
         let node = NewNode::of(change)?;
-        let index = &self.index;
+        let index = self.index.wake(self.graph.actors())?;
         let admitted = self
             .graph
             .admit(&node, &mut self.pasts, steps, |graph, past, steps| {
                 index.check(graph, change, past, steps)?;
                 Ok::<(), HistoryError>(())
             })?;
-        self.index.add(&self.graph, change);
+        index.add(&self.graph, change);
         Ok(admitted)
     }
 
@@ -123,7 +174,10 @@ impl History {
             |graph: &Graph, index| graph.hash(index).is_none_or(|hash| !theirs.contains(hash));
         ours.len() == theirs.len()
             && !(0..ours.len()).any(|index| missing(ours, index))
-            && self.index.described(ours) == other.index.described(theirs)
+            && match (self.index(), other.index()) {
+                (Ok(index), Ok(other)) => index.described(ours) == other.described(theirs),
+                _ => false,
+            }
     }
 
     /// Moves the durable frontier: see [`Graph::make_visible`].
@@ -139,7 +193,9 @@ impl History {
     /// Gives back memory that only activity needs.
     pub fn rest(&mut self) {
         self.graph.shrink();
-        self.index.shrink();
+        if let Some(index) = self.index.live.take() {
+            self.index.resting = index.encode(self.graph.actors()).into();
+        }
         self.pasts.clear();
     }
 
@@ -163,10 +219,15 @@ impl History {
             return Err(DecodeHistoryError::Format { found: format });
         }
         let graph = Graph::decode(reader.prefixed(usize::MAX, "graph")?)?;
-        let index = OpIndex::decode(&mut reader, graph.actors())?;
+        let index = reader.take_rest();
+        // It is not needed before somebody edits, but whether it is good is to be known now.
+        OpIndex::decode(index, graph.actors())?;
         Ok(Self {
             graph,
-            index,
+            index: Held {
+                live: None,
+                resting: index.into(),
+            },
             pasts: Pasts::default(),
         })
     }

@@ -212,15 +212,6 @@ impl OpIndex {
         runs * size_of::<Run>() + self.runs.capacity() * size_of::<Vec<Run>>() + self.keys.memory()
     }
 
-    /// Gives memory back that growth reserved and nothing uses.
-    pub fn shrink(&mut self) {
-        for runs in &mut self.runs {
-            runs.shrink_to_fit();
-        }
-        self.runs.shrink_to_fit();
-        self.keys.shrink();
-    }
-
     /// Each actor's runs with names in place of numbers, which depend on the order of admission.
     pub(super) fn described<'a>(
         &'a self,

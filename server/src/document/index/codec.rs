@@ -3,7 +3,7 @@
 //! Layout (u = unsigned LEB128):
 //!
 //! ```text
-//! format: u8 = 1
+//! format: u8 = 1, u length of what follows, which is deflated
 //! keys: u count × (u length, UTF-8)
 //! for each actor, in the graph's order: u count of runs × run
 //! run: u first − end of the run before, u count, u8 tag, [object], spot
@@ -15,8 +15,12 @@
 //! An op refers to ops with lower counters, so differences are positive, and small where the author goes
 //! on with what was just made.
 
+use std::io::Read as _;
+
 use concord_shared::change::{ObjectKind, What};
 use concord_shared::reader::{ReadError, Reader, push_uleb};
+use flate2::Compression;
+use flate2::read::{DeflateDecoder, DeflateEncoder};
 
 use super::keys::Keys;
 use super::{Id, NONE, OpIndex, Run, Spot};
@@ -44,7 +48,7 @@ const WHATS: [What; 7] = [
 ];
 
 /// Why a stored index can't be used. The remedy is to rebuild it from the snapshot.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeIndexError {
     /// Written by another version, or not an index.
     #[error("unknown index format {found}")]
@@ -55,6 +59,12 @@ pub enum DecodeIndexError {
     /// Cut short or malformed.
     #[error("the stored index can't be read: {0}")]
     Read(#[from] ReadError),
+    /// It does not inflate to the length that it says.
+    #[error("the stored index does not inflate to {length} bytes")]
+    Inflate {
+        /// What it says.
+        length: u64,
+    },
     /// A number that points to what is not there.
     #[error("{what} of a run of actor {actor} of the stored index is out of range")]
     OutOfRange {
@@ -68,7 +78,17 @@ pub enum DecodeIndexError {
 impl OpIndex {
     /// The index of a graph with so many actors, in stored form.
     pub fn encode(&self, actors: usize) -> Vec<u8> {
+        let plain = self.encode_plain(actors);
         let mut out = vec![INDEX_FORMAT];
+        push_uleb(&mut out, plain.len() as u64);
+        // Reading from memory and writing to it can't fail.
+        let _infallible = DeflateEncoder::new(&*plain, Compression::fast()).read_to_end(&mut out);
+        out
+    }
+
+    /// What the stored form deflates.
+    pub(super) fn encode_plain(&self, actors: usize) -> Vec<u8> {
+        let mut out = Vec::new();
         let keys = self.keys.iter();
         push_uleb(&mut out, keys.len() as u64);
         for key in keys {
@@ -88,11 +108,23 @@ impl OpIndex {
     }
 
     /// Reads the stored index of a graph with so many actors.
-    pub fn decode(reader: &mut Reader<'_>, actors: usize) -> Result<Self, DecodeIndexError> {
+    pub fn decode(bytes: &[u8], actors: usize) -> Result<Self, DecodeIndexError> {
+        let mut reader = Reader::new(bytes);
         let format = reader.u8("index format")?;
         if format != INDEX_FORMAT {
             return Err(DecodeIndexError::Format { found: format });
         }
+        let length = reader.uleb("index length")?;
+        let mut plain = Vec::new();
+        let mut inflated = DeflateDecoder::new(reader.take_rest()).take(length.saturating_add(1));
+        match inflated.read_to_end(&mut plain) {
+            Ok(_) if plain.len() as u64 == length => Self::decode_plain(&plain, actors),
+            _ => Err(DecodeIndexError::Inflate { length }),
+        }
+    }
+
+    pub(super) fn decode_plain(plain: &[u8], actors: usize) -> Result<Self, DecodeIndexError> {
+        let reader = &mut Reader::new(plain);
         let mut keys = Keys::default();
         for _ in 0..reader.uleb("keys")? {
             keys.number_or_new(reader.text(usize::MAX, "key")?);

@@ -52,12 +52,4 @@ impl Keys {
         let texts: usize = self.texts.iter().map(|text| text.len()).sum();
         texts + self.texts.capacity() * size_of::<Box<str>>() + self.numbers.capacity() * 5
     }
-
-    pub(super) fn shrink(&mut self) {
-        self.texts.shrink_to_fit();
-        let (texts, hasher) = (&self.texts, &self.hasher);
-        self.numbers.shrink_to_fit(|number| {
-            hasher.hash_one(texts.get(*number as usize).map_or("", |text| text))
-        });
-    }
 }
