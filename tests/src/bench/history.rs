@@ -144,6 +144,25 @@ impl Base {
         Ok(Self::new("User, 5 Companies, 50 Meetings", doc, changes))
     }
 
+    /// Lets one writer make edits, each a change on the one before, and gives their chunks, uncompressed.
+    pub fn edits(
+        &self,
+        edits: usize,
+        mut edit: impl FnMut(&mut AutoCommit, usize) -> Result<()>,
+    ) -> Result<Vec<Bytes>> {
+        let mut doc = self.doc.clone().with_actor(actor(2, 0));
+        let mut chunks = Vec::with_capacity(edits);
+        for number in 0..edits {
+            edit(&mut doc, number)?;
+            doc.commit();
+            let change = doc
+                .get_last_local_change()
+                .context("a change just made is there")?;
+            chunks.push(Bytes::copy_from_slice(change.raw_bytes()));
+        }
+        Ok(chunks)
+    }
+
     fn new(name: &str, mut doc: AutoCommit, changes: usize) -> Self {
         let mut heads = doc.get_heads();
         heads.sort_unstable();
@@ -201,7 +220,8 @@ fn empty() -> Result<(AutoCommit, ObjId)> {
     Ok((doc, text))
 }
 
-fn text_object(doc: &AutoCommit) -> Result<ObjId> {
+/// The text that all documents but the user have.
+pub fn text_object(doc: &AutoCommit) -> Result<ObjId> {
     use automerge::ReadDoc as _;
     let (_, text) = doc.get(ROOT, "text")?.context("the document has no text")?;
     Ok(text)

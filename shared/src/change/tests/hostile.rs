@@ -101,7 +101,10 @@ fn refused(bytes: &[u8]) -> ChunkError {
         "{error}: {:?}",
         start.elapsed()
     );
-    error
+    match error {
+        ChunkError::Change { source, .. } => *source,
+        error => error,
+    }
 }
 
 fn code(made: &Made) -> ErrorCode {
