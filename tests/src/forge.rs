@@ -10,13 +10,19 @@
 
 #[path = "forge/columns.rs"]
 pub mod columns;
+#[path = "forge/dump.rs"]
+pub mod dump;
 #[path = "forge/edits.rs"]
 pub mod edits;
 #[path = "forge/honest.rs"]
 pub mod honest;
 #[path = "forge/model.rs"]
 pub mod model;
+#[path = "forge/oracle.rs"]
+pub mod oracle;
 #[path = "forge/quiet.rs"]
 pub mod quiet;
+#[path = "forge/reduce.rs"]
+pub mod reduce;
 #[path = "forge/source.rs"]
 pub mod source;

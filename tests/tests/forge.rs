@@ -7,8 +7,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use concord_tests::forge::honest;
 use concord_tests::forge::model::{ChangeModel, action, hash};
+use concord_tests::forge::oracle::survives;
+use concord_tests::forge::reduce::{describe, reduce};
 use concord_tests::forge::source::Source;
 
 /// The seeds to run, by the environment.
@@ -23,12 +26,8 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 #[test]
 fn changes_taken_apart_are_put_together_as_they_were() {
     let (mut changes, mut kinds) = (0, BTreeMap::<_, u32>::new());
-    let mut panics = BTreeMap::<_, u32>::new();
     for seed in seeds(u64::MAX) {
         let history = honest::history(&mut Source::seeded(seed), 40);
-        for panic in history.panics {
-            *panics.entry(panic).or_default() += 1;
-        }
         for change in history.changes {
             let model = ChangeModel::decode(change.raw_bytes());
             assert_eq!(
@@ -47,7 +46,7 @@ fn changes_taken_apart_are_put_together_as_they_were() {
             break;
         }
     }
-    println!("{changes} changes: {kinds:?}; {panics:#?}");
+    println!("{changes} changes: {kinds:?}");
     for wanted in [
         (action::MAKE_MAP, true, false),
         (action::MAKE_LIST, true, false),
@@ -65,4 +64,33 @@ fn changes_taken_apart_are_put_together_as_they_were() {
     ] {
         assert!(changes < 1000 || kinds.contains_key(&wanted), "{wanted:?}");
     }
+}
+
+#[test]
+fn honest_histories_survive() {
+    let mut failures = BTreeMap::<String, Vec<u64>>::new();
+    let mut oddities = BTreeMap::<String, Vec<u64>>::new();
+    for seed in seeds(1_000) {
+        let mut source = Source::seeded(seed);
+        let history = honest::history(&mut source, 10 + seed as usize % 50);
+        let chunks = history
+            .changes
+            .iter()
+            .map(|c| Bytes::copy_from_slice(c.raw_bytes()));
+        let chunks: Vec<_> = chunks.collect();
+        if let Err(failure) = survives(&chunks, &mut source) {
+            if std::env::var_os("CONCORD_TEST_SEED").is_some() {
+                println!("{failure}\n{}", describe(&reduce(&chunks, &failure)));
+            }
+            failures.entry(failure).or_default().push(seed);
+        }
+        for oddity in history.oddities {
+            oddities.entry(oddity).or_default().push(seed);
+        }
+    }
+    println!("by the way: {oddities:?}");
+    assert!(
+        failures.is_empty(),
+        "replay with CONCORD_TEST_SEED: {failures:#?}"
+    );
 }

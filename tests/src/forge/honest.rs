@@ -8,6 +8,7 @@ use automerge::{
 };
 
 use super::edits;
+use super::model::ChangeModel;
 use super::quiet::quietly;
 use super::source::Source;
 
@@ -27,8 +28,9 @@ enum Taste {
 pub struct History {
     /// Its changes, in one causal order.
     pub changes: Vec<Change>,
-    /// What Automerge panicked with meanwhile, in calls that its API allows.
-    pub panics: Vec<String>,
+    /// What Automerge did that it should not have, in calls that its API allows: panics, and changes
+    /// that refer to what they do not depend on, which are not among the changes.
+    pub oddities: Vec<String>,
 }
 
 /// Replicas and what they know of each other.
@@ -143,7 +145,7 @@ impl World {
             10 => {
                 let options = options(source);
                 let hash = self.replicas[replica].empty_change(options);
-                self.committed(replica, hash);
+                self.committed(replica, hash, source);
                 // Automerge 0.12 takes an actor for free to edit older heads if these have the last
                 // op of it, and so leaves out an empty change that comes after: the next change of
                 // this actor would not depend on the one before.
@@ -177,10 +179,14 @@ impl World {
             Ok(done) => return Some(done),
             Err(panic) => panic,
         };
-        self.history.panics.push(panic);
+        self.history.oddities.push(panic);
+        self.start_again(replica, source);
+        None
+    }
+
+    fn start_again(&mut self, replica: usize, source: &mut Source<'_>) {
         let actor = self.next_actor(source);
         self.replicas[replica] = AutoCommit::new().with_actor(actor);
-        None
     }
 
     fn edit(&mut self, replica: usize, edits: usize, source: &mut Source<'_>) {
@@ -192,15 +198,20 @@ impl World {
             document.commit_with(options)
         });
         if let Some(Some(hash)) = hash {
-            self.committed(replica, hash);
+            self.committed(replica, hash, source);
         }
     }
 
-    fn committed(&mut self, replica: usize, hash: ChangeHash) {
+    fn committed(&mut self, replica: usize, hash: ChangeHash, source: &mut Source<'_>) {
         let document = &mut self.replicas[replica];
         let change = document.get_change_by_hash(&hash).expect("it is there");
-        self.history.changes.push(change);
+        if let Some(reference) = outside_of_its_past(&self.history.changes, &change) {
+            let oddity = format!("a change refers to {reference}, which it does not depend on");
+            self.history.oddities.push(oddity);
+            return self.start_again(replica, source);
+        }
         self.past.push(document.get_heads());
+        self.history.changes.push(change);
     }
 
     /// Edits made on top of heads that are no longer the replica's.
@@ -231,9 +242,47 @@ impl World {
             document.apply_changes(changes)
         });
         if let Some(Err(error)) = merged {
-            self.history.panics.push(format!("a merge: {error}"));
+            self.history.oddities.push(format!("a merge: {error}"));
         }
     }
+}
+
+/// What kind of op a change refers to that is not in its past, nor in itself. `earlier` has its past.
+///
+/// Automerge 0.12 makes such changes where old heads of a text are edited that has marks since.
+fn outside_of_its_past(earlier: &[Change], change: &Change) -> Option<&'static str> {
+    let mut past = vec![(
+        change.actor_id(),
+        change.start_op().get(),
+        change.len() as u64,
+    )];
+    let mut wanted: Vec<ChangeHash> = change.deps().to_vec();
+    for other in earlier.iter().rev() {
+        if wanted.contains(&other.hash()) {
+            past.push((other.actor_id(), other.start_op().get(), other.len() as u64));
+            wanted.extend_from_slice(other.deps());
+        }
+    }
+    let model = ChangeModel::decode(change.raw_bytes());
+    let known = |actor: Option<u64>, counter: u64| {
+        let Some(actor) = actor.and_then(|actor| model.actor_at(actor)) else {
+            return true;
+        };
+        past.iter().any(|(by, start, ops)| {
+            by.to_bytes() == actor && (*start..start + ops).contains(&counter)
+        })
+    };
+    model.ops.iter().find_map(|op| {
+        if !known(op.obj_actor, op.obj_counter.unwrap_or(0)) {
+            return Some("an object");
+        }
+        if !known(op.key_actor, op.key_counter.unwrap_or(0) as u64) {
+            return Some("an element");
+        }
+        let mut preds = op.preds.iter();
+        let unknown = preds.any(|(actor, counter)| !known(Some(*actor), *counter as u64));
+        unknown.then_some("a predecessor")
+    })
 }
 
 fn options(source: &mut Source<'_>) -> CommitOptions {
