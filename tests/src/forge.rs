@@ -10,6 +10,8 @@
 
 #[path = "forge/columns.rs"]
 pub mod columns;
+#[path = "forge/context.rs"]
+pub mod context;
 #[path = "forge/dump.rs"]
 pub mod dump;
 #[path = "forge/edits.rs"]
@@ -18,10 +20,14 @@ pub mod edits;
 pub mod honest;
 #[path = "forge/model.rs"]
 pub mod model;
+#[path = "forge/mutate.rs"]
+pub mod mutate;
 #[path = "forge/oracle.rs"]
 pub mod oracle;
 #[path = "forge/quiet.rs"]
 pub mod quiet;
+#[path = "forge/raw.rs"]
+pub mod raw;
 #[path = "forge/reduce.rs"]
 pub mod reduce;
 #[path = "forge/source.rs"]

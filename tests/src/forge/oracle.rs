@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::dump::{dump, objects, read_at};
 use super::edits::edit_object;
 use super::honest::order;
+use super::model::ChangeModel;
 use super::quiet::quietly;
 use super::source::Source;
 
@@ -47,6 +48,8 @@ fn check(chunks: &[Bytes], source: &mut Source<'_>) -> Result<(), String> {
         ensure(change.raw_bytes() == &chunk[..], || "other bytes".into())?;
         changes.push(change);
     }
+    stage("objects");
+    no_circles(chunks)?;
     let expected = Expected::new(&changes);
     for encoding in ENCODINGS {
         stage("all at once");
@@ -79,6 +82,35 @@ fn check(chunks: &[Bytes], source: &mut Source<'_>) -> Result<(), String> {
         edit_on(loaded, whole, source)?;
     }
     part(&changes, source)
+}
+
+/// Whether no object is within itself. Automerge looks for the way from it to the root without end,
+/// and keeps it all: the one thing that cannot be tried.
+fn no_circles(chunks: &[Bytes]) -> Result<(), String> {
+    let mut parents = BTreeMap::new();
+    for chunk in chunks {
+        let model = ChangeModel::decode(chunk);
+        for (op, counter) in model.ops.iter().zip(model.start_op..) {
+            let object = op.obj_actor.and_then(|actor| model.actor_at(actor));
+            if let Some(actor) = object {
+                let object = (actor.to_vec(), op.obj_counter.unwrap_or(0));
+                parents.insert((model.actor.clone(), counter), object);
+            }
+        }
+    }
+    for start in parents.keys() {
+        let mut at = start;
+        for _ in 0..=parents.len() {
+            match parents.get(at) {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        ensure(!parents.contains_key(at), || {
+            "an object within itself".into()
+        })?;
+    }
+    Ok(())
 }
 
 /// What must be the same however the changes came.
