@@ -143,10 +143,11 @@ fn wrong_changes_are_not_all_harmful() {
             let mut model = ChangeModel::decode(last.raw_bytes());
             let done = mutate(&mut source, &mut model, &context);
             let chunk = model.encode();
-            let parsed = parse_chunks(&chunk, &Limits::default());
-            let read = Change::try_from(&chunk[..]);
-            let graph = read.is_ok_and(|change| keeps_the_graph(earlier, &change));
-            if parsed.is_err() || !graph || done.is_empty() {
+            // Automerge panics on some of what is refused here.
+            let parsed = parse_chunks(&chunk, &Limits::default()).ok();
+            let read = parsed.and_then(|_| Change::try_from(&chunk[..]).ok());
+            let graph = read.is_some_and(|change| keeps_the_graph(earlier, &change));
+            if !graph || done.is_empty() {
                 refused += 1;
                 continue;
             }

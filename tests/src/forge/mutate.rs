@@ -189,8 +189,8 @@ const HEADERS: &[Mutation] = &[
         model.seq = source.pick(&[
             0,
             1,
-            model.seq + 1,
-            model.seq - 1,
+            model.seq.wrapping_add(1),
+            model.seq.wrapping_sub(1),
             u64::from(u32::MAX),
             u64::MAX,
         ]);
@@ -200,13 +200,13 @@ const HEADERS: &[Mutation] = &[
         let near = model.start_op;
         let far = u64::from(u32::MAX) - model.ops.len() as u64;
         model.start_op = source.pick(&[
-            near - 1,
-            near + 1,
-            near + 1000,
+            near.wrapping_sub(1),
+            near.wrapping_add(1),
+            near.wrapping_add(1000),
             1,
             0,
             far,
-            far + 1,
+            far.wrapping_add(1),
             u64::MAX,
         ]);
         true
@@ -222,20 +222,20 @@ const HEADERS: &[Mutation] = &[
                 if let Some(counter) = &mut op.obj_counter
                     && moved(op.obj_actor, *counter)
                 {
-                    *counter += by;
+                    *counter = counter.wrapping_add(by);
                 }
                 if let Some(counter) = &mut op.key_counter
                     && moved(op.key_actor, *counter as u64)
                 {
-                    *counter += by as i64;
+                    *counter = counter.wrapping_add(by as i64);
                 }
                 for (actor, counter) in &mut op.preds {
                     if moved(Some(*actor), *counter as u64) {
-                        *counter += by as i64;
+                        *counter = counter.wrapping_add(by as i64);
                     }
                 }
             }
-            model.start_op += by;
+            model.start_op = model.start_op.wrapping_add(by);
             true
         },
     ),
