@@ -160,6 +160,8 @@ fn cases() -> Vec<(&'static str, bool, Vec<ChangeModel>)> {
     two_authors.extra = author(b"one");
     let mut second_author = then(two_authors.clone(), &[int(root("y", SET))]);
     second_author[1].extra = author(b"one");
+    let mut late_author = then(change(&[int(root("x", SET))]), &[int(root("y", SET))]);
+    late_author[1].extra = author(b"one");
     let mut two_in_one = change(&[int(root("x", SET))]);
     two_in_one.extra = [author(b"one"), author(b"two")].concat();
     let table = || change(&[root("table", MAKE_TABLE)]);
@@ -439,6 +441,13 @@ fn cases() -> Vec<(&'static str, bool, Vec<ChangeModel>)> {
             "make: with a value",
             true,
             ops(&[root("m", MAKE_MAP).value(INT, &[1])]),
+        ),
+        (
+            "make: with a value, in a text",
+            false,
+            ops(&[element(3, Some(9), MAKE_LIST)
+                .inserting()
+                .value(TEXT, "𝄞".as_bytes())]),
         ),
         ("make: table", true, vec![table()]),
         (
@@ -771,6 +780,17 @@ fn cases() -> Vec<(&'static str, bool, Vec<ChangeModel>)> {
             ]),
         ),
         (
+            "header: start op after a gap, no ops",
+            false,
+            header(|m| (m.start_op, m.ops) = (NEXT + 1, vec![])),
+        ),
+        (
+            "header: start op after a gap that a concurrent change fills, no ops",
+            false,
+            header(|m| (m.start_op, m.ops) = (NEXT + 3, vec![])),
+        ),
+        ("header: no ops", true, header(|m| m.ops = vec![])),
+        (
             "header: start op far above",
             true,
             header(|m| m.start_op = 1 << 30),
@@ -793,6 +813,11 @@ fn cases() -> Vec<(&'static str, bool, Vec<ChangeModel>)> {
             "header: an author again in the actor's next change",
             false,
             second_author,
+        ),
+        (
+            "header: an author in an actor's second change, and none before",
+            false,
+            late_author,
         ),
         (
             "header: an author of a length that is not there",

@@ -69,7 +69,7 @@ const OPS: &[Mutation] = &[
     }),
     ("action: another", |model, _, source| {
         with_op(model, source, |op, source| {
-            op.action = source.below(9) as u64
+            op.action = source.below(9) as u64;
         })
     }),
     ("value: another type", |model, _, source| {

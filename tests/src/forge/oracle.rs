@@ -79,7 +79,7 @@ fn check(chunks: &[Bytes], source: &mut Source<'_>) -> Result<(), String> {
         expected.stored(&loaded)?;
         stage("saving again");
         ensure(saver.save() == loaded.save(), || "other bytes".into())?;
-        edit_on(loaded, whole, source)?;
+        edit_on(&loaded, whole, source)?;
     }
     part(&changes, source)
 }
@@ -224,7 +224,11 @@ fn read(document: &Automerge, changes: &[Change], source: &mut Source<'_>) -> Re
 }
 
 /// The document goes on: edits of every kind on top, with what they come to known to others.
-fn edit_on(loaded: Automerge, mut other: Automerge, source: &mut Source<'_>) -> Result<(), String> {
+fn edit_on(
+    loaded: &Automerge,
+    mut other: Automerge,
+    source: &mut Source<'_>,
+) -> Result<(), String> {
     stage("editing on");
     let encoding = loaded.text_encoding();
     let mut document = AutoCommit::load_with_options(&loaded.save(), strict(encoding))

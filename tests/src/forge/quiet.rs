@@ -1,5 +1,6 @@
 //! Panics turned into text, without a word on standard error.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
@@ -27,7 +28,7 @@ pub fn quietly<T>(call: impl FnOnce() -> T) -> Result<T, String> {
                 let name = file.rsplit("/src/").next().unwrap_or(file);
                 format!("{name}:{}", location.line())
             });
-            let payload = info.payload_as_str().unwrap_or("no text");
+            let payload = payload(info.payload());
             LAST.replace(format!("panic at {place}: {payload}"));
         }));
     });
@@ -35,4 +36,10 @@ pub fn quietly<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     let result = catch_unwind(AssertUnwindSafe(call));
     QUIET.set(false);
     result.map_err(|_| LAST.take())
+}
+
+fn payload(payload: &dyn Any) -> &str {
+    let owned = payload.downcast_ref::<String>().map(String::as_str);
+    let text = owned.or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("no text")
 }

@@ -1,5 +1,7 @@
 //! Smaller examples of what fails.
 
+use std::fmt::Write as _;
+
 use automerge::Change;
 use bytes::Bytes;
 
@@ -56,7 +58,8 @@ pub fn describe(changes: &[Bytes]) -> String {
             .map(|dep| dep.to_string()[..6].to_owned())
             .collect();
         let others: Vec<_> = model.other_actors.iter().map(|actor| hex(actor)).collect();
-        out += &format!(
+        let _ = write!(
+            out,
             "{} by {} seq {} on {deps:?}, others {others:?}\n",
             &hash[..6],
             hex(&model.actor),
@@ -67,7 +70,8 @@ pub fn describe(changes: &[Bytes]) -> String {
                 (Some(key), _) => format!("{key:?}"),
                 (None, counter) => format!("{:?}@{:?}", counter, op.key_actor),
             };
-            out += &format!(
+            let _ = write!(
+                out,
                 "  {counter}: action {} in {:?}@{:?} at {key}{} value {}:{:?} over {:?}{}{:?}\n",
                 op.action,
                 op.obj_counter,
@@ -88,11 +92,11 @@ pub fn describe(changes: &[Bytes]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let mut out = String::new();
+    for byte in bytes.iter().take(4) {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
 }
 
 fn without(changes: &[Bytes], at: usize) -> Vec<Bytes> {
