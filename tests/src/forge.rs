@@ -16,6 +16,8 @@ pub mod context;
 pub mod dump;
 #[path = "forge/edits.rs"]
 pub mod edits;
+#[path = "forge/headers.rs"]
+pub mod headers;
 #[path = "forge/honest.rs"]
 pub mod honest;
 #[path = "forge/model.rs"]

@@ -58,9 +58,9 @@ pub fn describe(changes: &[Bytes]) -> String {
             .map(|dep| dep.to_string()[..6].to_owned())
             .collect();
         let others: Vec<_> = model.other_actors.iter().map(|actor| hex(actor)).collect();
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "{} by {} seq {} on {deps:?}, others {others:?}\n",
+            "{} by {} seq {} on {deps:?}, others {others:?}",
             &hash[..6],
             hex(&model.actor),
             model.seq
@@ -70,9 +70,9 @@ pub fn describe(changes: &[Bytes]) -> String {
                 (Some(key), _) => format!("{key:?}"),
                 (None, counter) => format!("{:?}@{:?}", counter, op.key_actor),
             };
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "  {counter}: action {} in {:?}@{:?} at {key}{} value {}:{:?} over {:?}{}{:?}\n",
+                "  {counter}: action {} in {:?}@{:?} at {key}{} value {}:{:?} over {:?}{}{:?}",
                 op.action,
                 op.obj_counter,
                 op.obj_actor,
