@@ -5,10 +5,12 @@
 //! [`server_process`] runs the `concord` binary as a user would and kills it as a machine would,
 //! [`node`] drives stock automerge-repo clients from npm, [`samod_client`] stock samod clients,
 //! [`client`] is Concord's own replica on a socket, and [`raw_client`] sends whatever frames a test
-//! wants. [`simulation`] needs no process at all.
+//! wants. [`simulation`] needs no process at all, and [`forge`] not even the server: it makes changes that
+//! nobody should take.
 
 pub mod bench;
 pub mod client;
+pub mod forge;
 pub mod node;
 pub mod raw_client;
 pub mod samod_client;
