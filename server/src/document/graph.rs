@@ -96,7 +96,7 @@ pub enum GraphError {
         /// The one after the highest op of its deps.
         expected: u32,
     },
-    /// `start_op + ops` leaves the 32 bits that Automerge gives an op counter.
+    /// `start_op + ops` is above [`MAX_OP_COUNTER`].
     #[error("op counter overflow: {start_op} + {ops}")]
     OpCounterOverflow {
         /// Claimed by the change.
@@ -130,6 +130,10 @@ pub enum GraphError {
 /// But a browser's Automerge takes some 200 bytes for each id left out while it loads the document, and ids
 /// that are used up can't be had back.
 pub const MAX_SKIPPED_OPS: u64 = 4 << 20;
+
+/// Highest op counter. Automerge has 32 bits, and panics at the edit that leaves them: half of them are kept
+/// for what replicas have not sent yet.
+pub const MAX_OP_COUNTER: u32 = 1 << 31;
 
 /// Most changes one document may hold: indexes are 32 bits and some are kept free for sentinels.
 pub const MAX_CHANGES: u32 = u32::MAX - 16;
@@ -405,7 +409,8 @@ impl Graph {
                 expected,
             });
         }
-        if node.start_op.checked_add(node.ops).is_none() {
+        let end = node.start_op.checked_add(node.ops);
+        if end.is_none_or(|end| end > MAX_OP_COUNTER) {
             return Err(GraphError::OpCounterOverflow {
                 start_op: node.start_op,
                 ops: node.ops,

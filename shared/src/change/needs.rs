@@ -119,6 +119,8 @@ pub enum Container {
     Map,
     /// A list or a text.
     Sequence,
+    /// A list.
+    List,
     /// A text.
     Text,
 }
@@ -129,6 +131,7 @@ impl Container {
         match self {
             Self::Map => kind == ObjectKind::Map,
             Self::Sequence => matches!(kind, ObjectKind::List | ObjectKind::Text),
+            Self::List => kind == ObjectKind::List,
             Self::Text => kind == ObjectKind::Text,
         }
     }

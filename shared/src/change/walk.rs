@@ -109,7 +109,10 @@ impl Walk {
             Key::Text(_) if op.insert => return Err(OpError::InsertIntoMap),
             Key::Text(_) => Container::Map,
             Key::Element(_) if does.is_mark() => Container::Text,
-            Key::Element(_) => Container::Sequence,
+            Key::Element(_) if op.insert || does == Does::Delete => Container::Sequence,
+            // What is in a text is inserted and deleted. Automerge's API can overwrite it in place, which no
+            // editor does, and panics on what may come of that.
+            Key::Element(_) => Container::List,
         };
         self.in_object(op.object, container, counter)?;
         let place = if op.insert {

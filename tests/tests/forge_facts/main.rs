@@ -10,6 +10,7 @@ mod overwriting;
 mod references;
 
 use bytes::Bytes;
+use concord_server::document::judging::judge;
 use concord_tests::forge::model::{ChangeModel, OpModel, action::*, hash};
 use concord_tests::forge::oracle::survives;
 use concord_tests::forge::source::Source;
@@ -193,4 +194,23 @@ fn what_harms_automerge_and_what_does_not() {
         }
     }
     assert!(wrong.is_empty(), "not as written down: {wrong:#?}");
+}
+
+/// Admission may refuse more, what no Automerge writes; what it refuses is printed.
+#[test]
+fn what_harms_automerge_is_refused() {
+    let mut passed = Vec::new();
+    for (what, harmless, models) in cases() {
+        let mut all: Vec<Bytes> = vec![good().encode(), concurrent().encode()];
+        all.extend(models.iter().map(ChangeModel::encode));
+        let refused = judge(&all).refused;
+        match refused.first() {
+            Some(first) => println!("{what}: {}", first.why.code()),
+            None => println!("{what}: admitted"),
+        }
+        if refused.is_empty() && !harmless {
+            passed.push(what);
+        }
+    }
+    assert!(passed.is_empty(), "admitted though harmful: {passed:#?}");
 }

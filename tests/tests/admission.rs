@@ -1,0 +1,190 @@
+//! Promise: no change passes that would hurt a document, and none is refused that Automerge writes.
+//!
+//! Both ways against `automerge` itself. Honest histories, made with its API, are admitted in every causal
+//! order, and what is known of them afterwards is what is known of the saved and loaded document. Changes
+//! that were made wrong by a little, their checksums right, are judged after the rest of their history;
+//! whatever is admitted of all that must survive: applied in any order, saved, loaded, edited on (the
+//! forge's oracle says whether). It can't pass by refusing everything, or by mutations that change nothing:
+//! how many of each outcome there were is asserted.
+//!
+//! `CONCORD_TEST_SEED=n` runs that seed alone; `CONCORD_TEST_LONG` many more.
+
+use std::collections::{BTreeMap, HashMap};
+
+use automerge::{Automerge, Change, ChangeHash};
+use bytes::Bytes;
+use concord_server::document::history::History;
+use concord_server::document::judging::{Judged, judge};
+use concord_tests::forge::context::Context;
+use concord_tests::forge::honest;
+use concord_tests::forge::model::ChangeModel;
+use concord_tests::forge::mutate::mutate;
+use concord_tests::forge::oracle::survives;
+use concord_tests::forge::quiet::quietly;
+use concord_tests::forge::raw::mutate_bytes;
+use concord_tests::forge::reduce::{describe, reduce};
+use concord_tests::forge::source::Source;
+
+/// Part `part` of `of` of the seeds, by the environment.
+fn seeds(ordinary: u64, long: u64, part: u64, of: u64) -> Vec<u64> {
+    let seed = std::env::var("CONCORD_TEST_SEED").ok();
+    match seed.and_then(|seed| seed.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => {
+            let is_long = std::env::var_os("CONCORD_TEST_LONG").is_some();
+            let count = if is_long { long } else { ordinary };
+            (0..count).filter(|seed| seed % of == part).collect()
+        }
+    }
+}
+
+fn raw(change: &Change) -> Bytes {
+    Bytes::copy_from_slice(change.raw_bytes())
+}
+
+fn admitted(changes: &[Bytes], what: &str) -> History {
+    let Judged {
+        history, refused, ..
+    } = judge(changes);
+    let reasons: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    assert!(reasons.is_empty(), "{what}: {reasons:#?}");
+    history
+}
+
+fn honest_part(part: u64, of: u64) {
+    for seed in seeds(1_200, 40_000, part, of) {
+        let mut source = Source::seeded(seed);
+        let changes = honest::history(&mut source, 10 + seed as usize % 50).changes;
+        let all: Vec<Bytes> = changes.iter().map(raw).collect();
+        let history = admitted(&all, &format!("seed {seed}"));
+        for _ in 0..3 {
+            let order = honest::order(&changes, &mut source);
+            let other: Vec<Bytes> = order.iter().map(|index| all[*index].clone()).collect();
+            let other = admitted(&other, &format!("seed {seed}, in order {order:?}"));
+            assert!(history.is_same_as(&other), "seed {seed}, {order:?}");
+        }
+        let stored = History::decode(&history.encode()).expect("its own bytes");
+        assert!(history.is_same_as(&stored), "seed {seed}, stored");
+        let saved = quietly(|| {
+            let mut document = Automerge::new();
+            document.apply_changes(changes.clone()).expect("honest");
+            Automerge::load(&document.save()).expect("what was saved")
+        });
+        let loaded = saved.unwrap_or_else(|panic| panic!("seed {seed}: {panic}"));
+        let rebuilt: Vec<Bytes> = loaded.get_changes(&[]).iter().map(raw).collect();
+        let rebuilt = admitted(&rebuilt, &format!("seed {seed}, loaded"));
+        assert!(history.is_same_as(&rebuilt), "seed {seed}, rebuilt");
+    }
+}
+
+/// Honest changes, and one wrong one, or an honest one after it that is made to build on it.
+struct Attack {
+    changes: Vec<Bytes>,
+    done: Vec<&'static str>,
+}
+
+fn attack(source: &mut Source<'_>, changes: &[Change], context: &Context) -> Attack {
+    let victim = source.below(changes.len());
+    let mut model = ChangeModel::decode(changes[victim].raw_bytes());
+    let (chunk, done) = if source.chance(8) {
+        (mutate_bytes(source, &model), vec!["bytes"])
+    } else {
+        let done = mutate(source, &mut model, context);
+        (model.encode(), done)
+    };
+    // The victim is replaced; what built on it builds on the wrong one now, if that keeps its hash whole.
+    let mut renamed: HashMap<ChangeHash, ChangeHash> = HashMap::new();
+    renamed.insert(
+        changes[victim].hash(),
+        concord_shared::change::change_hash(&chunk),
+    );
+    let mut all: Vec<Bytes> = changes[..victim].iter().map(raw).collect();
+    all.push(chunk);
+    for change in &changes[victim + 1..] {
+        let mut model = ChangeModel::decode(change.raw_bytes());
+        for dep in &mut model.deps {
+            if let Some(new) = renamed.get(dep) {
+                *dep = *new;
+            }
+        }
+        model.deps.sort_unstable();
+        let chunk = model.encode();
+        renamed.insert(change.hash(), concord_shared::change::change_hash(&chunk));
+        all.push(chunk);
+    }
+    Attack { changes: all, done }
+}
+
+fn hostile_part(part: u64, of: u64) {
+    const PER_HISTORY: usize = 4;
+    let (mut taken, mut refused) = (0_u64, BTreeMap::<&str, u64>::new());
+    let mut failures = Vec::new();
+    for seed in seeds(4_000, 100_000, part, of) {
+        let mut source = Source::seeded(seed);
+        let changes = honest::history(&mut source, 3 + seed as usize % 16).changes;
+        if changes.is_empty() {
+            continue;
+        }
+        let context = Context::new(&changes);
+        for number in 0..PER_HISTORY {
+            let Attack { changes, done } = attack(&mut source, &changes, &context);
+            let judged = judge(&changes);
+            match judged.refused.first() {
+                None => taken += 1,
+                Some(first) => *refused.entry(first.why.code().as_str()).or_default() += 1,
+            }
+            if let Err(failure) = survives(&judged.admitted, &mut source) {
+                if std::env::var_os("CONCORD_TEST_SEED").is_some() {
+                    let small = reduce(&judged.admitted, &failure);
+                    println!("{number}, {done:?}: {failure}\n{}", describe(&small));
+                }
+                failures.push((seed, number, done, failure));
+            }
+        }
+    }
+    println!("taken {taken}, refused first for {refused:?}");
+    assert!(
+        failures.is_empty(),
+        "replay with CONCORD_TEST_SEED: {failures:#?}"
+    );
+    if std::env::var_os("CONCORD_TEST_SEED").is_none() {
+        assert!(taken > 100, "{taken}");
+        for code in [
+            "unknown-object",
+            "unknown-element",
+            "bad-pred",
+            "not-in-past",
+            "bad-mark",
+            "bad-op",
+            "bad-value",
+            "bad-change",
+            "key-mismatch",
+            "unknown-value-type",
+            "start-op-too-low",
+            "duplicate-seq",
+            "seq-not-next",
+        ] {
+            assert!(refused.contains_key(code), "nothing was refused for {code}");
+        }
+    }
+}
+
+/// Several tests, so that both cores work.
+macro_rules! parts {
+    ($part:ident, $of:literal: $($name:ident = $number:literal),*) => {
+        $(#[test]
+        fn $name() {
+            $part($number, $of);
+        })*
+    };
+}
+
+mod what_automerge_writes_is_admitted {
+    use super::honest_part;
+    parts!(honest_part, 2: part_0 = 0, part_1 = 1);
+}
+
+mod what_is_admitted_survives {
+    use super::hostile_part;
+    parts!(hostile_part, 4: part_0 = 0, part_1 = 1, part_2 = 2, part_3 = 3);
+}
