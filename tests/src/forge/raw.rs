@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::columns::{read_rle, read_uleb, sleb, uleb};
+use super::columns::{read_rle, sleb, uleb};
 use super::model::{ChangeModel, framed};
 use super::source::Source;
 
@@ -18,8 +18,8 @@ pub fn mutate_bytes(source: &mut Source<'_>, model: &ChangeModel) -> Bytes {
         0 => split_runs(*spec, bytes),
         1 => {
             // Another claim of how long the first run is.
-            let mut rest = &bytes[..];
-            read_uleb(&mut rest);
+            let last = bytes.iter().position(|byte| byte & 0x80 == 0);
+            let rest = &bytes[last.map_or(bytes.len(), |last| last + 1)..];
             let mut other = Vec::new();
             sleb(
                 &mut other,
