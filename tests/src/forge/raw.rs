@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::columns::{read_rle, sleb, uleb};
+use super::columns::{read_rle, read_uleb, sleb, uleb};
 use super::model::{ChangeModel, framed};
 use super::source::Source;
 
