@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use concord_shared::change::{Change, Chunk, change_hash, decode_document, parse_chunks};
 use concord_shared::code::ErrorCode;
@@ -45,6 +45,11 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     } else {
         fs::read(&args.file).with_context(|| format!("reading {}", args.file.display()))?
     };
+    ensure!(
+        !bytes.is_empty(),
+        "there is nothing in {}",
+        args.file.display()
+    );
     let bytes = Bytes::from(bytes);
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut history = match (&args.document, &args.after) {
