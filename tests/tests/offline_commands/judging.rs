@@ -172,7 +172,8 @@ fn a_change_in_a_file_is_shown_and_judged() -> Result<()> {
     for line in [
         format!("change       {}", change_hash(&bad)),
         "\"actor\": \"02\"".to_owned(),
-        "needs        Object(".to_owned(),
+        "needs        object 1@02, a map".to_owned(),
+        "makes        2@02, 1 value(s) at key \"key\" of 1@02".to_owned(),
         "verdict      good by itself".to_owned(),
     ] {
         assert!(said.contains(&line), "{line} is not in:\n{said}");
