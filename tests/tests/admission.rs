@@ -28,14 +28,12 @@ use concord_tests::forge::source::Source;
 /// Part `part` of `of` of the seeds, by the environment.
 fn seeds(ordinary: u64, long: u64, part: u64, of: u64) -> Vec<u64> {
     let seed = std::env::var("CONCORD_TEST_SEED").ok();
-    match seed.and_then(|seed| seed.parse().ok()) {
-        Some(seed) => vec![seed],
-        None => {
-            let is_long = std::env::var_os("CONCORD_TEST_LONG").is_some();
-            let count = if is_long { long } else { ordinary };
-            (0..count).filter(|seed| seed % of == part).collect()
-        }
+    if let Some(seed) = seed.and_then(|seed| seed.parse().ok()) {
+        return vec![seed];
     }
+    let is_long = std::env::var_os("CONCORD_TEST_LONG").is_some();
+    let count = if is_long { long } else { ordinary };
+    (0..count).filter(|seed| seed % of == part).collect()
 }
 
 fn raw(change: &Change) -> Bytes {
