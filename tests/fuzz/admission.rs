@@ -80,7 +80,10 @@ pub(crate) fn reached(input: &[u8]) -> BTreeSet<String> {
     let mut reached: BTreeSet<String> = codes
         .map(|refused| refused.why.code().as_str().to_owned())
         .collect();
-    let new = judged.admitted.iter().filter(|chunk| !honest.contains(chunk));
+    let new = judged
+        .admitted
+        .iter()
+        .filter(|chunk| !honest.contains(chunk));
     for op in new.flat_map(|chunk| ChangeModel::decode(chunk).ops) {
         let at = match op.key_text {
             Some(_) => "a key",
@@ -123,7 +126,10 @@ fn same_in_any_order(judged: &Judged, source: &mut Source<'_>) {
         .map(|chunk| Change::try_from(&chunk[..]).expect("what is admitted is read"))
         .collect();
     let order = honest::order(&changes, source);
-    let other: Vec<_> = order.iter().map(|at| judged.admitted[*at].clone()).collect();
+    let other: Vec<_> = order
+        .iter()
+        .map(|at| judged.admitted[*at].clone())
+        .collect();
     let other = judge(&other);
     let reasons: Vec<_> = other.refused.iter().map(ToString::to_string).collect();
     let described = || describe(&judged.admitted);

@@ -181,7 +181,9 @@ fn needs(change: &ExpandedChange, made: &AllMade) -> BTreeSet<(As, Id)> {
             let is_counter =
                 |id: &Id| is_own(id) && made.get(&id.0).is_some_and(|made| made.2 == What::Counter);
             if !preds.iter().any(is_counter) {
-                preds.into_iter().for_each(|pred| need(As::Counter, pred));
+                for pred in preds {
+                    need(As::Counter, pred);
+                }
             }
         }
         if let Some(element) = element

@@ -3,9 +3,9 @@
 //! Both ways against `automerge` itself. Honest histories, made with its API, are admitted in every causal
 //! order, and what is known of them afterwards is what is known of the saved and loaded document. Changes
 //! that were made wrong by a little, and changes of arbitrary ops, their checksums right, are judged after
-//! the rest of their history; whatever is admitted of all that must survive: applied in any order, saved, loaded, edited on (the
-//! forge's oracle says whether). It can't pass by refusing everything, or by mutations that change nothing:
-//! how many of each outcome there were is asserted.
+//! the rest of their history; whatever is admitted of all that must survive: applied in any order, saved,
+//! loaded, edited on (the forge's oracle says whether). It can't pass by refusing everything, or by mutations
+//! that change nothing: how many of each outcome there were is asserted.
 //!
 //! `CONCORD_TEST_SEED=n` runs that seed alone; `CONCORD_TEST_LONG` many more.
 
@@ -26,14 +26,12 @@ use concord_tests::forge::source::Source;
 /// Part `part` of `of` of the seeds, by the environment.
 fn seeds(ordinary: u64, long: u64, part: u64, of: u64) -> Vec<u64> {
     let seed = std::env::var("CONCORD_TEST_SEED").ok();
-    match seed.and_then(|seed| seed.parse().ok()) {
-        Some(seed) => vec![seed],
-        None => {
-            let is_long = std::env::var_os("CONCORD_TEST_LONG").is_some();
-            let count = if is_long { long } else { ordinary };
-            (0..count).filter(|seed| seed % of == part).collect()
-        }
+    if let Some(seed) = seed.and_then(|seed| seed.parse().ok()) {
+        return vec![seed];
     }
+    let is_long = std::env::var_os("CONCORD_TEST_LONG").is_some();
+    let count = if is_long { long } else { ordinary };
+    (0..count).filter(|seed| seed % of == part).collect()
 }
 
 fn raw(change: &Change) -> Bytes {

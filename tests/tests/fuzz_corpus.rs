@@ -109,7 +109,10 @@ fn the_corpus_of_admission_reaches_all_refusals_and_ops() {
         let input = std::fs::read(entry.unwrap().path()).unwrap();
         reached.append(&mut checks::admission::reached(&input));
     }
-    let missing: Vec<_> = REACHED.iter().filter(|what| !reached.contains(**what)).collect();
+    let missing: Vec<_> = REACHED
+        .iter()
+        .filter(|what| !reached.contains(**what))
+        .collect();
     assert!(missing.is_empty(), "{missing:?} of {reached:?}");
 }
 

@@ -55,12 +55,12 @@ fn framing(
         6 => vec![0],
         _ => vec![0x55; 3],
     };
-    let own = earlier.iter().filter(|(_, model)| model.actor == actor);
+    let mut own = earlier.iter().filter(|(_, model)| model.actor == actor);
     let seq = own.clone().count() as u64 + 1;
     let mut deps = if source.chance(3) && !earlier.is_empty() {
         // An old branch, and what the actor made itself.
         let branch = earlier[source.below(earlier.len())].0;
-        let last = own.last().map(|(hash, _)| *hash);
+        let last = own.next_back().map(|(hash, _)| *hash);
         let mut deps = vec![branch];
         deps.extend(last);
         deps
@@ -102,18 +102,14 @@ fn op(source: &mut Source<'_>, model: &mut ChangeModel, context: &Context) -> Op
     if action == action::INCREMENT && !source.chance(4) {
         op = op.value(4, &[3]);
     } else if with_value {
-        op = match source.below(4) {
-            0..=2 => {
-                let (kind, bytes) = source.pick(VALUES);
-                op.value(kind, bytes)
-            }
-            _ => {
-                let kind = source.below(16) as u64;
-                let bytes: Vec<u8> = (0..source.below(10))
-                    .map(|_| source.below(256) as u8)
-                    .collect();
-                op.value(kind, &bytes)
-            }
+        op = if source.chance(4) {
+            let kind = source.below(16) as u64;
+            let length = source.below(10);
+            let bytes: Vec<u8> = (0..length).map(|_| source.below(256) as u8).collect();
+            op.value(kind, &bytes)
+        } else {
+            let (kind, bytes) = source.pick(VALUES);
+            op.value(kind, bytes)
         };
     }
     if source.chance(24) {

@@ -94,7 +94,10 @@ impl Context {
             }
             _ => {
                 let actor = self.actor(model, source);
-                (actor, source.below((model.start_op as usize).saturating_add(3)) as u64)
+                (
+                    actor,
+                    source.below((model.start_op as usize).saturating_add(3)) as u64,
+                )
             }
         }
     }

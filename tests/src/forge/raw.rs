@@ -18,8 +18,8 @@ pub fn mutate_bytes(source: &mut Source<'_>, model: &ChangeModel) -> Bytes {
         0 => split_runs(*spec, bytes),
         1 => {
             // Another claim of how long the first run is.
-            let mut rest = &bytes[..];
-            read_uleb(&mut rest);
+            let claim = bytes.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+            let rest = bytes.get(claim..).unwrap_or_default();
             let mut other = Vec::new();
             sleb(
                 &mut other,
