@@ -6,9 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use concord_shared::change::{Change, Chunk, change_hash, decode_document, parse_chunks};
+use concord_shared::change::{
+    Change, Chunk, ChunkError, Container, Made, Need, ObjectKind, ObjectRef, OpRef, Place, What,
+    change_hash, decode_document, parse_chunks,
+};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
 use concord_shared::limits::Limits;
@@ -45,6 +48,11 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     } else {
         fs::read(&args.file).with_context(|| format!("reading {}", args.file.display()))?
     };
+    ensure!(
+        !bytes.is_empty(),
+        "there is nothing in {}",
+        args.file.display()
+    );
     let bytes = Bytes::from(bytes);
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut history = match (&args.document, &args.after) {
@@ -99,7 +107,7 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(refused > 0)))
 }
 
-fn changes(chunks: &[Chunk]) -> Result<Vec<Change>, concord_shared::change::ChunkError> {
+fn changes(chunks: &[Chunk]) -> Result<Vec<Change>, ChunkError> {
     let mut changes = Vec::new();
     for chunk in chunks {
         match chunk {
@@ -134,12 +142,97 @@ fn print(out: &mut impl Write, change: &Change) -> anyhow::Result<()> {
     writeln!(out, "change       {}", change.hash)?;
     claims(out, &change.bytes, ErrorCode::BadChange)?;
     for need in &change.refs.needs {
-        writeln!(out, "needs        {need:?}")?;
+        writeln!(out, "needs        {}", needs(change, need))?;
     }
     for made in &change.refs.made {
-        writeln!(out, "makes        {made:?}")?;
+        writeln!(out, "makes        {}", makes(change, made))?;
     }
     Ok(())
+}
+
+/// An op as `counter@actor`, as Automerge writes it.
+fn name(change: &Change, id: OpRef) -> String {
+    let other = (id.actor as usize).checked_sub(1);
+    let actor = match other {
+        None => Some(&change.actor),
+        Some(other) => change.refs.other_actors.get(other),
+    };
+    let actor = actor.map(ToString::to_string).unwrap_or_default();
+    format!("{}@{actor}", id.counter)
+}
+
+fn object(change: &Change, object: ObjectRef) -> String {
+    object.map_or_else(|| "the root".to_owned(), |id| name(change, id))
+}
+
+fn place(change: &Change, place: &Place) -> String {
+    match place {
+        Place::Key(key) => format!("at key {key:?}"),
+        Place::Behind(None) => "at the beginning".to_owned(),
+        Place::Behind(Some(id)) => format!("behind {}", name(change, *id)),
+        Place::Element(id) => format!("at element {}", name(change, *id)),
+    }
+}
+
+fn needs(change: &Change, need: &Need) -> String {
+    match need {
+        Need::Object(id, container) => {
+            let kind = match container {
+                Container::Map => "a map",
+                Container::Sequence => "a list or a text",
+                Container::List => "a list",
+                Container::Text => "a text",
+            };
+            format!("object {}, {kind}", name(change, *id))
+        }
+        Need::Elements {
+            object: of,
+            first,
+            count,
+            replaced,
+        } => {
+            let purpose = if *replaced { " to replace" } else { "" };
+            let first = name(change, *first);
+            format!(
+                "{count} element(s) from {first} on, in {}{purpose}",
+                object(change, *of)
+            )
+        }
+        Need::Pred {
+            object: of,
+            place: at,
+            id,
+        } => {
+            let (of, at) = (object(change, *of), place(change, at));
+            format!("predecessor {} {at} of {of}", name(change, *id))
+        }
+        Need::Counter(ids) => {
+            let ids: Vec<String> = ids.iter().map(|id| name(change, *id)).collect();
+            format!("a counter among {}", ids.join(", "))
+        }
+        Need::MarkOrder(begin, end) => {
+            format!("{} before {}", name(change, *begin), name(change, *end))
+        }
+    }
+}
+
+fn makes(change: &Change, made: &Made) -> String {
+    let what = match made.what {
+        What::Scalar => "value",
+        What::Counter => "counter",
+        What::Mark => "mark boundary",
+        What::Object(ObjectKind::Map) => "map",
+        What::Object(ObjectKind::List) => "list",
+        What::Object(ObjectKind::Text) => "text",
+        What::Object(ObjectKind::Table) => "table",
+    };
+    let first = OpRef {
+        actor: 0,
+        counter: made.first,
+    };
+    let (first, count) = (name(change, first), made.count);
+    let (of, at) = (object(change, made.object), place(change, &made.place));
+    format!("{first}, {count} {what}(s) {at} of {of}")
 }
 
 /// What Automerge itself reads in the change, as JSON. It may panic on one that is refused, and takes

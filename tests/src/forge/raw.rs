@@ -18,8 +18,8 @@ pub fn mutate_bytes(source: &mut Source<'_>, model: &ChangeModel) -> Bytes {
         0 => split_runs(*spec, bytes),
         1 => {
             // Another claim of how long the first run is.
-            let claim = bytes.iter().take_while(|byte| **byte >= 0x80).count() + 1;
-            let rest = bytes.get(claim..).unwrap_or_default();
+            let last = bytes.iter().position(|byte| byte & 0x80 == 0);
+            let rest = &bytes[last.map_or(bytes.len(), |last| last + 1)..];
             let mut other = Vec::new();
             sleb(
                 &mut other,

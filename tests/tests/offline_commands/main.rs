@@ -1,7 +1,10 @@
-//! The commands that work on the data directory: list, get, import, export, verify, compact.
+//! The commands that work on the data directory: list, get, import, export, verify, compact, repair,
+//! inspect-change.
 //!
 //! Driven through the built binary as an operator does. Damage is real: a byte of the database file is
 //! turned over, and `verify` must fail.
+
+mod judging;
 
 use std::path::Path;
 use std::process::{Command, Output};
