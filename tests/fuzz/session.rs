@@ -1,13 +1,15 @@
 //! A peer that says anything, to the core of the real server: its document, its decoder, its store.
 //!
-//! Two honest peers have the document open beside it. What must hold whatever is said: nothing panics;
-//! the peer is answered, if at all, with sync messages that Automerge can read; nobody is shown a
-//! change that the store has not committed; no more is sent than inputs and commits account for; the
-//! honest peers are never rejected, and the stored log is what the graph says.
+//! Two honest peers have the document open beside it; they take in all that they are sent, and edit on
+//! top of it. What must hold whatever is said: nothing panics, neither here nor in Automerge at the
+//! honest peers; the peer is answered, if at all, with sync messages that Automerge can read; nobody is
+//! shown a change that the store has not committed; no more is sent than inputs and commits account for;
+//! the honest peers are never rejected; and what is stored in the end loads, strictly, as the document
+//! that the honest peers have.
 
 use std::collections::{HashSet, VecDeque};
 
-use automerge::sync::{ChunkList, Message, MessageFlags, MessageVersion};
+use automerge::sync::{ChunkList, Message, MessageFlags, MessageVersion, State, SyncDoc as _};
 use automerge::transaction::Transactable as _;
 use automerge::{ActorId, AutoCommit, ChangeHash, ROOT};
 use bytes::Bytes;
@@ -18,13 +20,19 @@ use concord_server::document::append::Append;
 use concord_server::document::assemble::Fetch;
 use concord_server::document::history::History;
 use concord_server::document::{ConnectionId, Now, opening};
+use concord_server::materialise;
 use concord_server::store::{Durability, MemoryStore, Store as _};
+use concord_shared::change::Change;
 use concord_shared::ids::{DocumentId, PrincipalId, StorageId};
 
 use super::limits;
+use crate::forge::dump::dump;
 
 const HOSTILE: ConnectionId = ConnectionId(1);
 const HONEST: [ConnectionId; 2] = [ConnectionId(2), ConnectionId(3)];
+
+/// Actors of the honest peers.
+const HONEST_ACTORS: [[u8; 4]; 2] = [[2; 4], [3; 4]];
 
 /// Messages of one input that are looked at.
 const MOST_MESSAGES: usize = 64;
@@ -84,6 +92,10 @@ pub(crate) fn converse(messages: &[(Vec<u8>, u8)]) {
             // The connection would end here.
             break;
         };
+        if decoded.changes.iter().any(is_of_an_honest_actor) {
+            // Actors are not authenticated: who writes as another, before that one does, wins.
+            break;
+        }
         server.input(message(decoded, after & 8 != 0, HOSTILE));
         if after & 1 != 0 {
             server.commit();
@@ -101,12 +113,35 @@ pub(crate) fn converse(messages: &[(Vec<u8>, u8)]) {
     server.finish();
 }
 
-/// An honest peer edits what it made itself and does not look at what others did: what the ops of
-/// hostile changes refer to is not checked by the graph, and Automerge may panic on it.
+fn is_of_an_honest_actor(change: &Change) -> bool {
+    let actor = change.actor.to_bytes();
+    HONEST_ACTORS.iter().any(|honest| honest == actor)
+}
+
 struct Honest {
     document: AutoCommit,
     /// The heads it was last told of.
     told: Vec<ChangeHash>,
+}
+
+impl Honest {
+    /// Takes a message as a client does.
+    fn receive(&mut self, message: Message) {
+        self.told.clone_from(&message.heads);
+        // What it knows of the server is of no use to it: what it says is made here.
+        let mut state = State::new();
+        let taken = self
+            .document
+            .sync()
+            .receive_sync_message(&mut state, message);
+        taken.expect("an honest peer takes what the server sends");
+    }
+
+    fn heads(&mut self) -> Vec<ChangeHash> {
+        let mut heads = self.document.get_heads();
+        heads.sort_unstable();
+        heads
+    }
 }
 
 fn message(decoded: Decoded, is_request: bool, from: ConnectionId) -> Input {
@@ -146,10 +181,10 @@ impl Server {
             storage: StorageId::new("server").unwrap(),
             message_bytes: 300,
         };
-        let honest = [2, 3].map(|actor| {
+        let honest = HONEST_ACTORS.map(|actor| {
             let seeded = if seed { seeded() } else { AutoCommit::new() };
             Honest {
-                document: seeded.with_actor(ActorId::from([actor; 4])),
+                document: seeded.with_actor(ActorId::from(actor)),
                 told: Vec::new(),
             }
         });
@@ -184,9 +219,7 @@ impl Server {
 
     /// An honest peer says what it has, and what it made since.
     fn honest_message(&mut self, honest: usize, changes: ChunkList) {
-        let document = &mut self.honest[honest].document;
-        let mut heads = document.get_heads();
-        heads.sort_unstable();
+        let heads = self.honest[honest].heads();
         let mut flags = MessageFlags::new();
         flags.set(MessageFlags::SUPPORTS_SYNC_RESET);
         let sync = Message {
@@ -259,7 +292,7 @@ impl Server {
             assert!(self.committed.contains(hash), "{hash} is not committed");
         }
         if let Some(honest) = HONEST.iter().position(|honest| *honest == connection) {
-            self.honest[honest].told = message.heads;
+            self.honest[honest].receive(message);
         }
     }
 
@@ -295,8 +328,16 @@ impl Server {
         self.input(Input::Leave(HOSTILE));
         assert!(self.document.is_settled());
         let visible = self.document.graph().visible_heads();
-        for honest in &self.honest {
+        let stored = materialise::document(&self.store, &self.id).expect("what is stored loads");
+        let stored = stored.unwrap_or_default();
+        let mut heads = stored.get_heads();
+        heads.sort_unstable();
+        assert_eq!(heads, visible, "not all is stored, or more");
+        let value = dump(&stored).unwrap();
+        for honest in &mut self.honest {
             assert_eq!(honest.told, visible, "an honest peer was forgotten");
+            assert_eq!(honest.heads(), visible, "an honest peer lacks something");
+            assert_eq!(dump(&honest.document).unwrap(), value);
         }
         let graph = self.document.graph();
         let opened = opening::open(&self.store, &self.id).unwrap();

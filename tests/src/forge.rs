@@ -2,12 +2,17 @@
 //!
 //! The kit for testing admission: [`honest`] makes random histories with Automerge's own API,
 //! [`model`] takes their changes apart and puts them together again, [`mutate`] makes them wrong by
-//! a little, and [`oracle`] says whether Automerge survives a set of changes: in any order, saved,
+//! a little, [`arbitrary`] makes changes of any ops at all, [`attack`] puts such into a history, and
+//! [`oracle`] says whether Automerge survives a set of changes: in any order, saved,
 //! loaded and edited on. Decisions come from a [`source`]: a seed, or a fuzzer's input.
 //!
 //! The fuzz crate includes this file by its path; so it needs nothing but `automerge`, `bytes` and
 //! `sha2`, and its modules say where they are.
 
+#[path = "forge/arbitrary.rs"]
+pub mod arbitrary;
+#[path = "forge/attack.rs"]
+pub mod attack;
 #[path = "forge/columns.rs"]
 pub mod columns;
 #[path = "forge/context.rs"]

@@ -2,26 +2,24 @@
 //!
 //! Both ways against `automerge` itself. Honest histories, made with its API, are admitted in every causal
 //! order, and what is known of them afterwards is what is known of the saved and loaded document. Changes
-//! that were made wrong by a little, their checksums right, are judged after the rest of their history;
-//! whatever is admitted of all that must survive: applied in any order, saved, loaded, edited on (the
-//! forge's oracle says whether). It can't pass by refusing everything, or by mutations that change nothing:
-//! how many of each outcome there were is asserted.
+//! that were made wrong by a little, and changes of arbitrary ops, their checksums right, are judged after
+//! the rest of their history; whatever is admitted of all that must survive: applied in any order, saved,
+//! loaded, edited on (the forge's oracle says whether). It can't pass by refusing everything, or by mutations
+//! that change nothing: how many of each outcome there were is asserted.
 //!
 //! `CONCORD_TEST_SEED=n` runs that seed alone; `CONCORD_TEST_LONG` many more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use automerge::{Automerge, Change, ChangeHash};
+use automerge::{Automerge, Change};
 use bytes::Bytes;
 use concord_server::document::history::History;
 use concord_server::document::judging::{Judged, judge};
+use concord_tests::forge::attack::{Attack, attack, on_top};
 use concord_tests::forge::context::Context;
 use concord_tests::forge::honest;
-use concord_tests::forge::model::ChangeModel;
-use concord_tests::forge::mutate::mutate;
 use concord_tests::forge::oracle::survives;
 use concord_tests::forge::quiet::quietly;
-use concord_tests::forge::raw::mutate_bytes;
 use concord_tests::forge::reduce::{describe, reduce};
 use concord_tests::forge::source::Source;
 
@@ -75,46 +73,9 @@ fn honest_part(part: u64, of: u64) {
     }
 }
 
-/// Honest changes, and one wrong one, or an honest one after it that is made to build on it.
-struct Attack {
-    changes: Vec<Bytes>,
-    done: Vec<&'static str>,
-}
-
-fn attack(source: &mut Source<'_>, changes: &[Change], context: &Context) -> Attack {
-    let victim = source.below(changes.len());
-    let mut model = ChangeModel::decode(changes[victim].raw_bytes());
-    let (chunk, done) = if source.chance(8) {
-        (mutate_bytes(source, &model), vec!["bytes"])
-    } else {
-        let done = mutate(source, &mut model, context);
-        (model.encode(), done)
-    };
-    // The victim is replaced; what built on it builds on the wrong one now, if that keeps its hash whole.
-    let mut renamed: HashMap<ChangeHash, ChangeHash> = HashMap::new();
-    renamed.insert(
-        changes[victim].hash(),
-        concord_shared::change::change_hash(&chunk),
-    );
-    let mut all: Vec<Bytes> = changes[..victim].iter().map(raw).collect();
-    all.push(chunk);
-    for change in &changes[victim + 1..] {
-        let mut model = ChangeModel::decode(change.raw_bytes());
-        for dep in &mut model.deps {
-            if let Some(new) = renamed.get(dep) {
-                *dep = *new;
-            }
-        }
-        model.deps.sort_unstable();
-        let chunk = model.encode();
-        renamed.insert(change.hash(), concord_shared::change::change_hash(&chunk));
-        all.push(chunk);
-    }
-    Attack { changes: all, done }
-}
-
 fn hostile_part(part: u64, of: u64) {
-    const PER_HISTORY: usize = 4;
+    /// The last of them of arbitrary ops.
+    const PER_HISTORY: usize = 5;
     let (mut taken, mut refused) = (0_u64, BTreeMap::<&str, u64>::new());
     let mut failures = Vec::new();
     for seed in seeds(4_000, 100_000, part, of) {
@@ -123,9 +84,14 @@ fn hostile_part(part: u64, of: u64) {
         if changes.is_empty() {
             continue;
         }
-        let context = Context::new(&changes);
+        let mut context = Context::new(&changes);
+        let changes: Vec<Bytes> = changes.iter().map(raw).collect();
         for number in 0..PER_HISTORY {
-            let Attack { changes, done } = attack(&mut source, &changes, &context);
+            let Attack { changes, done } = if number + 1 < PER_HISTORY {
+                attack(&mut source, &changes, &context)
+            } else {
+                on_top(&mut source, &changes, &mut context)
+            };
             let judged = judge(&changes);
             match judged.refused.first() {
                 None => taken += 1,

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 #[path = "../fuzz/checks.rs"]
 mod checks;
 
+use concord_tests::forge;
+
 #[cfg(test)]
 /// Runs each file; the slowest input of the corpora takes some ten milliseconds without optimisation.
 fn run(target: &str, check: fn(&[u8])) {
@@ -45,6 +47,73 @@ fn chunks() {
 #[test]
 fn sync_session() {
     run("sync_session", checks::sync_session);
+}
+
+#[test]
+fn admission() {
+    run("admission", checks::admission);
+}
+
+/// Refusals that a change can meet with whose framing is valid, and kinds of ops that can be admitted.
+#[cfg(test)]
+const REACHED: [&str; 41] = [
+    "action 0 at an element",
+    "action 0 at an element, inserted",
+    "action 0 at a key",
+    "action 1 at an element",
+    "action 1 at an element, inserted",
+    "action 1 at a key",
+    "action 2 at an element",
+    "action 2 at an element, inserted",
+    "action 2 at a key",
+    "action 3 at an element",
+    "action 3 at a key",
+    "action 4 at an element",
+    "action 4 at an element, inserted",
+    "action 4 at a key",
+    "action 5 at an element",
+    "action 5 at a key",
+    "action 6 at an element",
+    "action 6 at an element, inserted",
+    "action 6 at a key",
+    "action 7 at an element, inserted",
+    "bad-change",
+    "bad-chunk",
+    "bad-mark",
+    "bad-op",
+    "bad-pred",
+    "bad-value",
+    "builds-on-refused",
+    "change-too-large",
+    "duplicate-seq",
+    "forked-actor",
+    "key-mismatch",
+    "not-a-counter",
+    "not-in-past",
+    "pending-limit",
+    "seq-not-next",
+    "start-op-too-high",
+    "start-op-too-low",
+    "unknown-action",
+    "unknown-element",
+    "unknown-object",
+    "unknown-value-type",
+];
+
+/// So that the corpus can't come to nothing unseen.
+#[test]
+fn the_corpus_of_admission_reaches_all_refusals_and_ops() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/admission");
+    let mut reached = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let input = std::fs::read(entry.unwrap().path()).unwrap();
+        reached.append(&mut checks::admission::reached(&input));
+    }
+    let missing: Vec<_> = REACHED
+        .iter()
+        .filter(|what| !reached.contains(**what))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?} of {reached:?}");
 }
 
 /// Writes the seeds that the fuzzers start from: the golden frames, changes and documents with every
@@ -94,6 +163,9 @@ fn write_seeds() {
     for (n, conversation) in seeds::conversations().iter().enumerate() {
         write("sync_session", format!("conversation-{n:02}"), conversation);
     }
+    for (n, input) in seeds::attacks().iter().enumerate() {
+        write("admission", format!("attack-{n:02}"), input);
+    }
     let zero_bits = [0x42, 0, 0, 1, 0, 3, 1, 0, 1, 0];
     write("sync_session", "bloom-of-no-bits".into(), &zero_bits);
     let probes = [0x42, 0, 0, 1, 0, 7, 1, 8, 0x80, 0x84, 0xaf, 0x5f, 0xff, 0];
@@ -109,10 +181,13 @@ fn write_seeds() {
 
 #[cfg(test)]
 mod seeds {
+    use std::collections::BTreeSet;
+
     use automerge::marks::{ExpandMark, Mark};
     use automerge::sync::{State, SyncDoc as _};
     use automerge::transaction::{CommitOptions, Transactable as _};
     use automerge::{ActorId, AutoCommit, ObjType, ROOT, ScalarValue};
+    use concord_tests::forge::source::Source;
 
     fn document() -> AutoCommit {
         let mut doc = AutoCommit::new().with_actor(ActorId::from([1; 4]));
@@ -172,6 +247,25 @@ mod seeds {
         let mut messages = talk(&mut ours, &mut theirs);
         messages.extend(talk(&mut ours, &mut empty));
         messages.into_iter().map(|(_, message)| message).collect()
+    }
+
+    /// Random decisions, those that lead to something which none before them did.
+    pub(super) fn attacks() -> Vec<Vec<u8>> {
+        let (mut inputs, mut reached) = (Vec::new(), BTreeSet::new());
+        for seed in 0..30_000 {
+            let mut source = Source::seeded(seed);
+            let history = 5 + source.below(40);
+            let length = 1 + 4 * history + 10 + source.below(60);
+            let mut input: Vec<u8> = (0..length).map(|_| source.below(256) as u8).collect();
+            input[0] = history as u8;
+            let before = reached.len();
+            reached.append(&mut super::checks::admission::reached(&input));
+            if reached.len() > before || seed % 1_500 == 0 {
+                inputs.push(input);
+            }
+        }
+        println!("{reached:#?}");
+        inputs
     }
 
     /// What replicas say to a server that holds a document of theirs, or none: one that is new, one

@@ -4,6 +4,9 @@
 #[path = "../checks.rs"]
 #[allow(dead_code)]
 mod checks;
+#[path = "../../src/forge.rs"]
+#[allow(dead_code)]
+mod forge;
 #[path = "../hook.rs"]
 mod hook;
 

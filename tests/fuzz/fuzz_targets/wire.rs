@@ -4,5 +4,8 @@
 #[path = "../checks.rs"]
 #[allow(dead_code)]
 mod checks;
+#[path = "../../src/forge.rs"]
+#[allow(dead_code)]
+mod forge;
 
 libfuzzer_sys::fuzz_target!(|frame: &[u8]| checks::wire(frame));

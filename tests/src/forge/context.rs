@@ -1,7 +1,5 @@
 //! What there is in a history for a wrong change to refer to.
 
-use std::collections::BTreeSet;
-
 use automerge::{Change, ChangeHash};
 
 use super::model::{ChangeModel, OpModel, action};
@@ -40,31 +38,33 @@ impl Context {
     /// Of these changes.
     pub fn new(changes: &[Change]) -> Self {
         let mut context = Self::default();
-        let (mut actors, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for change in changes {
-            let model = ChangeModel::decode(change.raw_bytes());
-            let id = |actor: Option<u64>, counter: u64| {
-                Some((model.actor_at(actor?)?.to_vec(), counter))
-            };
-            for (op, counter) in model.ops.iter().zip(model.start_op..) {
-                let own = (model.actor.clone(), counter);
-                let named = id(op.key_actor, op.key_counter.unwrap_or(0) as u64);
-                let element = if op.insert { Some(own.clone()) } else { named };
-                context.ops.push(Known {
-                    id: own,
-                    object: id(op.obj_actor, op.obj_counter.unwrap_or(0)),
-                    element,
-                    op: op.clone(),
-                });
-                keys.extend(op.key_text.clone());
-            }
-            actors.insert(model.actor.clone());
-            context.hashes.push(change.hash());
+            context.add(&ChangeModel::decode(change.raw_bytes()), change.hash());
         }
-        keys.insert("never used".to_owned());
-        context.actors.extend(actors);
-        context.keys.extend(keys);
+        insert_sorted(&mut context.keys, "never used".to_owned());
         context
+    }
+
+    /// Takes in one more change.
+    pub fn add(&mut self, model: &ChangeModel, hash: ChangeHash) {
+        let id =
+            |actor: Option<u64>, counter: u64| Some((model.actor_at(actor?)?.to_vec(), counter));
+        for (op, counter) in model.ops.iter().zip(model.start_op..) {
+            let own = (model.actor.clone(), counter);
+            let named = id(op.key_actor, op.key_counter.unwrap_or(0) as u64);
+            let element = if op.insert { Some(own.clone()) } else { named };
+            self.ops.push(Known {
+                id: own,
+                object: id(op.obj_actor, op.obj_counter.unwrap_or(0)),
+                element,
+                op: op.clone(),
+            });
+            if let Some(key) = &op.key_text {
+                insert_sorted(&mut self.keys, key.clone());
+            }
+        }
+        insert_sorted(&mut self.actors, model.actor.clone());
+        self.hashes.push(hash);
     }
 
     /// An id, by its index among a change's actors, as any op may name one: of an op of the history
@@ -136,6 +136,13 @@ impl Context {
             _ if self.actors.is_empty() => 0,
             _ => model.actor_index(&self.actors[source.below(self.actors.len())]),
         }
+    }
+}
+
+/// Keeps the order independent of that of the changes.
+fn insert_sorted<T: Ord>(into: &mut Vec<T>, value: T) {
+    if let Err(at) = into.binary_search(&value) {
+        into.insert(at, value);
     }
 }
 

@@ -182,7 +182,7 @@ const OPS: &[Mutation] = &[
 ];
 
 /// Values as one could write them, good and bad.
-const VALUES: &[(u64, &[u8])] = &[
+pub(super) const VALUES: &[(u64, &[u8])] = &[
     (0, b""),
     (1, b""),
     (2, b""),
