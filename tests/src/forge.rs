@@ -34,5 +34,7 @@ pub mod quiet;
 pub mod raw;
 #[path = "forge/reduce.rs"]
 pub mod reduce;
+#[path = "forge/renaming.rs"]
+pub mod renaming;
 #[path = "forge/source.rs"]
 pub mod source;
