@@ -12,6 +12,7 @@ import { Repo, decodeHeads } from "@automerge/automerge-repo"
 import { WebSocketClientAdapter } from "@automerge/automerge-repo-network-websocket"
 import { NodeFSStorageAdapter } from "@automerge/automerge-repo-storage-nodefs"
 import { createInterface } from "node:readline"
+import { inspect } from "node:util"
 import { applyOp, valueAt } from "./ops.mjs"
 
 const state = {
@@ -19,8 +20,19 @@ const state = {
   adapter: undefined,
   /** The last peer and every peer that answered a handshake: [{peerId, storageId, isEphemeral}]. */
   servers: [],
+  /** How often the connection to a server ended, as the repo was told. */
+  disconnections: 0,
   /** url -> {handle, ephemeral: [{senderId, message}]} */
   documents: new Map(),
+}
+
+/** How `dump` shows a document: in full, and independent of the order in which its keys came. */
+const EVERYTHING = {
+  depth: Infinity,
+  maxArrayLength: Infinity,
+  maxStringLength: Infinity,
+  breakLength: Infinity,
+  sorted: true,
 }
 
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
@@ -75,6 +87,7 @@ const commands = {
     state.adapter.on("peer-candidate", ({ peerId, peerMetadata }) =>
       state.servers.push({ peerId, ...peerMetadata }),
     )
+    state.adapter.on("peer-disconnected", () => state.disconnections++)
     state.repo = new Repo({
       network: offline ? [] : [state.adapter],
       storage: storage && new NodeFSStorageAdapter(storage),
@@ -108,6 +121,11 @@ const commands = {
   /** How often a server answered a handshake so far: an undisturbed client stays at one. */
   async handshakes() {
     return state.servers.length
+  },
+
+  /** How often the connection ended so far, by whomever: an undisturbed client stays at none. */
+  async disconnections() {
+    return state.disconnections
   },
 
   async create({ value = {} }) {
@@ -151,6 +169,17 @@ const commands = {
     return { value: A.toJS(doc), heads: headsOf(url), changes: A.stats(doc).numChanges }
   },
 
+  /** The value at `path`. */
+  async value({ url, path }) {
+    return valueAt(documentOf(url), path)
+  },
+
+  /** The document's file, in hexadecimal, and everything the program sees of it as one text. */
+  async dump({ url }) {
+    const doc = documentOf(url)
+    return { file: Buffer.from(A.save(doc)).toString("hex"), shown: inspect(doc, EVERYTHING) }
+  },
+
   async marks({ url, path }) {
     return A.marks(documentOf(url), path)
   },
@@ -169,6 +198,14 @@ const commands = {
     ).catch(error => {
       throw new Error(`${error.message}; has ${headsOf(url)}`)
     })
+  },
+
+  /** Waits until there is this JSON value at `path`. */
+  async waitValue({ url, path, value, timeoutMs = 20_000 }) {
+    const wanted = JSON.stringify(value)
+    await until(`${wanted} at ${path} of ${url}`, timeoutMs, () =>
+      JSON.stringify(valueAt(documentOf(url), path)) === wanted || undefined,
+    )
   },
 
   /** Waits until the document holds at least `count` changes. */

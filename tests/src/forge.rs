@@ -2,8 +2,9 @@
 //!
 //! The kit for testing admission: [`honest`] makes random histories with Automerge's own API,
 //! [`model`] takes their changes apart and puts them together again, [`mutate`] makes them wrong by
-//! a little, [`arbitrary`] makes changes of any ops at all, [`attack`] puts such into a history, and
-//! [`oracle`] says whether Automerge survives a set of changes: in any order, saved,
+//! a little, [`arbitrary`] makes changes of any ops at all, [`attack`] puts such into a history, [`facts`]
+//! are wrong changes made by hand, and [`oracle`] says whether Automerge survives a set of changes: in any
+//! order, saved,
 //! loaded and edited on. Decisions come from a [`source`]: a seed, or a fuzzer's input.
 //!
 //! The fuzz crate includes this file by its path; so it needs nothing but `automerge`, `bytes` and
@@ -21,6 +22,8 @@ pub mod context;
 pub mod dump;
 #[path = "forge/edits.rs"]
 pub mod edits;
+#[path = "forge/facts.rs"]
+pub mod facts;
 #[path = "forge/headers.rs"]
 pub mod headers;
 #[path = "forge/honest.rs"]
@@ -37,5 +40,7 @@ pub mod quiet;
 pub mod raw;
 #[path = "forge/reduce.rs"]
 pub mod reduce;
+#[path = "forge/renaming.rs"]
+pub mod renaming;
 #[path = "forge/source.rs"]
 pub mod source;

@@ -55,6 +55,15 @@ pub struct View {
     pub changes: u64,
 }
 
+/// A document to its last bit, as one client has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Dump {
+    /// As saved, in hexadecimal.
+    pub file: String,
+    /// What the program sees, values that are no JSON too.
+    pub shown: String,
+}
+
 /// The outcome of looking for a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -212,6 +221,11 @@ impl NodeClient {
         parse(self.call("handshakes", json!({})).await?)
     }
 
+    /// How often the connection ended so far, by whomever.
+    pub async fn disconnections(&mut self) -> Result<u64> {
+        parse(self.call("disconnections", json!({})).await?)
+    }
+
     /// Closes the socket and does not reconnect.
     pub async fn offline(&mut self) -> Result<()> {
         self.call("offline", json!({})).await.map(drop)
@@ -278,6 +292,17 @@ impl NodeClient {
         parse(self.call("get", json!({ "url": url })).await?)
     }
 
+    /// The value at `path`.
+    pub async fn value(&mut self, url: &str, path: Value) -> Result<Value> {
+        self.call("value", json!({ "url": url, "path": path }))
+            .await
+    }
+
+    /// All of the document.
+    pub async fn dump(&mut self, url: &str) -> Result<Dump> {
+        parse(self.call("dump", json!({ "url": url })).await?)
+    }
+
     /// The marks of a text: `[{name, value, start, end}]`, in UTF-16 units.
     pub async fn marks(&mut self, url: &str, path: Value) -> Result<Value> {
         self.call("marks", json!({ "url": url, "path": path }))
@@ -297,6 +322,12 @@ impl NodeClient {
         self.call("waitHeads", json!({ "url": url, "heads": heads }))
             .await
             .map(drop)
+    }
+
+    /// Waits until there is this value at `path`.
+    pub async fn wait_value(&mut self, url: &str, path: Value, value: Value) -> Result<()> {
+        let request = json!({ "url": url, "path": path, "value": value });
+        self.call("waitValue", request).await.map(drop)
     }
 
     /// Waits until the document holds at least `count` changes.

@@ -151,6 +151,7 @@ fn with_cargo_test(options: &Options, has_javascript: bool) -> Command {
         for module in [
             "finding::",
             "editing::",
+            "bad_changes::",
             "offline::",
             "presence::",
             "restart::",

@@ -8,6 +8,7 @@
 //!
 //! `cargo xtask test` installs what is needed; without it these tests fail, and say so.
 
+mod bad_changes;
 mod editing;
 mod finding;
 mod large;

@@ -1,11 +1,11 @@
 //! What comes before and after the ops.
 
 use automerge::ChangeHash;
-use concord_tests::forge::headers::author;
 
+use super::super::headers::author;
 use super::*;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let mut two_authors = change(&[int(root("x", SET))]);
     two_authors.extra = author(b"one");
     let mut second_author = then(two_authors.clone(), &[int(root("y", SET))]);

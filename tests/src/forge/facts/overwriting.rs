@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let text = (1, 3);
     let mut uses_concurrent = change(&[int(root("concurrent", SET)).over(&[(2, 21)])]);
     uses_concurrent.start_op = 30;

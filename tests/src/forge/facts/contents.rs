@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let expanding = |mut op: OpModel| {
         op.expand = true;
         op

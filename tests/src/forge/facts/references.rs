@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let text = (1, 3);
     let mut without_deps = change(&[int(at_key(1, "k", SET)).over(&[(1, 10)])]);
     without_deps.deps = vec![];
