@@ -3,6 +3,11 @@
 //! What is written down here of each is held by the test `forge_facts`, for the oracle and for admission;
 //! others send the same to a server.
 
+#![allow(
+    clippy::wildcard_imports,
+    reason = "lists of cases, in the words of this module"
+)]
+
 #[path = "facts/contents.rs"]
 mod contents;
 #[path = "facts/headers.rs"]
