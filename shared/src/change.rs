@@ -29,7 +29,7 @@ mod spec;
 mod value;
 mod walk;
 
-pub use chunk::{Chunk, change_hash, parse_chunks, parse_message};
+pub use chunk::{Chunk, change_hash, parse_chunks, parse_message, split_chunks};
 pub use document::decode_document;
 pub use error::ChunkError;
 pub use needs::{

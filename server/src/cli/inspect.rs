@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use concord_shared::change::{
     Change, Chunk, ChunkError, Container, Made, Need, ObjectKind, ObjectRef, OpRef, Place, What,
-    change_hash, decode_document, parse_chunks,
+    change_hash, decode_document, parse_chunks, split_chunks,
 };
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
@@ -60,51 +60,65 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         (Some(id), _) => Some(stored(&args.data, id)?),
         (None, Some(path)) => Some(of_file(path)?),
     };
-    let changes = parse_chunks(&bytes, &Limits::default()).and_then(|chunks| changes(&chunks));
-    let refused = match changes {
-        Ok(changes) => {
-            let mut refused = 0;
-            for change in &changes {
-                let verdict = history.as_mut().map(|history| {
-                    let mut steps = Steps::new(u64::MAX);
-                    history.admit(change, &mut steps).map(drop)
-                });
-                print(&mut out, change)?;
-                match verdict {
-                    None => writeln!(
-                        out,
-                        "verdict      good by itself; with --document or --after it is judged against a document"
-                    )?,
-                    Some(Ok(())) => writeln!(out, "verdict      would be admitted")?,
-                    Some(Err(error)) => {
-                        refused += 1;
-                        writeln!(
-                            out,
-                            "verdict      refused: {}: {}",
-                            error.code(),
-                            Report(&error)
-                        )?;
-                    }
-                }
-                writeln!(out)?;
-            }
-            refused
-        }
-        Err(error) => {
-            let hash = error.hash().unwrap_or_else(|| change_hash(&bytes));
-            writeln!(out, "change       {hash}")?;
-            claims(&mut out, &bytes, error.code())?;
-            writeln!(
-                out,
-                "verdict      refused: {}: {}",
-                error.code(),
-                Report(&error)
-            )?;
-            1
-        }
-    };
+    let mut refused = 0;
+    for chunk in split_chunks(&bytes) {
+        refused += usize::from(!inspect_chunk(&mut out, chunk, history.as_mut())?);
+    }
     out.flush()?;
     Ok(ExitCode::from(u8::from(refused > 0)))
+}
+
+/// Prints what is in a chunk, and whether nothing of it would be refused.
+fn inspect_chunk(
+    out: &mut impl Write,
+    chunk: Result<Bytes, ChunkError>,
+    mut history: Option<&mut History>,
+) -> anyhow::Result<bool> {
+    let chunk = match chunk {
+        Ok(chunk) => chunk,
+        Err(error) => {
+            refused(out, error.code(), &error)?;
+            return Ok(false);
+        }
+    };
+    let limits = Limits::default();
+    let changes = match parse_chunks(&chunk, &limits).and_then(|chunks| changes(&chunks)) {
+        Ok(changes) => changes,
+        Err(error) => {
+            let hash = error.hash().unwrap_or_else(|| change_hash(&chunk));
+            writeln!(out, "change       {hash}")?;
+            claims(out, &chunk, error.code())?;
+            refused(out, error.code(), &error)?;
+            return Ok(false);
+        }
+    };
+    let mut good = true;
+    for change in &changes {
+        print(out, change)?;
+        match history.as_mut().map(|history| {
+            let mut steps = Steps::new(u64::MAX);
+            history.admit(change, &mut steps)
+        }) {
+            None => writeln!(
+                out,
+                "verdict      good by itself; with --document or --after it is judged against a document\n"
+            )?,
+            Some(Ok(_)) => writeln!(out, "verdict      would be admitted\n")?,
+            Some(Err(error)) => {
+                good = false;
+                refused(out, error.code(), &error)?;
+            }
+        }
+    }
+    Ok(good)
+}
+
+fn refused(
+    out: &mut impl Write,
+    code: ErrorCode,
+    error: &dyn std::error::Error,
+) -> std::io::Result<()> {
+    writeln!(out, "verdict      refused: {code}: {}\n", Report(error))
 }
 
 fn changes(chunks: &[Chunk]) -> Result<Vec<Change>, ChunkError> {

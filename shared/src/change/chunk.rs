@@ -76,6 +76,21 @@ fn read_chunk(
     }
 }
 
+/// Cuts concatenated chunks apart by their lengths, without a look at what is in them, up to the end or to
+/// the first error.
+pub fn split_chunks(data: &Bytes) -> impl Iterator<Item = Result<Bytes, ChunkError>> + '_ {
+    let mut rest = Reader::new(data);
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        if failed || rest.is_empty() {
+            return None;
+        }
+        let chunk = RawChunk::read(&mut rest, data).map(|raw| raw.bytes);
+        failed = chunk.is_err();
+        Some(chunk)
+    })
+}
+
 /// The hash of an uncompressed chunk, by which others name a change: not looked at otherwise.
 pub fn change_hash(chunk: &[u8]) -> ChangeHash {
     let hashed = chunk.get(HASHED_FROM..).unwrap_or_default();

@@ -94,12 +94,12 @@ pub enum ChunkError {
         expected: u64,
     },
     /// What is wrong with a change whose checksum is right.
-    #[error("change {hash}: {source}")]
+    #[error("change {hash}: {error}")]
     Change {
         /// Its hash.
         hash: ChangeHash,
         /// What is wrong.
-        source: Box<ChunkError>,
+        error: Box<ChunkError>,
     },
     /// An op that no Automerge writes, or that refers to what its own change does not make.
     #[error("op {counter}: {error}")]
@@ -136,7 +136,7 @@ impl ChunkError {
     pub(super) fn of(self, hash: ChangeHash) -> Self {
         Self::Change {
             hash,
-            source: Box::new(self),
+            error: Box::new(self),
         }
     }
 
@@ -170,7 +170,7 @@ impl ChunkError {
             | Self::UnknownColumn { .. }
             | Self::Rows { .. } => ErrorCode::BadChange,
             Self::Op { error, .. } => error.code(),
-            Self::Change { source, .. } => source.code(),
+            Self::Change { error, .. } => error.code(),
             Self::Load(_) | Self::LoadPanicked => ErrorCode::BadDocument,
         }
     }

@@ -24,12 +24,12 @@ pub enum WireError {
         limit: usize,
     },
     /// Not well-formed CBOR, or not of the kind that is needed there.
-    #[error("bad CBOR in {what}: {source}")]
+    #[error("bad CBOR in {what}: {error}")]
     Cbor {
         /// The field, or the part of the frame.
         what: &'static str,
         /// Where and why.
-        source: minicbor::decode::Error,
+        error: minicbor::decode::Error,
     },
     /// Containers nested deeper than the limit.
     #[error("CBOR nested deeper than {limit} at byte {offset}")]
@@ -329,7 +329,7 @@ impl<'b> Cbor<'b, '_> {
             if tag != BYTE_ARRAY {
                 return Err(WireError::Cbor {
                     what,
-                    source: minicbor::decode::Error::tag_mismatch(tag),
+                    error: minicbor::decode::Error::tag_mismatch(tag),
                 });
             }
         }
@@ -546,7 +546,7 @@ impl<'b> Cbor<'b, '_> {
             // A break where a value belongs: minicbor would take it for the end of something.
             Type::Break => Err(WireError::Cbor {
                 what: WHAT,
-                source: minicbor::decode::Error::type_mismatch(Type::Break),
+                error: minicbor::decode::Error::type_mismatch(Type::Break),
             }),
             // Scalars, and strings in pieces, which do not nest.
             _ => self.decoder.skip().map_err(bad(WHAT)),
@@ -565,5 +565,5 @@ fn parse_head(text: &str) -> Result<ChangeHash, WireError> {
 }
 
 fn bad(what: &'static str) -> impl FnOnce(minicbor::decode::Error) -> WireError {
-    move |source| WireError::Cbor { what, source }
+    move |error| WireError::Cbor { what, error }
 }

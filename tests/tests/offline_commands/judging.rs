@@ -210,5 +210,29 @@ fn a_change_in_a_file_is_shown_and_judged() -> Result<()> {
         let said = String::from_utf8(said)?;
         assert!(said.contains(verdict), "{verdict} is not in:\n{said}");
     }
+
+    // Each chunk of a file has a verdict, whatever the others have.
+    let over_itself = OpModel::at_key(None, "key", action::SET)
+        .value(INT, &[1])
+        .over(&[(0, 1)]);
+    let pred_of_its_own = ChangeModel {
+        actor: vec![5],
+        seq: 1,
+        start_op: 1,
+        ops: vec![over_itself],
+        ..ChangeModel::default()
+    };
+    let several = [&bad[..], &pred_of_its_own.encode(), &good].concat();
+    let path = file("several", &several)?;
+    let output = concord(&data, "inspect-change", &[&path])?;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout)?;
+    let verdicts: Vec<&str> = said.lines().filter(|l| l.starts_with("verdict")).collect();
+    let [first, second, third] = verdicts[..] else {
+        panic!("{said}");
+    };
+    assert!(first.contains("good by itself") && third.contains("good by itself"));
+    assert!(second.contains("refused: bad-pred: change "), "{second}");
+    assert_eq!(second.matches("op 1: ").count(), 1, "{second}");
     Ok(())
 }

@@ -102,7 +102,7 @@ fn refused(bytes: &[u8]) -> ChunkError {
         start.elapsed()
     );
     match error {
-        ChunkError::Change { source, .. } => *source,
+        ChunkError::Change { error, .. } => *error,
         error => error,
     }
 }
