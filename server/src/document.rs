@@ -10,6 +10,7 @@
 pub mod actor;
 pub mod admission;
 pub mod append;
+mod aside;
 pub mod assemble;
 pub mod compaction;
 pub mod early;

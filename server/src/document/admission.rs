@@ -16,6 +16,7 @@ use concord_shared::ids::PrincipalId;
 use rustc_hash::FxHashMap;
 
 use super::ConnectionId;
+use super::aside::aside;
 use super::graph::{Graph, GraphError};
 use super::history::{History, HistoryError};
 use super::past::Steps;
@@ -32,6 +33,13 @@ pub const MAX_ACTORS: usize = 32_768;
 /// What judging the changes of one message may look at in the history, in [`Steps`]: some tenths of a
 /// second. It looks at any only for changes that do not build on the heads, and for marks.
 pub const MAX_STEPS_PER_MESSAGE: u64 = 64 << 20;
+
+/// What judging one change may look at before it is done [aside]: a millisecond or so.
+const SHORT_STEPS: u64 = 1 << 20;
+
+/// Changes of a message that take more memory than this, in bytes, are judged aside altogether, and so are
+/// those for which an index is made ready that takes this at rest: milliseconds, too.
+const SHORT_BYTES: usize = 256 << 10;
 
 /// Bounds on what may wait for its deps, per document.
 #[derive(Debug, Clone, Copy)]
@@ -183,6 +191,15 @@ impl Admission {
     /// Judges a message's changes in the order given and grows the graph by those that fit. After one
     /// that is refused the rest is not looked at: the sender is cut off anyway.
     pub fn admit(&mut self, history: &mut History, from: &Sender, changes: Vec<Change>) -> Outcome {
+        let bytes: usize = changes.iter().map(Change::memory).sum();
+        if bytes + history.resting_bytes() <= SHORT_BYTES {
+            self.admit_all(history, from, changes)
+        } else {
+            aside(|| self.admit_all(history, from, changes))
+        }
+    }
+
+    fn admit_all(&mut self, history: &mut History, from: &Sender, changes: Vec<Change>) -> Outcome {
         let mut outcome = Outcome::default();
         let mut steps = Steps::new(MAX_STEPS_PER_MESSAGE);
         for change in changes {
@@ -362,6 +379,11 @@ fn judge(history: &mut History, steps: &mut Steps, change: &Change) -> Result<()
     if graph.actors() >= MAX_ACTORS && graph.actor_number(&change.actor).is_none() {
         return Err(RefusalReason::TooManyActors);
     }
-    history.admit(change, steps)?;
+    match steps.at_most(SHORT_STEPS, |steps| history.admit(change, steps)) {
+        Err(error) if error.code() == ErrorCode::Overloaded => {
+            aside(|| history.admit(change, steps))?
+        }
+        result => result?,
+    };
     Ok(())
 }

@@ -190,6 +190,11 @@ impl History {
         self.graph.memory() + self.index.memory() + self.pasts.memory()
     }
 
+    /// Bytes of the index while it rests: before it can be judged by, they are inflated.
+    pub fn resting_bytes(&self) -> usize {
+        self.index.resting.len()
+    }
+
     /// Gives back memory that only activity needs.
     pub fn rest(&mut self) {
         self.graph.shrink();

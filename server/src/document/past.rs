@@ -36,6 +36,15 @@ impl Steps {
         Self(steps)
     }
 
+    /// Lets the work use at most so many of them.
+    pub fn at_most<R>(&mut self, steps: u64, work: impl FnOnce(&mut Self) -> R) -> R {
+        let given = self.0.min(steps);
+        let mut part = Self(given);
+        let done = work(&mut part);
+        self.0 -= given - part.0;
+        done
+    }
+
     /// Uses some up.
     pub fn take(&mut self, steps: u64) -> Result<(), TooManySteps> {
         self.0 = self.0.checked_sub(steps).ok_or(TooManySteps)?;
