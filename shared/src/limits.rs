@@ -44,12 +44,17 @@ pub struct Limits {
     pub inflated_bytes: usize,
     /// Ops of one change. A paste is one op per character.
     pub ops_per_change: u64,
-    /// Ops of all changes of one message. Ops cost about 200 ns each to check, and runs of them a
-    /// few bytes to send, so this bounds the time a message takes.
+    /// Ops of all changes of one message, or their predecessors, whichever are more in each. Ops cost
+    /// about 200 ns each to check, and runs of them a few bytes to send, so this bounds the time a
+    /// message takes.
     pub ops_per_message: u64,
     /// Predecessors of all the ops of one change. One or none each, but for ops that settle a
     /// conflict.
     pub preds_per_change: u64,
+    /// Bytes of memory that what the ops of one message or document need and make may take. Both are kept run by
+    /// run, so honest changes need few bytes for each of theirs; hostile ones, run lengths in place of
+    /// bytes.
+    pub refs_bytes: usize,
     /// Deps of one change: the heads that its author saw.
     pub deps: usize,
     /// Bytes of an actor id. Automerge makes 16.
@@ -116,6 +121,7 @@ impl Limits {
             ops_per_change: u64::MAX,
             ops_per_message: u64::MAX,
             preds_per_change: u64::MAX,
+            refs_bytes: usize::MAX,
             deps: usize::MAX,
             actor_bytes: usize::MAX,
             other_actors: usize::MAX,
@@ -151,6 +157,7 @@ impl Default for Limits {
             ops_per_change: 1_000_000,
             ops_per_message: 4_000_000,
             preds_per_change: 4_000_000,
+            refs_bytes: 256 * MIB,
             deps: 4096,
             actor_bytes: 128,
             other_actors: 16_384,

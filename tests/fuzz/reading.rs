@@ -79,7 +79,7 @@ fn our_made(change: &Change) -> AllMade {
 
 fn our_spot(change: &Change, made: &Made, before: Option<OpRef>) -> Spot {
     match &made.place {
-        Place::Key(key) => Spot::Key(key.to_string()),
+        Place::Key(key) => Spot::Key(change.refs.keys[*key as usize].to_string()),
         Place::Behind(first) => Spot::Behind(before.or(*first).map(|id| named(change, id))),
         Place::Element(element) => Spot::Element(named(change, *element)),
     }
@@ -105,9 +105,10 @@ fn our_needs(change: &Change) -> BTreeSet<(As, Id)> {
                     (kind, named(change, OpRef { counter, ..*first }))
                 }));
             }
-            Need::Pred { id, .. } => {
-                needs.insert((As::Pred, named(change, *id)));
-            }
+            Need::Preds { first, count, .. } => needs.extend((0..*count).map(|nth| {
+                let counter = first.counter + nth;
+                (As::Pred, named(change, OpRef { counter, ..*first }))
+            })),
             Need::Counter(ids) => {
                 needs.extend(ids.iter().map(|id| (As::Counter, named(change, *id))));
             }

@@ -179,12 +179,15 @@ fn object(change: &Change, object: ObjectRef) -> String {
     object.map_or_else(|| "the root".to_owned(), |id| name(change, id))
 }
 
-fn place(change: &Change, place: &Place) -> String {
+fn place(change: &Change, place: Place) -> String {
     match place {
-        Place::Key(key) => format!("at key {key:?}"),
+        Place::Key(key) => match change.refs.keys.get(key as usize) {
+            Some(key) => format!("at key {key:?}"),
+            None => "at a key".to_owned(),
+        },
         Place::Behind(None) => "at the beginning".to_owned(),
-        Place::Behind(Some(id)) => format!("behind {}", name(change, *id)),
-        Place::Element(id) => format!("at element {}", name(change, *id)),
+        Place::Behind(Some(id)) => format!("behind {}", name(change, id)),
+        Place::Element(id) => format!("at element {}", name(change, id)),
     }
 }
 
@@ -212,13 +215,15 @@ fn needs(change: &Change, need: &Need) -> String {
                 object(change, *of)
             )
         }
-        Need::Pred {
+        Need::Preds {
             object: of,
             place: at,
-            id,
+            first,
+            count,
         } => {
-            let (of, at) = (object(change, *of), place(change, at));
-            format!("predecessor {} {at} of {of}", name(change, *id))
+            let (of, at) = (object(change, *of), place(change, *at));
+            let first = name(change, *first);
+            format!("{count} predecessor(s) from {first} on, {at} of {of}")
         }
         Need::Counter(ids) => {
             let ids: Vec<String> = ids.iter().map(|id| name(change, *id)).collect();
@@ -245,7 +250,7 @@ fn makes(change: &Change, made: &Made) -> String {
         counter: made.first,
     };
     let (first, count) = (name(change, first), made.count);
-    let (of, at) = (object(change, made.object), place(change, &made.place));
+    let (of, at) = (object(change, made.object), place(change, made.place));
     format!("{first}, {count} {what}(s) {at} of {of}")
 }
 

@@ -28,9 +28,13 @@ const SMALL_OPS: u64 = 2_000;
 /// train ride offline.
 const MEDIUM_BYTES: usize = 512 << 10;
 
+/// Bytes of memory that the ops of a small message may refer to.
+const SMALL_REFS_BYTES: usize = 256 << 10;
+
 /// Ops of a medium message, and changes of a document in one, so that it takes some 50 ms.
 const MEDIUM_OPS: u64 = 100_000;
 const MEDIUM_DOCUMENT_CHANGES: u64 = 4_000;
+const MEDIUM_REFS_BYTES: usize = 16 << 20;
 
 /// Medium messages decoded at a time, per server: as many as keep a small machine busy, so that one
 /// of them is soon done.
@@ -130,6 +134,7 @@ pub fn at_once(data: &Bytes, limits: &Limits) -> Result<Option<Decoded>, DecodeE
         ops_per_change: limits.ops_per_change.min(SMALL_OPS),
         ops_per_message: limits.ops_per_message.min(SMALL_OPS),
         inflated_bytes: limits.inflated_bytes.min(SMALL_BYTES),
+        refs_bytes: limits.refs_bytes.min(SMALL_REFS_BYTES),
         ..*limits
     };
     within(data, &small)
@@ -148,6 +153,7 @@ pub async fn medium(
         ops_per_change: limits.ops_per_change.min(MEDIUM_OPS),
         ops_per_message: limits.ops_per_message.min(MEDIUM_OPS),
         inflated_bytes: limits.inflated_bytes.min(MEDIUM_BYTES),
+        refs_bytes: limits.refs_bytes.min(MEDIUM_REFS_BYTES),
         document_bytes: limits.document_bytes.min(MEDIUM_BYTES),
         document_ops: limits.document_ops.min(MEDIUM_OPS),
         document_changes: limits.document_changes.min(MEDIUM_DOCUMENT_CHANGES),

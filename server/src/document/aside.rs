@@ -16,7 +16,7 @@ pub(super) fn aside<R>(work: impl FnOnce() -> R) -> R {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
     use std::time::Duration;
 
     use super::aside;
@@ -24,7 +24,7 @@ mod tests {
     /// One thread for all tasks; the first one's work ends when the second one has run.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn other_tasks_go_on_meanwhile() {
-        let (done, wait) = channel();
+        let (done, wait) = sync_channel(1);
         let first = tokio::spawn(async move {
             let limit = Duration::from_secs(10);
             aside(|| wait.recv_timeout(limit))

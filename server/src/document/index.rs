@@ -29,6 +29,9 @@ mod tests;
 pub use codec::DecodeIndexError;
 use keys::Keys;
 
+/// For finding a run among an actor's. It takes longer; but the largest of honest changes need many.
+const STEPS_PER_RUN: u64 = 8;
+
 /// An op's id, its actor by the graph's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Id {
@@ -175,6 +178,7 @@ impl OpIndex {
             actors,
             past,
             steps,
+            keys: None,
             own: Vec::new(),
         };
         change
@@ -195,12 +199,10 @@ impl OpIndex {
         let others = change.refs.other_actors.iter();
         let mut actors = vec![Some(author)];
         actors.extend(others.map(|actor| graph.actor_number(actor)));
+        let keys = change.refs.keys.iter();
+        let keys: Vec<u32> = keys.map(|key| self.keys.number_or_new(key)).collect();
         for made in &change.refs.made {
-            let key = match &made.place {
-                Place::Key(key) => self.keys.number_or_new(key),
-                _ => 0,
-            };
-            if let Some(run) = global(made, &actors, key) {
+            if let Some(run) = global(made, &actors, &keys) {
                 self.push(author, run);
             }
         }
@@ -285,13 +287,14 @@ fn resolve_or_none(id: Option<OpRef>, actors: &[Option<u32>]) -> Option<Id> {
     id.map_or(Some(NONE), |id| resolve(id, actors))
 }
 
-fn global(made: &Made, actors: &[Option<u32>], key: u32) -> Option<Run> {
+/// The run with the index's numbers of its actors and key.
+fn global(made: &Made, actors: &[Option<u32>], keys: &[u32]) -> Option<Run> {
     Some(Run {
         first: made.first,
         count: made.count,
         object: resolve_or_none(made.object, actors)?,
         spot: match made.place {
-            Place::Key(_) => Spot::Key(key),
+            Place::Key(key) => Spot::Key(*keys.get(key as usize)?),
             Place::Behind(behind) => Spot::Behind(resolve_or_none(behind, actors)?),
             Place::Element(element) => Spot::Element(resolve(element, actors)?),
         },
@@ -308,6 +311,8 @@ struct Check<'a, 'p> {
     actors: Vec<Option<u32>>,
     past: &'a mut Past<'p>,
     steps: &'a mut Steps,
+    /// The index's numbers of the change's keys, once somebody asked for one.
+    keys: Option<Vec<Option<u32>>>,
     /// What the change itself made, once somebody asked for it.
     own: Vec<Run>,
 }
@@ -322,7 +327,12 @@ impl Check<'_, '_> {
                 count,
                 replaced,
             } => self.elements(*object, *first, *count, *replaced),
-            Need::Pred { object, place, id } => self.pred(*object, place, *id),
+            Need::Preds {
+                object,
+                place,
+                first,
+                count,
+            } => self.preds(*object, *place, *first, *count),
             Need::Counter(ids) => self.counter(ids),
             Need::MarkOrder(begin, end) => self.mark_order(*begin, *end),
         }
@@ -387,38 +397,61 @@ impl Check<'_, '_> {
         replaced: bool,
     ) -> Result<(), RefError> {
         let object = resolve_or_none(object, &self.actors);
+        let is_element = |run: &Run| {
+            matches!(run.spot, Spot::Behind(_))
+                && Some(run.object) == object
+                && !(replaced && run.what == What::Mark)
+        };
+        self.ops(first, count, is_element, RefError::NoElement)
+    }
+
+    fn preds(
+        &mut self,
+        object: ObjectRef,
+        place: Place,
+        first: OpRef,
+        count: u32,
+    ) -> Result<(), RefError> {
+        let object = resolve_or_none(object, &self.actors);
+        let spot = match place {
+            Place::Key(key) => self.key(key).map(Spot::Key),
+            Place::Element(element) => resolve(element, &self.actors).map(Spot::Element),
+            Place::Behind(_) => None,
+        };
+        let fits = |run: &Run| {
+            Some(run.spot) == spot && Some(run.object) == object && run.what != What::Mark
+        };
+        self.ops(first, count, fits, RefError::NoPred)
+    }
+
+    /// Ops of one actor with consecutive counters are all in runs that fit, and in the past.
+    fn ops(
+        &mut self,
+        first: OpRef,
+        count: u32,
+        fits: impl Fn(&Run) -> bool,
+        missing: impl Fn(OpName) -> RefError,
+    ) -> Result<(), RefError> {
         let end = first.counter.saturating_add(count);
         let mut next = first;
         while next.counter < end {
-            let found = self.find(next).filter(|(_, run)| {
-                matches!(run.spot, Spot::Behind(_))
-                    && Some(run.object) == object
-                    && !(replaced && run.what == What::Mark)
-            });
-            let Some((_, run)) = found else {
-                return Err(RefError::NoElement(self.name(next)));
-            };
-            next.counter = run.end();
+            self.steps.take(STEPS_PER_RUN)?;
+            match self.find(next) {
+                Some((_, run)) if fits(run) => next.counter = run.end(),
+                _ => return Err(missing(self.name(next))),
+            }
         }
         // An actor's ops are in the past up to one of them.
         next.counter = end.saturating_sub(1);
         self.in_past(next)
     }
 
-    fn pred(&mut self, object: ObjectRef, place: &Place, id: OpRef) -> Result<(), RefError> {
-        let object = resolve_or_none(object, &self.actors);
-        let spot = match place {
-            Place::Key(key) => self.index.keys.number(key).map(Spot::Key),
-            Place::Element(element) => resolve(*element, &self.actors).map(Spot::Element),
-            Place::Behind(_) => None,
-        };
-        let fits = |(_, run): &(Id, &Run)| {
-            Some(run.spot) == spot && Some(run.object) == object && run.what != What::Mark
-        };
-        if !self.find(id).as_ref().is_some_and(fits) {
-            return Err(RefError::NoPred(self.name(id)));
-        }
-        self.in_past(id)
+    fn key(&mut self, key: u32) -> Option<u32> {
+        let keys = self.keys.get_or_insert_with(|| {
+            let keys = self.change.refs.keys.iter();
+            keys.map(|key| self.index.keys.number(key)).collect()
+        });
+        keys.get(key as usize).copied().flatten()
     }
 
     fn counter(&self, ids: &[OpRef]) -> Result<(), RefError> {
@@ -441,9 +474,10 @@ impl Check<'_, '_> {
             *slot = author;
         }
         if self.own.is_empty() {
+            // Elements alone: no key has a number here.
             let made = self.change.refs.made.iter();
             self.own = made
-                .filter_map(|made| global(made, &self.actors, 0))
+                .filter_map(|made| global(made, &self.actors, &[]))
                 .collect();
         }
         let runs = order::Runs {

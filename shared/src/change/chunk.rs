@@ -21,6 +21,7 @@ const COMPRESSED_CHANGE: u8 = 2;
 
 /// One chunk, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are changes")]
 pub enum Chunk {
     /// A change. If it was sent compressed, its bytes no longer are.
     Change(Change),
@@ -45,6 +46,7 @@ pub fn parse_message(blobs: &[Bytes], limits: &Limits) -> Result<Vec<Chunk>, Chu
     let mut budget = Budget {
         inflated_bytes: limits.inflated_bytes,
         ops: limits.ops_per_message,
+        refs_bytes: limits.refs_bytes,
         documents: limits.documents,
     };
     for blob in blobs {
@@ -112,7 +114,9 @@ fn within(what: &'static str, so_far: usize, limit: usize) -> Result<(), ChunkEr
 /// What the chunks of one message may still use.
 pub(super) struct Budget {
     pub(super) inflated_bytes: usize,
+    /// Ops, or predecessors, whichever are more in each change.
     pub(super) ops: u64,
+    pub(super) refs_bytes: usize,
     pub(super) documents: usize,
 }
 
@@ -179,11 +183,14 @@ impl RawChunk {
         let data = bytes.slice(data_from..);
         let allowed = Limits {
             ops_per_change: limits.ops_per_change.min(budget.ops),
+            preds_per_change: limits.preds_per_change.min(budget.ops),
+            refs_bytes: budget.refs_bytes,
             ..*limits
         };
-        let change = read_change(bytes, &data, hash, &allowed).map_err(|error| error.of(hash))?;
-        budget.ops -= change.ops;
-        Ok(change)
+        let read = read_change(bytes, &data, hash, &allowed).map_err(|error| error.of(hash))?;
+        budget.ops -= read.change.ops.max(read.preds);
+        budget.refs_bytes -= read.refs_bytes;
+        Ok(read.change)
     }
 
     /// The uncompressed chunk around `data`. Its checksum is the compressed one's: that is always

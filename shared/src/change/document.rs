@@ -44,6 +44,7 @@ pub fn decode_document(chunk: &Bytes, limits: &Limits) -> Result<Vec<Change>, Ch
     let mut budget = Budget {
         inflated_bytes: 0,
         ops: limits.document_ops,
+        refs_bytes: limits.refs_bytes,
         documents: 0,
     };
     changes

@@ -10,6 +10,15 @@ use super::{Change, ChunkError};
 use crate::Limits;
 use crate::reader::Reader;
 
+/// A change, and what it takes of the budget.
+pub(super) struct Read {
+    pub(super) change: Change,
+    /// Predecessors of all its ops.
+    pub(super) preds: u64,
+    /// Bytes of memory that its refs take.
+    pub(super) refs_bytes: usize,
+}
+
 /// Reads `data`, what comes after the length in the uncompressed chunk `bytes`, whose hash is
 /// `hash`.
 pub(super) fn read_change(
@@ -17,7 +26,7 @@ pub(super) fn read_change(
     data: &[u8],
     hash: ChangeHash,
     limits: &Limits,
-) -> Result<Change, ChunkError> {
+) -> Result<Read, ChunkError> {
     if bytes.len() > limits.change_bytes {
         return Err(ChunkError::TooLarge {
             what: "a change",
@@ -42,10 +51,15 @@ pub(super) fn read_change(
         });
     }
     check_extra(data.take_rest(), seq)?;
-    let ops = columns.count(limits)?;
+    let (ops, preds) = columns.count(limits)?;
     positive_u32(start_op.saturating_add(ops), "last op")?;
-    let refs = walk(columns, start_op, ops, actor, &other_actors)?;
-    Ok(Change {
+    let bounds = Bounds {
+        start_op,
+        ops,
+        refs_bytes: limits.refs_bytes,
+    };
+    let (refs, refs_bytes) = walk(columns, &bounds, actor, &other_actors)?;
+    let change = Change {
         bytes,
         hash,
         deps,
@@ -54,38 +68,58 @@ pub(super) fn read_change(
         start_op,
         ops,
         refs,
+    };
+    Ok(Read {
+        change,
+        preds,
+        refs_bytes,
     })
+}
+
+struct Bounds {
+    start_op: u64,
+    ops: u64,
+    /// What the refs may take, in bytes.
+    refs_bytes: usize,
 }
 
 fn walk(
     columns: OpColumns<'_>,
-    start_op: u64,
-    count: u64,
+    bounds: &Bounds,
     author: &[u8],
     other_actors: &[&[u8]],
-) -> Result<Ops, ChunkError> {
+) -> Result<(Ops, usize), ChunkError> {
+    let start_op = bounds.start_op;
+    let end = start_op + bounds.ops;
     let bad = |counter, error| ChunkError::Op { counter, error };
     let before_author = other_actors.partition_point(|other| *other < author);
     let counter = |counter| u32::try_from(counter).unwrap_or(u32::MAX);
     let mut walk = Walk::new(counter(start_op), counter(before_author as u64));
     let mut rows = columns.rows(other_actors.len());
     let mut preds = Vec::new();
-    for id in start_op..start_op + count {
+    for id in start_op..end {
         let op = rows.next(&mut preds)?;
         let taken = op.and_then(|op| walk.op(counter(id), &op, &preds));
         taken.map_err(|error| bad(id, error))?;
+        if walk.bytes() > bounds.refs_bytes {
+            return Err(ChunkError::TooLarge {
+                what: "what the ops of a message's changes refer to",
+                bytes: walk.bytes(),
+                limit: bounds.refs_bytes,
+            });
+        }
     }
     rows.finish()?;
-    let ops = walk
-        .finish()
-        .map_err(|error| bad(start_op + count, error))?;
-    Ok(Ops {
+    let bytes = walk.bytes();
+    let ops = walk.finish().map_err(|error| bad(end, error))?;
+    let ops = Ops {
         other_actors: other_actors
             .iter()
             .map(|other| ActorId::from(*other))
             .collect(),
         ..ops
-    })
+    };
+    Ok((ops, bytes))
 }
 
 /// After the columns Automerge keeps an author, and nothing else so far. Only an actor's first change

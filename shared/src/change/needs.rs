@@ -48,10 +48,10 @@ pub enum What {
 }
 
 /// Where an op put what it made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Under this key of a map.
-    Key(Box<str>),
+    /// Under a key of a map: `Ops::keys[n]`.
+    Key(u32),
     /// As a new element of a sequence, behind this one; the others of a run each behind the one before.
     Behind(ElementRef),
     /// In the place of what this element of a sequence held.
@@ -97,16 +97,19 @@ pub enum Need {
         /// They are replaced or deleted: none of them is a mark.
         replaced: bool,
     },
-    /// An op that put something in this place of the object, to be replaced or deleted.
-    Pred {
+    /// Ops, with consecutive counters, that each put something in this place of the object, to be replaced
+    /// or deleted.
+    Preds {
         /// The object.
         object: ObjectRef,
         /// A key or an element.
         place: Place,
-        /// The op.
-        id: OpRef,
+        /// The first.
+        first: OpRef,
+        /// How many.
+        count: u32,
     },
-    /// One of these ops, all of which are needed as [`Need::Pred`] or [`Need::Elements`] too, made a counter.
+    /// One of these ops, all of which are needed as [`Need::Preds`] or [`Need::Elements`] too, made a counter.
     Counter(Box<[OpRef]>),
     /// The first comes before the second in the sequence. Either may be made by the change.
     MarkOrder(OpRef, OpRef),
@@ -142,6 +145,8 @@ impl Container {
 pub struct Ops {
     /// Actors other than the author that the ops refer to, ascending.
     pub other_actors: Vec<ActorId>,
+    /// The keys of maps that the ops name, each once.
+    pub keys: Vec<Box<str>>,
     /// In the order of the ops.
     pub needs: Vec<Need>,
     /// In the order of the ops, so their counters ascend.
@@ -156,20 +161,14 @@ impl Ops {
 
     /// Bytes of memory that this takes, roughly.
     pub fn memory(&self) -> usize {
-        let keys = self.made.iter().map(|made| match &made.place {
-            Place::Key(key) => key.len(),
-            _ => 0,
-        });
+        let keys = self.keys.iter().map(|key| key.len());
         let needs = self.needs.iter().map(|need| match need {
             Need::Counter(ids) => std::mem::size_of_val(&**ids),
-            Need::Pred {
-                place: Place::Key(key),
-                ..
-            } => key.len(),
             _ => 0,
         });
         size_of::<Made>() * self.made.capacity()
             + size_of::<Need>() * self.needs.capacity()
+            + size_of::<Box<str>>() * self.keys.capacity()
             + keys.chain(needs).sum::<usize>()
             + self.other_actors.capacity() * size_of::<ActorId>()
     }

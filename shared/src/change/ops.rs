@@ -99,8 +99,8 @@ impl<'a> OpColumns<'a> {
         Ok(columns)
     }
 
-    /// Counts the ops by the `action` column, without expanding it.
-    pub(super) fn count(&self, limits: &Limits) -> Result<u64, ChunkError> {
+    /// Counts the ops by the `action` column, and their predecessors, without expanding them.
+    pub(super) fn count(&self, limits: &Limits) -> Result<(u64, u64), ChunkError> {
         let limit = RowLimit {
             of: "the change",
             rows: limits.ops_per_change,
@@ -125,7 +125,7 @@ impl<'a> OpColumns<'a> {
                 Ok(())
             },
         )?;
-        Ok(counted)
+        Ok((counted, preds))
     }
 
     /// The ops one by one, after [`count`](Self::count) found their number to be within bounds.

@@ -5,6 +5,8 @@
 //! referred to and fits, that marks come in pairs. What Automerge does not write is refused, also where
 //! today's version would bear it: nobody needs it, and somebody's version may not.
 
+use std::collections::HashMap;
+
 use super::needs::{Container, Made, Need, ObjectKind, ObjectRef, OpRef, Ops, Place, What, find};
 use super::op_error::OpError;
 use super::ops::{Key, Op};
@@ -68,6 +70,18 @@ impl Does {
     }
 }
 
+/// Whether the op is among these with consecutive counters, now that one more may have been added.
+fn goes_on(first: OpRef, count: &mut u32, id: OpRef) -> bool {
+    let Some(nth) = id.counter.checked_sub(first.counter) else {
+        return false;
+    };
+    if id.actor != first.actor || nth > *count {
+        return false;
+    }
+    *count = (*count).max(nth + 1);
+    true
+}
+
 /// The beginning of a mark whose end comes next.
 struct OpenMark {
     id: OpRef,
@@ -76,30 +90,38 @@ struct OpenMark {
 }
 
 /// Takes the ops of a change one by one: [`op`](Self::op) for each, then [`finish`](Self::finish).
-pub(super) struct Walk {
+pub(super) struct Walk<'a> {
     first: u32,
     /// How many of the other actors come before the author in the order of their bytes.
     actors_before_author: u32,
     ops: Ops,
+    /// The numbers of the keys, and the last one. Peers choose them: the hash is one that they can't foresee.
+    keys: HashMap<&'a str, u32>,
+    key: Option<(&'a str, u32)>,
+    /// Bytes of the keys, and of the lists in needs.
+    listed_bytes: usize,
     /// The last object that was looked at, and what for.
     object: Option<(ObjectRef, Container)>,
     open_mark: Option<OpenMark>,
 }
 
-impl Walk {
+impl<'a> Walk<'a> {
     /// Of a change whose first op has this counter.
     pub(super) fn new(first: u32, actors_before_author: u32) -> Self {
         Self {
             first,
             actors_before_author,
             ops: Ops::default(),
+            keys: HashMap::new(),
+            key: None,
+            listed_bytes: 0,
             object: None,
             open_mark: None,
         }
     }
 
     /// Takes the next op, which has this counter.
-    pub(super) fn op(&mut self, counter: u32, op: &Op<'_>, preds: &[OpRef]) -> Result<(), OpError> {
+    pub(super) fn op(&mut self, counter: u32, op: &Op<'a>, preds: &[OpRef]) -> Result<(), OpError> {
         let does = Does::what(op)?;
         if self.open_mark.is_some() && does != Does::EndMark {
             return Err(OpError::MarkWithoutEnd);
@@ -127,6 +149,13 @@ impl Walk {
         };
         self.make(counter, op.object, place, what);
         Ok(())
+    }
+
+    /// Bytes of memory that the needs and what is made take so far.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Made>() * self.ops.made.len()
+            + size_of::<Need>() * self.ops.needs.len()
+            + self.listed_bytes
     }
 
     /// What the ops need and make, but for the actors.
@@ -230,13 +259,13 @@ impl Walk {
     fn update(
         &mut self,
         counter: u32,
-        op: &Op<'_>,
+        op: &Op<'a>,
         does: Does,
         preds: &[OpRef],
     ) -> Result<Place, OpError> {
         let place = match op.key {
             _ if does.is_mark() => return Err(OpError::MarkNotInserted),
-            Key::Text(key) => Place::Key(key.into()),
+            Key::Text(key) => Place::Key(self.key(key)),
             Key::Element(Some(element)) => Place::Element(element),
             Key::Element(None) => return Err(OpError::NotAnElement),
         };
@@ -249,7 +278,7 @@ impl Walk {
         }
         let mut is_counter = false;
         for pred in preds {
-            is_counter |= self.pred(counter, op.object, &place, *pred)? == Some(What::Counter);
+            is_counter |= self.pred(counter, op.object, place, *pred)? == Some(What::Counter);
         }
         if does == Does::Increment && !is_counter {
             let others = preds.iter().copied().filter(|pred| !self.is_own(*pred));
@@ -257,9 +286,30 @@ impl Walk {
             if others.is_empty() {
                 return Err(OpError::NotACounter);
             }
-            self.ops.needs.push(Need::Counter(others));
+            if !matches!(self.ops.needs.last(), Some(Need::Counter(last)) if *last == others) {
+                self.listed_bytes += size_of_val(&*others);
+                self.ops.needs.push(Need::Counter(others));
+            }
         }
         Ok(place)
+    }
+
+    /// The key's number. One that many ops name is read, and hashed, once for each run of them.
+    fn key(&mut self, key: &'a str) -> u32 {
+        if let Some((last, number)) = self.key
+            && std::ptr::eq(last, key)
+        {
+            return number;
+        }
+        // Each takes a row of a column, and there are fewer of those.
+        let next = u32::try_from(self.ops.keys.len()).unwrap_or(u32::MAX);
+        let number = *self.keys.entry(key).or_insert(next);
+        if number == next {
+            self.listed_bytes += key.len() + size_of::<Box<str>>();
+            self.ops.keys.push(key.into());
+        }
+        self.key = Some((key, number));
+        number
     }
 
     /// What the predecessor made, if that is known here.
@@ -267,16 +317,16 @@ impl Walk {
         &mut self,
         counter: u32,
         object: ObjectRef,
-        place: &Place,
+        place: Place,
         id: OpRef,
     ) -> Result<Option<What>, OpError> {
         if self.is_own(id) {
             let fits = |made: &&Made| {
                 let is_there = match place {
-                    Place::Element(element) if *element == id => {
+                    Place::Element(element) if element == id => {
                         matches!(made.place, Place::Behind(_))
                     }
-                    place => made.place == *place,
+                    place => made.place == place,
                 };
                 is_there && made.object == object && made.what != What::Mark
             };
@@ -289,17 +339,34 @@ impl Walk {
         if object.is_some_and(|object| self.is_own(object)) {
             return Err(OpError::NoPred(id.counter));
         }
-        match place {
-            Place::Element(element) if *element == id => {
-                self.element(counter, object, id, true)?;
-            }
-            place => self.ops.needs.push(Need::Pred {
-                object,
-                place: place.clone(),
-                id,
-            }),
+        if place == Place::Element(id) {
+            self.element(counter, object, id, true)?;
+            return Ok(None);
         }
+        if let Some(Need::Preds {
+            object: of,
+            place: at,
+            first,
+            count,
+        }) = self.last_ops_needed()
+            && (*of, *at) == (object, place)
+            && goes_on(*first, count, id)
+        {
+            return Ok(None);
+        }
+        self.ops.needs.push(Need::Preds {
+            object,
+            place,
+            first: id,
+            count: 1,
+        });
         Ok(None)
+    }
+
+    /// The last need, but for one that goes with it: an increment's.
+    fn last_ops_needed(&mut self) -> Option<&mut Need> {
+        let mut latest = self.ops.needs.iter_mut().rev().take(2);
+        latest.find(|need| !matches!(need, Need::Counter(_)))
     }
 
     fn element(
@@ -325,13 +392,10 @@ impl Walk {
             first,
             count,
             replaced: also,
-        }) = self.ops.needs.last_mut()
-            && *of == object
-            && *also == replaced
-            && first.actor == id.actor
-            && first.counter.checked_add(*count) == Some(id.counter)
+        }) = self.last_ops_needed()
+            && (*of, *also) == (object, replaced)
+            && goes_on(*first, count, id)
         {
-            *count += 1;
             return Ok(());
         }
         self.ops.needs.push(Need::Elements {

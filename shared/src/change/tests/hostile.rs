@@ -207,6 +207,68 @@ fn no_bounds_are_not_bounds_of_nothing() {
     assert_eq!(changes.len(), 1);
 }
 
+/// A change of ops by one author over those of another.
+fn over_another(ops: i64, key: &str, preds: i64, counters: &[u8]) -> Made {
+    let run = |count: i64, value: &[u8]| {
+        let count = if count == 1 { -1 } else { count };
+        [&sleb(count), value].concat()
+    };
+    let key = [&uleb(key.len() as u64), key.as_bytes()].concat();
+    let mut made = two_puts()
+        .with(0x15, &run(ops, &key))
+        .with(0x34, &uleb(ops.unsigned_abs()))
+        .with(0x42, &run(ops, &[1]))
+        .with(0x56, &run(ops, &[2]))
+        .with(0x70, &run(ops, &uleb((preds / ops).unsigned_abs())))
+        .with(0x71, &run(preds, &[1]))
+        .with(0x73, counters);
+    made.other_actors = vec![1, 1, 9];
+    made.start_op = 2 * preds.unsigned_abs() + 1;
+    made
+}
+
+/// One op over four million took 200 MB of 100 bytes, and a long key was kept for each op that named it.
+#[test]
+fn what_ops_refer_to_is_kept_by_the_byte() {
+    const MANY: i64 = 1_000_000;
+    let memory = |made: &Made| {
+        let start = Instant::now();
+        let change = one_change(&made.chunk()).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(1));
+        change.memory()
+    };
+    let ascending = [sleb(MANY), vec![1]].concat();
+    let one_op = over_another(1, "k", MANY, &ascending);
+    assert!(memory(&one_op) < 1 << 10);
+    let always_the_first = [vec![0x7f, 1], sleb(MANY - 1), vec![0]].concat();
+    let same = over_another(MANY, "k", MANY, &always_the_first);
+    assert!(memory(&same) < 1 << 10);
+    let long = "key ".repeat(500_000);
+    let same = over_another(MANY, &long, MANY, &always_the_first);
+    assert!(memory(&same) < 3 * long.len());
+
+    // What can't be kept like that is bounded.
+    let every_other = [sleb(MANY), vec![2]].concat();
+    let scattered = over_another(1, "k", MANY, &every_other).chunk();
+    let kept = one_change(&scattered).unwrap().memory();
+    let message = vec![Bytes::from(scattered.clone()); 10];
+    let enough = Limits {
+        refs_bytes: kept * 3 / 2,
+        ops_per_message: u64::MAX,
+        ..limits()
+    };
+    assert!(parse_message(&message[..1], &enough).is_ok());
+    let error = parse_message(&message, &enough).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ChangeTooLarge);
+    // And predecessors count as ops do.
+    let few = Limits {
+        ops_per_message: 4 * MANY.unsigned_abs(),
+        ..limits()
+    };
+    let error = parse_message(&message, &few).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TooManyOps);
+}
+
 /// Any column may claim rows, not only the one that counts.
 #[test]
 fn rows_that_are_not_ops() {
