@@ -151,7 +151,7 @@ fn message(decoded: Decoded, is_request: bool, from: ConnectionId) -> Input {
         is_request,
         sync: decoded.sync,
         changes: decoded.changes,
-        snapshot: decoded.snapshot,
+        is_document: decoded.is_document,
     };
     Input::Message(from, Box::new(message))
 }

@@ -558,7 +558,7 @@ fn decode(data: &[u8], is_request: bool) -> PeerMessage {
         is_request,
         sync: decoded.sync,
         changes: decoded.changes,
-        snapshot: decoded.snapshot,
+        is_document: decoded.is_document,
     }
 }
 

@@ -86,8 +86,8 @@ pub struct Decoded {
     pub sync: Message,
     /// The changes, in the order they came.
     pub changes: Vec<Change>,
-    /// When they are all of one document chunk: that chunk.
-    pub snapshot: Option<Bytes>,
+    /// Whether they are all of one document chunk.
+    pub is_document: bool,
 }
 
 /// Why a sync message was not taken.
@@ -203,21 +203,17 @@ pub fn decode_any(data: &Bytes, limits: &Limits) -> Result<Decoded, DecodeError>
 
 fn resolve(sync: Message, chunks: Vec<Chunk>, limits: &Limits) -> Result<Decoded, DecodeError> {
     let mut changes = Vec::with_capacity(chunks.len());
-    let mut snapshot = None;
-    let alone = chunks.len() == 1;
+    let is_document = matches!(chunks[..], [Chunk::Document(_)]);
     for chunk in chunks {
         match chunk {
             Chunk::Change(change) => changes.push(change),
-            Chunk::Document(bytes) => {
-                changes.extend(change::decode_document(&bytes, limits)?);
-                snapshot = alone.then_some(bytes);
-            }
+            Chunk::Document(bytes) => changes.extend(change::decode_document(&bytes, limits)?),
         }
     }
     Ok(Decoded {
         sync,
         changes,
-        snapshot,
+        is_document,
     })
 }
 

@@ -354,7 +354,7 @@ impl Reader<'_> {
                     is_request,
                     sync: decoded.sync,
                     changes: decoded.changes,
-                    snapshot: decoded.snapshot,
+                    is_document: decoded.is_document,
                 };
                 let (handle, is_new) = self.document(&document, open).await?;
                 let input = Input::Message(self.id, Box::new(message));

@@ -84,8 +84,8 @@ pub struct PeerMessage {
     pub sync: Message,
     /// The changes, parsed.
     pub changes: Vec<Change>,
-    /// When `changes` are all of one uploaded document: that document in compact form.
-    pub snapshot: Option<Bytes>,
+    /// Whether `changes` are all of one uploaded document.
+    pub is_document: bool,
 }
 
 /// What a document wants done, in order of the fields.
@@ -356,7 +356,7 @@ impl Document {
             is_request,
             sync,
             changes,
-            snapshot,
+            is_document,
         } = message;
         let peer = self.peers.entry(from).or_insert_with(|| {
             Box::new(Peer {
@@ -384,10 +384,11 @@ impl Document {
         let outcome = self.admission.admit(&mut self.history, &sender, changes);
         let repeated = brought > 0 && outcome.known == brought && self.is_settled();
         let refused = !outcome.refused.is_empty();
-        // All of an uploaded document and nothing else, into an empty one: keep its compact form.
-        let is_upload = first == 0 && outcome.known == 0 && outcome.admitted.len() == brought;
-        let snapshot = snapshot.filter(|_| is_upload && !refused && brought > 0);
-        self.append(now, first, outcome, snapshot, effects);
+        // All of an uploaded document and nothing else, into an empty one: to be kept in compact form.
+        let is_upload = is_document
+            && (first == 0 && brought > 0)
+            && (outcome.known == 0 && outcome.admitted.len() == brought && !refused);
+        self.append(now, first, outcome, is_upload, effects);
         // Unless it is cut off now. What was refused may be others', parked until now.
         if let Some(peer) = self.peers.get_mut(&from) {
             let missing = self
@@ -407,7 +408,7 @@ impl Document {
         now: Now,
         first: Index,
         outcome: Outcome,
-        upload: Option<Bytes>,
+        is_upload: bool,
         effects: &mut Effects,
     ) {
         let Outcome {
@@ -416,13 +417,12 @@ impl Document {
             known: _,
         } = outcome;
         let received_at_ms = now.unix_ms;
-        if let Some(snapshot) = upload {
-            let base = self.history.graph().len();
-            self.recent = Recent::starting_at(base);
+        if is_upload && let Some((principal, _)) = admitted.first() {
+            self.recent = Recent::starting_at(self.history.graph().len());
             effects.appends.push(Append::Upload {
-                base,
                 received_at_ms,
-                snapshot,
+                principal: principal.clone(),
+                changes: admitted.iter().map(|(_, c)| c.bytes.clone()).collect(),
                 graph: self.history.encode(),
             });
         } else {

@@ -1,9 +1,11 @@
 //! What a document wants made durable, before the store hears of it.
 
+use automerge::ReadDoc as _;
 use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
 
 use super::graph::Index;
+use crate::materialise;
 use crate::store::Write;
 
 /// Something to make durable.
@@ -22,13 +24,13 @@ pub enum Append {
     },
     /// A whole document, uploaded into an empty one.
     Upload {
-        /// Number of changes in it.
-        base: Index,
         /// When it came, in milliseconds since 1970.
         received_at_ms: u64,
-        /// Document chunk.
-        snapshot: Bytes,
-        /// Encoded graph.
+        /// Who sent it.
+        principal: PrincipalId,
+        /// Its changes.
+        changes: Vec<Bytes>,
+        /// Encoded history.
         graph: Bytes,
     },
 }
@@ -37,10 +39,8 @@ impl Append {
     /// Every change below this index is durable when this append is.
     pub fn end(&self) -> Index {
         match self {
-            Self::Changes { first, changes, .. } => {
-                first.saturating_add(Index::try_from(changes.len()).unwrap_or(Index::MAX))
-            }
-            Self::Upload { base, .. } => *base,
+            Self::Changes { first, changes, .. } => first.saturating_add(count(changes)),
+            Self::Upload { changes, .. } => count(changes),
         }
     }
 
@@ -58,7 +58,12 @@ impl Append {
         }
     }
 
-    /// What the store is to write for it.
+    /// What the store is to write for it. For an upload this blocks, as long as loading it takes.
+    ///
+    /// An upload becomes a snapshot, made here from its changes. The uploaded bytes are not kept: Automerge
+    /// does not look at the order in which a document chunk has its ops, so one could have a list's
+    /// elements in another order than its changes put them, and who loads it would part from who got the
+    /// changes, under the same heads.
     pub fn into_write(self, document: DocumentId) -> Write {
         match self {
             Self::Changes {
@@ -74,18 +79,39 @@ impl Append {
                 changes,
             },
             Self::Upload {
-                base,
                 received_at_ms,
-                snapshot,
+                principal,
+                changes,
                 graph,
-            } => Write::Snapshot {
-                document,
-                base: base.into(),
-                keep_from: base.into(),
-                received_at_ms,
-                snapshot,
-                graph,
+            } => match snapshot(&changes) {
+                Some(snapshot) => Write::Snapshot {
+                    document,
+                    base: changes.len() as u64,
+                    keep_from: changes.len() as u64,
+                    received_at_ms,
+                    snapshot,
+                    graph,
+                },
+                None => Write::Append {
+                    document,
+                    first: 0,
+                    received_at_ms,
+                    principal,
+                    changes,
+                },
             },
         }
     }
+}
+
+fn count(changes: &[Bytes]) -> Index {
+    Index::try_from(changes.len()).unwrap_or(Index::MAX)
+}
+
+/// `None` when Automerge does not take changes that admission did: a fault of ours, or of Automerge's. They
+/// are kept as they are.
+fn snapshot(changes: &[Bytes]) -> Option<Bytes> {
+    let loaded = materialise::load(changes).ok()?;
+    let is_whole = loaded.stats().num_changes == changes.len() as u64;
+    is_whole.then(|| loaded.save().into())
 }

@@ -72,6 +72,14 @@ pub enum DecodeHistoryError {
         /// The first byte.
         found: u8,
     },
+    /// Of fewer or more changes than the snapshot beside it.
+    #[error("the stored history is of {changes} changes, the snapshot of {base}")]
+    OfOthers {
+        /// Changes in the history.
+        changes: u64,
+        /// Changes in the snapshot.
+        base: u64,
+    },
     /// Cut short.
     #[error("the stored history can't be read: {0}")]
     Read(#[from] ReadError),
@@ -102,11 +110,11 @@ impl Default for Held {
 
 impl Held {
     fn wake(&mut self, actors: usize) -> Result<&mut OpIndex, DecodeIndexError> {
-        let index = match self.live.take() {
-            Some(index) => index,
-            None => OpIndex::decode(&std::mem::take(&mut self.resting), actors)?,
-        };
-        Ok(self.live.insert(index))
+        if self.live.is_none() {
+            self.live = Some(OpIndex::decode(&self.resting, actors)?);
+            self.resting = Box::default();
+        }
+        Ok(self.live.get_or_insert_default())
     }
 
     fn read(&self, actors: usize) -> Result<Cow<'_, OpIndex>, DecodeIndexError> {

@@ -153,6 +153,8 @@ pub(super) type Described<'a> = (
 pub struct OpIndex {
     /// By the graph's number of the actor, ascending.
     runs: Vec<Vec<Run>>,
+    /// How many runs there is room for, over all actors: asked for after every keystroke.
+    room: usize,
     keys: Keys,
 }
 
@@ -210,8 +212,9 @@ impl OpIndex {
 
     /// Bytes of memory that this holds, roughly (capacity, not length).
     pub fn memory(&self) -> usize {
-        let runs: usize = self.runs.iter().map(Vec::capacity).sum();
-        runs * size_of::<Run>() + self.runs.capacity() * size_of::<Vec<Run>>() + self.keys.memory()
+        self.room * size_of::<Run>()
+            + self.runs.capacity() * size_of::<Vec<Run>>()
+            + self.keys.memory()
     }
 
     /// Each actor's runs with names in place of numbers, which depend on the order of admission.
@@ -242,25 +245,22 @@ impl OpIndex {
     }
 
     fn push(&mut self, author: u32, run: Run) {
-        let author = author as usize;
-        if self.runs.len() <= author {
-            self.runs.resize_with(author + 1, Vec::new);
+        let place = author as usize;
+        if self.runs.len() <= place {
+            self.runs.resize_with(place + 1, Vec::new);
         }
-        let Some(runs) = self.runs.get_mut(author) else {
+        let Some(runs) = self.runs.get_mut(place) else {
             return;
         };
-        // The cast is of a number that was a u32 above.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "actors are numbered by u32"
-        )]
         if let Some(last) = runs.last_mut()
-            && last.is_continued_by(&run, author as u32)
+            && last.is_continued_by(&run, author)
         {
             last.count += run.count;
             return;
         }
+        let room = runs.capacity();
         runs.push(run);
+        self.room += runs.capacity() - room;
     }
 
     fn run(&self, id: Id) -> Option<&Run> {

@@ -8,6 +8,8 @@ use concord_shared::limits::Limits;
 
 use super::history::{DecodeHistoryError, History, HistoryError};
 use super::past::Steps;
+use tracing::info;
+
 use crate::materialise::{self, LoadError};
 use crate::store::{Store, StoreError, StoredDocument, Write, changes_of};
 
@@ -89,7 +91,10 @@ pub fn open(store: &dyn Store, document: &DocumentId) -> Result<Opened, OpenErro
     let mut history = match graph.map(|bytes| decode(&bytes, base)) {
         None if base == 0 => History::new(),
         Some(Ok(history)) => history,
-        None | Some(Err(_)) => {
+        unusable => {
+            if let Some(Err(error)) = unusable {
+                info!(%document, %error, "stored history is made again");
+            }
             let history = rebuild(store, document)?;
             if let Some((base, snapshot)) = store.snapshot(document)? {
                 repair = Some(Write::Snapshot {
@@ -118,12 +123,13 @@ pub fn open(store: &dyn Store, document: &DocumentId) -> Result<Opened, OpenErro
     })
 }
 
-fn decode(bytes: &[u8], base: u64) -> Result<History, Option<DecodeHistoryError>> {
-    let history = History::decode(bytes).map_err(Some)?;
-    if u64::from(history.graph().len()) == base {
+fn decode(bytes: &[u8], base: u64) -> Result<History, DecodeHistoryError> {
+    let history = History::decode(bytes)?;
+    let changes = u64::from(history.graph().len());
+    if changes == base {
         Ok(history)
     } else {
-        Err(None)
+        Err(DecodeHistoryError::OfOthers { changes, base })
     }
 }
 

@@ -221,7 +221,7 @@ fn made(graph: &Graph, deps: &[Index], steps: &mut Steps) -> Result<Clock, TooMa
         // The first that is missing of an actor: all later ones are, too.
         if clock.has(actor, index) {
             let before = graph.previous_of(actor, index);
-            let scanned = u64::from(index - before.map_or(0, |before| before));
+            let scanned = u64::from(index - before.unwrap_or(0));
             steps.take(scanned / SCANNED_PER_STEP)?;
             if let Some(end) = clock.0.get_mut(actor as usize) {
                 *end = before.map_or(0, |before| before + 1);

@@ -19,6 +19,7 @@ mod actor;
 mod admission;
 mod graph;
 mod sync;
+mod upload;
 
 /// Bytes of single changes in one message here.
 const MESSAGE_BYTES: usize = 4096;
@@ -120,7 +121,7 @@ impl Bench {
             is_request,
             sync,
             changes,
-            snapshot: None,
+            is_document: false,
         };
         self.input(Input::Message(from, Box::new(message)))
     }

@@ -143,7 +143,12 @@ impl OpIndex {
             all.push(runs);
         }
         reader.finish("index")?;
-        Ok(Self { runs: all, keys })
+        let room = all.iter().map(Vec::capacity).sum();
+        Ok(Self {
+            runs: all,
+            room,
+            keys,
+        })
     }
 }
 

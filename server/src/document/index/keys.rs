@@ -8,6 +8,8 @@ use hashbrown::HashTable;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Keys {
     texts: Vec<Box<str>>,
+    /// Bytes of all of them.
+    bytes: usize,
     /// By the hash of the text. Peers choose the keys, so the hash is one that they can't foresee.
     numbers: HashTable<u32>,
     hasher: RandomState,
@@ -30,6 +32,7 @@ impl Keys {
         // An op has one key at most, and there are fewer ops than that.
         let number = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
         self.texts.push(key.into());
+        self.bytes += key.len();
         let (texts, hasher) = (&self.texts, &self.hasher);
         self.numbers
             .insert_unique(hasher.hash_one(key), number, |number| {
@@ -48,8 +51,12 @@ impl Keys {
         self.texts.iter().map(|text| &**text)
     }
 
+    /// Bytes of all of them.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn memory(&self) -> usize {
-        let texts: usize = self.texts.iter().map(|text| text.len()).sum();
-        texts + self.texts.capacity() * size_of::<Box<str>>() + self.numbers.capacity() * 5
+        self.bytes() + self.texts.capacity() * size_of::<Box<str>>() + self.numbers.capacity() * 5
     }
 }

@@ -209,3 +209,18 @@ proptest! {
         }
     }
 }
+
+/// It is asked for after every keystroke, so it is not added up then.
+#[test]
+fn memory_is_counted_as_it_is_taken() {
+    let history = history(&mut every_kind());
+    let stored = History::decode(&history.encode()).expect("its own bytes");
+    for history in [&history, &stored] {
+        let index = history.index().expect("is good");
+        let room: usize = index.runs.iter().map(Vec::capacity).sum();
+        assert!(room > 0);
+        assert_eq!(index.room, room);
+        let keys: usize = index.keys.iter().map(str::len).sum();
+        assert_eq!(index.keys.bytes(), keys);
+    }
+}

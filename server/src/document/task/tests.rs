@@ -127,7 +127,7 @@ impl Tab {
             is_request: false,
             sync,
             changes,
-            snapshot: None,
+            is_document: false,
         };
         let input = Input::Message(self.connection, Box::new(message));
         self.handle.send(Delivery::Input(input)).await.unwrap();
@@ -359,7 +359,7 @@ async fn a_refusal_counts_though_its_sender_has_gone() {
                 .generate_sync_message(session)
                 .unwrap(),
             changes: changes.collect(),
-            snapshot: None,
+            is_document: false,
         };
         let input = Input::Message(hostile.connection, Box::new(message));
         // Nothing runs in between: the document takes in both at once.

@@ -17,6 +17,7 @@ use crate::connection::caller::Refused;
 use crate::connection::outbox::Pushed;
 use crate::document::actor::{Effects, Frame, Input, Rejection};
 use crate::document::append::Append;
+use crate::document::aside::aside;
 use crate::document::assemble::{AssembleError, Fetch};
 use crate::document::compaction::{self, Built, CompactError, Occasion};
 use crate::document::opening::Sizes;
@@ -99,33 +100,31 @@ impl Task {
 
     async fn append(&mut self, appends: Vec<Append>) -> Result<(), WriteFailed> {
         for append in appends {
-            let pending = self.pending(&append);
-            let write = append.into_write(self.id.clone());
+            let (end, id) = (append.end(), self.id.clone());
+            let write = match append {
+                upload @ Append::Upload { .. } => aside(|| upload.into_write(id)),
+                changes @ Append::Changes { .. } => changes.into_write(id),
+            };
+            let (changes, pending) = match &write {
+                Write::Append { changes, .. } => {
+                    let bytes = changes.iter().map(|change| change.len() as u64).sum();
+                    (changes.len() as u64, Pending::Append { end, bytes })
+                }
+                Write::Snapshot { base, snapshot, .. } => {
+                    let snapshot_bytes = snapshot.len() as u64;
+                    (
+                        *base,
+                        Pending::Upload {
+                            end,
+                            snapshot_bytes,
+                        },
+                    )
+                }
+            };
+            self.shared.metrics.changes_in.increment(changes);
             self.submit(write, pending).await?;
         }
         Ok(())
-    }
-
-    fn pending(&self, append: &Append) -> Pending {
-        let end = append.end();
-        match append {
-            Append::Changes { changes, .. } => {
-                let bytes = changes.iter().map(|change| change.len() as u64).sum();
-                self.shared
-                    .metrics
-                    .changes_in
-                    .increment(changes.len() as u64);
-                Pending::Append { end, bytes }
-            }
-            Append::Upload { base, snapshot, .. } => {
-                self.shared.metrics.changes_in.increment(u64::from(*base));
-                let snapshot_bytes = snapshot.len() as u64;
-                Pending::Upload {
-                    end,
-                    snapshot_bytes,
-                }
-            }
-        }
     }
 
     async fn submit(&mut self, write: Write, pending: Pending) -> Result<(), WriteFailed> {

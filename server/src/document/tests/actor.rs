@@ -325,7 +325,7 @@ fn served_early(behind: usize) -> (Bench, AutoCommit, AutoCommit) {
         is_request: true,
         sync: greeting(&[]),
         changes: vec![],
-        snapshot: None,
+        is_document: false,
     };
     let joined = Input::Message(BOB, Box::new(message));
     bench.document.handle(bench.now, joined, &mut bench.effects);
@@ -536,9 +536,8 @@ fn subscribers_hear_of_the_servers_heads_when_they_move() {
 }
 
 #[test]
-fn an_upload_is_kept_as_it_came_unless_something_else_came_with_it() {
+fn an_upload_is_a_snapshot_unless_something_else_came_with_it() {
     let mut author = document(1, 30);
-    let snapshot = Bytes::from(author.save());
     let changes = parse(&mut author);
     let upload = |bench: &mut Bench, changes: Vec<Change>| {
         let message = PeerMessage {
@@ -547,7 +546,7 @@ fn an_upload_is_kept_as_it_came_unless_something_else_came_with_it() {
             is_request: false,
             sync: greeting(&[]),
             changes,
-            snapshot: Some(snapshot.clone()),
+            is_document: true,
         };
         bench
             .input(Input::Message(ALICE, Box::new(message)))
@@ -555,7 +554,7 @@ fn an_upload_is_kept_as_it_came_unless_something_else_came_with_it() {
     };
     let appends = upload(&mut Bench::new(), changes.clone());
     assert!(
-        matches!(appends[..], [Append::Upload { base: 30, .. }]),
+        matches!(appends[..], [Append::Upload { .. }]) && appends[0].end() == 30,
         "{appends:?}"
     );
     // A change that waited for this upload enters with it, and is not in the uploaded bytes.
