@@ -47,6 +47,16 @@ pub fn load(chunks: &[Bytes]) -> Result<Automerge, LoadError> {
     .unwrap_or(Err(LoadError::Panicked))
 }
 
+/// The document anew from its changes. Automerge does not look at the order in which a document chunk has its
+/// ops: one could have a list's elements in another order than its changes put them, and who loads it would
+/// part from who got the changes, under the same heads. So what came from elsewhere is never stored as it came.
+pub fn rebuilt(document: &Automerge) -> Result<Automerge, LoadError> {
+    let changes = document.get_changes(&[]);
+    let changes = changes.iter();
+    let chunks = changes.map(|change| Bytes::copy_from_slice(change.raw_bytes()));
+    load(&chunks.collect::<Vec<_>>())
+}
+
 /// Loads a stored document: its snapshot and everything since. `None` if it is not there.
 pub fn document(store: &dyn Store, document: &DocumentId) -> Result<Option<Automerge>, LoadError> {
     let Some(chunks) = chunks(store, document)? else {

@@ -67,6 +67,15 @@ impl Change {
         (self.start_op + self.ops).saturating_sub(1)
     }
 
+    /// How much work this is to whoever applies it: its ops, but more for each mark, since Automerge looks
+    /// at all marks of a text for each.
+    pub fn work(&self) -> u64 {
+        const FURTHER_WORK_OF_A_MARK: u64 = 15;
+        let marks = self.refs.made.iter().filter(|made| made.what == What::Mark);
+        let marks: u64 = marks.map(|made| u64::from(made.count)).sum();
+        self.ops + FURTHER_WORK_OF_A_MARK * marks
+    }
+
     /// Bytes of memory that this takes, roughly: run lengths can claim much that its bytes do not show.
     pub fn memory(&self) -> usize {
         self.bytes.len() + self.refs.memory() + self.deps.capacity() * size_of::<ChangeHash>()

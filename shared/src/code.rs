@@ -118,6 +118,8 @@ codes! {
     TooManyHeads = "too-many-heads",
     /// The document has as many actors as one may, and the change's would be one more.
     TooManyActors = "too-many-actors",
+    /// An object that would lie in more others than it may.
+    TooDeep = "too-deep",
 
     // The server.
     /// More storages subscribed to than one connection may.
@@ -178,6 +180,7 @@ impl ErrorCode {
                 | Self::TooManyChanges
                 | Self::TooManyHeads
                 | Self::TooManyActors
+                | Self::TooDeep
         )
     }
 }

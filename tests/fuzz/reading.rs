@@ -134,7 +134,7 @@ fn made(change: &ExpandedChange) -> AllMade {
                 ObjType::Map => ObjectKind::Map,
                 ObjType::List => ObjectKind::List,
                 ObjType::Text => ObjectKind::Text,
-                ObjType::Table => ObjectKind::Table,
+                ObjType::Table => unreachable!("it is refused"),
             }),
             OpType::Put(ScalarValue::Counter(_)) => What::Counter,
             OpType::Put(_) => What::Scalar,

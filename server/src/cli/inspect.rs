@@ -1,5 +1,6 @@
 //! `concord inspect-change`: what a change claims, and why it would be refused.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufWriter, Read as _, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
+use automerge::ChangeHash;
 use bytes::Bytes;
 use concord_shared::change::{
     Change, Chunk, ChunkError, Container, Made, Need, ObjectKind, ObjectRef, OpRef, Place, What,
@@ -17,6 +19,7 @@ use concord_shared::ids::DocumentId;
 use concord_shared::limits::Limits;
 
 use super::offline::{DataArgs, choose};
+use crate::document::admission::{self, MAX_STEPS_PER_MESSAGE, RefusalReason};
 use crate::document::history::History;
 use crate::document::judging::{self, Judged};
 use crate::document::opening;
@@ -60,24 +63,27 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         (Some(id), _) => Some(stored(&args.data, id)?),
         (None, Some(path)) => Some(of_file(path)?),
     };
-    let mut refused = 0;
+    let mut refused = HashSet::new();
+    let mut all_good = true;
     for chunk in split_chunks(&bytes) {
-        refused += usize::from(!inspect_chunk(&mut out, chunk, history.as_mut())?);
+        all_good &= inspect_chunk(&mut out, chunk, history.as_mut(), &mut refused)?;
     }
     out.flush()?;
-    Ok(ExitCode::from(u8::from(refused > 0)))
+    Ok(ExitCode::from(u8::from(!all_good)))
 }
 
-/// Prints what is in a chunk, and whether nothing of it would be refused.
+/// Prints what is in a chunk, and says whether nothing of it would be refused. `refused` are the changes that
+/// were before it.
 fn inspect_chunk(
     out: &mut impl Write,
     chunk: Result<Bytes, ChunkError>,
     mut history: Option<&mut History>,
+    refused: &mut HashSet<ChangeHash>,
 ) -> anyhow::Result<bool> {
     let chunk = match chunk {
         Ok(chunk) => chunk,
         Err(error) => {
-            refused(out, error.code(), &error)?;
+            print_refused(out, error.code(), &error)?;
             return Ok(false);
         }
     };
@@ -87,33 +93,50 @@ fn inspect_chunk(
         Err(error) => {
             let hash = error.hash().unwrap_or_else(|| change_hash(&chunk));
             writeln!(out, "change       {hash}")?;
-            claims(out, &chunk, error.code())?;
-            refused(out, error.code(), &error)?;
+            claims(out, &chunk, Some(error.code()))?;
+            print_refused(out, error.code(), &error)?;
+            refused.insert(hash);
             return Ok(false);
         }
     };
     let mut good = true;
     for change in &changes {
         print(out, change)?;
-        match history.as_mut().map(|history| {
-            let mut steps = Steps::new(u64::MAX);
-            history.admit(change, &mut steps)
-        }) {
+        let verdict = history
+            .as_mut()
+            .map(|history| judged(history, change, refused));
+        match verdict {
             None => writeln!(
                 out,
                 "verdict      good by itself; with --document or --after it is judged against a document\n"
             )?,
-            Some(Ok(_)) => writeln!(out, "verdict      would be admitted\n")?,
-            Some(Err(error)) => {
+            Some(Ok(())) => writeln!(out, "verdict      would be admitted\n")?,
+            Some(Err(reason)) if reason.is_missing_deps() => {
+                writeln!(out, "verdict      would wait: {}\n", Report(&reason))?;
+            }
+            Some(Err(reason)) => {
                 good = false;
-                refused(out, error.code(), &error)?;
+                refused.insert(change.hash);
+                print_refused(out, reason.code(), &reason)?;
             }
         }
     }
     Ok(good)
 }
 
-fn refused(
+/// As a peer's change is judged that comes by itself.
+fn judged(
+    history: &mut History,
+    change: &Change,
+    refused: &HashSet<ChangeHash>,
+) -> Result<(), RefusalReason> {
+    if let Some(on) = change.deps.iter().find(|dep| refused.contains(*dep)) {
+        return Err(RefusalReason::BuildsOnRefused { on: *on });
+    }
+    admission::judge(history, &mut Steps::new(MAX_STEPS_PER_MESSAGE), change)
+}
+
+fn print_refused(
     out: &mut impl Write,
     code: ErrorCode,
     error: &dyn std::error::Error,
@@ -154,7 +177,7 @@ fn of_file(path: &PathBuf) -> anyhow::Result<History> {
 
 fn print(out: &mut impl Write, change: &Change) -> anyhow::Result<()> {
     writeln!(out, "change       {}", change.hash)?;
-    claims(out, &change.bytes, ErrorCode::BadChange)?;
+    claims(out, &change.bytes, None)?;
     for need in &change.refs.needs {
         writeln!(out, "needs        {}", needs(change, need))?;
     }
@@ -243,7 +266,6 @@ fn makes(change: &Change, made: &Made) -> String {
         What::Object(ObjectKind::Map) => "map",
         What::Object(ObjectKind::List) => "list",
         What::Object(ObjectKind::Text) => "text",
-        What::Object(ObjectKind::Table) => "table",
     };
     let first = OpRef {
         actor: 0,
@@ -254,11 +276,31 @@ fn makes(change: &Change, made: &Made) -> String {
     format!("{first}, {count} {what}(s) {at} of {of}")
 }
 
-/// What Automerge itself reads in the change, as JSON. It may panic on one that is refused, and takes
-/// seconds for one that claims millions of ops.
-fn claims(out: &mut impl Write, bytes: &[u8], code: ErrorCode) -> anyhow::Result<()> {
-    if matches!(code, ErrorCode::TooManyOps | ErrorCode::ChangeTooLarge) {
-        return Ok(writeln!(out, "claims       not shown: too many")?);
+/// What Automerge itself reads in the change, as JSON. It may panic on one that is refused; and it would take
+/// all memory for one of a hundred bytes that claims billions of ops, so it is asked only where they were
+/// counted before.
+fn claims(out: &mut impl Write, bytes: &[u8], refused: Option<ErrorCode>) -> anyhow::Result<()> {
+    let is_counted = match refused {
+        None => true,
+        Some(code) => matches!(
+            code,
+            ErrorCode::UnknownAction
+                | ErrorCode::UnknownValueType
+                | ErrorCode::BadValue
+                | ErrorCode::BadOp
+                | ErrorCode::KeyMismatch
+                | ErrorCode::UnknownObject
+                | ErrorCode::UnknownElement
+                | ErrorCode::BadPred
+                | ErrorCode::NotACounter
+                | ErrorCode::BadMark
+        ),
+    };
+    if !is_counted {
+        return Ok(writeln!(
+            out,
+            "claims       not shown: they may be too many to read"
+        )?);
     }
     let read = catch_unwind(AssertUnwindSafe(|| {
         let change = automerge::Change::from_bytes(bytes.to_vec());

@@ -122,6 +122,14 @@ fn deep_problems(store: &dyn Store, document: &DocumentId) -> Vec<String> {
     {
         problems.push("the stored history is not that of the changes".to_owned());
     }
+    // Not of changes that would hurt Automerge.
+    if judged.refused.is_empty() {
+        match judging::is_as_its_changes_say(store, document) {
+            Ok(true) => {}
+            Ok(false) => problems.push(judging::OUT_OF_ORDER.to_owned()),
+            Err(error) => problems.push(Report(&error).to_string()),
+        }
+    }
     problems
 }
 
@@ -169,20 +177,21 @@ pub(super) fn now_ms() -> u64 {
     })
 }
 
-/// The write that stores a loaded document as a new one.
+/// The write that stores a document, which may have been loaded from anywhere, as a new one.
 pub(super) fn snapshot_of(
     document: DocumentId,
     loaded: &automerge::Automerge,
     now_ms: u64,
 ) -> Result<Write, opening::OpenError> {
-    let history = opening::of_document(loaded)?;
+    let rebuilt = materialise::rebuilt(loaded)?;
+    let history = opening::of_document(&rebuilt)?;
     let base = u64::from(history.graph().len());
     Ok(Write::Snapshot {
         document,
         base,
         keep_from: base,
         received_at_ms: now_ms,
-        snapshot: loaded.save().into(),
+        snapshot: rebuilt.save().into(),
         graph: history.encode(),
     })
 }

@@ -40,8 +40,13 @@ pub fn repair(args: &RepairArgs) -> anyhow::Result<ExitCode> {
         for refused in &judged.refused {
             writeln!(out, "left out: {refused}")?;
         }
-        if judged.refused.is_empty() {
-            writeln!(out, "{old}: nothing to leave out, nothing was written")?;
+        let mut faulty = !judged.refused.is_empty();
+        if !faulty && !judging::is_as_its_changes_say(&store, old)? {
+            faulty = true;
+            writeln!(out, "put right: {}", judging::OUT_OF_ORDER)?;
+        }
+        if !faulty {
+            writeln!(out, "{old}: nothing to repair, nothing was written")?;
             continue;
         }
         let new = match &args.to {

@@ -30,6 +30,17 @@ pub const MAX_HEADS: usize = 2048;
 /// with the square of their number: measured, 2.3 GB for 60,000 that made a change each.
 pub const MAX_ACTORS: usize = 32_768;
 
+/// Ops that a document may have, and how many more for each byte of its changes. A run of ops is a few bytes to
+/// send, but each takes some 30 bytes in the [index](super::index), more in a client, and some 100 ns wherever
+/// it is applied. Text has one for each byte or less, its deletion as many again.
+pub const FREE_OPS: u64 = 256 << 10;
+/// See [`FREE_OPS`].
+pub const OPS_PER_BYTE: u64 = 16;
+
+/// How deep objects may lie in each other. A browser's Automerge takes seconds to show 2,000 levels, and runs
+/// out of memory at 20,000; programs that walk them by recursion end sooner.
+pub const MAX_DEPTH: u32 = 250;
+
 /// What judging the changes of one message may look at in the history, in [`Steps`]: some tenths of a
 /// second. It looks at any only for changes that do not build on the heads, and for marks.
 pub const MAX_STEPS_PER_MESSAGE: u64 = 64 << 20;
@@ -89,6 +100,14 @@ pub enum RefusalReason {
     /// The document has as many actors as it may, and this would be one more.
     #[error("the document has {MAX_ACTORS} actors, the most one may have")]
     TooManyActors,
+    /// Too many ops for so few bytes.
+    #[error(
+        "the document's ops would be more than {FREE_OPS} and {OPS_PER_BYTE} for each byte of its changes"
+    )]
+    OutOfProportion,
+    /// It makes an object in too many others.
+    #[error("an object more than {MAX_DEPTH} levels deep")]
+    TooDeep,
     /// It builds on a change that was refused.
     #[error("builds on refused change {on}")]
     BuildsOnRefused {
@@ -97,16 +116,33 @@ pub enum RefusalReason {
     },
 }
 
+impl RefusalReason {
+    /// The stable code a peer sees.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::History(error) => error.code(),
+            Self::ParkingFull => ErrorCode::PendingLimit,
+            Self::TooManyHeads => ErrorCode::TooManyHeads,
+            Self::TooManyActors => ErrorCode::TooManyActors,
+            Self::OutOfProportion => ErrorCode::TooManyOps,
+            Self::TooDeep => ErrorCode::TooDeep,
+            Self::BuildsOnRefused { .. } => ErrorCode::BuildsOnRefused,
+        }
+    }
+
+    /// It may fit once its deps are here.
+    pub fn is_missing_deps(&self) -> bool {
+        matches!(
+            self,
+            Self::History(HistoryError::Graph(GraphError::MissingDeps { .. }))
+        )
+    }
+}
+
 impl Refusal {
     /// The stable code a peer sees.
     pub fn code(&self) -> ErrorCode {
-        match &self.reason {
-            RefusalReason::History(error) => error.code(),
-            RefusalReason::ParkingFull => ErrorCode::PendingLimit,
-            RefusalReason::TooManyHeads => ErrorCode::TooManyHeads,
-            RefusalReason::TooManyActors => ErrorCode::TooManyActors,
-            RefusalReason::BuildsOnRefused { .. } => ErrorCode::BuildsOnRefused,
-        }
+        self.reason.code()
     }
 }
 
@@ -278,9 +314,7 @@ impl Admission {
                         queue.extend(self.unpark(&waiter));
                     }
                 }
-                Err(RefusalReason::History(HistoryError::Graph(GraphError::MissingDeps {
-                    ..
-                }))) => {
+                Err(reason) if reason.is_missing_deps() => {
                     self.park(history.graph(), change, from, outcome);
                 }
                 Err(reason) => self.refuse(from.connection, Refusal { hash, reason }, outcome),
@@ -369,8 +403,12 @@ impl Admission {
     }
 }
 
-/// Lets the change into the history if it fits.
-fn judge(history: &mut History, steps: &mut Steps, change: &Change) -> Result<(), RefusalReason> {
+/// Lets the change into the history if it fits, and keeps the bounds on what strangers may make of it.
+pub fn judge(
+    history: &mut History,
+    steps: &mut Steps,
+    change: &Change,
+) -> Result<(), RefusalReason> {
     let graph = history.graph();
     let is_one_more_head = || !change.deps.iter().any(|dep| graph.is_head(dep));
     if graph.admitted_heads().len() >= MAX_HEADS && is_one_more_head() {
@@ -378,6 +416,15 @@ fn judge(history: &mut History, steps: &mut Steps, change: &Change) -> Result<()
     }
     if graph.actors() >= MAX_ACTORS && graph.actor_number(&change.actor).is_none() {
         return Err(RefusalReason::TooManyActors);
+    }
+    if !history.is_in_proportion(change, FREE_OPS, OPS_PER_BYTE) {
+        return Err(RefusalReason::OutOfProportion);
+    }
+    if history
+        .is_too_deep(change, MAX_DEPTH)
+        .map_err(HistoryError::from)?
+    {
+        return Err(RefusalReason::TooDeep);
     }
     match steps.at_most(SHORT_STEPS, |steps| history.admit(change, steps)) {
         Err(error) if error.code() == ErrorCode::Overloaded => {

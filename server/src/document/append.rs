@@ -60,10 +60,7 @@ impl Append {
 
     /// What the store is to write for it. For an upload this blocks, as long as loading it takes.
     ///
-    /// An upload becomes a snapshot, made here from its changes. The uploaded bytes are not kept: Automerge
-    /// does not look at the order in which a document chunk has its ops, so one could have a list's
-    /// elements in another order than its changes put them, and who loads it would part from who got the
-    /// changes, under the same heads.
+    /// An upload becomes a snapshot, made here from its changes: see [`materialise::rebuilt`].
     pub fn into_write(self, document: DocumentId) -> Write {
         match self {
             Self::Changes {

@@ -9,9 +9,10 @@
 //! of a burst can be judged at once; [`Graph::make_visible`] follows when the store says "durable".
 //! Peers are only ever told of visible changes.
 
+use std::collections::HashMap;
+
 use automerge::{ActorId, ChangeHash};
 use hashbrown::HashTable;
-use rustc_hash::FxHashMap;
 
 use super::past::{Past, Pasts, Steps, TooManySteps};
 
@@ -165,7 +166,8 @@ pub struct Graph {
     /// Highest op counter of the node and everything below it (`start_op - 1` when it has no ops).
     max_op: Vec<u32>,
     actors: Vec<Actor>,
-    by_actor: FxHashMap<ActorId, u32>,
+    /// Peers choose their ids: the hash is one that they can't foresee.
+    by_actor: HashMap<ActorId, u32>,
     heads: Vec<Index>,
     /// Op ids that changes left out: see [`MAX_SKIPPED_OPS`].
     skipped_ops: u64,
@@ -307,6 +309,32 @@ impl Graph {
             past.admitted(author, index);
         }
         Ok(index)
+    }
+
+    /// Whether both are of the same changes, in whatever order they came.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let known = |graph: &Self, index: &Index| {
+            let (at, actor) = (*index as usize, graph.actor_of(*index)?);
+            let mut deps: Vec<_> = graph
+                .deps(*index)
+                .iter()
+                .map(|dep| graph.hash(*dep))
+                .collect();
+            deps.sort_unstable();
+            let deps: Option<Vec<ChangeHash>> =
+                deps.into_iter().map(Option::<&_>::copied).collect();
+            Some((
+                graph.actor_id(actor)?.clone(),
+                *graph.start_op.get(at)?,
+                graph.max_op(*index),
+                deps?,
+            ))
+        };
+        self.len() == other.len()
+            && (0..self.len()).all(|index| {
+                let theirs = self.hash(index).and_then(|hash| other.find(hash));
+                theirs.is_some_and(|theirs| known(self, &index) == known(other, &theirs))
+            })
     }
 
     /// Moves the durable frontier: everything below `visible` may be shown to peers.

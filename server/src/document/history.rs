@@ -18,6 +18,24 @@ use super::past::{Pasts, Steps};
 /// First byte of a stored history. It was 1 when there was a graph alone.
 pub const HISTORY_FORMAT: u8 = 2;
 
+/// How much all changes are together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Size {
+    /// Of [`Change::work`].
+    work: u64,
+    /// Of the change chunks, uncompressed.
+    bytes: u64,
+}
+
+impl Size {
+    fn and(self, change: &Change) -> Self {
+        Self {
+            work: self.work.saturating_add(change.work()),
+            bytes: self.bytes.saturating_add(change.bytes.len() as u64),
+        }
+    }
+}
+
 /// Why a change does not fit the history.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
@@ -141,6 +159,7 @@ impl Held {
 pub struct History {
     graph: Graph,
     index: Held,
+    size: Size,
     pasts: Pasts,
 }
 
@@ -171,17 +190,31 @@ impl History {
                 Ok::<(), HistoryError>(())
             })?;
         index.add(&self.graph, change);
+        self.size = self.size.and(change);
         Ok(admitted)
+    }
+
+    /// Whether all ops with this change's are at most `free` and `each_byte` for each byte of the changes.
+    pub fn is_in_proportion(&self, change: &Change, free: u64, each_byte: u64) -> bool {
+        let Size { work, bytes } = self.size.and(change);
+        work <= free.saturating_add(bytes.saturating_mul(each_byte))
+    }
+
+    /// Whether an object that the change makes would lie more than `most` levels deep.
+    pub fn is_too_deep(&mut self, change: &Change, most: u32) -> Result<bool, DecodeIndexError> {
+        if !OpIndex::makes_objects(change) {
+            return Ok(false);
+        }
+        let index = self.index.wake(self.graph.actors())?;
+        Ok(index.is_too_deep(&self.graph, change, most))
     }
 
     /// Whether the two are of the same changes and know the same of them, in whatever order each took
     /// them in.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let (ours, theirs) = (&self.graph, &other.graph);
-        let missing =
-            |graph: &Graph, index| graph.hash(index).is_none_or(|hash| !theirs.contains(hash));
-        ours.len() == theirs.len()
-            && !(0..ours.len()).any(|index| missing(ours, index))
+        self.size == other.size
+            && ours.is_same_as(theirs)
             && match (self.index(), other.index()) {
                 (Ok(index), Ok(other)) => index.described(ours) == other.described(theirs),
                 _ => false,
@@ -212,12 +245,14 @@ impl History {
         self.pasts.clear();
     }
 
-    /// The stored form: format, u length of the graph, graph, index.
+    /// The stored form: format, u work, u bytes, u length of the graph, graph, index.
     pub fn encode(&self) -> Bytes {
         let graph = self.graph.encode(self.graph.len());
         let index = self.index.encode(self.graph.actors());
-        let mut out = Vec::with_capacity(graph.len() + index.len() + 16);
+        let mut out = Vec::with_capacity(graph.len() + index.len() + 32);
         out.push(HISTORY_FORMAT);
+        push_uleb(&mut out, self.size.work);
+        push_uleb(&mut out, self.size.bytes);
         push_uleb(&mut out, graph.len() as u64);
         out.extend_from_slice(&graph);
         out.extend_from_slice(&index);
@@ -231,6 +266,10 @@ impl History {
         if format != HISTORY_FORMAT {
             return Err(DecodeHistoryError::Format { found: format });
         }
+        let size = Size {
+            work: reader.uleb("work")?,
+            bytes: reader.uleb("bytes")?,
+        };
         let graph = Graph::decode(reader.prefixed(usize::MAX, "graph")?)?;
         let index = reader.take_rest();
         // It is not needed before somebody edits, but whether it is good is to be known now.
@@ -241,6 +280,7 @@ impl History {
                 live: None,
                 resting: index.into(),
             },
+            size,
             pasts: Pasts::default(),
         })
     }

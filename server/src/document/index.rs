@@ -210,6 +210,59 @@ impl OpIndex {
         }
     }
 
+    /// Whether any op of the change makes an object.
+    pub fn makes_objects(change: &Change) -> bool {
+        let mut made = change.refs.made.iter();
+        made.any(|made| matches!(made.what, What::Object(_)))
+    }
+
+    /// Whether an object that the change makes would lie more than `most` levels deep. Where one of those
+    /// that it lies in is not here, it is not said to: [`check`](Self::check) refuses that.
+    pub fn is_too_deep(&self, graph: &Graph, change: &Change, most: u32) -> bool {
+        let others = change.refs.other_actors.iter();
+        let actors: Vec<Option<u32>> = std::iter::once(&change.actor)
+            .chain(others)
+            .map(|actor| graph.actor_number(actor))
+            .collect();
+        // Of the objects that it made so far, by counter.
+        let mut own: Vec<(u32, u32)> = Vec::new();
+        // Many are made in one.
+        let mut last = (None, 0);
+        for made in &change.refs.made {
+            if !matches!(made.what, What::Object(_)) {
+                continue;
+            }
+            if last.0 != made.object {
+                let is_own = |id: &OpRef| id.actor == 0 && u64::from(id.counter) >= change.start_op;
+                let depth = if let Some(id) = made.object.filter(is_own) {
+                    let after = own.partition_point(|(counter, _)| *counter <= id.counter);
+                    let run = after.checked_sub(1).and_then(|at| own.get(at));
+                    run.map_or(0, |(_, depth)| *depth)
+                } else {
+                    let object = resolve_or_none(made.object, &actors);
+                    object.map_or(0, |object| self.depth(object, most))
+                };
+                last = (made.object, depth);
+            }
+            let depth = last.1 + 1;
+            if depth > most {
+                return true;
+            }
+            own.push((made.first, depth));
+        }
+        false
+    }
+
+    /// How many objects the object lies in, itself counted, up to one more than `most`. 0 for the root.
+    fn depth(&self, mut object: Id, most: u32) -> u32 {
+        let mut depth = 0;
+        while object != NONE && depth <= most {
+            depth += 1;
+            object = self.run(object).map_or(NONE, |run| run.object);
+        }
+        depth
+    }
+
     /// Bytes of memory that this holds, roughly (capacity, not length).
     pub fn memory(&self) -> usize {
         self.room * size_of::<Run>()

@@ -109,6 +109,18 @@ pub fn changes(store: &dyn Store, document: &DocumentId) -> Result<Vec<Bytes>, U
     Ok(changes)
 }
 
+/// What is to be said of a document that is not [as its changes say](is_as_its_changes_say).
+pub const OUT_OF_ORDER: &str = "its ops are stored in another order than its changes put them";
+
+/// Whether the stored document is what its changes make. Who has the changes from elsewhere would see
+/// another one if not. Blocks.
+pub fn is_as_its_changes_say(store: &dyn Store, document: &DocumentId) -> Result<bool, LoadError> {
+    let Some(stored) = materialise::document(store, document)? else {
+        return Ok(true);
+    };
+    Ok(materialise::rebuilt(&stored)?.save() == stored.save())
+}
+
 /// Judges changes, each after its deps, without the bounds that are there for strangers.
 pub fn judge(changes: &[Bytes]) -> Judged {
     let mut judged = Judged::default();

@@ -6,17 +6,20 @@
 //!
 //! A clock is made from what its change lacks, the changes concurrent with it: few, as long as its author
 //! keeps up. Who writes on an old branch for a while lacks more and more, and so for each actor that does,
-//! the clock of its latest change is kept ([`Pasts`]) and grown by what the next one has more.
+//! the clock of its latest change is kept ([`Pasts`]) and grown by what the next one has more. Who joins in
+//! begins with the clock of a change that it builds on.
 
 use std::collections::BinaryHeap;
 
 use super::graph::{Graph, Index};
 
-/// Clocks kept for each document: of as many actors that write beside the heads, each 4 bytes an actor.
-const CLOCKS_PER_DOCUMENT: usize = 16;
+/// Clocks kept for each document, in numbers of 4 bytes: each has one for each of the document's actors. Room
+/// for those of 250 actors that all write beside the heads.
+const KEPT_PER_DOCUMENT: usize = 64 << 10;
 
-/// What a change visited on a walk is charged, in steps.
+/// What a change visited on a walk is charged, in steps, and what each of its deps.
 const STEPS_PER_VISIT: u64 = 16;
+const STEPS_PER_DEP: u64 = 8;
 
 /// Changes looked at in a row, in the graph's arrays, for one step.
 const SCANNED_PER_STEP: u64 = 4;
@@ -65,6 +68,16 @@ impl Clock {
         self.0.get(actor as usize).copied().unwrap_or(0)
     }
 
+    /// This, with more changes.
+    fn with(mut self, graph: &Graph, changes: &[Index]) -> Self {
+        for index in changes {
+            if let Some(actor) = graph.actor_of(*index) {
+                self.include(actor, *index);
+            }
+        }
+        self
+    }
+
     fn include(&mut self, actor: u32, index: Index) {
         let actor = actor as usize;
         if self.0.len() <= actor {
@@ -105,11 +118,19 @@ impl Pasts {
         Some(self.0.remove(at))
     }
 
+    /// The latest that is of one of these changes, which ascend.
+    fn of_any(&self, changes: &[Index]) -> Option<&Kept> {
+        let mut latest = self.0.iter().rev();
+        latest.find(|kept| changes.binary_search(&kept.change).is_ok())
+    }
+
     fn keep(&mut self, kept: Kept) {
-        if self.0.len() >= CLOCKS_PER_DOCUMENT {
+        self.0.push(kept);
+        // The longest not used is first. The latest stays, however large.
+        let kept = |pasts: &[Kept]| -> usize { pasts.iter().map(|kept| kept.clock.0.len()).sum() };
+        while self.0.len() > 1 && kept(&self.0) > KEPT_PER_DOCUMENT {
             self.0.remove(0);
         }
-        self.0.push(kept);
     }
 }
 
@@ -198,12 +219,22 @@ impl<'p> Past<'p> {
     /// `None` if the change does not build on its author's earlier ones.
     fn clock(&mut self, graph: &Graph, steps: &mut Steps) -> Result<Option<&Clock>, TooManySteps> {
         if self.clock.is_none() {
-            let kept = self.author.and_then(|author| self.pasts.take(author));
-            let clock = match kept {
-                Some(kept) => grown(graph, kept, &self.deps, steps)?,
-                None => Some(made(graph, &self.deps, steps)?),
+            let own = self.author.and_then(|author| self.pasts.take(author));
+            self.clock = if let Some(own) = own {
+                match more(graph, &own, &self.deps, steps) {
+                    Ok(more) => more.map(|more| own.clock.with(graph, &more)),
+                    Err(error) => {
+                        self.pasts.keep(own);
+                        return Err(error);
+                    }
+                }
+            } else if let Some(dep) = self.pasts.of_any(&self.deps) {
+                steps.take(dep.clock.0.len() as u64 / SCANNED_PER_STEP)?;
+                let more = more(graph, dep, &self.deps, steps)?;
+                more.map(|more| dep.clock.clone().with(graph, &more))
+            } else {
+                Some(made(graph, &self.deps, steps)?)
             };
-            self.clock = clock;
         }
         Ok(self.clock.as_ref())
     }
@@ -213,7 +244,8 @@ impl<'p> Past<'p> {
 fn made(graph: &Graph, deps: &[Index], steps: &mut Steps) -> Result<Clock, TooManySteps> {
     let mut clock = Clock(graph.last_changes().map(|last| last + 1).collect());
     steps.take(clock.0.len() as u64 / SCANNED_PER_STEP)?;
-    let missing = graph.admitted_not_below(deps, &mut || steps.take(STEPS_PER_VISIT))?;
+    let visit = &mut |deps: usize| steps.take(STEPS_PER_VISIT + STEPS_PER_DEP * deps as u64);
+    let missing = graph.admitted_not_below(deps, visit)?;
     for index in missing {
         let Some(actor) = graph.actor_of(index) else {
             continue;
@@ -231,23 +263,19 @@ fn made(graph: &Graph, deps: &[Index], steps: &mut Steps) -> Result<Clock, TooMa
     Ok(clock)
 }
 
-/// The clock with what `deps` have more; `None` if they are not above its change.
-fn grown(
+/// What `deps` have that the clock has not; `None` if they are not above its change.
+fn more(
     graph: &Graph,
-    kept: Kept,
+    kept: &Kept,
     deps: &[Index],
     steps: &mut Steps,
-) -> Result<Option<Clock>, TooManySteps> {
-    let Kept {
-        author: _,
-        change,
-        mut clock,
-    } = kept;
+) -> Result<Option<Vec<Index>>, TooManySteps> {
+    let Kept { change, clock, .. } = kept;
     let lacks = |index: &Index| {
         let actor = graph.actor_of(*index);
         actor.is_some_and(|actor| !clock.has(actor, *index))
     };
-    let mut is_above = deps.binary_search(&change).is_ok();
+    let mut is_above = deps.binary_search(change).is_ok();
     let mut queue: BinaryHeap<Index> = deps.iter().copied().filter(lacks).collect();
     let mut found = Vec::new();
     while let Some(index) = queue.pop() {
@@ -257,14 +285,10 @@ fn grown(
         }
         found.push(index);
         let below = graph.deps(index);
-        is_above |= below.contains(&change);
+        steps.take(STEPS_PER_DEP * below.len() as u64)?;
+        is_above |= below.contains(change);
         queue.extend(below.iter().copied().filter(lacks));
     }
-    for index in found {
-        if let Some(actor) = graph.actor_of(index) {
-            clock.include(actor, index);
-        }
-    }
     // What is in the clock besides its change is below that: nothing else leads from there to it.
-    Ok(is_above.then_some(clock))
+    Ok(is_above.then_some(found))
 }

@@ -17,6 +17,7 @@ use super::{ConnectionId, Now};
 
 mod actor;
 mod admission;
+mod bounds;
 mod graph;
 mod sync;
 mod upload;

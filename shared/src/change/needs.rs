@@ -30,8 +30,6 @@ pub enum ObjectKind {
     List,
     /// A sequence of text and what is embedded in it.
     Text,
-    /// Nothing that any Automerge of today reads: ops in a table make it panic.
-    Table,
 }
 
 /// What an op that others may refer to made.

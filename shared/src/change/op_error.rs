@@ -30,6 +30,10 @@ pub enum OpError {
     /// A text key and an element.
     #[error("two keys")]
     TwoKeys,
+    /// A key that names no property of a JavaScript object, but its prototype: clients that get it throw, or
+    /// show something else than what is saved.
+    #[error("the key __proto__")]
+    ProtoKey,
     /// A text key in a sequence, or an element of a map.
     #[error("the key is one of a {container:?}, the object is a {kind:?}")]
     KeyMismatch {
@@ -92,7 +96,8 @@ impl OpError {
             Self::UnknownAction(_) => ErrorCode::UnknownAction,
             Self::UnknownValueType(_) => ErrorCode::UnknownValueType,
             Self::BadValue(_) | Self::NeedlessValue | Self::NotAnIncrement => ErrorCode::BadValue,
-            Self::HalfAnId(_)
+            Self::ProtoKey
+            | Self::HalfAnId(_)
             | Self::NoKey
             | Self::TwoKeys
             | Self::InsertIntoMap

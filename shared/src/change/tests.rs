@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         (who.clone(), proptest::collection::vec(any::<u8>(), 0..40))
             .prop_map(|(w, v)| Step::PutBytes(w, v)),
         (who.clone(), 0..5_u8).prop_map(|(w, k)| Step::Delete(w, k)),
-        (who.clone(), 0..4_u8).prop_map(|(w, k)| Step::Make(w, k)),
+        (who.clone(), 0..3_u8).prop_map(|(w, k)| Step::Make(w, k)),
         (who.clone(), any::<Index>(), ".{0,3}").prop_map(|(w, i, s)| Step::Insert(w, i, s)),
         (who.clone(), any::<Index>(), 0..5_u8, ".{0,8}")
             .prop_map(|(w, i, d, s)| Step::Splice(w, i, d, s)),
@@ -110,13 +110,11 @@ fn apply(replicas: &mut [AutoCommit], text: &ObjId, list: &ObjId, step: Step) {
             let kind = match kind {
                 0 => ObjType::Map,
                 1 => ObjType::List,
-                2 => ObjType::Text,
-                _ => ObjType::Table,
+                _ => ObjType::Text,
             };
             let made = doc.put_object(ROOT, "made", kind).unwrap();
             match kind {
-                ObjType::Table => {}
-                ObjType::Map => doc.put(made, "inner", 1).unwrap(),
+                ObjType::Map | ObjType::Table => doc.put(made, "inner", 1).unwrap(),
                 ObjType::List => doc.insert(made, 0, 1).unwrap(),
                 ObjType::Text => doc.splice_text(made, 0, 0, "inner").unwrap(),
             }

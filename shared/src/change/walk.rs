@@ -20,7 +20,7 @@ mod action {
     pub(super) const DELETE: u64 = 3;
     pub(super) const MAKE_TEXT: u64 = 4;
     pub(super) const INCREMENT: u64 = 5;
-    pub(super) const MAKE_TABLE: u64 = 6;
+    // 6 makes a table, which no release since 1.0 writes, and none can read or edit.
     pub(super) const MARK: u64 = 7;
 }
 
@@ -40,7 +40,6 @@ impl Does {
             (action::MAKE_MAP, _) => Self::Make(What::Object(ObjectKind::Map)),
             (action::MAKE_LIST, _) => Self::Make(What::Object(ObjectKind::List)),
             (action::MAKE_TEXT, _) => Self::Make(What::Object(ObjectKind::Text)),
-            (action::MAKE_TABLE, _) => Self::Make(What::Object(ObjectKind::Table)),
             (action::SET, _) if op.value == Kind::Counter => Self::Make(What::Counter),
             (action::SET, _) => Self::Make(What::Scalar),
             (action::DELETE, _) => Self::Delete,
@@ -129,6 +128,7 @@ impl<'a> Walk<'a> {
         let container = match op.key {
             Key::Text(_) if does.is_mark() => return Err(OpError::MarkNotInserted),
             Key::Text(_) if op.insert => return Err(OpError::InsertIntoMap),
+            Key::Text("__proto__") => return Err(OpError::ProtoKey),
             Key::Text(_) => Container::Map,
             Key::Element(_) if does.is_mark() => Container::Text,
             Key::Element(_) if op.insert || does == Does::Delete => Container::Sequence,

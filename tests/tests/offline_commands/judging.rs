@@ -94,7 +94,57 @@ fn what_would_be_refused_today_is_named_and_left_out_of_a_new_document() -> Resu
     let output = concord(&data, "repair", &[id.as_str(), "--as", sound.as_str()])?;
     assert_eq!(output.status.code(), Some(1));
     let said = succeed(&data, "repair", &[sound.as_str()])?;
-    assert!(said.contains("nothing to leave out"), "{said}");
+    assert!(said.contains("nothing to repair"), "{said}");
+    Ok(())
+}
+
+/// A document chunk of "ab" whose elements are stored as b, a: Automerge loads it as "ba", under the same heads.
+#[test]
+fn ops_out_of_order_are_not_imported_and_are_found_where_they_are_stored() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let fixture = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/fixtures/elements-out-of-order.automerge"
+    );
+    let shown = |id: &DocumentId| -> Result<serde_json::Value> {
+        let json = succeed(&data, "get", &[id.as_str()])?;
+        Ok(serde_json::from_str(&json)?)
+    };
+    succeed(&data, "import", &[fixture])?;
+    let store = SledStore::open(&SledOptions::new(&data))?;
+    let imported = store.documents(None, 1)?[0].document.clone();
+    let [stored, repaired] = [1, 2].map(|n| DocumentId::from_uuid([n; 16]));
+    let write = Write::Snapshot {
+        document: stored.clone(),
+        base: 1,
+        keep_from: 1,
+        received_at_ms: 1,
+        snapshot: std::fs::read(fixture)?.into(),
+        graph: store
+            .open(&imported)?
+            .and_then(|open| open.graph)
+            .expect("is stored"),
+    };
+    store.commit(&[write], Durability::Strict)?;
+    drop(store);
+    assert_eq!(shown(&imported)?, serde_json::json!({ "text": "ab" }));
+    assert_eq!(shown(&stored)?, serde_json::json!({ "text": "ba" }));
+
+    succeed(&data, "verify", &["--deep", imported.as_str()])?;
+    let output = concord(&data, "verify", &["--deep"])?;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout)?;
+    let line = format!("{stored}: its ops are stored in another order than its changes put them");
+    assert!(said.contains(&line), "{said}");
+
+    succeed(
+        &data,
+        "repair",
+        &[stored.as_str(), "--as", repaired.as_str()],
+    )?;
+    assert_eq!(shown(&repaired)?, serde_json::json!({ "text": "ab" }));
+    succeed(&data, "verify", &["--deep", repaired.as_str()])?;
     Ok(())
 }
 
@@ -200,6 +250,8 @@ fn a_change_in_a_file_is_shown_and_judged() -> Result<()> {
     spoiled[4] ^= 1;
     for (bytes, verdict) in [
         (&spoiled[..], "refused: bad-checksum: "),
+        // Not even Automerge is asked then.
+        (&spoiled[..], "claims       not shown"),
         (b"not a change", "refused: bad-chunk: "),
         (b"", "nothing"),
     ] {
@@ -234,5 +286,19 @@ fn a_change_in_a_file_is_shown_and_judged() -> Result<()> {
     assert!(first.contains("good by itself") && third.contains("good by itself"));
     assert!(second.contains("refused: bad-pred: change "), "{second}");
     assert_eq!(second.matches("op 1: ").count(), 1, "{second}");
+
+    // What builds on one that is refused is, too; what builds on one that is not there would wait for it.
+    let [_, _, on_bad, _] = changes();
+    let both = file("both", &[&bad[..], &on_bad].concat())?;
+    let output = concord(&data, "inspect-change", &["--after", &after, &both])?;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout)?;
+    assert!(said.contains("refused: builds-on-refused: "), "{said}");
+    let alone = file("alone", &on_bad)?;
+    let said = succeed(&data, "inspect-change", &["--after", &after, &alone])?;
+    assert!(
+        said.contains("verdict      would wait: 1 of the change's deps"),
+        "{said}"
+    );
     Ok(())
 }

@@ -40,7 +40,7 @@ impl Graph {
             .visible_heads()
             .iter()
             .filter_map(|head| self.find(head));
-        let unlimited = self.not_below(heads, roots, &mut || Ok::<(), Infallible>(()));
+        let unlimited = self.not_below(heads, roots, &mut |_| Ok::<(), Infallible>(()));
         match unlimited {
             Ok(missing) => missing,
             Err(never) => match never {},
@@ -48,11 +48,11 @@ impl Graph {
     }
 
     /// The admitted changes that are neither in `roots` nor below one of them, in index order. Calls `visit`
-    /// for each change looked at, and stops at its error. Cost: as above.
+    /// for each change looked at, with the number of its deps, and stops at its error. Cost: as above.
     pub fn admitted_not_below<E>(
         &self,
         roots: &[Index],
-        visit: &mut impl FnMut() -> Result<(), E>,
+        visit: &mut impl FnMut(usize) -> Result<(), E>,
     ) -> Result<Vec<Index>, E> {
         self.not_below(self.admitted_heads().iter().copied(), roots, visit)
     }
@@ -61,7 +61,7 @@ impl Graph {
         &self,
         heads: impl Iterator<Item = Index>,
         roots: &[Index],
-        visit: &mut impl FnMut() -> Result<(), E>,
+        visit: &mut impl FnMut(usize) -> Result<(), E>,
     ) -> Result<Vec<Index>, E> {
         // What is known of a queued change: whether a root has it. Children have higher indexes, so
         // by the time a change is popped every child has had its say.
@@ -84,7 +84,7 @@ impl Graph {
         let mut missing = Vec::new();
         while wanted > 0 {
             let Some(index) = queue.pop() else { break };
-            visit()?;
+            visit(self.deps(index).len())?;
             let is_held = held.remove(&index).unwrap_or(false);
             if !is_held {
                 wanted -= 1;

@@ -37,14 +37,13 @@ const WHAT_BITS: u8 = 0b111;
 const OTHER_OBJECT: u8 = 1 << 5;
 
 /// In the order of their numbers.
-const WHATS: [What; 7] = [
+const WHATS: [What; 6] = [
     What::Scalar,
     What::Counter,
     What::Mark,
     What::Object(ObjectKind::Map),
     What::Object(ObjectKind::List),
     What::Object(ObjectKind::Text),
-    What::Object(ObjectKind::Table),
 ];
 
 /// Why a stored index can't be used. The remedy is to rebuild it from the snapshot.

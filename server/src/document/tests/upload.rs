@@ -1,5 +1,5 @@
 use automerge::transaction::Transactable as _;
-use automerge::{AutoCommit, Automerge, ObjType, ROOT, ReadDoc as _};
+use automerge::{ActorId, AutoCommit, Automerge, ObjType, ROOT, ReadDoc as _};
 use concord_shared::change::{change_hash, decode_document};
 use concord_shared::ids::{DocumentId, PrincipalId};
 use concord_shared::limits::Limits;
@@ -53,9 +53,9 @@ fn with_op_columns(document: &[u8], replace: &[(u64, &[u8])]) -> Vec<u8> {
     write_table(changes);
     write_table(columns.iter().map(|(s, b)| (*s, b.len() as u64)).collect());
     new.extend_from_slice(change_bytes);
-    columns
-        .iter()
-        .for_each(|(_, bytes)| new.extend_from_slice(bytes));
+    for (_, bytes) in &columns {
+        new.extend_from_slice(bytes);
+    }
     new.extend_from_slice(rest.take_rest());
 
     let mut chunk = document[..9].to_vec();
@@ -75,7 +75,7 @@ fn text(document: &Automerge) -> String {
 /// heads. What is stored, and sent to whoever comes later, is what the changes say.
 #[test]
 fn an_upload_with_elements_out_of_order_is_stored_as_its_changes_say() {
-    let mut author = AutoCommit::new();
+    let mut author = AutoCommit::new().with_actor(ActorId::from([1; 16]));
     let object = author.put_object(ROOT, "text", ObjType::Text).unwrap();
     author.splice_text(&object, 0, 0, "ab").unwrap();
     let swapped = with_op_columns(
@@ -88,6 +88,9 @@ fn an_upload_with_elements_out_of_order_is_stored_as_its_changes_say() {
             (column::VALUE, b"ba"),
         ],
     );
+    // For the tests of what is imported and stored.
+    let fixture = "../tests/fixtures/elements-out-of-order.automerge";
+    assert_eq!(swapped, std::fs::read(fixture).unwrap());
     let loaded = Automerge::load(&swapped).unwrap();
     assert_eq!(
         (text(&loaded), loaded.get_heads()),
