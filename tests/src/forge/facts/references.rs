@@ -8,7 +8,8 @@ pub(super) fn cases() -> Vec<Case> {
     without_deps.deps = vec![];
     let mut uses_concurrent = change(&[int(root("concurrent", SET)).over(&[(2, 21)])]);
     let mut unrelated = uses_concurrent.clone();
-    unrelated.ops = vec![int(OpModel::at_element((2, 22), None, SET)).inserting()];
+    unrelated.ops = vec![int(OpModel::at_element((1, 22), None, SET)).inserting()];
+    unrelated.other_actors = vec![vec![3]];
     uses_concurrent.start_op = 30;
     unrelated.start_op = 30;
     vec![
