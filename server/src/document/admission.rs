@@ -203,6 +203,25 @@ impl Held {
     }
 }
 
+/// The steps for a message's changes, and for those of others that it lets in: they are not to be refused
+/// because the message took too many.
+#[derive(Debug)]
+struct Allowed {
+    connection: ConnectionId,
+    steps: Steps,
+    others: FxHashMap<ConnectionId, Steps>,
+}
+
+impl Allowed {
+    fn of(&mut self, connection: ConnectionId) -> &mut Steps {
+        if connection == self.connection {
+            return &mut self.steps;
+        }
+        let others = self.others.entry(connection);
+        others.or_insert_with(|| Steps::new(MAX_STEPS_PER_MESSAGE))
+    }
+}
+
 /// The door of one document: what waits before it. See the module's docs.
 #[derive(Debug, Default)]
 pub struct Admission {
@@ -237,11 +256,15 @@ impl Admission {
 
     fn admit_all(&mut self, history: &mut History, from: &Sender, changes: Vec<Change>) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut steps = Steps::new(MAX_STEPS_PER_MESSAGE);
+        let mut allowed = Allowed {
+            connection: from.connection,
+            steps: Steps::new(MAX_STEPS_PER_MESSAGE),
+            others: FxHashMap::default(),
+        };
         for change in changes {
             let from = from.clone();
             let connection = from.connection;
-            self.enter(history, &mut steps, Parked { change, from }, &mut outcome);
+            self.enter(history, &mut allowed, Parked { change, from }, &mut outcome);
             if outcome.refused.iter().any(|(of, _)| *of == connection) {
                 break;
             }
@@ -296,7 +319,7 @@ impl Admission {
     fn enter(
         &mut self,
         history: &mut History,
-        steps: &mut Steps,
+        allowed: &mut Allowed,
         candidate: Parked,
         outcome: &mut Outcome,
     ) {
@@ -307,7 +330,7 @@ impl Admission {
                 outcome.known += 1;
                 continue;
             }
-            match judge(history, steps, &change) {
+            match judge(history, allowed.of(from.connection), &change) {
                 Ok(()) => {
                     outcome.admitted.push((from.principal, change));
                     for waiter in self.waiting.remove(&hash).unwrap_or_default() {

@@ -203,7 +203,9 @@ fn a_message_of_changes_that_go_on_from_long_ago_is_stopped() {
         seq: 2,
         ..change(actors + chain + n, merge.clone(), 1)
     });
-    let outcome = admission.admit(&mut history, &sender(BOB), old.collect());
+    let old: Vec<Change> = old.collect();
+    let before = history.clone();
+    let outcome = admission.admit(&mut history, &sender(BOB), old.clone());
     let codes: Vec<ErrorCode> = outcome.refused.iter().map(|(_, r)| r.code()).collect();
     assert_eq!(codes, [ErrorCode::Overloaded]);
     let judged = u64::try_from(outcome.admitted.len()).expect("small");
@@ -212,4 +214,19 @@ fn a_message_of_changes_that_go_on_from_long_ago_is_stopped() {
         "{judged}"
     );
     assert!(judged > 20, "{judged} is far from the bound");
+
+    // What another has waiting for one of the message's is not counted with that.
+    let mut history = before;
+    let last = change(u32::MAX, vec![], 1);
+    let (message, waiting) = old.split_at(outcome.admitted.len());
+    let mut waiting = waiting[0].clone();
+    waiting.deps.push(last.hash);
+    admission.admit(&mut history, &sender(ALICE), vec![waiting]);
+    assert_eq!(admission.parked(), 1);
+    let mut message = message.to_vec();
+    message.push(last);
+    let sent = message.len();
+    let outcome = admission.admit(&mut history, &sender(BOB), message);
+    assert_eq!(outcome.refused.len(), 0);
+    assert_eq!(outcome.admitted.len(), sent + 1);
 }
