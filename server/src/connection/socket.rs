@@ -2,8 +2,10 @@
 //!
 //! The reader decodes, asks [`phase`](super::phase) what a message means and hands it to documents,
 //! waiting for them when they are busy; its socket's buffer then fills and the peer waits. While a big
-//! message is decoded it reads one message ahead, to notice when the peer goes. The writer drains the outbox, many frames a flush, and pings. Neither waits for the other: an end is agreed
-//! on through the outbox, where the first goodbye wins.
+//! message is decoded it reads one message ahead, to notice when the peer goes. The [writer] drains the
+//! outbox. Neither waits for the other: an end is agreed on through the outbox, where the first goodbye wins.
+
+mod writer;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,26 +15,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket};
+use axum::extract::ws::{Message as Frame, WebSocket};
 use bytes::Bytes;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
 use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, PROTOCOL_VERSION, PeerMetadata, SyncFrame, WireError};
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
+use self::writer::Writer;
 use super::Goodbye;
 use super::backoff::Backoff;
 use super::caller::Caller;
 use super::decode::{self, DecodeError, Decoded, Decoders};
 use super::outbox::Outbox;
-use super::patience::{self, Arriving, Backlog, Flooded, Ping, Pongs, Stalled};
+use super::patience::{self, Arriving, Flooded, Ping, Pongs, Stalled};
 use super::peers::Peers;
 use super::phase::{Action, Handshake, Open, ProtocolError};
 use crate::document::ConnectionId;
@@ -557,122 +560,5 @@ impl Reader<'_> {
                 }
             }
         }
-    }
-}
-
-struct Writer {
-    id: ConnectionId,
-    sink: SplitSink<WebSocket, Frame>,
-    traffic: Traffic,
-    outbox: Arc<Outbox>,
-    pings: watch::Sender<Option<Ping>>,
-    metrics: Metrics,
-    keep_alive: Duration,
-    stall: Duration,
-}
-
-/// Why nothing more can be written.
-#[derive(Debug, thiserror::Error)]
-enum WriteError {
-    #[error("socket: {0}")]
-    Socket(#[from] axum::Error),
-    #[error("the peer takes nothing")]
-    Stalled,
-}
-
-impl From<Stalled> for WriteError {
-    fn from(_: Stalled) -> Self {
-        Self::Stalled
-    }
-}
-
-impl WriteError {
-    fn code(&self) -> ErrorCode {
-        match self {
-            Self::Socket(_) => ErrorCode::Closed,
-            Self::Stalled => ErrorCode::Timeout,
-        }
-    }
-}
-
-impl Writer {
-    /// Until the end; whether the peer was told.
-    async fn run(mut self) -> bool {
-        match self.write_until_goodbye().await {
-            Ok(goodbye) => {
-                let told = timeout(CLOSE_TIMEOUT, self.say_goodbye(&goodbye)).await;
-                matches!(told, Ok(Ok(())))
-            }
-            // The reader is, and the log.
-            Err(error) => {
-                self.outbox.abandon(Goodbye {
-                    detail: error.to_string(),
-                    ..Goodbye::new(error.code())
-                });
-                false
-            }
-        }
-    }
-
-    async fn write_until_goodbye(&mut self) -> Result<Goodbye, WriteError> {
-        let mut ping = tokio::time::interval(self.keep_alive);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ping.reset();
-        let mut backlog = Backlog::new(self.stall);
-        loop {
-            let taken = tokio::select! {
-                taken = self.outbox.take() => taken,
-                _ = ping.tick() => {
-                    let read = self.traffic.read();
-                    self.write([Frame::Ping(Bytes::new())]).await?;
-                    let at = Instant::now();
-                    let patience = self.keep_alive + backlog.left(self.traffic.written(), at);
-                    self.pings.send_replace(Some(Ping { at, patience, read }));
-                    continue;
-                }
-            };
-            for frame in &taken.frames {
-                self.metrics.frames_out.increment(1);
-                self.metrics.bytes_out.increment(frame.len() as u64);
-            }
-            self.write(taken.frames.into_iter().map(Frame::Binary))
-                .await?;
-            self.outbox.written();
-            for document in taken.congested {
-                document.drained(self.id);
-            }
-            if let Some(goodbye) = taken.goodbye {
-                return Ok(goodbye);
-            }
-        }
-    }
-
-    async fn write(&mut self, frames: impl IntoIterator<Item = Frame>) -> Result<(), WriteError> {
-        let write = async {
-            for frame in frames {
-                self.sink.feed(frame).await?;
-            }
-            self.sink.flush().await
-        };
-        let taken = || self.traffic.written();
-        let closing = self.outbox.closing();
-        Ok(patience::while_taken(write, taken, self.stall, closing).await??)
-    }
-
-    /// An `error` message, which JavaScript clients only log, then the close frame, which they heed.
-    async fn say_goodbye(&mut self, goodbye: &Goodbye) -> Result<(), axum::Error> {
-        if goodbye.is_a_refusal() {
-            let message = Message::Error {
-                message: goodbye.message(),
-                sender: None,
-                target: None,
-            };
-            self.sink.feed(Frame::Binary(message.encode())).await?;
-        }
-        let close = CloseFrame {
-            code: goodbye.close_code(),
-            reason: goodbye.code.as_str().into(),
-        };
-        self.sink.send(Frame::Close(Some(close))).await
     }
 }

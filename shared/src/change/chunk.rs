@@ -37,8 +37,8 @@ pub fn parse_chunks(data: &Bytes, limits: &Limits) -> Result<Vec<Chunk>, ChunkEr
 
 /// Reads all that the list of changes of one sync message holds: blobs of concatenated chunks.
 ///
-/// Time is proportional to the bytes after inflating and to the ops; both are bounded by `limits` over all blobs together, and so are the
-/// numbers of chunks and of document chunks. A caller that must not be held up gives smaller limits
+/// Time is proportional to the bytes after inflating and to the ops; both are bounded by `limits` over all
+/// blobs together, and so are the numbers of chunks and of document chunks. A caller that must not be held up gives smaller limits
 /// first, and does it again elsewhere on [`ErrorCode::TooManyOps`](crate::ErrorCode::TooManyOps) or
 /// [`ErrorCode::ChangeTooLarge`](crate::ErrorCode::ChangeTooLarge).
 pub fn parse_message(blobs: &[Bytes], limits: &Limits) -> Result<Vec<Chunk>, ChunkError> {

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Deps are distances because nearly all are 1. A seq is the count of the actor's changes so far. What
-//! is derived (heads, highest op, the actors' last changes) is rebuilt by admitting each change again, which checks the stored graph as it is read.
+//! is derived (heads, highest op, the actors' last changes) is rebuilt by admitting each change again, which
+//! checks the stored graph as it is read.
 
 use automerge::{ActorId, ChangeHash};
 use concord_shared::reader::{ReadError, Reader, push_uleb};
