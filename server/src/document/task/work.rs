@@ -102,7 +102,12 @@ impl Task {
         for append in appends {
             let (end, id) = (append.end(), self.id.clone());
             let write = match append {
-                upload @ Append::Upload { .. } => aside(|| upload.into_write(id)),
+                upload @ Append::Upload { .. } => {
+                    // It takes as much memory as a compaction. Nobody closes the semaphore.
+                    let permits = Arc::clone(&self.shared.heavy);
+                    let _permit = permits.acquire_owned().await;
+                    aside(|| upload.into_write(id))
+                }
                 changes @ Append::Changes { .. } => changes.into_write(id),
             };
             let (changes, pending) = match &write {
