@@ -443,17 +443,18 @@ pub fn judge(
     if !history.is_in_proportion(change, FREE_OPS, OPS_PER_BYTE) {
         return Err(RefusalReason::OutOfProportion);
     }
-    if history
-        .is_too_deep(change, MAX_DEPTH)
-        .map_err(HistoryError::from)?
-    {
+    match steps.at_most(SHORT_STEPS, |steps| admit(history, steps, change)) {
+        Err(reason) if reason.code() == ErrorCode::Overloaded => {
+            aside(|| admit(history, steps, change))
+        }
+        result => result,
+    }
+}
+
+fn admit(history: &mut History, steps: &mut Steps, change: &Change) -> Result<(), RefusalReason> {
+    if history.is_too_deep(change, MAX_DEPTH, steps)? {
         return Err(RefusalReason::TooDeep);
     }
-    match steps.at_most(SHORT_STEPS, |steps| history.admit(change, steps)) {
-        Err(error) if error.code() == ErrorCode::Overloaded => {
-            aside(|| history.admit(change, steps))?
-        }
-        result => result?,
-    };
+    history.admit(change, steps)?;
     Ok(())
 }

@@ -201,12 +201,18 @@ impl History {
     }
 
     /// Whether an object that the change makes would lie more than `most` levels deep.
-    pub fn is_too_deep(&mut self, change: &Change, most: u32) -> Result<bool, DecodeIndexError> {
+    pub fn is_too_deep(
+        &mut self,
+        change: &Change,
+        most: u32,
+        steps: &mut Steps,
+    ) -> Result<bool, HistoryError> {
         if !OpIndex::makes_objects(change) {
             return Ok(false);
         }
         let index = self.index.wake(self.graph.actors())?;
-        Ok(index.is_too_deep(&self.graph, change, most))
+        let too_deep = index.is_too_deep(&self.graph, change, most, steps);
+        Ok(too_deep.map_err(RefError::from)?)
     }
 
     /// Whether the two are of the same changes and know the same of them, in whatever order each took

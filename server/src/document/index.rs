@@ -10,7 +10,7 @@
 //! [`OpIndex::add`] takes in what it makes. Cost: each need a binary search in its actor's runs; but for
 //! [the order of two elements](order), which climbs from one run to the one it is behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use automerge::ActorId;
 use concord_shared::change::{Change, Container, Made, ObjectKind, OpRef, Place, What};
@@ -28,6 +28,9 @@ mod tests;
 use check::Check;
 pub use codec::DecodeIndexError;
 use keys::Keys;
+
+/// For finding a run among an actor's. It takes longer; but the largest of honest changes need many.
+const STEPS_PER_RUN: u64 = 8;
 
 /// An op's id, its actor by the graph's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +201,13 @@ impl OpIndex {
 
     /// Whether an object that the change makes would lie more than `most` levels deep. Where one of those
     /// that it lies in is not here, it is not said to: [`check`](Self::check) refuses that.
-    pub fn is_too_deep(&self, graph: &Graph, change: &Change, most: u32) -> bool {
+    pub fn is_too_deep(
+        &self,
+        graph: &Graph,
+        change: &Change,
+        most: u32,
+        steps: &mut Steps,
+    ) -> Result<bool, TooManySteps> {
         let others = change.refs.other_actors.iter();
         let actors: Vec<Option<u32>> = std::iter::once(&change.actor)
             .chain(others)
@@ -206,6 +215,8 @@ impl OpIndex {
             .collect();
         // Of the objects that it made so far, by counter.
         let mut own: Vec<(u32, u32)> = Vec::new();
+        // Of the document's that it makes some in. Peers choose the ids: the hash is one that they can't foresee.
+        let mut others: HashMap<OpRef, u32> = HashMap::new();
         // Many are made in one.
         let mut last = (None, 0);
         for made in &change.refs.made {
@@ -214,33 +225,41 @@ impl OpIndex {
             }
             if last.0 != made.object {
                 let is_own = |id: &OpRef| id.actor == 0 && u64::from(id.counter) >= change.start_op;
-                let depth = if let Some(id) = made.object.filter(is_own) {
-                    let after = own.partition_point(|(counter, _)| *counter <= id.counter);
-                    let run = after.checked_sub(1).and_then(|at| own.get(at));
-                    run.map_or(0, |(_, depth)| *depth)
-                } else {
-                    let object = resolve_or_none(made.object, &actors);
-                    object.map_or(0, |object| self.depth(object, most))
+                let depth = match made.object {
+                    None => 0,
+                    Some(id) if is_own(&id) => {
+                        let after = own.partition_point(|(counter, _)| *counter <= id.counter);
+                        let run = after.checked_sub(1).and_then(|at| own.get(at));
+                        run.map_or(0, |(_, depth)| *depth)
+                    }
+                    Some(id) => {
+                        let known = others.get(&id).copied();
+                        let object = resolve(id, &actors).unwrap_or(NONE);
+                        let depth = known.map_or_else(|| self.depth(object, most, steps), Ok)?;
+                        others.insert(id, depth);
+                        depth
+                    }
                 };
                 last = (made.object, depth);
             }
             let depth = last.1 + 1;
             if depth > most {
-                return true;
+                return Ok(true);
             }
             own.push((made.first, depth));
         }
-        false
+        Ok(false)
     }
 
     /// How many objects the object lies in, itself counted, up to one more than `most`. 0 for the root.
-    fn depth(&self, mut object: Id, most: u32) -> u32 {
+    fn depth(&self, mut object: Id, most: u32, steps: &mut Steps) -> Result<u32, TooManySteps> {
         let mut depth = 0;
         while object != NONE && depth <= most {
+            steps.take(STEPS_PER_RUN)?;
             depth += 1;
             object = self.run(object).map_or(NONE, |run| run.object);
         }
-        depth
+        Ok(depth)
     }
 
     /// Bytes of memory that this holds, roughly (capacity, not length).

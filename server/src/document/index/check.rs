@@ -3,12 +3,11 @@
 use concord_shared::change::{Change, Container, Need, ObjectRef, OpRef, Place, What};
 
 use super::order;
-use super::{Id, OpIndex, OpName, RefError, Run, Spot, global, resolve, resolve_or_none};
+use super::{
+    Id, OpIndex, OpName, RefError, Run, STEPS_PER_RUN, Spot, global, resolve, resolve_or_none,
+};
 use crate::document::graph::Graph;
 use crate::document::past::{Past, Steps};
-
-/// For finding a run among an actor's. It takes longer; but the largest of honest changes need many.
-const STEPS_PER_RUN: u64 = 8;
 
 /// One change on the way in.
 pub(super) struct Check<'a, 'p> {

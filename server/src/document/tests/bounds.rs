@@ -11,6 +11,7 @@ use crate::document::admission::{
     Admission, FREE_OPS, MAX_DEPTH, OPS_PER_BYTE, Outcome, ParkingLimits,
 };
 use crate::document::history::History;
+use crate::document::past::Steps;
 
 fn codes(outcome: &Outcome) -> Vec<ErrorCode> {
     outcome.refused.iter().map(|(_, r)| r.code()).collect()
@@ -38,6 +39,9 @@ fn objects_lie_only_so_deep_in_each_other() {
     let mut sibling = author.fork().with_actor(ActorId::from([2; 16]));
     author.put_object(&object, "deeper", ObjType::Map).unwrap();
     let deeper = parse(&mut author).pop().unwrap();
+    let few_steps = &mut Steps::new(100);
+    let stopped = history.is_too_deep(&deeper, MAX_DEPTH, few_steps);
+    assert_eq!(stopped.unwrap_err().code(), ErrorCode::Overloaded);
     let outcome = admission.admit(&mut history, &sender(ALICE), vec![deeper]);
     assert_eq!(codes(&outcome), [ErrorCode::TooDeep]);
     // And by another's hand, behind objects of its own.
