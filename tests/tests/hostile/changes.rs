@@ -101,6 +101,19 @@ fn hash(kind: u8, data: &[u8]) -> [u8; 32] {
     Sha256::digest(hashed).into()
 }
 
+/// A change chunk, compressed.
+pub(crate) fn compressed(chunk: &[u8]) -> Vec<u8> {
+    let length = chunk[9..]
+        .iter()
+        .take_while(|byte| **byte & 0x80 != 0)
+        .count()
+        + 1;
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&chunk[9 + length..]).unwrap();
+    let data = encoder.finish().unwrap();
+    [&chunk[..8], &[COMPRESSED], &prefixed(&data)].concat()
+}
+
 /// DEFLATE data of about `bytes` bytes, a thousandth of what it inflates to.
 pub(crate) fn bomb(bytes: usize) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());

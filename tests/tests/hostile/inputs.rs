@@ -10,10 +10,11 @@ use bytes::Bytes;
 use concord_shared::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId, SessionId, StorageId};
 use concord_shared::wire::Message;
+use concord_tests::forge::model::{ChangeModel, OpModel, action};
 
 use crate::changes::{
-    BUNDLE, CHANGE, COMPRESSED, Change, DOCUMENT, bomb, framed, hashes, prefixed, put, sync,
-    sync_of, uleb,
+    BUNDLE, CHANGE, COMPRESSED, Change, DOCUMENT, bomb, compressed, framed, hashes, prefixed, put,
+    sync, sync_of, uleb,
 };
 use crate::world::{ANSWER, World, code_of};
 
@@ -262,6 +263,9 @@ fn bad_sync_messages() -> Vec<(&'static str, Vec<u8>, ErrorCode)> {
     let good = Change::first(20);
     let claims = b"\0\x01\x07\x01\x01\0\0\0\x05\x15\x06\x34\x04\x42\x05\x56\x05\x70\x05\
         \x80\xe1\xeb\x17\x01k\x80\xe1\xeb\x17\x80\xe1\xeb\x17\x01\x80\xe1\xeb\x17\x02\x80\xe1\xeb\x17\0";
+    let million_preds = b"\0\x01\x07\x01\x81\x89\x7a\0\0\x01\x01\x09\x07\
+        \x15\x03\x34\x01\x42\x02\x56\x02\x70\x04\x71\x04\x73\x04\
+        \x7f\x01k\x01\x7f\x01\x7f\x02\x7f\xc0\x84\x3d\xc0\x84\x3d\x01\xc0\x84\x3d\x01";
     let mut wrong_checksum = good.chunk();
     wrong_checksum[4] ^= 1;
     let mut garbage_after = good.chunk();
@@ -285,6 +289,17 @@ fn bad_sync_messages() -> Vec<(&'static str, Vec<u8>, ErrorCode)> {
             "5e7 ops in 55 bytes",
             chunk(CHANGE, claims),
             Code::TooManyOps,
+        ),
+        (
+            "a million predecessors in 50 bytes",
+            chunk(CHANGE, million_preds),
+            Code::BadPred,
+        ),
+        // They took 3 GB when each op had the key to itself.
+        (
+            "a key of a megabyte for thousands of ops",
+            sync(&[], &long_key()),
+            Code::SeqNotNext,
         ),
         (
             "1 MB that inflates to 1 GB",
@@ -414,6 +429,22 @@ fn bad_histories() -> Vec<(&'static str, Vec<Vec<u8>>, ErrorCode)> {
             ErrorCode::PendingLimit,
         ),
     ]
+}
+
+/// A change in a thousand bytes.
+fn long_key() -> Vec<u8> {
+    let key = "k".repeat(1 << 20);
+    let op = OpModel::at_key(None, &key, action::SET).over(&[(0, 1)]);
+    let model = ChangeModel {
+        actor: vec![7; 8],
+        seq: 2,
+        start_op: 2,
+        ops: vec![op; 3_000],
+        ..ChangeModel::default()
+    };
+    let chunk = compressed(&model.encode());
+    assert!(chunk.len() < 2_000, "{}", chunk.len());
+    chunk
 }
 
 /// One actor, no heads, one column: 50 million changes of that actor.
