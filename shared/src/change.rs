@@ -67,13 +67,22 @@ impl Change {
         (self.start_op + self.ops).saturating_sub(1)
     }
 
-    /// How much work this is to whoever applies it: its ops, but more for each mark, since Automerge looks
-    /// at all marks of a text for each.
+    /// How much work this is to whoever applies it, in ops that make something: more for each mark, since
+    /// Automerge looks at all marks of a text for each; less for deletions and increments, which take few
+    /// bytes in an honest change, too.
     pub fn work(&self) -> u64 {
-        const FURTHER_WORK_OF_A_MARK: u64 = 15;
-        let marks = self.refs.made.iter().filter(|made| made.what == What::Mark);
-        let marks: u64 = marks.map(|made| u64::from(made.count)).sum();
-        self.ops + FURTHER_WORK_OF_A_MARK * marks
+        const WORK_OF_A_MARK: u64 = 16;
+        const OTHERS_FOR_ONE: u64 = 16;
+        let (mut made, mut work) = (0, 0_u64);
+        for run in &self.refs.made {
+            let count = u64::from(run.count);
+            made += count;
+            work += match run.what {
+                What::Mark => WORK_OF_A_MARK * count,
+                _ => count,
+            };
+        }
+        work + self.ops.saturating_sub(made) / OTHERS_FOR_ONE
     }
 
     /// Bytes of memory that this takes, roughly: run lengths can claim much that its bytes do not show.

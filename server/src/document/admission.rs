@@ -30,9 +30,9 @@ pub const MAX_HEADS: usize = 2048;
 /// with the square of their number: measured, 2.3 GB for 60,000 that made a change each.
 pub const MAX_ACTORS: usize = 32_768;
 
-/// Ops that a document may have, and how many more for each byte of its changes. A run of ops is a few bytes to
-/// send, but each takes some 30 bytes in the [index](super::index), more in a client, and some 100 ns wherever
-/// it is applied. Text has one for each byte or less, its deletion as many again.
+/// Ops that a document may have, by [`Change::work`], and how many more for each byte of its changes. A run of
+/// ops is a few bytes to send, but each takes some 30 bytes in the [index](super::index), more in a client, and
+/// some 100 ns wherever it is applied. Text has one for each byte or less.
 pub const FREE_OPS: u64 = 256 << 10;
 /// See [`FREE_OPS`].
 pub const OPS_PER_BYTE: u64 = 16;
@@ -440,9 +440,6 @@ pub fn judge(
     if graph.actors() >= MAX_ACTORS && graph.actor_number(&change.actor).is_none() {
         return Err(RefusalReason::TooManyActors);
     }
-    if !history.is_in_proportion(change, FREE_OPS, OPS_PER_BYTE) {
-        return Err(RefusalReason::OutOfProportion);
-    }
     match steps.at_most(SHORT_STEPS, |steps| admit(history, steps, change)) {
         Err(reason) if reason.code() == ErrorCode::Overloaded => {
             aside(|| admit(history, steps, change))
@@ -452,6 +449,12 @@ pub fn judge(
 }
 
 fn admit(history: &mut History, steps: &mut Steps, change: &Change) -> Result<(), RefusalReason> {
+    // With its deps it may be in proportion: those that are missing are asked for first.
+    let graph = history.graph();
+    let may_wait = change.deps.iter().any(|dep| !graph.contains(dep));
+    if !may_wait && !history.is_in_proportion(change, FREE_OPS, OPS_PER_BYTE) {
+        return Err(RefusalReason::OutOfProportion);
+    }
     if history.is_too_deep(change, MAX_DEPTH, steps)? {
         return Err(RefusalReason::TooDeep);
     }

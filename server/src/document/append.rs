@@ -3,9 +3,10 @@
 use automerge::ReadDoc as _;
 use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
+use tracing::warn;
 
 use super::graph::Index;
-use crate::materialise;
+use crate::materialise::{self, LoadError};
 use crate::store::Write;
 
 /// Something to make durable.
@@ -42,6 +43,12 @@ impl Append {
             Self::Changes { first, changes, .. } => first.saturating_add(count(changes)),
             Self::Upload { changes, .. } => count(changes),
         }
+    }
+
+    /// Bytes of its changes.
+    pub fn bytes(&self) -> usize {
+        let (Self::Changes { changes, .. } | Self::Upload { changes, .. }) = self;
+        changes.iter().map(Bytes::len).sum()
     }
 
     /// Takes the change in if it comes right behind and is of the same principal.
@@ -81,7 +88,7 @@ impl Append {
                 changes,
                 graph,
             } => match snapshot(&changes) {
-                Some(snapshot) => Write::Snapshot {
+                Ok(snapshot) => Write::Snapshot {
                     document,
                     base: changes.len() as u64,
                     keep_from: changes.len() as u64,
@@ -89,13 +96,17 @@ impl Append {
                     snapshot,
                     graph,
                 },
-                None => Write::Append {
-                    document,
-                    first: 0,
-                    received_at_ms,
-                    principal,
-                    changes,
-                },
+                // A fault of ours, or of Automerge's, since admission took them. They are kept as they are.
+                Err(error) => {
+                    warn!(%document, %error, "uploaded document does not load");
+                    Write::Append {
+                        document,
+                        first: 0,
+                        received_at_ms,
+                        principal,
+                        changes,
+                    }
+                }
             },
         }
     }
@@ -105,10 +116,11 @@ fn count(changes: &[Bytes]) -> Index {
     Index::try_from(changes.len()).unwrap_or(Index::MAX)
 }
 
-/// `None` when Automerge does not take changes that admission did: a fault of ours, or of Automerge's. They
-/// are kept as they are.
-fn snapshot(changes: &[Bytes]) -> Option<Bytes> {
-    let loaded = materialise::load(changes).ok()?;
-    let is_whole = loaded.stats().num_changes == changes.len() as u64;
-    is_whole.then(|| loaded.save().into())
+fn snapshot(changes: &[Bytes]) -> Result<Bytes, LoadError> {
+    let loaded = materialise::load(changes)?;
+    let found = usize::try_from(loaded.stats().num_changes).unwrap_or(usize::MAX);
+    match changes.len().saturating_sub(found) {
+        0 => Ok(loaded.save().into()),
+        missing => Err(LoadError::MissingDeps { missing }),
+    }
 }

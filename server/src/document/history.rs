@@ -194,10 +194,13 @@ impl History {
         Ok(admitted)
     }
 
-    /// Whether all ops with this change's are at most `free` and `each_byte` for each byte of the changes.
+    /// Whether the [work](Change::work) of all changes with this one is at most `free` and `each_byte` for each
+    /// of their bytes; or this one's alone, which makes no document worse than it is.
     pub fn is_in_proportion(&self, change: &Change, free: u64, each_byte: u64) -> bool {
-        let Size { work, bytes } = self.size.and(change);
-        work <= free.saturating_add(bytes.saturating_mul(each_byte))
+        let alone = Size::default().and(change);
+        let all = self.size.and(change);
+        alone.work <= alone.bytes.saturating_mul(each_byte)
+            || all.work <= free.saturating_add(all.bytes.saturating_mul(each_byte))
     }
 
     /// Whether an object that the change makes would lie more than `most` levels deep.

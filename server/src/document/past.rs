@@ -21,6 +21,9 @@ const KEPT_PER_DOCUMENT: usize = 64 << 10;
 const STEPS_PER_VISIT: u64 = 16;
 const STEPS_PER_DEP: u64 = 8;
 
+/// Steps from a dep's clock to a change's, before it is made anew.
+const STEPS_FROM_A_DEP: u64 = 1 << 16;
+
 /// Changes looked at in a row, in the graph's arrays, for one step.
 const SCANNED_PER_STEP: u64 = 4;
 
@@ -228,12 +231,23 @@ impl<'p> Past<'p> {
                         return Err(error);
                     }
                 }
-            } else if let Some(dep) = self.pasts.of_any(&self.deps) {
-                steps.take(dep.clock.0.len() as u64 / SCANNED_PER_STEP)?;
-                let more = more(graph, dep, &self.deps, steps)?;
-                more.map(|more| dep.clock.clone().with(graph, &more))
             } else {
-                Some(made(graph, &self.deps, steps)?)
+                let dep = self.pasts.of_any(&self.deps);
+                let from_dep = dep.and_then(|dep| {
+                    let length = dep.clock.0.len() as u64;
+                    let few = STEPS_FROM_A_DEP + length / SCANNED_PER_STEP;
+                    // Where the dep lacks much, the change may lack little.
+                    let more = steps.at_most(few, |steps| {
+                        steps.take(length / SCANNED_PER_STEP)?;
+                        more(graph, dep, &self.deps, steps)
+                    });
+                    let more = more.ok().flatten()?;
+                    Some(dep.clock.clone().with(graph, &more))
+                });
+                Some(match from_dep {
+                    Some(clock) => clock,
+                    None => made(graph, &self.deps, steps)?,
+                })
             };
         }
         Ok(self.clock.as_ref())

@@ -27,6 +27,9 @@ const INBOX_MESSAGES_PER_DOCUMENT: usize = 128;
 /// until then, those that nobody has open get the time to go.
 const BUDGET_SLACK_SHARE: usize = 4;
 
+/// Large uploads made into snapshots at a time, per server: as many as are decoded.
+const CONCURRENT_LARGE_UPLOADS: usize = 2;
+
 /// What all documents share.
 #[derive(Debug)]
 pub struct Shared {
@@ -36,6 +39,9 @@ pub struct Shared {
     pub committer: Committer,
     /// Bounds work that may hold a whole document in memory.
     pub heavy: Arc<Semaphore>,
+    /// Bounds large uploads that are made into snapshots, which may hold a whole document in memory. Those who
+    /// create documents don't wait for compactions.
+    pub uploads: Arc<Semaphore>,
     /// Bounds reads for joiners.
     pub fetches: Arc<Semaphore>,
     /// What each document is to do.
@@ -125,6 +131,7 @@ impl Registry {
                 store,
                 committer,
                 heavy,
+                uploads: Arc::new(Semaphore::new(CONCURRENT_LARGE_UPLOADS)),
                 fetches: Arc::new(Semaphore::new(assemble::CONCURRENT_FETCHES)),
                 policy: Policy {
                     request_grace_ms: config.request_grace_ms,

@@ -110,6 +110,7 @@ impl Tab {
         };
         let blobs = std::mem::replace(&mut sync.changes, ChunkList::empty());
         let mut changes = Vec::new();
+        let mut is_document = false;
         for blob in blobs.iter() {
             let blob = Bytes::copy_from_slice(blob);
             for chunk in parse_chunks(&blob, &Limits::default()).unwrap() {
@@ -117,6 +118,7 @@ impl Tab {
                     Chunk::Change(change) => changes.push(change),
                     Chunk::Document(whole) => {
                         changes.extend(decode_document(&whole, &Limits::default()).unwrap());
+                        is_document = true;
                     }
                 }
             }
@@ -127,7 +129,7 @@ impl Tab {
             is_request: false,
             sync,
             changes,
-            is_document: false,
+            is_document,
         };
         let input = Input::Message(self.connection, Box::new(message));
         self.handle.send(Delivery::Input(input)).await.unwrap();
@@ -311,16 +313,36 @@ async fn a_document_edited_while_its_compaction_waits_is_compacted_once_and_unlo
         };
         (0..2200 << 10).map(next).collect::<Vec<u8>>()
     };
+    // The upload.
+    tab.edit().await;
     for _ in 0..3 {
         tab.document.put(ROOT, "paste", paste()).unwrap();
         tab.edit().await;
     }
-    assert!(store.snapshot(&id(1)).unwrap().is_none(), "it waits");
+    let (base, _) = store.snapshot(&id(1)).unwrap().unwrap();
+    assert_eq!(base, 1, "it waits");
     heavy.add_permits(2);
     tab.leave().await;
     until_left(&registry, 0).await;
     let (base, _) = store.snapshot(&id(1)).unwrap().unwrap();
-    assert_eq!(base, 3);
+    assert_eq!(base, 4);
+}
+
+/// Every document that a client creates is an upload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_document_does_not_wait_for_compactions() {
+    let heavy = Arc::new(Semaphore::new(0));
+    let (store, registry, _thread) = registry_with(&Config::default(), heavy);
+    let mut tab = Tab::open(&registry, &id(1), 1).await;
+    for n in 0..100 {
+        tab.document.put(ROOT, "n", n).unwrap();
+        tab.document.commit();
+    }
+    tab.edit().await;
+    let (base, snapshot) = store.snapshot(&id(1)).unwrap().expect("is made at once");
+    assert_eq!(base, 101);
+    let heads = automerge::Automerge::load(&snapshot).unwrap().get_heads();
+    assert_eq!(heads, tab.document.get_heads());
 }
 
 /// Who sends a bad change and is gone before it is judged was refused all the same.

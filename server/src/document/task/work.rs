@@ -30,6 +30,10 @@ use crate::store::{Progress, Write};
 /// `cargo xtask bench`, as the memory of small documents.
 const TASK_BYTES: usize = 12 << 10;
 
+/// Changes of an upload that take more, in bytes, wait for a permit before they are made into a snapshot. Every
+/// document that a client creates is an upload; most are hundreds of bytes.
+const SMALL_UPLOAD_BYTES: usize = 256 << 10;
+
 impl Task {
     pub(super) fn deliver(&mut self, delivery: Delivery, effects: &mut Effects) {
         match delivery {
@@ -103,9 +107,13 @@ impl Task {
             let (end, id) = (append.end(), self.id.clone());
             let write = match append {
                 upload @ Append::Upload { .. } => {
-                    // It takes as much memory as a compaction. Nobody closes the semaphore.
-                    let permits = Arc::clone(&self.shared.heavy);
-                    let _permit = permits.acquire_owned().await;
+                    let permits = Arc::clone(&self.shared.uploads);
+                    let _permit = if upload.bytes() > SMALL_UPLOAD_BYTES {
+                        // Nobody closes the semaphore.
+                        permits.acquire_owned().await.ok()
+                    } else {
+                        None
+                    };
                     aside(|| upload.into_write(id))
                 }
                 changes @ Append::Changes { .. } => changes.into_write(id),

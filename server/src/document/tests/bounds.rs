@@ -2,7 +2,7 @@
 
 use automerge::transaction::Transactable as _;
 use automerge::{ActorId, AutoCommit, ObjType, ROOT};
-use concord_shared::change::Change;
+use concord_shared::change::{Change, Made, Ops, Place, What};
 use concord_shared::code::ErrorCode;
 
 use super::admission::change;
@@ -54,27 +54,70 @@ fn objects_lie_only_so_deep_in_each_other() {
     assert_eq!(codes(&outcome), [ErrorCode::TooDeep]);
 }
 
+/// A change of so many ops that each make such a thing; of `None`, that make nothing.
+fn of_ops(number: u32, count: u64, what: Option<What>) -> Change {
+    let made = what.map(|what| Made {
+        first: 1,
+        count: u32::try_from(count).unwrap(),
+        object: None,
+        place: Place::Behind(None),
+        what,
+    });
+    let refs = Ops {
+        made: made.into_iter().collect(),
+        ..Ops::default()
+    };
+    Change {
+        ops: count,
+        refs,
+        ..change(number, vec![], 1)
+    }
+}
+
 /// A run of a million ops is a hundred bytes to send.
 #[test]
 fn ops_are_in_proportion_to_bytes() {
-    let mut history = History::new();
-    let mut admission = Admission::new(ParkingLimits::default());
-    let with_ops = |number: u32, ops: u64| Change {
-        ops,
-        ..change(number, vec![], 1)
-    };
-    let bytes = with_ops(0, 0).bytes.len() as u64;
-    let most = with_ops(1, FREE_OPS + OPS_PER_BYTE * bytes);
-    let outcome = admission.admit(&mut history, &sender(ALICE), vec![most]);
-    assert_eq!((codes(&outcome), outcome.admitted.len()), (vec![], 1));
-    let fair = with_ops(2, OPS_PER_BYTE * bytes);
-    let outcome = admission.admit(&mut history, &sender(ALICE), vec![fair]);
-    assert_eq!((codes(&outcome), outcome.admitted.len()), (vec![], 1));
-    // Also after it was stored.
-    let mut history = History::decode(&history.encode()).unwrap();
-    let one_too_many = with_ops(3, OPS_PER_BYTE * bytes + 1);
-    let outcome = admission.admit(&mut history, &sender(BOB), vec![one_too_many]);
-    assert_eq!(codes(&outcome), [ErrorCode::TooManyOps]);
+    let bytes = change(0, vec![], 1).bytes.len() as u64;
+    let most = FREE_OPS + OPS_PER_BYTE * bytes;
+    for (what, weight, times) in [
+        (Some(What::Scalar), 1, 1),
+        (Some(What::Mark), 16, 1),
+        (None, 1, 16),
+    ] {
+        let mut admission = Admission::new(ParkingLimits::default());
+        let mut codes_of = |history: &mut History, change: Change| {
+            codes(&admission.admit(history, &sender(ALICE), vec![change]))
+        };
+        let all = most / weight * times;
+        let one_too_many = of_ops(1, all + times, what);
+        let mut history = History::new();
+        assert_eq!(
+            codes_of(&mut history, one_too_many),
+            [ErrorCode::TooManyOps]
+        );
+        assert_eq!(codes_of(&mut history, of_ops(2, all, what)), []);
+        // Also after it was stored.
+        let mut history = History::decode(&history.encode()).unwrap();
+        let fair = OPS_PER_BYTE * bytes / weight * times;
+        let unfair = of_ops(3, fair + times, what);
+        assert_eq!(codes_of(&mut history, unfair), [ErrorCode::TooManyOps]);
+        assert_eq!(codes_of(&mut history, of_ops(4, fair, what)), []);
+
+        // One that is beyond that already, by import, can still be edited.
+        let mut history = History::new();
+        let import = of_ops(5, 10 * all, what);
+        history.admit(&import, &mut Steps::new(u64::MAX)).unwrap();
+        assert_eq!(codes_of(&mut history, of_ops(6, fair, what)), []);
+        let unfair = of_ops(7, fair + times, what);
+        assert_eq!(codes_of(&mut history, unfair), [ErrorCode::TooManyOps]);
+
+        // And what is only early is not refused.
+        let early = Change {
+            deps: vec![automerge::ChangeHash([9; 32])],
+            ..of_ops(8, 10 * all, what)
+        };
+        assert_eq!(codes_of(&mut history, early), []);
+    }
 }
 
 /// Twenty people wrote in turns while they were offline; meanwhile the document went on for long.
