@@ -118,9 +118,10 @@ fn what_older_releases_wrote_is_admitted() {
 }
 
 /// What was found so far that older releases write and that is refused: see the README of the fixtures.
-const REFUSED: [(&str, &str); 2] = [
+const REFUSED: [(&str, &str); 3] = [
     ("split-surrogate", "bad-mark"),
     ("change-at-twice", "forked-actor"),
+    ("text-set", "key-mismatch"),
 ];
 
 #[test]
@@ -149,7 +150,11 @@ fn what_older_releases_wrote_to_harm_is_refused() {
     }
     assert_eq!(
         found.into_iter().collect::<Vec<_>>(),
-        [("change-at-twice", 2), ("split-surrogate", 3)]
+        [
+            ("change-at-twice", 2),
+            ("split-surrogate", 3),
+            ("text-set", 2)
+        ]
     );
 }
 

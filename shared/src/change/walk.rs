@@ -132,10 +132,8 @@ impl<'a> Walk<'a> {
             Key::Text(_) => Container::Map,
             Key::Element(_) if does.is_mark() => Container::Text,
             Key::Element(_) if op.insert || does == Does::Delete => Container::Sequence,
-            // As the text class of JavaScript 2 does.
-            Key::Element(_) if does == Does::Make(What::Scalar) => Container::Sequence,
-            // Automerge's API can put counters and objects in the place of letters, and increment in texts,
-            // which no editor does, and panics on what may come of that.
+            // What is in a text is inserted and deleted. Automerge's API can overwrite it in place, which no
+            // editor does, and panics on what may come of that.
             Key::Element(_) => Container::List,
         };
         self.in_object(op.object, container, counter)?;

@@ -177,7 +177,7 @@ fn text<D: Transactable>(
     let length = document.length(object);
     let at = source.below(length + 1);
     let rest = length - at;
-    match source.below(20) {
+    match source.below(19) {
         0..=5 => document.splice_text(object, at, 0, source.pick(&TEXTS)),
         6 => {
             let delete = source.below(rest.min(4) + 1) as isize;
@@ -217,11 +217,6 @@ fn text<D: Transactable>(
             Ok(())
         }
         17 => document.delete(object, at),
-        // As the text class of JavaScript 2 does.
-        18 => match scalar(source) {
-            ScalarValue::Counter(_) => Ok(()),
-            value => document.put(object, at, value),
-        },
         _ => document.update_text(object, source.pick(&TEXTS)),
     }
 }
