@@ -168,17 +168,20 @@ impl<'a, 'p> Check<'a, 'p> {
         fits: impl Fn(&Run) -> bool,
         missing: impl Fn(OpName) -> RefError,
     ) -> Result<(), RefError> {
-        let end = first.counter.saturating_add(count);
+        let last = first.counter.saturating_add(count.saturating_sub(1));
         let mut next = first;
-        while next.counter < end {
+        loop {
             self.steps.take(STEPS_PER_RUN)?;
             match self.find(next) {
                 Some((_, run)) if fits(run) => next.counter = run.end(),
                 _ => return Err(missing(self.name(next))),
             }
+            if next.counter > last {
+                break;
+            }
         }
         // An actor's ops are in the past up to one of them.
-        next.counter = end.saturating_sub(1);
+        next.counter = last;
         self.in_past(next)
     }
 

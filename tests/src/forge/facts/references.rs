@@ -47,6 +47,22 @@ pub(super) fn cases() -> Vec<Case> {
             ops(&[OpModel::at_key(Some((0, 21)), "k", MAKE_MAP)]),
         ),
         ("object: concurrent, not in deps", false, vec![unrelated]),
+        // The highest counter that fits: one more would not.
+        (
+            "element: the last counter",
+            false,
+            ops(&[int(OpModel::at_element(
+                text,
+                Some((1, u64::from(u32::MAX))),
+                SET,
+            ))
+            .inserting()]),
+        ),
+        (
+            "pred: the last counter",
+            false,
+            ops(&[int(root("k", SET)).over(&[(1, i64::from(u32::MAX))])]),
+        ),
         (
             "object: deps leave out its maker",
             false,
