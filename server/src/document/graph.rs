@@ -395,6 +395,10 @@ impl Graph {
         self.actor_of.shrink_to_fit();
         self.start_op.shrink_to_fit();
         self.max_op.shrink_to_fit();
+        self.actors.shrink_to_fit();
+        self.by_actor.shrink_to_fit();
+        self.heads.shrink_to_fit();
+        self.visible_heads.shrink_to_fit();
         let hashes = &self.hashes;
         self.by_hash
             .shrink_to_fit(|i| hashes.get(*i as usize).map_or(0, table_hash));
