@@ -1,0 +1,195 @@
+/**
+ * What the wasm module offers: the shape of `client-wasm/src/bindings`, by hand, so that everything else in
+ * this package is checked against it. Only this package's own code sees it.
+ *
+ * Nothing here is async and nothing calls back into JavaScript.
+ */
+
+/** An object inside a document: `"_root"` or `"<counter>@<actor>"`. */
+export type ObjectId = string;
+/** A change hash, 64 hex digits. */
+export type ChangeHash = string;
+/** Sorted change hashes that name a version of a document. */
+export type Heads = readonly ChangeHash[];
+/** A key of a map, or an index into a list or text (UTF-16 code units). */
+export type Prop = string | number;
+
+/** The kinds of object in a document. */
+export type ObjectType = "map" | "list" | "text";
+
+/**
+ * A value as it crosses the boundary. Scalars that JavaScript has are themselves (`null`, boolean, number,
+ * `Uint8Array`, `Date`); the rest says what it is. A plain string in a document is an object of type `"text"`;
+ * `{ string }` is a scalar string, which can only be replaced as a whole.
+ */
+export type WasmValue =
+  | null
+  | boolean
+  | number
+  | Uint8Array
+  | Date
+  | { readonly string: string }
+  | { readonly counter: number }
+  | { readonly float: number }
+  | { readonly object: ObjectId; readonly type: ObjectType };
+
+/** One step that takes the document's last value to the next. `path` leads to the place, from the root. */
+export type WasmPatch = { readonly path: readonly Prop[]; readonly object: ObjectId } & (
+  | { readonly action: "put"; readonly value: WasmValue; readonly conflict: boolean }
+  /** `path` ends with the index of the first new element. */
+  | { readonly action: "insert"; readonly values: readonly WasmValue[] }
+  /** `path` ends with the position in the text, in UTF-16 code units. */
+  | { readonly action: "splice"; readonly text: string }
+  /** `path` ends with the key, or the index of the first of `length` elements or code units. */
+  | { readonly action: "del"; readonly length: number }
+  | { readonly action: "inc"; readonly by: number }
+  /** The value stays, but there are others now that were written at the same time. */
+  | { readonly action: "conflict" }
+  | { readonly action: "mark" }
+);
+
+/** A change of the history. */
+export interface ChangeInfo {
+  readonly hash: ChangeHash;
+  /** 32 hex digits or more. */
+  readonly actor: string;
+  readonly seq: number;
+  /** Unix milliseconds by the author's clock; 0 when not told. */
+  readonly time: number;
+  readonly message: string | undefined;
+  readonly ops: number;
+  readonly deps: readonly ChangeHash[];
+}
+
+/** A change chunk and its hash. */
+export interface Chunk {
+  readonly hash: ChangeHash;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * One document. Edits open a transaction; `commit` or `rollback` ends it, and everything but edits and reads
+ * throws while one is open. An error of the module is an `Error` whose `code` says what went wrong.
+ */
+export interface WasmReplica {
+  free(): void;
+
+  // Reading, also inside a transaction.
+  get(object: ObjectId, prop: Prop): WasmValue | undefined;
+  keys(object: ObjectId): string[];
+  /** Elements of a list, code units of a text, keys of a map. */
+  length(object: ObjectId): number;
+  text(object: ObjectId): string;
+  typeOf(object: ObjectId): ObjectType | undefined;
+
+  // Editing.
+  put(object: ObjectId, prop: Prop, value: WasmValue): void;
+  insert(list: ObjectId, index: number, value: WasmValue): void;
+  putObject(object: ObjectId, prop: Prop, type: ObjectType): ObjectId;
+  insertObject(list: ObjectId, index: number, type: ObjectType): ObjectId;
+  remove(object: ObjectId, prop: Prop): void;
+  increment(object: ObjectId, prop: Prop, by: number): void;
+  /** UTF-16 code units; never between the halves of a surrogate pair. */
+  spliceText(text: ObjectId, index: number, remove: number, insert: string): void;
+  /** Makes the text read so with the fewest edits, so that edits made elsewhere at the same time are kept. */
+  updateText(text: ObjectId, value: string): void;
+  /** The change just made, or nothing when nothing was edited. `time` in Unix milliseconds. */
+  commit(message: string | undefined, time: number): Chunk | undefined;
+  rollback(): void;
+
+  // Changes from elsewhere: a concatenation of chunks of any kind. Costs a pass over each object they touch.
+  /** The hashes of changes that this added to the document. */
+  apply(chunks: Uint8Array): ChangeHash[];
+  /** What happened since the last call, for whoever shows the document. */
+  patches(): WasmPatch[];
+
+  // Versions.
+  heads(): Heads;
+  has(hash: ChangeHash): boolean;
+  /** Chunks of all changes that are not below `heads` (of which unknown ones are ignored), in causal order. */
+  changesSince(heads: Heads): Chunk[];
+  save(): Uint8Array;
+  history(): ChangeInfo[];
+  /** The steps from one version to another. */
+  diff(before: Heads, after: Heads): WasmPatch[];
+  /** All values that were written at the same time in that place; the winner is the last. */
+  conflicts(object: ObjectId, prop: Prop): WasmValue[];
+  /** A place in a text or list that moves with what is around it. */
+  cursor(object: ObjectId, index: number): string;
+  /** Where it is now. */
+  cursorPosition(object: ObjectId, cursor: string): number | undefined;
+
+  // The session with the server.
+  connect(): void;
+  disconnect(): void;
+  /** The next frame for the server, or nothing to say. */
+  nextFrame(connection: WasmConnection): Uint8Array | undefined;
+  /** A sync message from the server. Its changes wait for `applyPending`. */
+  receive(data: Uint8Array): void;
+  hasPending(): boolean;
+  /** Applies all that was received. The hashes of changes that this added. */
+  applyPending(): ChangeHash[];
+  /** The heads that are durable on the server, as far as it said so in this session. */
+  serverHeads(): Heads | undefined;
+  /** Heads known to be durable on the server, also from earlier sessions. */
+  syncedHeads(): Heads;
+  /** Changes in the document that are not below these heads. */
+  countSince(heads: Heads): number;
+  isReadOnly(): boolean;
+  /** To be kept beside the document; costs only a fuller exchange when it is lost. */
+  syncState(): Uint8Array;
+}
+
+/** What a frame from the server turned out to be. */
+export type WasmIncoming =
+  | { readonly type: "open"; readonly server: string; readonly storage: string | undefined }
+  | { readonly type: "sync"; readonly document: string; readonly data: Uint8Array }
+  | { readonly type: "unavailable"; readonly document: string }
+  | {
+      readonly type: "ephemeral";
+      readonly document: string;
+      readonly author: string;
+      readonly session: string;
+      readonly count: number;
+      readonly data: Uint8Array;
+    }
+  | { readonly type: "leave" }
+  | { readonly type: "ignored" };
+
+/** One WebSocket connection's protocol state. */
+export interface WasmConnection {
+  free(): void;
+  /** The first frame. */
+  join(): Uint8Array;
+  receive(frame: Uint8Array): WasmIncoming;
+  ephemeral(document: string, session: string, count: number, data: Uint8Array): Uint8Array;
+}
+
+/** Waits between attempts to connect. */
+export interface WasmBackoff {
+  free(): void;
+  /** Milliseconds; `random` is in [0, 1), `suggested` what the server asked for. */
+  next(random: number, suggested: number | undefined): number;
+  reset(): void;
+}
+
+/** The module. */
+export interface Wasm {
+  Replica: {
+    new (document: string): WasmReplica;
+    /** From stored chunks and sync state. The first patches are the whole document. */
+    load(document: string, chunks: Uint8Array, syncState: Uint8Array | undefined): WasmReplica;
+  };
+  Connection: {
+    /** `storage` names what this browser keeps; without it the server forgets us at once. */
+    new (peer: string, storage: string | undefined): WasmConnection;
+  };
+  Backoff: { new (baseMs: number, capMs: number): WasmBackoff };
+  /** A new document id. */
+  newDocumentId(): string;
+  /** The id in an id or `automerge:` URL; throws when it is neither. */
+  parseDocumentId(text: string): string;
+  /** JSON as CBOR and back, for presence. */
+  encodeCbor(value: unknown): Uint8Array;
+  decodeCbor(bytes: Uint8Array): unknown;
+}
