@@ -9,6 +9,8 @@
 //! server lacks into one message, and once the server's answer, fed to [`Replica::receive`], names heads
 //! that cover it, [`Replica::synced`] says that it is kept.
 
+#[cfg(target_family = "wasm")]
+pub mod bindings;
 pub mod replica;
 
 pub use replica::{Backoff, Incoming, Joining, Open, Replica, ReplicaError, SessionError};

@@ -193,6 +193,17 @@ impl Replica {
         heads
     }
 
+    /// Applies changes that did not come from the server: out of local storage, or from another tab. Chunks of any
+    /// kind, one after the other; changes whose deps are missing wait inside the document.
+    pub fn apply_chunks(&mut self, chunks: &[u8]) -> Result<(), ReplicaError> {
+        let applied = self.doc.load_incremental(chunks);
+        applied.map(drop).map_err(|source| ReplicaError::Apply {
+            document: self.document.clone(),
+            bytes: chunks.len(),
+            source: Box::new(source),
+        })
+    }
+
     /// The whole document, compact, for local storage.
     pub fn save(&mut self) -> Vec<u8> {
         self.doc.save()
