@@ -127,7 +127,7 @@ export class IndexedDbStorage implements Storage {
     return keys.filter((key) => typeof key === "string");
   }
 
-  append(document: string, changes: readonly StoredChange[]): Promise<TailSize> {
+  async append(document: string, changes: readonly StoredChange[]): Promise<TailSize> {
     const records = changes.map(({ hash, bytes }) => encodeChange(document, hash, bytes));
     return this.#edit({ document, changes: records, syncState: undefined });
   }
@@ -229,7 +229,8 @@ export class IndexedDbStorage implements Storage {
     try {
       return await runTransaction(tx, body);
     } catch (error) {
-      if (this.#database !== database && nameOf(error) === "AbortError") throw closed("the browser closed it", error);
+      // Nobody but the browser aborts with this error: it is closing the connection, and its `close` event follows.
+      if (nameOf(error) === "AbortError") throw closed("the browser closed it", error);
       throw explain(error);
     }
   }
@@ -279,8 +280,8 @@ export class IndexedDbStorage implements Storage {
 }
 
 /**
- * `strict`: `complete` is sent after the browser's own log is on disk. Browsers that don't know the option
- * (Safari before 15, Firefox before 126) do as they always do.
+ * `strict`: `complete` is sent after the browser's own log is on disk. Browsers that don't know the option do
+ * as they always do.
  */
 function begin(database: IDBDatabase, stores: readonly string[], mode: "readonly" | "readwrite"): IDBTransaction {
   return database.transaction(stores as string[], mode, { durability: "strict" });
