@@ -67,6 +67,11 @@ export class Claim {
     }
   }
 
+  /** Whether it was released, refused, lost or failed. */
+  get over(): boolean {
+    return this.#over;
+  }
+
   /** Gives the lock back, or stops waiting for it. */
   release(): void {
     if (this.#over) return;

@@ -35,6 +35,9 @@ export interface TabsEvents {
   /** Called whenever it changes; the first time soon after the start. On `"follower"` after `"leader"`, stop
    * what only a leader may do before returning: another one may lead already. */
   role(role: Role): void;
+  /** Another tab leads, or this one does (just before `role` says so); `undefined`: none is known just now. What
+   * the leader before had not answered is to be asked again. */
+  leader(tab: string | undefined): void;
   /** A message of another tab of the same group: once, and in the order in which that tab sent it. */
   message(message: unknown, from: string): void;
   /**
