@@ -28,13 +28,19 @@ export interface Place {
 /** Halves of surrogate pairs that stand alone. */
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
+/** A path from the root, for whoever reads an error: found out only then. */
+export type Where = () => readonly Prop[];
+
 /**
- * Looks at a value. `path` is where it will be, from the root. `isDraft` tells objects that are in a document
- * already.
+ * Looks at a value that will be at `place`, `depth` objects below the root. `isDraft` tells objects that are in
+ * a document already.
  */
-export function prepare(value: unknown, path: readonly Prop[], isDraft: (value: object) => boolean): Prepared {
-  return visit(value, { path: [...path], open: new Set(), isDraft });
+export function prepare(value: unknown, place: Where, depth: number, isDraft: IsDraft): Prepared {
+  const path: Prop[] = [];
+  return visit(value, { path, where: () => [...place(), ...path], depth, open: new Set(), isDraft });
 }
+
+type IsDraft = (value: object) => boolean;
 
 /** Writes what was prepared. */
 export function write(replica: Pick<WasmReplica, WriteMethod>, place: Place, value: Prepared): void {
@@ -60,27 +66,30 @@ export function write(replica: Pick<WasmReplica, WriteMethod>, place: Place, val
 export type WriteMethod = "put" | "insert" | "putObject" | "insertObject" | "spliceText";
 
 /** Refuses a key that no document may have. */
-export function checkKey(key: string, path: readonly Prop[]): void {
-  if (key === "__proto__") throw new ValueError("key", path, "__proto__ can't be a key");
-  checkString(key, path);
+export function checkKey(key: string, where: Where): void {
+  if (key === "__proto__") throw new ValueError("key", where(), "__proto__ can't be a key");
+  checkString(key, where);
 }
 
 /** Refuses a string that UTF-8 has no bytes for. */
-export function checkString(text: string, path: readonly Prop[]): void {
-  if (LONE_SURROGATE.test(text)) throw new ValueError("surrogate", path, "half a surrogate pair in a string");
+export function checkString(text: string, where: Where): void {
+  if (LONE_SURROGATE.test(text)) throw new ValueError("surrogate", where(), "half a surrogate pair in a string");
 }
 
 /** Refuses what a counter can't count. */
-export function checkCount(count: number, path: readonly Prop[]): void {
-  if (!Number.isSafeInteger(count)) throw new ValueError("counter", path, `counters hold safe integers, not ${count}`);
+export function checkCount(count: number, where: Where): void {
+  if (!Number.isSafeInteger(count)) throw new ValueError("counter", where(), `counters hold safe integers, not ${count}`);
 }
 
 interface Visit {
-  /** To the value being looked at. */
+  /** From the value as a whole to the part being looked at. */
   readonly path: Prop[];
+  readonly where: Where;
+  /** Of the value as a whole. */
+  readonly depth: number;
   /** The objects on the way to it, against cycles. */
   readonly open: Set<object>;
-  readonly isDraft: (value: object) => boolean;
+  readonly isDraft: IsDraft;
 }
 
 function visit(value: unknown, at: Visit): Prepared {
@@ -90,27 +99,28 @@ function visit(value: unknown, at: Visit): Prepared {
     case "number":
       return { kind: "scalar", value: number(value) };
     case "string":
-      checkString(value, at.path);
+      checkString(value, at.where);
       return { kind: "text", text: value };
     case "object":
       return value === null ? { kind: "scalar", value } : visitObject(value, at);
     case "undefined":
-      throw new ValueError("undefined", at.path, "undefined can't be stored; delete the key, or use null");
-    default:
-      throw new ValueError(typeof value, at.path, `a ${typeof value} can't be stored`);
+      throw new ValueError("undefined", at.where(), "undefined can't be stored; delete the key, or use null");
+    case "function":
+    case "symbol":
+    case "bigint":
+      throw new ValueError(typeof value, at.where(), `a ${typeof value} can't be stored`);
   }
 }
 
 function visitObject(value: object, at: Visit): Prepared {
   if (at.isDraft(value)) {
-    throw new ValueError("reference", at.path, "Cannot create a reference to an existing document object");
+    throw new ValueError("reference", at.where(), "Cannot create a reference to an existing document object");
   }
-  const scalar = scalarObject(value, at.path);
+  const scalar = scalarObject(value, at.where);
   if (scalar !== undefined) return { kind: "scalar", value: scalar };
-  if (at.open.has(value)) throw new ValueError("cycle", at.path, "the value contains itself");
-  // The path is as long as the objects in each other, the root not counted.
-  if (at.path.length > MAX_DEPTH) {
-    throw new ValueError("depth", at.path.slice(0, 8), `more than ${MAX_DEPTH} objects in each other`);
+  if (at.open.has(value)) throw new ValueError("cycle", at.where(), "the value contains itself");
+  if (at.depth + at.path.length > MAX_DEPTH) {
+    throw new ValueError("depth", at.where().slice(0, 8), `more than ${MAX_DEPTH} objects in each other`);
   }
   at.open.add(value);
   const prepared = Array.isArray(value) ? visitList(value, at) : visitMap(value, at);
@@ -133,14 +143,14 @@ function visitMap(map: object, at: Visit): Prepared {
   const prototype: unknown = Object.getPrototypeOf(map);
   if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
     const name = (map.constructor as { name?: unknown } | undefined)?.name;
-    throw new ValueError("class", at.path, `an instance of ${String(name ?? "a class")} can't be stored`);
+    throw new ValueError("class", at.where(), `an instance of ${String(name ?? "a class")} can't be stored`);
   }
   const entries: [string, Prepared][] = [];
   for (const key of Reflect.ownKeys(map)) {
     if (!Object.prototype.propertyIsEnumerable.call(map, key)) continue;
-    if (typeof key === "symbol") throw new ValueError("symbol", at.path, "keys are strings");
+    if (typeof key === "symbol") throw new ValueError("symbol", at.where(), "keys are strings");
     at.path.push(key);
-    checkKey(key, at.path);
+    checkKey(key, at.where);
     entries.push([key, visit((map as { [key: string]: unknown })[key], at)]);
     at.path.pop();
   }
@@ -148,20 +158,20 @@ function visitMap(map: object, at: Visit): Prepared {
 }
 
 /** An object that is a scalar in a document. */
-function scalarObject(value: object, path: readonly Prop[]): WasmScalar | undefined {
+function scalarObject(value: object, where: Where): WasmScalar | undefined {
   if (value instanceof Counter) {
-    checkCount(value.value, path);
+    checkCount(value.value, where);
     return { counter: value.value };
   }
-  if (value instanceof Float) return { float: value.value };
+  if (value instanceof Float) return Number.isInteger(value.value) ? { float: value.value } : number(value.value);
   if (value instanceof ImmutableString) {
-    checkString(value.val, path);
+    checkString(value.val, where);
     return { string: value.val };
   }
   const tag = Object.prototype.toString.call(value);
   if (tag === "[object Date]") {
     const time = (value as Date).getTime();
-    if (Number.isNaN(time)) throw new ValueError("date", path, "the date is invalid");
+    if (Number.isNaN(time)) throw new ValueError("date", where(), "the date is invalid");
     return new Date(time);
   }
   if (ArrayBuffer.isView(value) && tag === "[object Uint8Array]") return new Uint8Array(value as Uint8Array);
@@ -176,14 +186,28 @@ function number(value: number): WasmScalar {
 
 /** Whether writing this over what is there would change nothing that can be read. */
 export function isSameScalar(there: WasmValue, value: WasmScalar): boolean {
-  if (there === null || typeof there !== "object") return Object.is(there, value);
-  if (value === null || typeof value !== "object") return "float" in there && Object.is(there.float, value);
-  if (there instanceof Date) return value instanceof Date && there.getTime() === value.getTime();
-  if (there instanceof Uint8Array) return value instanceof Uint8Array && isSameBytes(there, value);
-  if (value instanceof Date || value instanceof Uint8Array) return false;
-  if ("float" in value) return "float" in there && Object.is(there.float, value.float);
-  if ("counter" in value) return "counter" in there && there.counter === value.counter;
-  return "string" in there && there.string === value.string;
+  const a = bare(there);
+  const b = bare(value);
+  if (a === null || b === null || typeof a !== "object" || typeof b !== "object") {
+    // A number over a float that it equals leaves the float.
+    return Object.is(isFloat(a) ? a.float : a, b);
+  }
+  if (a instanceof Date) return b instanceof Date && a.getTime() === b.getTime();
+  if (a instanceof Uint8Array) return b instanceof Uint8Array && isSameBytes(a, b);
+  if (b instanceof Date || b instanceof Uint8Array) return false;
+  if ("float" in b) return isFloat(a) && a.float === b.float;
+  if ("counter" in b) return "counter" in a && a.counter === b.counter;
+  return "string" in a && "string" in b && a.string === b.string;
+}
+
+/** Floats that no integer looks like need not say so. */
+function bare(value: WasmValue): WasmValue {
+  if (!isFloat(value)) return value;
+  return Number.isSafeInteger(value.float) && !Object.is(value.float, -0) ? value : value.float;
+}
+
+function isFloat(value: WasmValue): value is { readonly float: number } {
+  return value !== null && typeof value === "object" && "float" in value;
 }
 
 function isSameBytes(a: Uint8Array, b: Uint8Array): boolean {
