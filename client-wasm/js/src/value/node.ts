@@ -139,7 +139,7 @@ export class Node {
     }
     if (typeof prop === "string") checkKey(prop, () => this.path(prop));
     const prepared = this.prepare(prop, value);
-    if (there !== undefined && this.#isSame(there, prepared)) return;
+    if (there !== undefined && this.#isSame(prop, there, prepared)) return;
     write(replica, { object: this.id, prop, insert: false }, prepared);
     this.drafts.forget(there);
     this.#moved(prop);
@@ -215,10 +215,10 @@ export class Node {
     }
   }
 
-  #isSame(there: WasmValue, value: Prepared): boolean {
+  #isSame(prop: Prop, there: WasmValue, value: Prepared): boolean {
     if (value.kind === "scalar") return !isObject(there) && isSameScalar(there, value.value);
     if (value.kind !== "text") return false;
-    if (isObject(there)) return there.type === "text" && this.drafts.node(there.object, "text", this, "").text() === value.text;
+    if (isObject(there)) return there.type === "text" && this.read(prop) === value.text;
     return isSameScalar(there, { string: value.text });
   }
 

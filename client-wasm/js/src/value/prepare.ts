@@ -105,10 +105,10 @@ function visit(value: unknown, at: Visit): Prepared {
       return value === null ? { kind: "scalar", value } : visitObject(value, at);
     case "undefined":
       throw new ValueError("undefined", at.where(), "undefined can't be stored; delete the key, or use null");
-    case "function":
-    case "symbol":
-    case "bigint":
-      throw new ValueError(typeof value, at.where(), `a ${typeof value} can't be stored`);
+    default: {
+      const kind = typeof value as "function" | "symbol" | "bigint";
+      throw new ValueError(kind, at.where(), `a ${kind} can't be stored`);
+    }
   }
 }
 
