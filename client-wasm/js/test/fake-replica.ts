@@ -66,6 +66,11 @@ export class FakeReplica implements EditableReplica {
     return body.text;
   }
 
+  /** What kind of object a value stands for. */
+  typeName(value: WasmValue | undefined): ObjectType | undefined {
+    return isObject(value) ? this.#body(value.object).type : undefined;
+  }
+
   put(object: ObjectId, prop: Prop, value: WasmValue): void {
     this.#edit("put", object, prop);
     if (isObject(value)) throw new Error("fake: put of an object");

@@ -52,6 +52,9 @@ export class Counter {
  * handle.value.state; // "open"
  */
 export class ImmutableString {
+  /** Tells it from classes that look alike, for {@link Frozen}. */
+  protected declare readonly kind: "string";
+
   constructor(readonly val: string) {
     Object.freeze(this);
   }
@@ -74,6 +77,9 @@ export class ImmutableString {
  * handle.value.ratio; // 1
  */
 export class Float {
+  /** Tells it from classes that look alike, for {@link Frozen}. */
+  protected declare readonly kind: "float";
+
   constructor(readonly value: number) {
     Object.freeze(this);
   }
