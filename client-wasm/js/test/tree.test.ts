@@ -71,7 +71,7 @@ test("what was not touched keeps its identity", () => {
   assert.equal(after?.c, before?.c);
   assert.equal(next["tags"], SAMPLE["tags"]);
   assert.equal(next["votes"], SAMPLE["votes"]);
-  const nothing = [put(2, "tags", 1), put({ string: "x" }, "id"), inc(0, "votes"), splice("", "title", 1)];
+  const nothing = [put(2, "tags", 1), put({ string: "x" }, "id"), inc(0, "votes"), splice("", "title", 1), insert([], "tags", 0)];
   for (const patch of nothing) assert.equal(applyPatches(SAMPLE, [patch]), SAMPLE, JSON.stringify(patch));
   assert.equal(applyPatches(SAMPLE, [{ ...at("nowhere", 7), action: "conflict" }]), SAMPLE);
 });

@@ -39,7 +39,7 @@ export interface OpenDraft<T> {
 const editing = new WeakSet<object>();
 
 /** The draft of a whole document. The caller commits or rolls back, and revokes. */
-export function makeDraft<T extends object>(replica: DraftReplica): OpenDraft<T> {
+export function makeDraft<T>(replica: DraftReplica): OpenDraft<T> {
   const drafts = new Drafts(replica, (node) => (node.type === "list" ? listDraft(node) : mapDraft(node)));
   return { draft: drafts.root.draft as T, revoke: () => drafts.close() };
 }
@@ -48,7 +48,7 @@ export function makeDraft<T extends object>(replica: DraftReplica): OpenDraft<T>
  * Runs a callback on a draft and makes one change of what it did; nothing when it did nothing. When the callback
  * throws, or returns a promise, the document is as before.
  */
-export function edit<T extends object>(
+export function edit<T>(
   replica: EditableReplica,
   callback: (draft: T) => unknown,
   options: EditOptions,

@@ -15,10 +15,10 @@ import { TextBuilder } from "./text.js";
 import { Counter, type Patch, type Value } from "./types.js";
 
 /** The value of a document in which nothing was written. */
-export const EMPTY: Frozen = Object.freeze({});
+export const EMPTY: Root = Object.freeze({});
 
-/** A whole document. */
-type Frozen = { readonly [key: string]: Value };
+/** A whole document, frozen. */
+export type Root = { readonly [key: string]: Value };
 
 /** What embedded objects read as in a text. */
 const EMBEDDED = "\ufffc";
@@ -30,7 +30,7 @@ const EMBEDDED = "\ufffc";
  * let value = EMPTY;
  * value = applyPatches(value, replica.patches());
  */
-export function applyPatches(value: Frozen, patches: readonly WasmPatch[]): Frozen {
+export function applyPatches(value: Root, patches: readonly WasmPatch[]): Root {
   const batch = new Batch(value);
   patches.forEach((patch, index) => batch.apply(patch, index));
   return batch.finish();
@@ -88,7 +88,7 @@ class Batch {
   readonly #owned = new Set<Container>();
   #texts = 0;
 
-  constructor(root: Frozen) {
+  constructor(root: Root) {
     this.#root = root;
   }
 
@@ -118,7 +118,7 @@ class Batch {
     this.#editMap(there, () => this.#own(parents, fail) as MapBuilder, key, patch, fail);
   }
 
-  finish(): Frozen {
+  finish(): Root {
     for (const container of this.#owned) {
       if (this.#texts > 0) {
         const slots = container as { [key: string]: Slot };
@@ -129,7 +129,7 @@ class Batch {
       }
       Object.freeze(container);
     }
-    return this.#root as Frozen;
+    return this.#root as Root;
   }
 
   #editMap(there: Container, own: () => MapBuilder, key: string, patch: WasmPatch, fail: Fail): void {
@@ -161,7 +161,7 @@ class Batch {
         if (!isSame(slot, patch.value)) own()[at] = this.#make(patch.value);
         return;
       case "insert":
-        insertAll(own(), at, patch.values.map((value) => this.#make(value)));
+        if (patch.values.length > 0) insertAll(own(), at, patch.values.map((value) => this.#make(value)));
         return;
       case "del":
         if (!isLength(patch.length) || at + patch.length > there.length) return fail("range");
@@ -272,7 +272,7 @@ function editText(own: () => TextBuilder, length: number, at: number, patch: Was
       if (patch.text !== "") own().splice(at, 0, patch.text);
       return;
     case "insert":
-      own().splice(at, 0, patch.values.map(letters).join(""));
+      if (patch.values.length > 0) own().splice(at, 0, patch.values.map(letters).join(""));
       return;
     case "del":
       if (!isLength(patch.length) || at + patch.length > length) return fail("range");
