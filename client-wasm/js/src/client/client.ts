@@ -8,8 +8,8 @@
 import { decode, encode } from "cborg";
 
 import { Emitter } from "../emitter.js";
-import type { Storage, StorageError, TailSize } from "../storage/storage.js";
-import type { Role, Tabs } from "../tabs/tabs.js";
+import { randomName, type Storage, type StorageError, type TailSize } from "../storage/storage.js";
+import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
 import { edit } from "../value/draft.js";
 import type { Chunk, Wasm, WasmConnection, WasmIncoming, WasmPatch } from "../wasm.js";
 import { DocumentHandle, type Host } from "./document.js";
@@ -40,11 +40,7 @@ export interface ClientParts {
   readonly wasm: Wasm;
   readonly storage: Storage;
   readonly storageFault: StorageError | undefined;
-  readonly joinTabs: (events: {
-    role(role: Role): void;
-    message(message: unknown, from: string): void;
-    gone(tab: string): void;
-  }) => Tabs;
+  readonly joinTabs: (events: TabsEvents) => Tabs;
   /** Nothing: stay offline. */
   readonly url: string | undefined;
   readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
@@ -67,6 +63,8 @@ export class Client implements Host {
   readonly #live = new Map<string, LiveDocument>();
   readonly #handles = new Map<string, Set<DocumentHandle<unknown>>>();
   readonly #tabs: Tabs;
+  /** This tab's name among those of this browser. */
+  readonly #tab: string;
   readonly #uplink: Uplink;
   readonly #flushing: Scheduler;
   readonly #syncStates = new Map<string, ReturnType<typeof setTimeout>>();
@@ -90,7 +88,13 @@ export class Client implements Host {
     this.#flushing = new Scheduler(() => this.#flush());
     this.#uplink = new Uplink(
       parts.wasm,
-      { url: parts.url ?? "", getToken: parts.getToken, peer: `concord-${parts.storage.id}`, storage: parts.storage.kind === "indexeddb" ? parts.storage.id : undefined },
+      {
+        url: parts.url ?? "",
+        getToken: parts.getToken,
+        // A tab that shares nothing with the others must not replace their connection.
+        peer: () => (this.#role === "alone" ? this.#author(this.#tab) : `concord-${parts.storage.id}`),
+        storage: parts.storage.kind === "indexeddb" ? parts.storage.id : undefined,
+      },
       {
         state: (state, fault) => this.#connectionIs(state, fault),
         open: (connection) => this.#sessionsBegin(connection),
@@ -101,9 +105,12 @@ export class Client implements Host {
     this.#status = this.#look();
     this.#tabs = parts.joinTabs({
       role: (role) => this.#roleIs(role),
+      leader: (tab) => this.#leaderIs(tab),
+      missed: () => this.#wantAll(),
       message: (message, from) => this.#tabSaid(asTabMessage(message), from),
       gone: (tab) => this.#tabGone(tab),
     });
+    this.#tab = this.#tabs.id === "alone" ? randomName() : this.#tabs.id;
   }
 
   get status(): ClientStatus {
@@ -403,6 +410,7 @@ export class Client implements Host {
     this.#parts.storage.append(live.id, chunks).then(
       (tail) => {
         live.saving = false;
+        live.stored(chunks);
         if (this.#parts.storage.kind !== "memory") {
           for (const { hash } of chunks) {
             live.unsaved.delete(hash);
@@ -431,28 +439,30 @@ export class Client implements Host {
     const { storage } = this.#parts;
     const kept = arrived.isSnapshot
       ? this.#compact(live)
-      : storage.append(live.id, arrived.chunks).then((tail) => this.#maybeCompact(live, tail));
+      : storage.append(live.id, arrived.chunks).then((tail) => {
+          live.stored(arrived.chunks);
+          this.#maybeCompact(live, tail);
+        });
     kept.catch((error: unknown) => this.#looked(live, asError(error)));
   }
 
   #maybeCompact(live: LiveDocument, tail: TailSize): void {
     const isLong = tail.changes > COMPACT_CHANGES || tail.changeBytes > Math.max(COMPACT_BYTES, tail.snapshotBytes);
-    if (isLong && this.#role !== "follower" && !live.compacting && this.#live.get(live.id) === live) {
+    if (isLong && this.#role !== "follower" && this.#live.get(live.id) === live) {
       this.#compact(live).catch((error: unknown) => this.#looked(live, asError(error)));
     }
   }
 
+  /** Stores all as one snapshot, in place of what is known to be stored. */
   async #compact(live: LiveDocument): Promise<void> {
+    if (live.compacting) {
+      return;
+    }
     live.compacting = true;
     try {
-      const stored = await this.#parts.storage.tail(live.id);
-      // A snapshot may be replaced only by one that has all of it; another tab may have made it.
-      if (this.#live.get(live.id) !== live || !stored.snapshotHeads.every((hash) => live.replica.has(hash))) {
-        return;
-      }
-      const contained = stored.hashes.filter((hash) => live.replica.has(hash));
-      const snapshot = { bytes: live.replica.save(), heads: live.replica.heads() };
-      await this.#parts.storage.compact(live.id, snapshot, contained, stored.generation);
+      const { snapshot, contained } = live.compacted();
+      const name = await this.#parts.storage.compact(live.id, snapshot, contained);
+      live.storedAs(name, contained);
     } finally {
       live.compacting = false;
     }
@@ -479,11 +489,19 @@ export class Client implements Host {
     }
     if (role === "leader") {
       this.#post({ t: "who" });
-    } else {
-      this.#want([...this.#live.values()].filter((live) => live.handles > 0 && live.loaded));
     }
     this.#steer();
     this.#changed();
+  }
+
+  #leaderIs(tab: string | undefined): void {
+    if (tab !== undefined && tab !== this.#tabs.id) {
+      this.#wantAll();
+    }
+  }
+
+  #wantAll(): void {
+    this.#want([...this.#live.values()].filter((live) => live.handles > 0 && live.loaded));
   }
 
   #steer(): void {
@@ -645,7 +663,7 @@ export class Client implements Host {
         break;
       }
       case "who":
-        this.#want([...this.#live.values()].filter((live) => live.handles > 0 && live.loaded));
+        this.#wantAll();
         break;
       case "changes": {
         const live = this.#live.get(message.id);
@@ -719,8 +737,8 @@ export class Client implements Host {
   /** Sends an application's message to whoever has the document open. */
   #say(id: string, value: unknown): void {
     this.#count += 1;
-    const author = this.#author(this.#tabs.id);
-    const message = { id, author, session: this.#tabs.id, count: this.#count, data: encode(value) };
+    const author = this.#author(this.#tab);
+    const message = { id, author, session: this.#tab, count: this.#count, data: encode(value) };
     this.#post({ t: "ephemeral", message, fromServer: false });
     if (this.#role !== "follower") {
       this.#send(message);

@@ -4,7 +4,7 @@
  */
 import { applyPatches, EMPTY } from "../value/tree.js";
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
-import type { StoredDocument } from "../storage/storage.js";
+import type { Contained, StoredChange, StoredDocument } from "../storage/storage.js";
 import type { ServerNews } from "./messages.js";
 import type { Presence } from "./presence.js";
 
@@ -66,6 +66,9 @@ export class LiveDocument {
   /** Who has it open. */
   readonly presence: Presence;
   #incoming: Uint8Array[] = [];
+  /** What is known to be in storage: names of snapshots, and hashes of changes beside them. */
+  #snapshots: readonly string[] = [];
+  readonly #tail = new Set<ChangeHash>();
 
   /** An empty document, of which nothing is known yet. */
   constructor(wasm: Wasm, id: string, presence: Presence) {
@@ -76,10 +79,9 @@ export class LiveDocument {
 
   /** Takes what is stored. Changes that can't be read are left out, and counted. */
   restore(stored: StoredDocument): { readonly patches: readonly WasmPatch[]; readonly damaged: number } {
-    const chunks = stored.changes.map((change) => change.bytes);
-    if (stored.snapshot !== undefined) {
-      chunks.unshift(stored.snapshot);
-    }
+    const chunks = [...stored.snapshots, ...stored.changes].map((one) => one.bytes);
+    this.#snapshots = stored.snapshots.map((snapshot) => snapshot.name);
+    this.stored(stored.changes);
     let damaged = 0;
     try {
       this.replica.apply(concat(chunks));
@@ -147,6 +149,27 @@ export class LiveDocument {
     this.unsaved.set(chunk.hash, chunk);
     this.unsynced.add(chunk.hash);
     return this.#show();
+  }
+
+  /** These changes are in storage. */
+  stored(changes: readonly StoredChange[]): void {
+    for (const { hash } of changes) {
+      this.#tail.add(hash);
+    }
+  }
+
+  /** The document as a snapshot, and what of storage it makes superfluous: only what this replica has in it. */
+  compacted(): { readonly snapshot: Uint8Array; readonly contained: Contained } {
+    const changes = [...this.#tail].filter((hash) => this.replica.has(hash));
+    return { snapshot: this.replica.save(), contained: { snapshots: this.#snapshots, changes } };
+  }
+
+  /** The snapshot is stored, and what it contained is gone. */
+  storedAs(name: string, contained: Contained): void {
+    this.#snapshots = [name];
+    for (const hash of contained.changes) {
+      this.#tail.delete(hash);
+    }
   }
 
   /** The server told what it keeps. */

@@ -21,8 +21,8 @@ export interface UplinkOptions {
   readonly url: string;
   /** Asked for a token before each attempt; it is sent as `?token=`. */
   readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
-  /** This browser's name; a second connection with it replaces the first. */
-  readonly peer: string;
+  /** The name to connect by; a second connection with it replaces the first. */
+  readonly peer: () => string;
   /** Names what this browser stores, or nothing when it stores nothing. */
   readonly storage: string | undefined;
 }
@@ -148,7 +148,7 @@ export class Uplink {
 
   #open(socket: WebSocket): void {
     socket.binaryType = "arraybuffer";
-    const connection = new this.#wasm.Connection(this.#options.peer, this.#options.storage);
+    const connection = new this.#wasm.Connection(this.#options.peer(), this.#options.storage);
     this.#socket = socket;
     this.#connection = connection;
     this.#expect(OPEN_WITHIN_MS, "could not connect in time");
