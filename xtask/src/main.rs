@@ -1,8 +1,12 @@
 //! Developer commands. `cargo xtask --help` lists them.
 
+mod apt;
+mod browser;
+mod client;
 mod node;
 mod run;
 mod test;
+mod toolchain;
 
 use std::process::ExitCode;
 
@@ -22,6 +26,8 @@ struct Arguments {
 enum Command {
     /// Everything that must hold: formatting, lints, tests, doc tests
     Test(test::Options),
+    /// Build the npm package @concord/client into client-wasm/js/dist
+    Client(client::Options),
     /// Measure what README's table shows, in one run on this machine
     Bench {
         /// Passed on to the bench program; `-- --help` lists them
@@ -35,6 +41,7 @@ enum Command {
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Test(options) => test::test(&options),
+        Command::Client(options) => client::client(&options),
         Command::Bench { arguments } => {
             let mut command = cargo(&["run", "--release", "--package", "concord-tests"]);
             command.args(["--bin", "bench", "--"]).args(arguments);

@@ -1,4 +1,4 @@
-//! What the JavaScript interop tests need: Node, and the npm packages in `tests/interop`.
+//! Node, and the npm packages that a folder names in its `package-lock.json`.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,33 +6,34 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 
+use crate::apt;
 use crate::run::{output, root, run};
 
 /// The oldest Node the packages are used with.
 const MIN_NODE: u32 = 20;
 
-/// Installs what is missing. `Err(reason)` inside when that can't be done here: the tests are skipped
-/// then, and the reason said.
-pub(crate) fn prepare() -> Result<Result<(), String>> {
+/// Installs what is missing, for a folder below the root. `Err(reason)` inside when that can't be done here:
+/// tests are skipped then, and the reason said.
+pub(crate) fn prepare(folder: &str) -> Result<Result<(), String>> {
     if let Err(reason) = find_node() {
-        if !install_node()? {
+        if !apt::install(&["nodejs", "npm"])? {
             return Ok(Err(reason));
         }
         if let Err(reason) = find_node() {
             return Ok(Err(reason));
         }
     }
-    let interop = root().join("tests/interop");
-    if is_installed(&interop) {
+    let directory = root().join(folder);
+    if is_installed(&directory) {
         return Ok(Ok(()));
     }
     let mut npm = Command::new("npm");
     npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-        .current_dir(&interop);
-    if run("npm ci in tests/interop", &mut npm)? {
+        .current_dir(&directory);
+    if run(&format!("npm ci in {folder}"), &mut npm)? {
         Ok(Ok(()))
     } else {
-        Ok(Err("npm ci failed in tests/interop".to_owned()))
+        Ok(Err(format!("npm ci failed in {folder}")))
     }
 }
 
@@ -50,30 +51,10 @@ fn find_node() -> Result<(), String> {
     Ok(())
 }
 
-/// Debian's own packages, where we may install them: in a container, as root.
-fn install_node() -> Result<bool> {
-    let is_root = output("id", &["-u"]).is_some_and(|id| id == "0");
-    if !is_root || output("apt-get", &["--version"]).is_none() {
-        return Ok(false);
-    }
-    let mut update = Command::new("apt-get");
-    let mut install = Command::new("apt-get");
-    install.args([
-        "install",
-        "--yes",
-        "--no-install-recommends",
-        "nodejs",
-        "npm",
-    ]);
-    install.env("DEBIAN_FRONTEND", "noninteractive");
-    Ok(run("apt-get update", update.arg("update"))?
-        && run("apt-get install nodejs npm", &mut install)?)
-}
-
 /// npm writes a lock file of its own into `node_modules`: as new as ours, nothing changed since.
-fn is_installed(interop: &Path) -> bool {
+fn is_installed(directory: &Path) -> bool {
     let modified = |path: &Path| -> Option<SystemTime> { path.metadata().ok()?.modified().ok() };
-    let installed = modified(&interop.join("node_modules/.package-lock.json"));
-    let wanted = modified(&interop.join("package-lock.json"));
+    let installed = modified(&directory.join("node_modules/.package-lock.json"));
+    let wanted = modified(&directory.join("package-lock.json"));
     installed.is_some() && installed >= wanted
 }

@@ -85,7 +85,7 @@ pub(crate) fn test(options: &Options) -> Result<bool> {
     }
 
     let binary = build()?;
-    let javascript = node::prepare()?;
+    let javascript = node::prepare("tests/interop")?;
     let has_javascript = javascript.is_ok();
     if let Err(reason) = javascript {
         summary
