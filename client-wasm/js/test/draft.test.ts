@@ -141,7 +141,8 @@ test("what changes nothing writes nothing", () => {
 test("each kind of value is written as what it is", () => {
   const replica = new FakeReplica();
   edit<Loose>(replica, (d) => {
-    Object.assign(d, { text: "t", scalar: new ImmutableString("s"), int: 1, float: new Float(1), half: new Float(0.5) });
+    Object.assign(d, { text: "t", scalar: new ImmutableString("s"), int: 1 });
+    Object.assign(d, { float: new Float(1), half: new Float(0.5) });
     Object.assign(d, { zero: -0, big: 2 ** 53, nan: NaN, counter: new Counter(2), nested: { list: [[]] } });
     Object.assign(d, runInNewContext("({ frame: { date: new Date(1), bytes: new Uint8Array([1]) } })"));
     d["buffer"] = Buffer.from([1, 2, 3]);
@@ -199,7 +200,8 @@ test("a callback that throws, waits or changes the same document again leaves no
   assert.throws(() => edit<Loose>(replica, wait, TIME), { code: "async" });
   await new Promise((done) => setTimeout(done, 1));
   assert.ok(late instanceof ValueError && late.code === "closed");
-  assert.throws(() => edit<Loose>(replica, (d) => { write(d); edit<Loose>(replica, write, TIME); }, TIME), { code: "nested" });
+  const nested = (d: Loose): unknown => [write(d), edit<Loose>(replica, write, TIME)];
+  assert.throws(() => edit<Loose>(replica, nested, TIME), { code: "nested" });
   assert.deepEqual(plain(makeDraft<Loose>(replica).draft), before);
   assert.deepEqual(replica.patches(), []);
   // And it goes on: the inner change that was refused did not end the outer one's turn.
@@ -229,7 +231,10 @@ test("drafts are over with their change", () => {
     (d: Loose) => ({ ...d }),
   ];
   for (const draft of kept.slice(0, 3)) {
-    for (const use of uses) if (use !== uses[0] || !Array.isArray(draft)) assert.throws(() => use(draft), { code: "closed" });
+    for (const use of uses) {
+      // A list takes this for a property of arrays, which it has not.
+      if (use !== uses[0] || !Array.isArray(draft)) assert.throws(() => use(draft), { code: "closed" });
+    }
   }
   assert.throws(() => kept[1]?.["push"](1), { code: "closed" });
   assert.throws(() => counter.increment(), { code: "closed" });
