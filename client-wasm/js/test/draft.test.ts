@@ -269,11 +269,16 @@ test("drafts keep their identity, and say so when their object is gone", () => {
     d["votes"] = new Counter(7);
     assert.throws(() => votes.increment(), { code: "deleted" });
     assert.equal(d["votes"].increment(), 8);
-    d["counters"] = [new Counter(1), new Counter(2)];
-    const second2 = d["counters"][1];
+    // A counter that was read knows its place only: it must not count for another that came there.
+    d["counters"] = [new Counter(1), new Counter(2), new Counter(3)];
+    const middle = d["counters"][1];
     d["counters"].shift();
-    assert.throws(() => second2.increment(), { code: "deleted" });
-    assert.equal(d["counters"][0].increment(), 3);
+    assert.throws(() => middle.increment(), { code: "deleted" });
+    const first3 = d["counters"][0];
+    d["counters"].unshift(new Counter(1));
+    assert.throws(() => first3.increment(), { code: "deleted" });
+    assert.deepEqual(plain(d["counters"]), [{ counter: 1 }, { counter: 2 }, { counter: 3 }]);
+    assert.equal(d["counters"][0].increment(), 2);
     assert.throws(() => (d["counters"][0].value = 1), TypeError);
   }, TIME);
 });
