@@ -87,6 +87,8 @@ test("values that documents can't hold are refused with their place, before anyt
   refuses("cycle", ["x", "a", 0, "b"], (d) => (d["x"] = cycle));
   refuses("depth", ["x", ..."ddddddd"], (d) => (d["x"] = deep));
   refuses("reference", ["x"], (d) => (d["x"] = d["tasks"]));
+  refuses("reference", ["numbers"], (d) => (d["numbers"] = d["tasks"]));
+  refuses("reference", ["tasks", 0], (d) => (d["tasks"][0] = d["tasks"][1]));
   refuses("reference", ["numbers", 3, "a"], (d) => d["numbers"].push({ a: d["tasks"][0] }));
   refuses("reference", ["tasks", 0], (d) => (d["tasks"] = d["tasks"].filter(Boolean)));
 });
@@ -153,6 +155,11 @@ test("each kind of value is written as what it is", () => {
     half: 0.5, int: 1, nan: { float: NaN }, nested: 0, scalar: { string: "s" }, text: 0, zero: { float: -0 },
   });
   edit<Loose>(replica, (d) => {
+    // What is in a value twice is no cycle, and two objects from then on.
+    const twice = { a: 1 };
+    d["twice"] = [twice, { twice }, twice];
+    d["twice"][0].a = 2;
+    assert.deepEqual(plain(d["twice"]), [{ a: 2 }, { twice: { a: 1 } }, { a: 1 }]);
     assert.equal(replica.typeName(got["text"]), "text");
     assert.deepEqual(plain(d["frame"]), { date: new Date(1), bytes: new Uint8Array([1]) });
     d["counter"] = 5;
