@@ -46,7 +46,9 @@ export class FakeReplica implements EditableReplica {
 
   get(object: ObjectId, prop: Prop): WasmValue | undefined {
     const body = this.#body(object);
-    const value = body.type === "map" ? body.entries.get(prop as string) : body.type === "list" ? body.items[prop as number] : undefined;
+    let value: WasmValue | undefined;
+    if (body.type === "map") value = body.entries.get(prop as string);
+    else if (body.type === "list") value = body.items[prop as number];
     if (value instanceof Date) return new Date(value);
     return value instanceof Uint8Array ? value.slice() : value;
   }
@@ -74,7 +76,8 @@ export class FakeReplica implements EditableReplica {
   put(object: ObjectId, prop: Prop, value: WasmValue): void {
     this.#edit("put", object, prop);
     if (isObject(value)) throw new Error("fake: put of an object");
-    if (typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value)) throw new Error("fake: integer");
+    const isWhole = typeof value === "number" && Number.isInteger(value);
+    if (isWhole && !Number.isSafeInteger(value)) throw new Error("fake: an integer beyond 2^53");
     this.#put(object, prop, value);
   }
 
@@ -125,7 +128,8 @@ export class FakeReplica implements EditableReplica {
     const before = this.text(text);
     if (index < 0 || remove < 0 || index + remove > before.length) throw new Error("fake: splice out of range");
     const after = before.slice(0, index) + insert + before.slice(index + remove);
-    if (/\p{Surrogate}/u.test(before.slice(0, index) + before.slice(index + remove))) throw new Error("fake: split pair");
+    const rest = before.slice(0, index) + before.slice(index + remove);
+    if (/\p{Surrogate}/u.test(rest)) throw new Error("fake: half a surrogate pair");
     this.#rewrite(text, after, index, remove, insert);
   }
 
@@ -190,7 +194,8 @@ export class FakeReplica implements EditableReplica {
 
   #make(object: ObjectId, type: ObjectType): ObjectId {
     this.#made += 1;
-    const body: Body = type === "map" ? { type, entries: new Map() } : type === "list" ? { type, items: [] } : { type, text: "" };
+    const bodies = { map: { entries: new Map() }, list: { items: [] }, text: { text: "" } };
+    const body = { type, ...bodies[type] } as Body;
     const id = `${this.#made}@fake`;
     this.#state.bodies.set(id, { body, parent: { object }, order: this.#made });
     return id;
@@ -231,7 +236,8 @@ export class FakeReplica implements EditableReplica {
   #items(object: ObjectId, index: number, count: number): WasmValue[] {
     const body = this.#body(object);
     if (body.type !== "list") throw new Error(`fake: ${object} is a ${body.type}`);
-    if (!Number.isInteger(index) || index < 0 || index + count > body.items.length) throw new Error(`fake: index ${index}`);
+    const fits = Number.isInteger(index) && index >= 0 && index + count <= body.items.length;
+    if (!fits) throw new Error(`fake: index ${index}`);
     return body.items;
   }
 }

@@ -11,8 +11,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { FakeReplica } from "./fake-replica.js";
-import { anyKey, anyText, anyValue, check, isDeepFrozen, plain, written } from "./support.js";
+import { anyKey, anyText, anyValue, check, isDeepFrozen, plain } from "./support.js";
+import { replicaMaker, written, type TestReplica } from "./support.js";
 import { deleteAt, edit, insertAt, splice, updateText } from "../src/value/draft.js";
 import { applyPatches, EMPTY } from "../src/value/tree.js";
 import { Counter, type Value } from "../src/value/types.js";
@@ -48,18 +48,19 @@ const program: fc.Arbitrary<Change[]> = fc.array(
   { maxLength: 5 },
 );
 
+const newReplica = await replicaMaker();
 const ran = new Map<string, number>();
 
 test("a draft is what it looks like, and so is the tree", () => {
   check(
     "programs",
     fc.property(program, fc.boolean(), (changes, asTheyHappened) => {
-      const replica = new FakeReplica();
+      const replica = newReplica();
       let model: Doc = {};
       let tree = EMPTY;
       for (const { statements, fails } of changes) {
         const before = objects(replica, tree);
-        const copy = structure(model) as Doc;
+        const copy = written(model) as Doc;
         const failed = attempt(replica, fails, (draft) => {
           for (const each of statements) {
             step(draft, copy, each);
@@ -84,7 +85,7 @@ test("a draft is what it looks like, and so is the tree", () => {
 });
 
 /** Whether it threw, which only the program's own failure may. */
-function attempt(replica: FakeReplica, fails: boolean, callback: (draft: Doc) => void): boolean {
+function attempt(replica: TestReplica, fails: boolean, callback: (draft: Doc) => void): boolean {
   const failure = new Error("the program fails here");
   try {
     edit<Doc>(replica, (draft) => {
@@ -96,11 +97,6 @@ function attempt(replica: FakeReplica, fails: boolean, callback: (draft: Doc) =>
     if (error !== failure) throw error;
     return true;
   }
-}
-
-/** Like `structuredClone`, which takes counters for plain objects. */
-function structure(value: unknown): unknown {
-  return written(value);
 }
 
 /** One statement on both sides. */
@@ -140,7 +136,8 @@ function kindsFor(there: unknown): Run[] {
   if (typeof there === "string") return TEXT;
   if (there instanceof Counter) return COUNTER;
   if (Array.isArray(there)) return LIST;
-  return typeof there === "object" && there !== null && !(there instanceof Date || there instanceof Uint8Array) ? MAP : LEAF;
+  if (there === null || there instanceof Date || there instanceof Uint8Array) return LEAF;
+  return typeof there === "object" ? MAP : LEAF;
 }
 
 /** The same statement on the draft and on the plain object, with the same result. */
@@ -279,7 +276,7 @@ interface Shown {
 }
 
 /** What the tree has for each object. */
-function objects(replica: FakeReplica, tree: Value): Map<ObjectId, Shown> {
+function objects(replica: TestReplica, tree: Value): Map<ObjectId, Shown> {
   const found = new Map<ObjectId, Shown>();
   const visit = (id: ObjectId, value: Value, parent: ObjectId | undefined): void => {
     found.set(id, { container: value, parent });
@@ -302,6 +299,7 @@ function assertKept(before: Map<ObjectId, Shown>, after: Map<ObjectId, Shown>, p
     }
   }
   for (const [id, { container }] of after) {
-    if (!touched.has(id) && before.has(id)) assert.equal(container, before.get(id)?.container, `${id} lost its identity`);
+    const old = before.get(id);
+    if (!touched.has(id) && old !== undefined) assert.equal(container, old.container, `${id} lost its identity`);
   }
 }

@@ -2,7 +2,9 @@
 
 import fc from "fast-check";
 import { FakeReplica } from "./fake-replica.js";
+import type { EditableReplica } from "../src/value/draft.js";
 import { Counter, Float, ImmutableString } from "../src/value/types.js";
+import type { WasmPatch } from "../src/wasm.js";
 
 /**
  * Checks a property under a seed that is printed, and can be given again as `CONCORD_SEED`. `CONCORD_RUNS` is
@@ -13,6 +15,19 @@ export function check<T>(name: string, property: fc.IProperty<T>, runs = 300): v
   console.log(`${name}: CONCORD_SEED=${seed}`);
   const numRuns = Number(process.env["CONCORD_RUNS"] ?? runs);
   fc.assert(property, { seed, numRuns, includeErrorInReport: true } as fc.Parameters<T>);
+}
+
+/** What the random programs need of a replica; only the fake's patches come in two orders. */
+export type TestReplica = EditableReplica & { patches(asTheyHappened?: boolean): WasmPatch[] };
+
+/**
+ * Makes the replicas that random programs run on: fakes, or whatever the module named by `CONCORD_REPLICA`
+ * (absolute path) makes in its `newReplica`, such as the wasm module's.
+ */
+export async function replicaMaker(): Promise<() => TestReplica> {
+  const module = process.env["CONCORD_REPLICA"];
+  if (module === undefined) return () => new FakeReplica();
+  return ((await import(module)) as { newReplica: () => TestReplica }).newReplica;
 }
 
 /** Anything as data of this realm's plain kinds, drafts too: for `deepEqual`. */
@@ -39,15 +54,6 @@ export function written(value: unknown): unknown {
 export function isDeepFrozen(value: unknown): boolean {
   if (value === null || typeof value !== "object" || value instanceof Date || value instanceof Uint8Array) return true;
   return Object.isFrozen(value) && Object.values(value).every(isDeepFrozen);
-}
-
-/** A replica with this in it, committed, its patches fetched. */
-export function replicaOf(make: (replica: FakeReplica) => void): FakeReplica {
-  const replica = new FakeReplica();
-  make(replica);
-  replica.patches();
-  replica.calls.length = 0;
-  return replica;
 }
 
 /** Whatever documents hold, of the kinds that applications assign. */

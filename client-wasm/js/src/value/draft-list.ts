@@ -123,7 +123,8 @@ class ListHandler extends Handler {
   #shrink(value: unknown): void {
     const { length } = this.node;
     if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0 || value > length) {
-      throw new PositionError(this.node.path(), Number(value), `a list of ${length} can't have a length of ${String(value)}`);
+      const message = `a list of ${length} can't have a length of ${String(value)}`;
+      throw new PositionError(this.node.path(), Number(value), message);
     }
     for (let last = length - 1; last >= value; last -= 1) this.node.remove(last);
   }

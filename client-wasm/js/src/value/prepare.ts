@@ -78,7 +78,8 @@ export function checkString(text: string, where: Where): void {
 
 /** Refuses what a counter can't count. */
 export function checkCount(count: number, where: Where): void {
-  if (!Number.isSafeInteger(count)) throw new ValueError("counter", where(), `counters hold safe integers, not ${count}`);
+  if (Number.isSafeInteger(count)) return;
+  throw new ValueError("counter", where(), `counters hold safe integers, not ${count}`);
 }
 
 interface Visit {
