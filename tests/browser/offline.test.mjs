@@ -1,0 +1,121 @@
+// Promise: nothing that a browser said was saved is lost, offline, over reloads, and when the server dies.
+//
+// Contexts are separate browsers: they share neither storage nor tabs. Pages are reloaded while the network is
+// off, so what they show afterwards can only be from their own storage. The server is killed with SIGKILL.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { begin, launch, openDocument, openTab, Server, servePages, settled, until } from "./harness.mjs";
+
+let server, pages, browser;
+
+before(async () => {
+  [server, pages, browser] = await Promise.all([Server.start(), servePages(), launch()]);
+});
+
+after(async () => {
+  await browser?.close();
+  pages?.stop();
+  await server?.stop();
+});
+
+const make = (tab, initial) =>
+  tab.evaluate(async (initial) => {
+    window.doc = window.client.create(initial);
+    await window.doc.whenSynced();
+    return window.doc.url;
+  }, initial);
+
+test("two browsers edit offline, reload offline, and come back: equal, nothing lost", async () => {
+  const contexts = await Promise.all([browser.newContext(), browser.newContext()]);
+  const tabs = await Promise.all(contexts.map((context) => openTab(context, pages, server.url)));
+  const url = await make(tabs[0], { date: "2026-11-01", agenda: "Opening. Closing.", guests: ["Ada"] });
+  await openDocument(tabs[1], url);
+  await settled(tabs);
+
+  const edits = [
+    { word: "Budget. ", guest: "Grace", date: "2026-11-02" },
+    { word: "Hiring. ", guest: "Barbara", date: "2026-11-03" },
+  ];
+  await server.kill();
+  await Promise.all(
+    tabs.map(async (tab, n) => {
+      const status = await tab.evaluate(async ({ word, guest, date }) => {
+        const { splice } = await import("/client/index.js");
+        window.doc.change((draft) => {
+          splice(draft, ["agenda"], "Opening. ".length, 0, word);
+          draft.guests.push(guest);
+          draft.date = date;
+        });
+        await window.doc.whenSaved();
+        return window.doc.status;
+      }, edits[n]);
+      assert.deepEqual([status.saved, status.synced, status.unsynced], [true, false, 1]);
+      await tab.reload();
+      await begin(tab, server.url);
+      await openDocument(tab, url);
+      const [value, later] = await tab.evaluate(() => [window.doc.value, window.doc.status]);
+      assert.deepEqual(value.guests, ["Ada", edits[n].guest]);
+      assert.deepEqual([later.saved, later.synced, later.unsynced], [true, false, 1]);
+    }),
+  );
+  await server.restart();
+  const value = await settled(tabs);
+  assert.deepEqual([...value.guests].sort(), ["Ada", "Barbara", "Grace"]);
+  assert.ok(value.agenda === "Opening. Budget. Hiring. Closing." || value.agenda === "Opening. Hiring. Budget. Closing.");
+  assert.ok(["2026-11-02", "2026-11-03"].includes(value.date));
+  assert.deepEqual(tabs.flatMap((tab) => tab.faults), []);
+  await Promise.all(contexts.map((context) => context.close()));
+});
+
+test("the server is killed and started again while tabs type: all converge, and `synced` was never wrong", async () => {
+  const contexts = await Promise.all([browser.newContext(), browser.newContext()]);
+  const tabs = [
+    await openTab(contexts[0], pages, server.url),
+    await openTab(contexts[0], pages, server.url),
+    await openTab(contexts[1], pages, server.url),
+  ];
+  const url = await make(tabs[0], { notes: ["", "", ""] });
+  await openDocument(tabs[1], url);
+  await openDocument(tabs[2], url);
+  const LETTERS = 150;
+  const typing = tabs.map((tab, place) =>
+    tab.evaluate(
+      async ([place, count]) => {
+        const { splice } = await import("/client/index.js");
+        window.believed = 0;
+        window.doc.on("status", (status) => {
+          if (status.synced) {
+            window.believed = Math.max(window.believed, window.doc.value.notes[place].length);
+          }
+        });
+        for (let n = 0; n < count; n += 1) {
+          window.doc.change((draft) => splice(draft, ["notes", place], draft.notes[place].length, 0, "x"));
+          await new Promise((soon) => setTimeout(soon, 10));
+        }
+        await window.doc.whenSaved();
+      },
+      [place, LETTERS],
+    ),
+  );
+  for (let round = 0; round < 3; round += 1) {
+    await new Promise((soon) => setTimeout(soon, 300));
+    await server.kill();
+    // With the server dead, what a tab believes can only be what was on the disk.
+    const believed = await Promise.all(tabs.map((tab) => tab.evaluate(() => window.believed)));
+    await server.restart();
+    const stranger = await browser.newContext();
+    const reader = await openTab(stranger, pages, server.url);
+    await openDocument(reader, url);
+    for (const [place, length] of believed.entries()) {
+      await until(reader, ([place, length]) => window.doc.value.notes[place].length >= length, [place, length]);
+    }
+    await stranger.close();
+  }
+  await Promise.all(typing);
+  const value = await settled(tabs);
+  assert.deepEqual(value.notes, Array(3).fill("x".repeat(LETTERS)));
+  assert.deepEqual(tabs.flatMap((tab) => tab.faults), []);
+  await Promise.all(contexts.map((context) => context.close()));
+});
