@@ -203,7 +203,7 @@ try {
     const next = await leaderOf(others);
     await reportedGone(others, id);
     const ms = await ledAfter(next, from);
-    await leader.goBack();
+    await leader.goBack({ waitUntil: "commit" });
     await until("the page to follow again", async () => (await roleOf(leader)) === "follower");
     const [kept, missed] = await leader.evaluate(() => [window.kept === true, window.seen.missed]);
     console.log(`  ${kept ? "it was kept" : "Chromium did not keep it (a new page loaded)"}`);
