@@ -319,7 +319,8 @@ class Group implements Tabs {
     // Before all else: this tab may have been stopped and robbed.
     this.#compareTerms(term, body.type === "lead" ? from : undefined);
     if (this.#over()) return;
-    if (from === this.#leader && this.#follows()) {
+    // Only its claim is a sign of life: a leader that was frozen and follows now still sends other messages.
+    if (body.type === "lead" && from === this.#leader && this.#follows()) {
       this.#do(this.#liveness.heard(this.#platform.now(), this.#platform.visible()));
     }
     if (body.type !== "bye") this.#presence?.watch(from);
