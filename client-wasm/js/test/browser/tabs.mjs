@@ -213,7 +213,7 @@ try {
     return ms;
   });
 
-  await withPages("leader in the background, timers throttled, is left alone for 12 s", 1, async ({ leader, others, session }) => {
+  await withPages("leader with a CPU slowed sixfold is left alone for 12 s", 1, async ({ leader, others, session }) => {
     await session.send("Emulation.setCPUThrottlingRate", { rate: 6 });
     await others[0].bringToFront();
     await new Promise((resolve) => setTimeout(resolve, 12_000));
