@@ -69,6 +69,8 @@ class Group implements Tabs {
   #reason: AloneReason | undefined;
   #leader: string | undefined;
   #term = 0;
+  /** The last wrong claim that this tab answered. */
+  #refuted = "";
   #channel: Channel | undefined;
   #presence: Presence | undefined;
   /** This tab's place in the queue for the leader's lock, or that lock. */
@@ -317,7 +319,8 @@ class Group implements Tabs {
     // Before all else: this tab may have been stopped and robbed.
     this.#compareTerms(term, body.type === "lead" ? from : undefined);
     if (this.#over()) return;
-    if (from === this.#leader && this.#follows()) {
+    // Only its claim is a sign of life: a leader that was frozen and follows now still sends other messages.
+    if (body.type === "lead" && from === this.#leader && this.#follows()) {
       this.#do(this.#liveness.heard(this.#platform.now(), this.#platform.visible()));
     }
     if (body.type !== "bye") this.#presence?.watch(from);
@@ -348,8 +351,9 @@ class Group implements Tabs {
       this.#term = term;
       if (this.#role === "leader") this.#robbed();
       this.#follow(claimant);
-    } else if (claimant !== undefined && this.#role === "leader") {
-      // Somebody who was stopped, or who is new and heard of no term yet.
+    } else if (claimant !== undefined && this.#role === "leader" && this.#refuted !== `${term} ${claimant}`) {
+      // Somebody who was stopped. Once: two who answer each other's backlog would not come to an end.
+      this.#refuted = `${term} ${claimant}`;
       this.#send({ type: "lead" });
     }
   }

@@ -12,6 +12,8 @@ const GRANT_MS = 10;
 /** Milliseconds until a tab learns at most that its lock was stolen: longer than a message, so that both ways
  * by which a leader learns of it are needed. */
 const LOSS_MS = 300;
+/** Tasks of all tabs in one call of `run`. */
+const MAX_TASKS_PER_RUN = 20_000;
 
 /** A small generator of random numbers (mulberry32). */
 export function randomOf(seed: number): () => number {
@@ -82,10 +84,13 @@ export class World {
 
   async run(ms: number): Promise<void> {
     const until = this.now + ms;
+    // Every step has its budget, so that a storm of messages fails instead of running for ever.
+    let left = MAX_TASKS_PER_RUN;
     await settle();
     for (;;) {
       const next = this.#tasks[0];
       if (next === undefined || next.at > until) break;
+      if ((left -= 1) < 0) throw new Error("a storm of tasks");
       this.#tasks.shift();
       this.now = next.at;
       next.run();
@@ -113,8 +118,9 @@ export class FakeTab {
   throttleMs = 1;
   readonly reported: unknown[] = [];
   timers = 0;
-  readonly #lanes = new Map<string, number>();
-  #waiting: { lane: string; run: () => void }[] = [];
+  readonly #lanes = new Map<string, (() => void)[]>();
+  /** One entry for each task that was due while this tab was stopped. */
+  #waiting: string[] = [];
   #pageHandlers = new Set<(event: PageEvent) => void>();
 
   constructor(world: World) {
@@ -139,11 +145,17 @@ export class FakeTab {
 
   /** Runs something in this tab, later, after all that was posted on that lane before. */
   post(lane: string, delay: number, run: () => void): void {
-    const due = Math.max(this.world.now + delay, this.#lanes.get(lane) ?? 0);
-    this.#lanes.set(lane, due);
-    this.world.at(due, () => {
-      if (this.state === "running") run();
-      else if (this.state === "stopped") this.#waiting.push({ lane, run });
+    const tasks = this.#lanes.get(lane) ?? [];
+    this.#lanes.set(lane, tasks);
+    tasks.push(run);
+    this.#turn(lane, delay);
+  }
+
+  /** Later the oldest task of that lane runs, whichever that is by then. */
+  #turn(lane: string, delay: number): void {
+    this.world.at(this.world.now + delay, () => {
+      if (this.state === "running") this.#lanes.get(lane)?.shift()?.();
+      else if (this.state === "stopped") this.#waiting.push(lane);
     });
   }
 
@@ -167,9 +179,7 @@ export class FakeTab {
     this.visibleSince = this.world.now;
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const { lane, run } of waiting) {
-      this.post(lane, this.world.upTo(lane === "locks" ? LOSS_MS : MESSAGE_MS), run);
-    }
+    for (const lane of waiting) this.#turn(lane, this.world.upTo(lane === "locks" ? LOSS_MS : MESSAGE_MS));
   }
 
   /** Ends without a word. */
@@ -317,6 +327,7 @@ export class LockTable {
 
   dies(tab: FakeTab): void {
     for (const [name, lock] of this.#locks) {
+      for (const entry of lock.held) if (entry.tab === tab) entry.held = false;
       lock.held = lock.held.filter((entry) => entry.tab !== tab);
       const stay = lock.queue.filter((entry) => entry.tab !== tab);
       lock.queue.splice(0, lock.queue.length, ...stay);

@@ -1,0 +1,63 @@
+/** Single promises of `joinTabs` that the simulation doesn't reach: failing APIs, rubbish, the outbox, the end. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { joinTabs } from "../../src/tabs/group.js";
+import type { Platform } from "../../src/tabs/platform.js";
+import { FakeTab, World } from "./world.js";
+
+function join(world: World, change: Partial<Platform> = {}) {
+  const fake = new FakeTab(world);
+  const log: unknown[] = [];
+  const tabs = joinTabs(
+    "group",
+    {
+      role: (role) => log.push(role),
+      leader: () => {},
+      message: (message) => log.push({ message }),
+      gone: (tab) => log.push({ gone: tab }),
+      missed: () => log.push("missed"),
+    },
+    { ...fake.platform, ...change },
+  );
+  return { fake, log, tabs };
+}
+
+test("APIs that throw or reject leave the tab alone, with a reason", async () => {
+  const fail = (): never => {
+    throw new DOMException("no", "SecurityError");
+  };
+  const world = new World(1);
+  const members = [
+    { ...join(world, { locks: { request: fail } }), reason: "locks" },
+    { ...join(world, { locks: { request: async () => fail() } }), reason: "locks" },
+    { ...join(world, { openChannel: fail }), reason: "channel" },
+    { ...join(world, { openChannel: () => ({ post: fail, close() {} }) }), reason: "channel" },
+  ];
+  for (const { log } of members) assert.deepEqual(log, []);
+  await world.run(1_000);
+  for (const { log, tabs, reason, fake } of members) {
+    assert.deepEqual([log, tabs.reason, fake.timers], [["alone"], reason, 0]);
+  }
+});
+
+test("rubbish is ignored, early messages arrive, close leaves nothing", async () => {
+  const world = new World(2);
+  const one = join(world);
+  await world.run(1_000);
+  const stranger = new FakeTab(world).platform.openChannel("group", () => {}, () => {});
+  for (const rubbish of [null, 7, {}, { v: 2, from: "x", term: 9e15, body: { type: "lead" } }, { v: 1, from: "", term: 1, body: { type: "bye" } }, { v: 1, from: "x", term: Infinity, body: { type: "lead" } }, { v: 1, from: "x", term: 9e15, body: { type: "?" } }]) stranger.post(rubbish);
+  const two = join(world);
+  two.tabs.post("early");
+  await world.run(1_000);
+  assert.deepEqual(one.log, ["leader", { message: "early" }]);
+  assert.deepEqual(two.log, ["follower"]);
+  assert.throws(() => two.tabs.post(() => {}), { name: "DataCloneError" });
+  one.tabs.close();
+  one.tabs.close();
+  two.tabs.post("late");
+  await world.run(1_000);
+  assert.deepEqual(one.log.length, 2);
+  assert.deepEqual(two.log, ["follower", { gone: one.tabs.id }, "leader"]);
+  assert.deepEqual([world.manager.countOf(one.fake), one.fake.timers], [0, 0]);
+});
