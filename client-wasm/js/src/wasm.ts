@@ -96,10 +96,11 @@ export interface WasmReplica {
   /** The change just made, or nothing when nothing was edited. `time` in Unix milliseconds. */
   commit(message: string | undefined, time: number): Chunk | undefined;
   rollback(): void;
+  /** A change without edits: a document of which nothing was written exists by it. */
+  emptyChange(time: number): Chunk;
 
   // Changes from elsewhere: a concatenation of chunks of any kind. Costs a pass over each object they touch.
-  /** The hashes of changes that this added to the document. */
-  apply(chunks: Uint8Array): ChangeHash[];
+  apply(chunks: Uint8Array): void;
   /** What happened since the last call, for whoever shows the document. */
   patches(): WasmPatch[];
 
@@ -108,6 +109,8 @@ export interface WasmReplica {
   has(hash: ChangeHash): boolean;
   /** Chunks of all changes that are not below `heads` (of which unknown ones are ignored), in causal order. */
   changesSince(heads: Heads): Chunk[];
+  /** Hashes of the same changes. */
+  hashesSince(heads: Heads): ChangeHash[];
   save(): Uint8Array;
   history(): ChangeInfo[];
   /** The steps from one version to another. */
@@ -127,17 +130,17 @@ export interface WasmReplica {
   /** A sync message from the server. Its changes wait for `applyPending`. */
   receive(data: Uint8Array): void;
   hasPending(): boolean;
-  /** Applies all that was received. The hashes of changes that this added. */
-  applyPending(): ChangeHash[];
+  /** Applies all that was received. */
+  applyPending(): void;
   /** The heads that are durable on the server, as far as it said so in this session. */
   serverHeads(): Heads | undefined;
   /** Heads known to be durable on the server, also from earlier sessions. */
   syncedHeads(): Heads;
-  /** Changes in the document that are not below these heads. */
-  countSince(heads: Heads): number;
   isReadOnly(): boolean;
   /** To be kept beside the document; costs only a fuller exchange when it is lost. */
   syncState(): Uint8Array;
+  /** One of an earlier page's, before the first session; what can't be read is ignored. */
+  restoreSyncState(state: Uint8Array): void;
 }
 
 /** What a frame from the server turned out to be. */
@@ -162,7 +165,8 @@ export interface WasmConnection {
   /** The first frame. */
   join(): Uint8Array;
   receive(frame: Uint8Array): WasmIncoming;
-  ephemeral(document: string, session: string, count: number, data: Uint8Array): Uint8Array;
+  /** `author` may be another than who joined. `data` is CBOR. */
+  ephemeral(document: string, author: string, session: string, count: number, data: Uint8Array): Uint8Array;
 }
 
 /** Waits between attempts to connect. */
@@ -175,21 +179,13 @@ export interface WasmBackoff {
 
 /** The module. */
 export interface Wasm {
-  Replica: {
-    new (document: string): WasmReplica;
-    /** From stored chunks and sync state. The first patches are the whole document. */
-    load(document: string, chunks: Uint8Array, syncState: Uint8Array | undefined): WasmReplica;
-  };
-  Connection: {
-    /** `storage` names what this browser keeps; without it the server forgets us at once. */
-    new (peer: string, storage: string | undefined): WasmConnection;
-  };
-  Backoff: { new (baseMs: number, capMs: number): WasmBackoff };
-  /** A new document id. */
-  newDocumentId(): string;
+  /** An empty document, by an actor of its own. */
+  Replica: new (document: string) => WasmReplica;
+  /** `storage` names what this browser keeps; without it the server forgets us at once. */
+  Connection: new (peer: string, storage: string | undefined) => WasmConnection;
+  Backoff: new (baseMs: number, capMs: number) => WasmBackoff;
+  /** A document id out of 16 random bytes. */
+  documentId(random: Uint8Array): string;
   /** The id in an id or `automerge:` URL; throws when it is neither. */
   parseDocumentId(text: string): string;
-  /** JSON as CBOR and back, for presence. */
-  encodeCbor(value: unknown): Uint8Array;
-  decodeCbor(bytes: Uint8Array): unknown;
 }

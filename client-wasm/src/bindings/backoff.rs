@@ -21,8 +21,15 @@ impl Backoff {
         Self(RefCell::new(replica::Backoff::new(ms(base_ms), ms(cap_ms))))
     }
 
-    /// Milliseconds. `random` has all bits random; `suggested` is what the server asked for.
-    pub fn next(&self, random: u64, suggested_ms: Option<u32>) -> u32 {
+    /// Milliseconds. `random` is in [0, 1); `suggested` is what the server asked for.
+    pub fn next(&self, random: f64, suggested_ms: Option<u32>) -> u32 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "saturates, and 53 bits of jitter are enough"
+        )]
+        let random = (random * u64::MAX as f64) as u64;
         let suggested = suggested_ms.map(|ms| Duration::from_millis(ms.into()));
         let wait = self.0.borrow_mut().next(random, suggested);
         u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)

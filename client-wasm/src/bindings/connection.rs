@@ -89,15 +89,17 @@ impl Connection {
     pub fn ephemeral(
         &self,
         document: &str,
+        author: &str,
         session: &str,
         count: f64,
         data: Vec<u8>,
     ) -> Result<Uint8Array, Thrown> {
         let document = DocumentId::new(document).map_err(Thrown::of)?;
+        let author = PeerId::new(author).map_err(Thrown::of)?;
         let session = SessionId::new(session).map_err(Thrown::of)?;
         self.when_open(|open| {
             let count = super::convert::whole(count);
-            let frame = open.ephemeral(&document, &session, count, &data.into());
+            let frame = open.ephemeral(&document, &author, &session, count, &data.into());
             Uint8Array::from(&*frame)
         })
     }

@@ -10,13 +10,13 @@ use crate::replica::{ReplicaError, SessionError};
 
 /// An error on its way to JavaScript.
 #[derive(Debug)]
-pub(crate) struct Thrown {
+pub struct Thrown {
     code: &'static str,
     message: String,
 }
 
 impl Thrown {
-    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -24,7 +24,7 @@ impl Thrown {
     }
 
     /// With all of its sources in the message.
-    pub(crate) fn of(error: impl Coded) -> Self {
+    pub(super) fn of(error: impl Coded) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
@@ -46,7 +46,7 @@ impl From<Thrown> for JsValue {
 }
 
 /// An error that has a stable name.
-pub(crate) trait Coded: Error {
+pub(super) trait Coded: Error {
     fn code(&self) -> &'static str;
 }
 

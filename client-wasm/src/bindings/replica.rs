@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 
 use automerge::transaction::{CommitOptions, Transactable as _};
-use automerge::{ActorId, AutoCommit, Cursor, ObjId, ReadDoc as _};
+use automerge::{ActorId, AutoCommit, ChangeHash, Cursor, ObjId, ReadDoc as _};
 use concord_shared::ids::DocumentId;
 use concord_shared::limits::Limits;
 use js_sys::{Array, Uint8Array};
@@ -36,19 +36,10 @@ impl Replica {
     #[wasm_bindgen(constructor)]
     pub fn new(document: &str) -> Result<Self, Thrown> {
         let document = DocumentId::new(document).map_err(Thrown::of)?;
-        Ok(Self::over(Inner::new(document, ActorId::random())))
-    }
-
-    /// From stored chunks.
-    pub fn load(
-        document: &str,
-        chunks: &[u8],
-        sync_state: Option<Vec<u8>>,
-    ) -> Result<Self, Thrown> {
-        let document = DocumentId::new(document).map_err(Thrown::of)?;
-        let state = sync_state.unwrap_or_default();
-        let inner = Inner::load(document, ActorId::random(), chunks, &state);
-        Ok(Self::over(inner.map_err(Thrown::of)?))
+        Ok(Self {
+            inner: RefCell::new(Inner::new(document, ActorId::random())),
+            editing: Cell::new(false),
+        })
     }
 
     /// A value in a map, list or text.
@@ -154,10 +145,7 @@ impl Replica {
         let Some(hash) = doc.commit_with(options) else {
             return Ok(JsValue::UNDEFINED);
         };
-        let change = doc
-            .get_change_by_hash(&hash)
-            .ok_or_else(|| Thrown::new("automerge", "the change that was made is not there"))?;
-        Ok(chunk(&hash.to_string(), change.raw_bytes()))
+        change_chunk(doc, &hash)
     }
 
     /// Ends the transaction; nothing of it stays.
@@ -166,12 +154,19 @@ impl Replica {
         self.inner.borrow_mut().doc().rollback();
     }
 
-    /// Changes of others; the hashes of those that were new.
-    pub fn apply(&self, chunks: &[u8]) -> Result<JsValue, Thrown> {
+    /// A change without edits.
+    #[wasm_bindgen(js_name = emptyChange)]
+    pub fn empty_change(&self, time_ms: f64) -> Result<JsValue, Thrown> {
         let mut inner = self.settled()?;
-        let before = inner.heads();
-        inner.apply_chunks(chunks).map_err(Thrown::of)?;
-        Ok(added(inner.doc(), &before))
+        let mut options = CommitOptions::default();
+        options.time = super::convert::integer(time_ms);
+        let hash = inner.doc().empty_change(options);
+        change_chunk(inner.doc(), &hash)
+    }
+
+    /// Changes that do not come from the server.
+    pub fn apply(&self, chunks: &[u8]) -> Done {
+        self.settled()?.apply_chunks(chunks).map_err(Thrown::of)
     }
 
     /// What happened since the last call.
@@ -200,6 +195,15 @@ impl Replica {
         let chunks = changes.iter();
         let chunks = chunks.map(|change| chunk(&change.hash().to_string(), change.raw_bytes()));
         Ok(chunks.collect::<Array>().into())
+    }
+
+    /// Hashes of the changes that are not below `have`.
+    #[wasm_bindgen(js_name = hashesSince)]
+    pub fn hashes_since(&self, have: Vec<String>) -> Result<Vec<String>, Thrown> {
+        let have = heads_of(&have)?;
+        let mut inner = self.settled()?;
+        let changes = inner.doc().get_changes_meta(&have);
+        Ok(changes.iter().map(|one| one.hash.to_string()).collect())
     }
 
     /// The whole document, compact.
@@ -295,13 +299,13 @@ impl Replica {
         self.inner.borrow().has_pending()
     }
 
-    /// Applies what was received; the hashes of the changes that were new.
+    /// Applies what was received.
     #[wasm_bindgen(js_name = applyPending)]
-    pub fn apply_pending(&self) -> Result<JsValue, Thrown> {
-        let mut inner = self.settled()?;
-        let before = inner.heads();
-        inner.apply_pending().map_err(Thrown::of)?;
-        Ok(added(inner.doc(), &before))
+    pub fn apply_pending(&self) -> Done {
+        self.settled()?
+            .apply_pending()
+            .map(drop)
+            .map_err(Thrown::of)
     }
 
     /// What the server said in this session.
@@ -317,14 +321,6 @@ impl Replica {
         heads(&self.inner.borrow().shared_heads())
     }
 
-    /// How many changes are not below `have`.
-    #[wasm_bindgen(js_name = countSince)]
-    pub fn count_since(&self, have: Vec<String>) -> Result<JsValue, Thrown> {
-        let have = heads_of(&have)?;
-        let count = self.settled()?.doc().get_changes_meta(&have).len();
-        Ok(index_number(count))
-    }
-
     /// Whether the server takes no changes from us.
     #[wasm_bindgen(js_name = isReadOnly)]
     pub fn is_read_only(&self) -> bool {
@@ -336,16 +332,15 @@ impl Replica {
     pub fn sync_state(&self) -> Vec<u8> {
         self.inner.borrow().sync_state()
     }
+
+    /// What was kept.
+    #[wasm_bindgen(js_name = restoreSyncState)]
+    pub fn restore_sync_state(&self, state: &[u8]) {
+        self.inner.borrow_mut().restore_sync_state(state);
+    }
 }
 
 impl Replica {
-    fn over(inner: Inner) -> Self {
-        Self {
-            inner: RefCell::new(inner),
-            editing: Cell::new(false),
-        }
-    }
-
     /// The document, when no transaction is open.
     fn settled(&self) -> Result<RefMut<'_, Inner>, Thrown> {
         if self.editing.get() {
@@ -394,9 +389,9 @@ fn chunk(hash: &str, bytes: &[u8]) -> JsValue {
     ])
 }
 
-fn added(doc: &mut AutoCommit, before: &[automerge::ChangeHash]) -> JsValue {
-    let changes = doc.get_changes_meta(before);
-    let hashes = changes.iter();
-    let hashes = hashes.map(|change| JsValue::from(change.hash.to_string()));
-    hashes.collect::<Array>().into()
+fn change_chunk(doc: &mut AutoCommit, hash: &ChangeHash) -> Result<JsValue, Thrown> {
+    let change = doc
+        .get_change_by_hash(hash)
+        .ok_or_else(|| Thrown::new("automerge", "the change that was made is not there"))?;
+    Ok(chunk(&hash.to_string(), change.raw_bytes()))
 }

@@ -152,11 +152,7 @@ impl Replica {
                 source: Box::new(source),
             })?;
         let mut replica = Self::with_document(document, doc.with_actor(actor));
-        if sync::State::decode(sync_state).is_ok() {
-            replica.link = Link::Down {
-                kept: sync_state.to_vec(),
-            };
-        }
+        replica.restore_sync_state(sync_state);
         Ok(replica)
     }
 
@@ -214,6 +210,16 @@ impl Replica {
         match &self.link {
             Link::Down { kept } => kept.clone(),
             Link::Up(session) => session.state.encode(),
+        }
+    }
+
+    /// Takes what [`sync_state`](Self::sync_state) of an earlier replica of this document gave, before the first
+    /// session. One that can't be read only costs a fuller first exchange.
+    pub fn restore_sync_state(&mut self, state: &[u8]) {
+        if let Link::Down { kept } = &mut self.link
+            && sync::State::decode(state).is_ok()
+        {
+            *kept = state.to_vec();
         }
     }
 

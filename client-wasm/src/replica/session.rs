@@ -222,17 +222,19 @@ impl Open {
         .encode()
     }
 
-    /// The frame of a passing message: `value` is the application's, as CBOR; `count` grows with each.
+    /// The frame of a passing message: `value` is the application's, as CBOR; `count` grows with each of an author's
+    /// in a session. The author may be another than who joined: a tab that has no connection of its own.
     pub fn ephemeral(
         &self,
         document: &DocumentId,
+        author: &PeerId,
         session: &SessionId,
         count: u64,
         value: &Bytes,
     ) -> Bytes {
         Message::Ephemeral {
             document: document.clone(),
-            sender: self.us.clone(),
+            sender: author.clone(),
             target: self.server.clone(),
             count,
             session: session.clone(),

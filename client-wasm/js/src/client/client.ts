@@ -1,0 +1,810 @@
+/**
+ * A page's client: its documents, what it stores, the other tabs, and the connection to the server.
+ *
+ * Every tab has its own replica of each document it shows. A change that is made in one goes three ways at once:
+ * into this browser's storage, to the other tabs, and to the server, by whichever tab leads. Changes may come
+ * twice or out of order; a replica takes each once and keeps what is early.
+ */
+import { decode, encode } from "cborg";
+
+import { Emitter } from "../emitter.js";
+import { randomName, type Storage, type StorageError, type TailSize } from "../storage/storage.js";
+import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
+import { edit } from "../value/draft.js";
+import type { Chunk, Wasm, WasmConnection, WasmIncoming, WasmPatch } from "../wasm.js";
+import { DocumentHandle, type Host } from "./document.js";
+import { type Arrived, concat, LiveDocument } from "./live.js";
+import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
+import { Presence } from "./presence.js";
+import { Scheduler } from "./scheduler.js";
+import { type ConnectionFault, type ConnectionState, Uplink } from "./uplink.js";
+
+/** What a page can show about the connection. */
+export interface ClientStatus {
+  readonly connection: ConnectionState;
+  /** Why it is not open, or was not the last time. */
+  readonly fault: ConnectionFault | undefined;
+  readonly role: Role;
+  /** Where documents are kept, and why not in IndexedDB if they are not. */
+  readonly storage: Storage["kind"];
+  readonly storageFault: StorageError | undefined;
+}
+
+/** Events of a {@link Client}. */
+export interface ClientEvents {
+  status: (status: ClientStatus) => void;
+}
+
+/** What a client is made of; see `connect`. @internal */
+export interface ClientParts {
+  readonly wasm: Wasm;
+  readonly storage: Storage;
+  readonly storageFault: StorageError | undefined;
+  readonly joinTabs: (events: TabsEvents) => Tabs;
+  /** Nothing: stay offline. */
+  readonly url: string | undefined;
+  readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
+}
+
+/** So much beside a snapshot is compacted: changes, and bytes where they are more than the snapshot. */
+const COMPACT_CHANGES = 500;
+const COMPACT_BYTES = 64 * 1024;
+/** What could not be stored is tried again so much later, milliseconds. */
+const SAVE_AGAIN_AFTER_MS = 5_000;
+/** Authors of messages that are not stored, whose last count is known. */
+const MAX_AUTHORS = 10_000;
+/** The sync state is stored so long after it was different, milliseconds; losing it costs little. */
+const SYNC_STATE_AFTER_MS = 1_000;
+
+/** See the module's comment. Made by `connect`. */
+export class Client implements Host {
+  readonly #parts: ClientParts;
+  readonly #events = new Emitter<ClientEvents>();
+  readonly #live = new Map<string, LiveDocument>();
+  readonly #handles = new Map<string, Set<DocumentHandle<unknown>>>();
+  readonly #tabs: Tabs;
+  /** This tab's name among those of this browser. */
+  readonly #tab: string;
+  readonly #uplink: Uplink;
+  readonly #flushing: Scheduler;
+  readonly #syncStates = new Map<string, ReturnType<typeof setTimeout>>();
+  /** Last count of each author's messages, as far as they are not stored. */
+  readonly #heard = new Map<string, number>();
+  #role: Role = "follower";
+  #connection: { readonly state: ConnectionState; readonly fault: ConnectionFault | undefined } = {
+    state: "connecting",
+    fault: undefined,
+  };
+  #status: ClientStatus;
+  /** Documents that were here earlier in this connection, and are not now. */
+  readonly #dropped = new Set<string>();
+  #count = 0;
+  #offline = false;
+  #closed = false;
+
+  /** @internal */
+  constructor(parts: ClientParts) {
+    this.#parts = parts;
+    this.#flushing = new Scheduler(() => this.#flush());
+    this.#uplink = new Uplink(
+      parts.wasm,
+      {
+        url: parts.url ?? "",
+        getToken: parts.getToken,
+        // A tab that shares nothing with the others must not replace their connection.
+        peer: () => (this.#role === "alone" ? this.#author(this.#tab) : `concord-${parts.storage.id}`),
+        storage: parts.storage.kind === "indexeddb" ? parts.storage.id : undefined,
+      },
+      {
+        state: (state, fault) => this.#connectionIs(state, fault),
+        open: (connection) => this.#sessionsBegin(connection),
+        closed: () => this.#sessionsEnd(),
+        incoming: (message) => this.#incoming(message),
+      },
+    );
+    this.#status = this.#look();
+    this.#tabs = parts.joinTabs({
+      role: (role) => this.#roleIs(role),
+      leader: (tab) => this.#leaderIs(tab),
+      missed: () => this.#wantAll(),
+      message: (message, from) => this.#tabSaid(asTabMessage(message), from),
+      gone: (tab) => this.#tabGone(tab),
+    });
+    this.#tab = this.#tabs.id === "alone" ? randomName() : this.#tabs.id;
+  }
+
+  get status(): ClientStatus {
+    return this.#status;
+  }
+
+  /** Listens to an event; what it returns ends that. */
+  on<Name extends keyof ClientEvents>(name: Name, listener: ClientEvents[Name]): () => void {
+    return this.#events.on(name, listener);
+  }
+
+  /**
+   * A new document with this content, ready at once.
+   *
+   * @example
+   * const company = client.create({ name: "Acme", meetings: {} });
+   * console.log(company.url, company.value.name);
+   */
+  create<T extends object>(initial: T): DocumentHandle<T> {
+    this.#check();
+    const { wasm } = this.#parts;
+    const live = this.#new(wasm.documentId(crypto.getRandomValues(new Uint8Array(16))));
+    live.loaded = true;
+    const fill = (draft: Record<string, unknown>): void => void Object.assign(draft, initial);
+    // A document without a change does not exist for anybody else, so there is always one, even if it is empty.
+    const chunk = edit(live.replica, fill, { time: Date.now(), message: undefined }) ?? live.replica.emptyChange(Date.now());
+    this.#sessionBegins(live);
+    const handle = this.#handle<T>(live);
+    this.made(live, chunk);
+    return handle;
+  }
+
+  /**
+   * A document by its id or `automerge:` URL. What is known of it is shown as soon as it is there: see
+   * `whenReady` and `status` of the handle.
+   *
+   * @example
+   * const made = client.create({ title: "Minutes" });
+   * const found = await client.open<{ title: string }>(made.url).whenReady();
+   * console.log(found.value.title);
+   */
+  open<T>(idOrUrl: string): DocumentHandle<T> {
+    this.#check();
+    const id = this.#parts.wasm.parseDocumentId(idOrUrl);
+    return this.#handle<T>(this.#obtain(id));
+  }
+
+  /** The ids of all documents that are stored in this browser. */
+  list(): Promise<string[]> {
+    return this.#parts.storage.list();
+  }
+
+  /** Forgets a document in this browser, in all tabs. The server keeps what it has. */
+  async delete(idOrUrl: string): Promise<void> {
+    this.#check();
+    const id = this.#parts.wasm.parseDocumentId(idOrUrl);
+    this.#deleted(id);
+    this.#post({ t: "deleted", id });
+    await this.#parts.storage.remove(id);
+  }
+
+  /** Forgets all documents in this browser. */
+  async clear(): Promise<void> {
+    for (const id of new Set([...this.#live.keys(), ...(await this.list())])) {
+      this.#deleted(id);
+      this.#post({ t: "deleted", id });
+    }
+    await this.#parts.storage.clear();
+  }
+
+  /** Takes all tabs of this browser off the network, or back; they go on exchanging changes. */
+  setOffline(offline: boolean): void {
+    this.#offline = offline;
+    this.#post({ t: "offline", offline });
+    this.#steer();
+  }
+
+  /** Ends everything; what was changed is stored first. */
+  async close(): Promise<void> {
+    if (this.#closed) {
+      return;
+    }
+    for (const handle of [...this.#handles.values()].flatMap((all) => [...all])) {
+      handle.close();
+    }
+    this.#closed = true;
+    this.#uplink.stop();
+    this.#tabs.close();
+    for (const timer of this.#syncStates.values()) {
+      clearTimeout(timer);
+    }
+    this.#events.clear();
+    await this.#parts.storage.close();
+    for (const live of this.#live.values()) {
+      live.replica.free();
+    }
+    this.#live.clear();
+  }
+
+  /** @internal */
+  made(live: LiveDocument, chunk: Chunk): void {
+    const before = live.value;
+    const patches = live.changed(chunk);
+    this.#judge(live);
+    this.#shown(live, patches, before, "local");
+    this.#post({ t: "changes", id: live.id, bytes: chunk.bytes });
+    this.#save(live);
+    this.#pump(live);
+  }
+
+  /** @internal */
+  release(handle: DocumentHandle<unknown>): void {
+    this.#handles.get(handle.id)?.delete(handle);
+    const live = this.#live.get(handle.id);
+    if (live !== undefined) {
+      live.handles -= 1;
+      if (live.handles === 0) {
+        live.presence.stop();
+        this.#post({ t: "unwant", id: live.id });
+      }
+      this.#maybeDrop(live);
+    }
+  }
+
+  // Documents.
+
+  #handle<T>(live: LiveDocument): DocumentHandle<T> {
+    const handle = new DocumentHandle<T>(live, this);
+    let all = this.#handles.get(live.id);
+    if (all === undefined) {
+      all = new Set();
+      this.#handles.set(live.id, all);
+    }
+    all.add(handle as DocumentHandle<unknown>);
+    live.handles += 1;
+    if (live.handles === 1 && live.loaded) {
+      this.#want([live]);
+    }
+    return handle;
+  }
+
+  /** The document, which is looked for if it is not here. */
+  #obtain(id: string): LiveDocument {
+    const there = this.#live.get(id);
+    if (there !== undefined) {
+      return there;
+    }
+    const live = this.#new(id);
+    void this.#load(live);
+    return live;
+  }
+
+  #new(id: string): LiveDocument {
+    const presence = new Presence((value) => this.#say(id, value));
+    const live = new LiveDocument(this.#parts.wasm, id, presence);
+    this.#live.set(id, live);
+    return live;
+  }
+
+  async #load(live: LiveDocument): Promise<void> {
+    let fault: Error | undefined;
+    try {
+      const stored = await this.#parts.storage.load(live.id);
+      if (stored !== undefined && this.#live.get(live.id) === live) {
+        const before = live.value;
+        const { patches, damaged } = live.restore(stored);
+        if (damaged + stored.damaged > 0) {
+          fault = new Error(`${damaged + stored.damaged} stored changes could not be read`);
+        }
+        this.#shown(live, patches, before, "remote");
+      }
+    } catch (error) {
+      fault = asError(error);
+    }
+    if (this.#live.get(live.id) !== live) {
+      return;
+    }
+    live.loaded = true;
+    this.#judge(live);
+    this.#looked(live, fault);
+    this.#want([live]);
+    this.#sessionBegins(live);
+  }
+
+  /** Tells the other tabs what is wanted, and what is there of it. */
+  #want(documents: Iterable<LiveDocument>): void {
+    const wanted = [...documents].map((live) => ({ id: live.id, heads: live.replica.heads() }));
+    if (wanted.length > 0) {
+      this.#post({ t: "want", documents: wanted });
+    }
+  }
+
+  #judge(live: LiveDocument): void {
+    if (live.state === "loading" || live.state === "unavailable") {
+      const unreachable = this.#connection.state === "waiting" || this.#connection.state === "offline";
+      live.state = live.loaded && (live.unavailable || unreachable) ? "unavailable" : "loading";
+      if (!live.isEmpty) {
+        live.state = "ready";
+      }
+    }
+  }
+
+  /** Nobody looks at it any more, and all of it is kept elsewhere. */
+  #maybeDrop(live: LiveDocument): void {
+    const isKept = live.unsaved.size === 0 && live.unsynced.size === 0;
+    if (live.handles === 0 && live.wantedBy.size === 0 && isKept && live.loaded && this.#live.delete(live.id)) {
+      this.#dropped.add(live.id);
+      live.replica.free();
+    }
+  }
+
+  #deleted(id: string): void {
+    const live = this.#live.get(id);
+    if (live !== undefined) {
+      live.state = "deleted";
+      this.#live.delete(id);
+      this.#dropped.add(id);
+      this.#looked(live);
+    }
+  }
+
+  #shown(live: LiveDocument, patches: readonly WasmPatch[], before: unknown, source: "local" | "remote"): void {
+    for (const handle of this.#handlesOf(live)) {
+      handle.shown(patches, before, source);
+    }
+    this.#looked(live);
+  }
+
+  #looked(live: LiveDocument, error?: Error): void {
+    for (const handle of this.#handlesOf(live)) {
+      handle.looked(error);
+    }
+  }
+
+  #handlesOf(live: LiveDocument): DocumentHandle<unknown>[] {
+    return [...(this.#handles.get(live.id) ?? [])].filter((handle) => handle.shows(live));
+  }
+
+  /** Applies what arrived, in all documents. */
+  #flush(): void {
+    for (const live of [...this.#live.values()]) {
+      if (live.loaded && live.hasIncoming) {
+        this.#apply(live);
+      }
+    }
+  }
+
+  #apply(live: LiveDocument): void {
+    const before = live.value;
+    try {
+      const { patches, fromTabs, fromServer } = live.apply();
+      this.#judge(live);
+      if (fromServer !== undefined) {
+        this.#post({ t: "changes", id: live.id, bytes: concat(fromServer.chunks.map((chunk) => chunk.bytes)) });
+      }
+      if (this.#role !== "follower") {
+        this.#keep(live, fromTabs);
+        this.#keep(live, fromServer);
+      }
+      this.#shown(live, patches, before, "remote");
+    } catch (error) {
+      this.#broken(live, error);
+      return;
+    }
+    if (this.#uplink.connection !== undefined) {
+      this.#news(live);
+      this.#pump(live);
+    }
+  }
+
+  /** Something that can't be applied came; a trap of the wasm module ends all that it holds. */
+  #broken(live: LiveDocument, error: unknown): void {
+    const isTrap = error instanceof WebAssembly.RuntimeError;
+    for (const one of isTrap ? this.#live.values() : [live]) {
+      if (isTrap) {
+        one.state = "failed";
+      }
+      this.#looked(one, asError(error));
+    }
+    if (isTrap) {
+      this.#offline = true;
+      this.#uplink.stop();
+    } else {
+      this.#uplink.fail(error);
+    }
+  }
+
+  // Storage.
+
+  /** Stores own changes; those that could not be stored are tried again with the next. */
+  #save(live: LiveDocument): void {
+    if (live.saving || live.unsaved.size === 0) {
+      return;
+    }
+    live.saving = true;
+    const chunks = [...live.unsaved.values()];
+    this.#parts.storage.append(live.id, chunks).then(
+      (tail) => {
+        live.saving = false;
+        live.stored(chunks);
+        if (this.#parts.storage.kind !== "memory") {
+          for (const { hash } of chunks) {
+            live.unsaved.delete(hash);
+          }
+          this.#save(live);
+        }
+        this.#looked(live);
+        this.#maybeCompact(live, tail);
+        this.#maybeDrop(live);
+      },
+      (error: unknown) => {
+        live.saving = false;
+        this.#looked(live, asError(error));
+        if (!this.#closed) {
+          setTimeout(() => this.#save(live), SAVE_AGAIN_AFTER_MS);
+        }
+      },
+    );
+  }
+
+  /** Stores changes of others: by the leader, who hears of all. */
+  #keep(live: LiveDocument, arrived: Arrived | undefined): void {
+    if (arrived === undefined || live.state === "deleted") {
+      return;
+    }
+    const { storage } = this.#parts;
+    const kept = arrived.isSnapshot
+      ? this.#compact(live)
+      : storage.append(live.id, arrived.chunks).then((tail) => {
+          live.stored(arrived.chunks);
+          this.#maybeCompact(live, tail);
+        });
+    kept.catch((error: unknown) => this.#looked(live, asError(error)));
+  }
+
+  #maybeCompact(live: LiveDocument, tail: TailSize): void {
+    const isLong = tail.changes > COMPACT_CHANGES || tail.changeBytes > Math.max(COMPACT_BYTES, tail.snapshotBytes);
+    if (isLong && this.#role !== "follower" && this.#live.get(live.id) === live) {
+      this.#compact(live).catch((error: unknown) => this.#looked(live, asError(error)));
+    }
+  }
+
+  /** Stores all as one snapshot, in place of what is known to be stored. */
+  async #compact(live: LiveDocument): Promise<void> {
+    if (live.compacting) {
+      return;
+    }
+    live.compacting = true;
+    try {
+      const { snapshot, contained } = live.compacted();
+      const name = await this.#parts.storage.compact(live.id, snapshot, contained);
+      live.storedAs(name, contained);
+    } finally {
+      live.compacting = false;
+    }
+  }
+
+  #keepSyncState(live: LiveDocument): void {
+    if (!this.#syncStates.has(live.id)) {
+      const store = (): void => {
+        this.#syncStates.delete(live.id);
+        if (this.#live.get(live.id) === live && !live.isEmpty) {
+          this.#parts.storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#looked(live, asError(error)));
+        }
+      };
+      this.#syncStates.set(live.id, setTimeout(store, SYNC_STATE_AFTER_MS));
+    }
+  }
+
+  // The server.
+
+  #roleIs(role: Role): void {
+    this.#role = role;
+    for (const live of this.#live.values()) {
+      live.wantedBy.clear();
+    }
+    if (role === "leader") {
+      this.#post({ t: "who" });
+    }
+    this.#steer();
+    this.#changed();
+  }
+
+  #leaderIs(tab: string | undefined): void {
+    if (tab !== undefined && tab !== this.#tabs.id) {
+      this.#wantAll();
+    }
+  }
+
+  #wantAll(): void {
+    this.#want([...this.#live.values()].filter((live) => live.handles > 0 && live.loaded));
+  }
+
+  #steer(): void {
+    const leads = this.#role !== "follower" && !this.#offline && this.#parts.url !== undefined && !this.#closed;
+    if (leads) {
+      this.#uplink.start();
+    } else {
+      this.#uplink.stop();
+    }
+  }
+
+  #connectionIs(state: ConnectionState, fault: ConnectionFault | undefined): void {
+    if (this.#role === "follower" && state === "offline" && !this.#offline) {
+      // Not the browser's connection but this tab's, which it has no more; the leader tells.
+      return;
+    }
+    this.#connection = { state, fault };
+    if (this.#role === "leader") {
+      this.#post({ t: "connection", state, fault });
+    }
+    this.#changed();
+    for (const live of this.#live.values()) {
+      this.#judge(live);
+      this.#looked(live);
+    }
+  }
+
+  #sessionsBegin(_: WasmConnection): void {
+    this.#dropped.clear();
+    for (const live of this.#live.values()) {
+      live.unavailable = false;
+      this.#sessionBegins(live);
+    }
+  }
+
+  #sessionBegins(live: LiveDocument): void {
+    if (this.#uplink.connection === undefined || !live.loaded) {
+      return;
+    }
+    if (this.#dropped.has(live.id)) {
+      // The server believes that we have what we had in the session before.
+      this.#uplink.stop();
+      this.#steer();
+      return;
+    }
+    live.replica.connect();
+    this.#pump(live);
+  }
+
+  #sessionsEnd(): void {
+    for (const live of this.#live.values()) {
+      live.replica.disconnect();
+    }
+  }
+
+  /** Sends what the server lacks. */
+  #pump(live: LiveDocument): void {
+    const { connection } = this.#uplink;
+    if (connection === undefined || !live.loaded || live.state === "deleted") {
+      return;
+    }
+    const isAnswered = live.isEmpty || (live.unsynced.size > 0 && !live.readOnly);
+    for (let frame = live.replica.nextFrame(connection); frame !== undefined; frame = live.replica.nextFrame(connection)) {
+      this.#uplink.send(frame, isAnswered);
+    }
+  }
+
+  #incoming(message: WasmIncoming): void {
+    if (message.type === "ephemeral") {
+      const { document: id, author, session, count, data } = message;
+      this.#heardOf({ id, author, session, count, data });
+      this.#post({ t: "ephemeral", message: { id, author, session, count, data }, fromServer: true });
+      return;
+    }
+    if (message.type !== "sync" && message.type !== "unavailable") {
+      return;
+    }
+    const live = this.#live.get(message.document);
+    if (live === undefined || !live.loaded) {
+      return;
+    }
+    if (message.type === "unavailable") {
+      live.unavailable = true;
+      this.#judge(live);
+      this.#looked(live);
+      this.#news(live);
+      return;
+    }
+    try {
+      live.replica.receive(message.data);
+    } catch (error) {
+      this.#broken(live, error);
+      return;
+    }
+    if (live.replica.hasPending()) {
+      this.#flushing.request();
+    } else {
+      this.#news(live);
+      this.#pump(live);
+    }
+  }
+
+  /** The server may have told something about what it keeps. */
+  #news(live: LiveDocument): void {
+    const { replica } = live;
+    const news: ServerNews = {
+      synced: replica.syncedHeads(),
+      unavailable: live.unavailable && live.isEmpty,
+      readOnly: replica.isReadOnly(),
+    };
+    this.#post({ t: "server", id: live.id, news });
+    this.#keepSyncState(live);
+    this.#learned(live, news);
+  }
+
+  #learned(live: LiveDocument, news: ServerNews): void {
+    live.unavailable = news.unavailable;
+    live.learn(news);
+    if (this.#parts.storage.kind === "memory") {
+      // What is only in this page's memory is kept when the server has it.
+      for (const hash of [...live.unsaved.keys()]) {
+        if (!live.unsynced.has(hash)) {
+          live.unsaved.delete(hash);
+        }
+      }
+    }
+    this.#judge(live);
+    this.#looked(live);
+    this.#maybeDrop(live);
+  }
+
+  // The other tabs.
+
+  #post(message: TabMessage, to?: string): void {
+    if (!this.#closed && this.#role !== "alone") {
+      this.#tabs.post(message, to);
+    }
+  }
+
+  #tabSaid(message: TabMessage | undefined, from: string): void {
+    if (message === undefined || this.#closed) {
+      return;
+    }
+    switch (message.t) {
+      case "want":
+        for (const { id, heads } of message.documents) {
+          this.#wantedBy(from, id, heads);
+        }
+        if (this.#role === "leader") {
+          this.#post({ t: "connection", ...this.#connection }, from);
+        }
+        break;
+      case "unwant": {
+        const live = this.#live.get(message.id);
+        if (live !== undefined) {
+          live.wantedBy.delete(from);
+          this.#maybeDrop(live);
+        }
+        break;
+      }
+      case "who":
+        this.#wantAll();
+        break;
+      case "changes": {
+        const live = this.#live.get(message.id);
+        if (live !== undefined) {
+          live.receive(message.bytes);
+          this.#flushing.request();
+        }
+        break;
+      }
+      case "server": {
+        const live = this.#live.get(message.id);
+        if (live !== undefined && this.#role === "follower") {
+          this.#learned(live, message.news);
+        }
+        break;
+      }
+      case "connection":
+        if (this.#role === "follower") {
+          this.#offline = message.state === "offline";
+          this.#connectionIs(message.state, message.fault);
+        }
+        break;
+      case "offline":
+        this.#offline = message.offline;
+        this.#steer();
+        break;
+      case "ephemeral":
+        this.#heardOf(message.message);
+        if (!message.fromServer && this.#role === "leader") {
+          this.#send(message.message);
+        }
+        break;
+      case "deleted":
+        this.#deleted(message.id);
+        break;
+    }
+  }
+
+  #wantedBy(tab: string, id: string, heads: readonly string[]): void {
+    const leads = this.#role === "leader";
+    const live = leads ? this.#obtain(id) : this.#live.get(id);
+    if (live === undefined) {
+      return;
+    }
+    if (leads) {
+      live.wantedBy.add(tab);
+    }
+    // What is not in storage can only come from who has it; and a new leader may have no storage to look into.
+    const answers = leads || live.unsaved.size > 0 || tab === this.#tabs.leader;
+    if (answers && live.loaded && !live.isEmpty) {
+      const missing = live.missing(heads);
+      if (missing !== undefined) {
+        this.#post({ t: "changes", id, bytes: missing }, tab);
+      }
+    }
+    if (leads && live.loaded) {
+      this.#news(live);
+    }
+  }
+
+  #tabGone(tab: string): void {
+    for (const live of [...this.#live.values()]) {
+      live.presence.gone(this.#author(tab));
+      live.wantedBy.delete(tab);
+      this.#maybeDrop(live);
+    }
+  }
+
+  // Messages that nobody stores.
+
+  /** Sends an application's message to whoever has the document open. */
+  #say(id: string, value: unknown): void {
+    this.#count += 1;
+    const author = this.#author(this.#tab);
+    const message = { id, author, session: this.#tab, count: this.#count, data: encode(value) };
+    this.#post({ t: "ephemeral", message, fromServer: false });
+    if (this.#role !== "follower") {
+      this.#send(message);
+    }
+  }
+
+  #send(message: Ephemeral): void {
+    const { connection } = this.#uplink;
+    if (connection !== undefined) {
+      const { id, author, session, count, data } = message;
+      this.#uplink.send(connection.ephemeral(id, author, session, count, data), false);
+    }
+  }
+
+  #heardOf({ id, author, session, count, data }: Ephemeral): void {
+    const key = `${author} ${session}`;
+    const live = this.#live.get(id);
+    if (count <= (this.#heard.get(key) ?? 0) || live === undefined || live.handles === 0) {
+      return;
+    }
+    // The one that was heard of longest ago is forgotten first.
+    this.#heard.delete(key);
+    this.#heard.set(key, count);
+    if (this.#heard.size > MAX_AUTHORS) {
+      for (const oldest of this.#heard.keys()) {
+        this.#heard.delete(oldest);
+        break;
+      }
+    }
+    let value: unknown;
+    try {
+      value = decode(data);
+    } catch {
+      // Somebody else's, in a form that is not ours.
+      return;
+    }
+    live.presence.receive(author, value, Date.now());
+  }
+
+  /** The name under which others see a tab of this browser's. */
+  #author(tab: string): string {
+    return `concord-${this.#parts.storage.id}-${tab}`;
+  }
+
+  #changed(): void {
+    this.#status = this.#look();
+    this.#events.emit("status", this.#status);
+  }
+
+  #look(): ClientStatus {
+    return Object.freeze({
+      connection: this.#connection.state,
+      fault: this.#connection.fault,
+      role: this.#role,
+      storage: this.#parts.storage.kind,
+      storageFault: this.#parts.storageFault,
+    });
+  }
+
+  #check(): void {
+    if (this.#closed) {
+      throw new Error("the client is closed");
+    }
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

@@ -1,0 +1,292 @@
+/** What a page holds of a document. */
+import { Emitter } from "../emitter.js";
+import { edit } from "../value/draft.js";
+import { fromWasm, publicPatch } from "../value/tree.js";
+import type { Frozen, Patch, Value } from "../value/types.js";
+import type { ChangeInfo, Chunk, Heads, Prop, WasmPatch } from "../wasm.js";
+import type { DocumentState, LiveDocument } from "./live.js";
+import type { Presence } from "./presence.js";
+
+/** What a page can show about a document. Frozen; a new one when anything in it is different. */
+export interface DocumentStatus {
+  readonly state: DocumentState;
+  /** Every change is stored in this browser. */
+  readonly saved: boolean;
+  /** Changes that are not. */
+  readonly unsaved: number;
+  /** The server has every change on its disk. */
+  readonly synced: boolean;
+  /** Changes that it is not known to have there. */
+  readonly unsynced: number;
+  /** The server takes no changes from us. */
+  readonly readOnly: boolean;
+  /** The last thing that went wrong with it, until it goes right. */
+  readonly error: Error | undefined;
+}
+
+/** Where a batch of patches came from. */
+export interface PatchesEvent<T> {
+  readonly patches: readonly Patch[];
+  readonly before: Frozen<T>;
+  readonly after: Frozen<T>;
+  /** `local`: made by this handle's tab. */
+  readonly source: "local" | "remote";
+}
+
+/** Events of a {@link DocumentHandle}. */
+export interface DocumentEvents<T> {
+  patches: (event: PatchesEvent<T>) => void;
+  status: (status: DocumentStatus) => void;
+}
+
+/** What a change may be told. */
+export interface ChangeOptions {
+  /** Kept with the change in the history. */
+  readonly message?: string;
+}
+
+/** What a handle needs of its client. */
+export interface Host {
+  /** Stores, sends and relays a change that was made. */
+  made(live: LiveDocument, chunk: Chunk): void;
+  release(handle: DocumentHandle<unknown>): void;
+}
+
+/**
+ * A live document. Its {@link value} is plain frozen data, brought up to date by every change, whoever makes
+ * it; unchanged parts of it keep their identity.
+ *
+ * @example
+ * const board = client.create({ title: "Board", meetings: [] as string[] });
+ * board.subscribe(() => console.log(board.value.title));
+ * board.change((draft) => {
+ *   draft.title = "Board of Acme";
+ *   draft.meetings.push("2026-11-21");
+ * });
+ * await board.whenSaved();
+ */
+export class DocumentHandle<T> {
+  readonly id: string;
+  readonly #live: LiveDocument;
+  readonly #host: Host;
+  readonly #events = new Emitter<DocumentEvents<T> & { change: () => void }>();
+  readonly #waiting: { done: () => boolean; resolve: () => void; reject: (error: Error) => void }[] = [];
+  /** Own state and others' in this document. */
+  readonly presence: Presence;
+  #status: DocumentStatus;
+  #error: Error | undefined;
+  #closed = false;
+
+  /** @internal */
+  constructor(live: LiveDocument, host: Host) {
+    this.id = live.id;
+    this.#live = live;
+    this.#host = host;
+    this.presence = live.presence;
+    this.#status = this.#look();
+  }
+
+  /** `automerge:` and the id: what other Automerge programs call it. */
+  get url(): string {
+    return `automerge:${this.id}`;
+  }
+
+  /** The document as it is now; `{}` while there is nothing. */
+  get value(): Frozen<T> {
+    return this.#live.value as Frozen<T>;
+  }
+
+  get status(): DocumentStatus {
+    return this.#status;
+  }
+
+  /** The version: hashes of the latest changes. */
+  get heads(): Heads {
+    return this.#live.replica.heads();
+  }
+
+  /**
+   * Makes one change out of all that `callback` does to the draft: ordinary assignment, `delete`, array methods.
+   * When it throws, nothing of it happens. It is shown at once, stored in this browser and sent.
+   *
+   * @example
+   * const doc = client.create<{ n?: number }>({});
+   * doc.change((draft) => { draft.n = 1; }, { message: "the first" });
+   */
+  change(callback: (draft: T) => void, options: ChangeOptions = {}): void {
+    this.#check();
+    if (this.#live.state !== "ready") {
+      throw new Error(`the document is ${this.#live.state}`);
+    }
+    const chunk = edit<T>(this.#live.replica, callback, { message: options.message, time: Date.now() });
+    if (chunk !== undefined) {
+      this.#host.made(this.#live, chunk);
+    }
+  }
+
+  /** Calls `listener` whenever {@link value} is another; what it returns ends that. */
+  subscribe(listener: () => void): () => void {
+    return this.#events.on("change", listener);
+  }
+
+  /** Listens to an event; what it returns ends that. */
+  on<Name extends keyof DocumentEvents<T>>(name: Name, listener: DocumentEvents<T>[Name]): () => void {
+    return this.#events.on(name, listener as never);
+  }
+
+  /** When there is something to show. Rejects when the document is denied, deleted or failed. */
+  async whenReady(): Promise<this> {
+    await this.#when(() => this.#live.state === "ready");
+    return this;
+  }
+
+  /** When all that was changed until now is stored in this browser. */
+  whenSaved(): Promise<void> {
+    const until = [...this.#live.unsaved.keys()];
+    return this.#when(() => until.every((hash) => !this.#live.unsaved.has(hash)));
+  }
+
+  /** When all that is in the document now is on the server's disk. */
+  whenSynced(): Promise<void> {
+    const until = [...this.#live.unsynced];
+    return this.#when(() => until.every((hash) => !this.#live.unsynced.has(hash)));
+  }
+
+  /** All changes, oldest first. Costs a pass over them. */
+  history(): ChangeInfo[] {
+    return this.#live.replica.history();
+  }
+
+  /** The steps from one version to another. */
+  diff(before: Heads, after: Heads): Patch[] {
+    return this.#live.replica.diff(before, after).map(publicPatch);
+  }
+
+  /** Values that were written in one place at the same time, by path; the one that is shown comes last. */
+  conflicts(path: readonly Prop[]): Value[] {
+    const [object, prop] = this.#place(path);
+    return this.#live.replica.conflicts(object, prop).map(fromWasm);
+  }
+
+  /** A position in a text or list that moves with what is around it. UTF-16 code units. */
+  cursor(path: readonly Prop[], index: number): string {
+    return this.#live.replica.cursor(this.#object(path), index);
+  }
+
+  /** Where a cursor is now; nothing if what it was in is gone. */
+  position(path: readonly Prop[], cursor: string): number | undefined {
+    return this.#live.replica.cursorPosition(this.#object(path), cursor);
+  }
+
+  /** No more events; the document goes on in other handles. */
+  close(): void {
+    if (!this.#closed) {
+      this.#closed = true;
+      this.#events.clear();
+      this.#fail(new Error("the handle was closed"));
+      this.#host.release(this as DocumentHandle<unknown>);
+    }
+  }
+
+  /** @internal Whether it is this one's. */
+  shows(live: LiveDocument): boolean {
+    return this.#live === live;
+  }
+
+  /** @internal The value is another. */
+  shown(patches: readonly WasmPatch[], before: unknown, source: "local" | "remote"): void {
+    if (patches.length > 0) {
+      if (this.#events.has("patches")) {
+        this.#events.emit("patches", {
+          patches: patches.map(publicPatch),
+          before: before as Frozen<T>,
+          after: this.value,
+          source,
+        });
+      }
+      this.#events.emit("change");
+    }
+  }
+
+  /** @internal Something about it may be different. */
+  looked(error?: Error | undefined): void {
+    this.#error = error ?? (this.#live.unsaved.size === 0 ? undefined : this.#error);
+    const next = this.#look();
+    const last = this.#status;
+    if (Object.keys(next).some((key) => next[key as keyof DocumentStatus] !== last[key as keyof DocumentStatus])) {
+      this.#status = next;
+      this.#events.emit("status", next);
+    }
+    const state = this.#live.state;
+    if (state === "denied" || state === "deleted" || state === "failed") {
+      this.#fail(new Error(`the document is ${state}`));
+      return;
+    }
+    for (const waiter of this.#waiting.splice(0)) {
+      if (waiter.done()) {
+        waiter.resolve();
+      } else {
+        this.#waiting.push(waiter);
+      }
+    }
+  }
+
+  #look(): DocumentStatus {
+    const { state, unsaved, unsynced, readOnly } = this.#live;
+    return Object.freeze({
+      state,
+      saved: unsaved.size === 0,
+      unsaved: unsaved.size,
+      synced: unsynced.size === 0,
+      unsynced: unsynced.size,
+      readOnly,
+      error: this.#error,
+    });
+  }
+
+  #when(done: () => boolean): Promise<void> {
+    this.#check();
+    if (done()) {
+      return Promise.resolve();
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ done, resolve, reject });
+    });
+  }
+
+  #fail(error: Error): void {
+    for (const waiter of this.#waiting.splice(0)) {
+      waiter.reject(error);
+    }
+  }
+
+  #check(): void {
+    if (this.#closed) {
+      throw new Error("the handle was closed");
+    }
+    const { state } = this.#live;
+    if (state === "denied" || state === "deleted" || state === "failed") {
+      throw new Error(`the document is ${state}`);
+    }
+  }
+
+  #object(path: readonly Prop[]): string {
+    let object = "_root";
+    path.forEach((prop, depth) => {
+      const found = this.#live.replica.get(object, prop);
+      if (typeof found !== "object" || found === null || !("object" in found)) {
+        throw new RangeError(`there is no object at ${JSON.stringify(path.slice(0, depth + 1))}`);
+      }
+      object = found.object;
+    });
+    return object;
+  }
+
+  #place(path: readonly Prop[]): [object: string, prop: Prop] {
+    const prop = path.at(-1);
+    if (prop === undefined) {
+      throw new RangeError("an empty path names no place");
+    }
+    return [this.#object(path.slice(0, -1)), prop];
+  }
+}

@@ -1,0 +1,227 @@
+/**
+ * One document in this tab: the replica, the value it shows, and what of it is not yet kept elsewhere.
+ * Does no IO; {@link Client} does what it says.
+ */
+import { applyPatches, EMPTY } from "../value/tree.js";
+import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
+import type { Contained, StoredChange, StoredDocument } from "../storage/storage.js";
+import type { ServerNews } from "./messages.js";
+import type { Presence } from "./presence.js";
+
+/** What a page can be told of a document. */
+export type DocumentState =
+  /** Nothing is there yet, and it is still being looked for. */
+  | "loading"
+  /** There is something to show. */
+  | "ready"
+  /** Nobody who was asked has it. It becomes `ready` when somebody brings it. */
+  | "unavailable"
+  /** The server does not show it to us. */
+  | "denied"
+  /** It was deleted in this browser. */
+  | "deleted"
+  /** It can't be worked with any more in this page; what was saved is safe. */
+  | "failed";
+
+/** Changes that were new: one by one, or, where there are many, as a snapshot of the document. */
+export interface Arrived {
+  readonly chunks: readonly Chunk[];
+  readonly isSnapshot: boolean;
+}
+
+/** What applying did. */
+export interface Applied {
+  readonly patches: readonly WasmPatch[];
+  readonly fromTabs: Arrived | undefined;
+  readonly fromServer: Arrived | undefined;
+}
+
+/** More changes than this are passed on as a snapshot, which is much smaller. */
+const MANY_CHANGES = 200;
+
+/** See the module's comment. */
+export class LiveDocument {
+  readonly id: string;
+  readonly replica: WasmReplica;
+  state: DocumentState = "loading";
+  /** Whether storage was looked into. */
+  loaded = false;
+  /** The server does not have it, or does not show it. */
+  unavailable = false;
+  /** The document as plain data. */
+  value: unknown = EMPTY;
+  /** Own changes that are not in this browser's storage yet. */
+  readonly unsaved = new Map<ChangeHash, Chunk>();
+  saving = false;
+  compacting = false;
+  /** Changes that the server is not known to keep. */
+  unsynced = new Set<ChangeHash>();
+  readOnly = false;
+  /** Heads that are durable on the server, as last told. */
+  synced: Heads = [];
+  /** Handles of this tab that show it; with none it is only kept in sync for other tabs. */
+  handles = 0;
+  /** Tabs that show it. */
+  readonly wantedBy = new Set<string>();
+  /** Who has it open. */
+  readonly presence: Presence;
+  #incoming: Uint8Array[] = [];
+  /** What is known to be in storage: names of snapshots, and hashes of changes beside them. */
+  #snapshots: readonly string[] = [];
+  readonly #tail = new Set<ChangeHash>();
+
+  /** An empty document, of which nothing is known yet. */
+  constructor(wasm: Wasm, id: string, presence: Presence) {
+    this.id = id;
+    this.presence = presence;
+    this.replica = new wasm.Replica(id);
+  }
+
+  /** Takes what is stored. Changes that can't be read are left out, and counted. */
+  restore(stored: StoredDocument): { readonly patches: readonly WasmPatch[]; readonly damaged: number } {
+    const chunks = [...stored.snapshots, ...stored.changes].map((one) => one.bytes);
+    this.#snapshots = stored.snapshots.map((snapshot) => snapshot.name);
+    this.stored(stored.changes);
+    let damaged = 0;
+    try {
+      this.replica.apply(concat(chunks));
+    } catch {
+      // One of them is bad: the others are worth having.
+      for (const chunk of chunks) {
+        try {
+          this.replica.apply(chunk);
+        } catch {
+          damaged += 1;
+        }
+      }
+    }
+    if (stored.syncState !== undefined) {
+      this.replica.restoreSyncState(stored.syncState);
+    }
+    this.synced = this.replica.syncedHeads();
+    this.#countUnsynced();
+    return { patches: this.#show(), damaged };
+  }
+
+  /** Whether there is anything in it. */
+  get isEmpty(): boolean {
+    return this.replica.heads().length === 0;
+  }
+
+  /** Whether something waits for {@link apply}. */
+  get hasIncoming(): boolean {
+    return this.#incoming.length > 0 || this.replica.hasPending();
+  }
+
+  /** Chunks from another tab, to be applied when it is time. */
+  receive(bytes: Uint8Array): void {
+    this.#incoming.push(bytes);
+  }
+
+  /** Applies all that waits, from tabs and from the server. */
+  apply(): Applied {
+    const before = this.replica.heads();
+    if (this.#incoming.length > 0) {
+      const bytes = concat(this.#incoming);
+      this.#incoming = [];
+      this.replica.apply(bytes);
+    }
+    const between = this.replica.heads();
+    const fromTabs = this.#arrived(before, between);
+    this.replica.applyPending();
+    const after = this.replica.heads();
+    const fromServer = this.#arrived(between, after);
+    if (sameHeads(before, after)) {
+      return { patches: [], fromTabs, fromServer };
+    }
+    this.#countUnsynced();
+    return { patches: this.#show(), fromTabs, fromServer };
+  }
+
+  /** Chunks of what somebody who has `heads` lacks. */
+  missing(heads: Heads): Uint8Array | undefined {
+    const arrived = this.#arrived(heads, this.replica.heads());
+    return arrived === undefined ? undefined : concat(arrived.chunks.map((chunk) => chunk.bytes));
+  }
+
+  /** A change was made here. */
+  changed(chunk: Chunk): readonly WasmPatch[] {
+    this.unsaved.set(chunk.hash, chunk);
+    this.unsynced.add(chunk.hash);
+    return this.#show();
+  }
+
+  /** These changes are in storage. */
+  stored(changes: readonly StoredChange[]): void {
+    for (const { hash } of changes) {
+      this.#tail.add(hash);
+    }
+  }
+
+  /** The document as a snapshot, and what of storage it makes superfluous: only what this replica has in it. */
+  compacted(): { readonly snapshot: Uint8Array; readonly contained: Contained } {
+    const changes = [...this.#tail].filter((hash) => this.replica.has(hash));
+    return { snapshot: this.replica.save(), contained: { snapshots: this.#snapshots, changes } };
+  }
+
+  /** The snapshot is stored, and what it contained is gone. */
+  storedAs(name: string, contained: Contained): void {
+    this.#snapshots = [name];
+    for (const hash of contained.changes) {
+      this.#tail.delete(hash);
+    }
+  }
+
+  /** The server told what it keeps. */
+  learn(news: ServerNews): void {
+    this.readOnly = news.readOnly;
+    if (!sameHeads(this.synced, news.synced)) {
+      this.synced = news.synced;
+      this.#countUnsynced();
+    }
+  }
+
+  #arrived(before: Heads, after: Heads): Arrived | undefined {
+    if (sameHeads(before, after)) {
+      return undefined;
+    }
+    const count = this.replica.hashesSince(before).length;
+    if (count === 0) {
+      return undefined;
+    }
+    return count > MANY_CHANGES
+      ? { chunks: [{ hash: "", bytes: this.replica.save() }], isSnapshot: true }
+      : { chunks: this.replica.changesSince(before), isSnapshot: false };
+  }
+
+  /** Costs about as much as there are changes that the server is not known to keep. */
+  #countUnsynced(): void {
+    const heads = this.replica.heads();
+    this.unsynced = new Set(sameHeads(heads, this.synced) ? [] : this.replica.hashesSince(this.synced));
+  }
+
+  #show(): readonly WasmPatch[] {
+    const patches = this.replica.patches();
+    this.value = applyPatches(this.value as never, patches);
+    return patches;
+  }
+}
+
+/** Byte strings, one after the other. */
+export function concat(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) {
+    return parts[0] as Uint8Array;
+  }
+  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** Whether two versions are the same; both are sorted. */
+export function sameHeads(one: Heads, other: Heads): boolean {
+  return one.length === other.length && one.every((hash, index) => hash === other[index]);
+}

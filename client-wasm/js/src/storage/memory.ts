@@ -1,0 +1,101 @@
+/** Documents in memory: the fallback where there is no IndexedDB, and what tests use. Gone with the page. */
+
+import { StorageError, randomName } from "./storage.js";
+import type { Contained, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
+
+interface Kept {
+  readonly snapshots: Map<string, Uint8Array>;
+  readonly changes: Map<string, Uint8Array>;
+  syncState: Uint8Array | undefined;
+}
+
+/** A {@link Storage} of one tab, without a promise that anything stays. Its {@link id} is new each time. */
+export class MemoryStorage implements Storage {
+  readonly kind = "memory";
+  readonly id = randomName();
+  readonly persisted = Promise.resolve(false);
+  readonly #documents = new Map<string, Kept>();
+  #closed = false;
+
+  async load(document: string): Promise<StoredDocument | undefined> {
+    this.#check();
+    const kept = this.#documents.get(document);
+    return (
+      kept && {
+        snapshots: Array.from(kept.snapshots, ([name, bytes]) => ({ name, bytes: bytes.slice() })),
+        changes: Array.from(kept.changes, ([hash, bytes]) => ({ hash, bytes: bytes.slice() })),
+        syncState: kept.syncState?.slice(),
+        damaged: 0,
+      }
+    );
+  }
+
+  async append(document: string, changes: readonly StoredChange[]): Promise<TailSize> {
+    const kept = this.#keep(document);
+    for (const { hash, bytes } of changes) if (!kept.changes.has(hash)) kept.changes.set(hash, bytes.slice());
+    return {
+      snapshotBytes: sumOfLengths(kept.snapshots),
+      changes: kept.changes.size,
+      changeBytes: sumOfLengths(kept.changes),
+    };
+  }
+
+  async setSyncState(document: string, state: Uint8Array): Promise<void> {
+    this.#keep(document).syncState = state.slice();
+  }
+
+  async compact(document: string, snapshot: Uint8Array, contained: Contained): Promise<string> {
+    const kept = this.#keep(document);
+    const name = randomName();
+    for (const hash of contained.changes) kept.changes.delete(hash);
+    for (const old of contained.snapshots) kept.snapshots.delete(old);
+    kept.snapshots.set(name, snapshot.slice());
+    return name;
+  }
+
+  async forgetDamaged(): Promise<number> {
+    this.#check();
+    return 0;
+  }
+
+  async remove(document: string): Promise<void> {
+    this.#check();
+    this.#documents.delete(document);
+  }
+
+  async list(): Promise<string[]> {
+    this.#check();
+    return [...this.#documents.keys()].sort();
+  }
+
+  async clear(): Promise<void> {
+    this.#check();
+    this.#documents.clear();
+  }
+
+  async estimate(): Promise<StorageEstimate | undefined> {
+    return undefined;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  #keep(document: string): Kept {
+    this.#check();
+    const kept = this.#documents.get(document) ?? { snapshots: new Map(), changes: new Map(), syncState: undefined };
+    this.#documents.set(document, kept);
+    return kept;
+  }
+
+  #check(): void {
+    if (this.#closed) throw new StorageError("closed", "the store is closed: it was closed");
+  }
+}
+
+/** Bytes in all values. A pass per append: tails are kept short. */
+function sumOfLengths(values: ReadonlyMap<string, Uint8Array>): number {
+  let sum = 0;
+  for (const { length } of values.values()) sum += length;
+  return sum;
+}
