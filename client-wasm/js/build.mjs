@@ -1,7 +1,7 @@
 // `node build.mjs [--dev]`: from build/wasm, which `cargo xtask client` makes, and src to dist, which is published.
 // --dev leaves out what makes it small.
 
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,9 +27,6 @@ const isDev = process.argv.includes("--dev");
 const here = fileURLToPath(new URL(".", import.meta.url));
 const inside = (...parts) => join(here, ...parts);
 const dist = (name) => inside("dist", name);
-const node = (program, ...args) =>
-  execFileSync(process.execPath, [inside("node_modules", program), ...args], { cwd: here, stdio: "inherit" });
-
 const bound = inside("build/wasm/concord_bg.wasm");
 if (!existsSync(bound)) {
   fail("there is no build/wasm/concord_bg.wasm: run `cargo xtask client`");
@@ -39,7 +36,7 @@ mkdirSync(inside("dist"), { recursive: true });
 
 makeWasm();
 await bundle();
-node("typescript/bin/tsc", "-p", "tsconfig.types.json");
+run("typescript/bin/tsc", "-p", "tsconfig.types.json");
 checkSizes();
 
 function makeWasm() {
@@ -53,7 +50,7 @@ function makeWasm() {
     copyFileSync(bound, made);
   } else {
     const features = ["--mvp-features", ...WASM_FEATURES.map((name) => `--enable-${name}`)];
-    node("binaryen/bin/wasm-opt", bound, "-Oz", "--converge", ...features, "-o", made);
+    run("binaryen/bin/wasm-opt", bound, "-Oz", "--converge", ...features, "-o", made);
     new WebAssembly.Module(readFileSync(made));
   }
   // The tests run what tsc makes from src, and the module is loaded from beside that.
@@ -89,7 +86,7 @@ async function bundle() {
       platform: "browser",
       entryPoints: bindings,
       outdir: "dist",
-      // Their users have them; and one copy of the client, which they are given.
+      // Their users have them.
       external: Object.keys(peerDependencies).flatMap((name) => [name, `${name}/*`]),
     }),
   ]);
@@ -101,7 +98,8 @@ function checkSizes() {
   const javascript = readFileSync(dist("index.js"));
   const brotli = { wasm: brotliCompressSync(wasm).length, javascript: brotliCompressSync(javascript).length };
   const bytes = (count) => `${count.toLocaleString("en")} B`;
-  console.log(`wasm: ${bytes(wasm.length)}, gzip ${bytes(gzipSync(wasm, { level: 9 }).length)}, brotli ${bytes(brotli.wasm)}`);
+  const gzip = gzipSync(wasm, { level: 9 }).length;
+  console.log(`wasm: ${bytes(wasm.length)}, gzip ${bytes(gzip)}, brotli ${bytes(brotli.wasm)}`);
   console.log(`index.js: ${bytes(javascript.length)}, brotli ${bytes(brotli.javascript)}`);
   if (isDev) {
     return;
@@ -111,6 +109,15 @@ function checkSizes() {
   }
   if (brotli.javascript > MAX_JAVASCRIPT_BROTLI_BYTES) {
     fail(`index.js may have ${bytes(MAX_JAVASCRIPT_BROTLI_BYTES)} by brotli`);
+  }
+}
+
+/** Runs a program of npm's, which says itself what is wrong. */
+function run(program, ...args) {
+  const options = { cwd: here, stdio: "inherit" };
+  const { status } = spawnSync(process.execPath, [inside("node_modules", program), ...args], options);
+  if (status !== 0) {
+    fail(`${program} failed`);
   }
 }
 
