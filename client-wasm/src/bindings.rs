@@ -5,6 +5,11 @@
 //! so a method that is entered while another is on the stack can't be. Errors are JavaScript `Error`s with a
 //! `code`.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "what JavaScript passes is a copy, and so owned"
+)]
+
 mod backoff;
 mod connection;
 mod convert;

@@ -1,6 +1,6 @@
 //! The browser that the browser tests drive: Chromium.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -37,6 +37,16 @@ pub(crate) fn prepare() -> Result<Result<PathBuf, String>> {
         return Ok(Err(reason()));
     }
     Ok(find().ok_or_else(reason))
+}
+
+/// Whether a directory has tests that `node --test` finds in it: `*.test.mjs`.
+pub(crate) fn has_tests(directory: &Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|entries| {
+        entries.filter_map(Result::ok).any(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().ends_with(".test.mjs")
+        })
+    })
 }
 
 fn find() -> Option<PathBuf> {

@@ -2,15 +2,15 @@
 
 use std::env::consts::EXE_SUFFIX;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::node;
-use crate::run::{cargo, output, root, run};
+use crate::run::{cargo, output, root, run, target_directory};
+use crate::{browser, client, node, toolchain};
 
 /// Tells the tests which binary to start (see `concord_tests::server_process`).
 const BINARY_VARIABLE: &str = "BUILT_CONCORD";
@@ -39,11 +39,16 @@ struct Summary {
 
 impl Summary {
     fn step(&mut self, what: &'static str, command: &mut Command) -> Result<()> {
+        self.steps(what, || run(what, command)).map(|_| ())
+    }
+
+    /// A step of several commands; true if it succeeded.
+    fn steps(&mut self, what: &'static str, run: impl FnOnce() -> Result<bool>) -> Result<bool> {
         let started = Instant::now();
-        let succeeded = run(what, command)?;
+        let succeeded = run()?;
         self.steps
             .push((what, succeeded, started.elapsed().as_secs()));
-        Ok(())
+        Ok(succeeded)
     }
 
     /// Prints it; true if nothing failed.
@@ -119,8 +124,60 @@ pub(crate) fn test(options: &Options) -> Result<bool> {
     if is_whole {
         let mut doc_tests = cargo(&["test", "--workspace", "--doc", "--locked", "--quiet"]);
         summary.step("doc tests", doc_tests.envs(environment()))?;
+        test_client(&mut summary, &binary)?;
     }
     Ok(summary.finish())
+}
+
+/// The npm package: the lints that only wasm32 sees, its build, its own tests, and those in a browser.
+fn test_client(summary: &mut Summary, binary: &Path) -> Result<()> {
+    if let Err(reason) = node::prepare(client::PACKAGE)? {
+        summary
+            .skipped
+            .push(format!("the JavaScript client: {reason}"));
+        return Ok(());
+    }
+    let toolchain = match toolchain::find() {
+        Ok(toolchain) => toolchain,
+        Err(error) => {
+            summary
+                .skipped
+                .push(format!("the JavaScript client: {error:#}"));
+            return Ok(());
+        }
+    };
+    match client::lints(&toolchain) {
+        Some(mut lints) => summary.step("lints for wasm32", &mut lints)?,
+        None => summary
+            .skipped
+            .push("lints for wasm32: there is no clippy".to_owned()),
+    }
+    // Not as published: what makes it small takes longer than all its tests.
+    if !summary.steps("client", || client::build(&toolchain, true))? {
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["test", "--silent"]);
+    npm.current_dir(root().join(client::PACKAGE));
+    summary.step("client's tests", &mut npm)?;
+
+    let directory = root().join("tests/browser");
+    if !browser::has_tests(&directory) {
+        return Ok(());
+    }
+    match browser::prepare()? {
+        Ok(chromium) => {
+            // Finds the tests itself: how it is told where they are depends on Node's version.
+            let mut node = Command::new("node");
+            node.arg("--test").current_dir(directory);
+            node.env(browser::CHROMIUM_VARIABLE, chromium);
+            summary.step("browser tests", node.env(BINARY_VARIABLE, binary))
+        }
+        Err(reason) => {
+            summary.skipped.push(format!("browser tests: {reason}"));
+            Ok(())
+        }
+    }
 }
 
 fn with_nextest(options: &Options, has_javascript: bool) -> Command {
@@ -179,10 +236,7 @@ fn build() -> Result<PathBuf> {
     if !run("build", &mut cargo(&arguments))? {
         bail!("the server does not build");
     }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    let binary = root()
-        .join(target)
+    let binary = target_directory()
         .join("debug")
         .join(format!("concord{EXE_SUFFIX}"));
     binary

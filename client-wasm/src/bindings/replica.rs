@@ -139,9 +139,10 @@ impl Replica {
             doc.rollback();
             return Ok(JsValue::UNDEFINED);
         }
-        let mut options = CommitOptions::default();
-        options.message = message;
-        options.time = super::convert::integer(time_ms);
+        let options = CommitOptions {
+            message,
+            time: super::convert::integer(time_ms),
+        };
         let Some(hash) = doc.commit_with(options) else {
             return Ok(JsValue::UNDEFINED);
         };
@@ -158,8 +159,10 @@ impl Replica {
     #[wasm_bindgen(js_name = emptyChange)]
     pub fn empty_change(&self, time_ms: f64) -> Result<JsValue, Thrown> {
         let mut inner = self.settled()?;
-        let mut options = CommitOptions::default();
-        options.time = super::convert::integer(time_ms);
+        let options = CommitOptions {
+            message: None,
+            time: super::convert::integer(time_ms),
+        };
         let hash = inner.doc().empty_change(options);
         change_chunk(inner.doc(), &hash)
     }
