@@ -1,10 +1,24 @@
 /** `@concord/client` in a browser. */
-
+import type { Client } from "./client/client.js";
+import { type ConnectOptions, connectWith } from "./client/connect.js";
 import { loadFrom } from "./load.js";
-import type { Wasm } from "./wasm.js";
+
+export * from "./public.js";
+
+/**
+ * Opens this browser's documents, and connects to a server unless there is none.
+ *
+ * @example
+ * const client = await connect({ url: "https://example.org" });
+ * const board = client.create({ title: "Board" });
+ * board.change((draft) => { draft.title = "Board of Acme"; });
+ */
+export function connect(options: ConnectOptions = {}): Promise<Client> {
+  return connectWith(load, options);
+}
 
 /** The wasm module, fetched from beside this file. Bundlers find it there, and put it beside what they make. */
-export function load(): Promise<Wasm> {
+function load(): ReturnType<typeof loadFrom> {
   return loadFrom(async () => {
     const url = new URL("./concord_bg.wasm", import.meta.url);
     const response = await fetch(url);
