@@ -65,7 +65,7 @@ const fallbacks: [string, StorageFault, () => Promise<Omit<OpenStorageOptions, "
       }),
     }),
   ],
-  ["it never answers", "unavailable", async () => ({ factory: new Lab().factory, openMs: 0 })],
+  ["it never answers", "unavailable", async () => ({ factory: factoryOf(() => ({}) as IDBOpenDBRequest), openMs: 10 })],
   [
     "it is of a newer version",
     "version",
@@ -98,8 +98,10 @@ const fallbacks: [string, StorageFault, () => Promise<Omit<OpenStorageOptions, "
     "blocked",
     async () => {
       const lab = new Lab();
-      await lab.raw("test", 1);
+      const old = await lab.raw("test", 1);
       lab.versionFor = () => 2;
+      // fake-indexeddb asks again and again whether it is closed, and would keep the test alive for ever.
+      setTimeout(() => old.close(), 500);
       return { factory: lab.factory, blockedMs: 20 };
     },
   ],

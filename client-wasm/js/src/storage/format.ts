@@ -50,6 +50,9 @@ export const DOCUMENT_STORES = [DOCUMENTS, CHANGES, SNAPSHOTS, SYNC] as const;
 /** Where `meta` has the id. */
 export const ID_KEY = "id";
 
+/** Bytes, changes, orders: half of what a number can count, so that sums stay exact. */
+const MAX_COUNT = 2 ** 52;
+
 /** Bookkeeping of a document. */
 export interface Tail {
   readonly document: string;
@@ -182,10 +185,18 @@ export function countTail(document: string, changes: readonly unknown[], snapsho
   let changeBytes = 0;
   for (const record of changes) {
     changeBytes += bytesOf(record);
-    if (isFields(record) && isCount(record["order"])) next = Math.max(next, record["order"] + 1);
+    if (isFields(record) && isCount(record["order"])) next = Math.max(next, orderAfter(record["order"]));
   }
   const bytes = snapshotKeys.reduce((sum: number, key) => sum + snapshotBytes(key), 0);
   return { document, snapshotBytes: bytes, changes: changes.length, changeBytes, next };
+}
+
+/**
+ * The order that follows. It never leaves what {@link decodeChange} takes, whatever odd number was found on
+ * disk: a change that is stored can be read, if only in an odd order.
+ */
+export function orderAfter(order: number): number {
+  return Math.min(order + 1, MAX_COUNT);
 }
 
 /** Bytes in a record of any state. */
@@ -220,7 +231,6 @@ function isFields(value: unknown): value is Fields {
   return typeof value === "object" && value !== null;
 }
 
-/** Half of what a number can count: sums stay exact. */
 function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 52;
+  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= MAX_COUNT;
 }

@@ -17,6 +17,7 @@ import {
   decodeTail,
   hashOf,
   keysOf,
+  orderAfter,
 } from "./format.js";
 import type { ChangeRecord, SnapshotRecord, SyncRecord, Tail } from "./format.js";
 import { read, readAll, readOne } from "./idb.js";
@@ -127,7 +128,7 @@ function putChange(tx: IDBTransaction, view: View, change: Omit<ChangeRecord, "o
     ...tail,
     changes: tail.changes + (old === undefined ? 1 : 0),
     changeBytes: Math.max(0, tail.changeBytes - bytesOf(old)) + record.bytes.length,
-    next: tail.next + 1,
+    next: orderAfter(tail.next),
   };
 }
 
