@@ -57,7 +57,9 @@ test("two browsers edit offline, reload offline, and come back: equal, nothing l
       await openDocument(tab, url);
       const [value, later] = await tab.evaluate(() => [window.doc.value, window.doc.status]);
       assert.deepEqual(value.guests, ["Ada", edits[n].guest]);
-      assert.deepEqual([later.saved, later.synced, later.unsynced], [true, false, 1]);
+      // More than one where the page was gone before it noted what the server has: never fewer.
+      assert.deepEqual([later.saved, later.synced], [true, false]);
+      assert.ok(later.unsynced >= 1);
     }),
   );
   await server.restart();
