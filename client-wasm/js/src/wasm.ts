@@ -188,4 +188,8 @@ export interface Wasm {
   documentId(random: Uint8Array): string;
   /** The id in an id or `automerge:` URL; throws when it is neither. */
   parseDocumentId(text: string): string;
+  /** A value of plain objects, arrays, `Uint8Array`s and primitives as CBOR; throws for others. */
+  encodeCbor(value: unknown): Uint8Array;
+  /** The value in bytes from elsewhere; throws when they are none. */
+  decodeCbor(bytes: Uint8Array): unknown;
 }

@@ -5,8 +5,6 @@
  * into this browser's storage, to the other tabs, and to the server, by whichever tab leads. Changes may come
  * twice or out of order; a replica takes each once and keeps what is early.
  */
-import { decode, encode } from "cborg";
-
 import { Emitter } from "../emitter.js";
 import { randomName, type Storage, type StorageError, type TailSize } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
@@ -738,7 +736,7 @@ export class Client implements Host {
   #say(id: string, value: unknown): void {
     this.#count += 1;
     const author = this.#author(this.#tab);
-    const message = { id, author, session: this.#tab, count: this.#count, data: encode(value) };
+    const message = { id, author, session: this.#tab, count: this.#count, data: this.#parts.wasm.encodeCbor(value) };
     this.#post({ t: "ephemeral", message, fromServer: false });
     if (this.#role !== "follower") {
       this.#send(message);
@@ -770,7 +768,7 @@ export class Client implements Host {
     }
     let value: unknown;
     try {
-      value = decode(data);
+      value = this.#parts.wasm.decodeCbor(data);
     } catch {
       // Somebody else's, in a form that is not ours.
       return;

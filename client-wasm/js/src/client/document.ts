@@ -157,6 +157,19 @@ export class DocumentHandle<T> {
     return this.#live.replica.history();
   }
 
+  /**
+   * The document at an earlier version, frozen. Costs a pass over all that was ever written.
+   *
+   * @example
+   * const doc = client.create({ title: "first" });
+   * const heads = doc.heads;
+   * doc.change((draft) => { draft.title = "second"; });
+   * console.log(doc.at(heads).title);
+   */
+  at(heads: Heads): Frozen<T> {
+    return this.#live.at(heads) as Frozen<T>;
+  }
+
   /** The steps from one version to another. */
   diff(before: Heads, after: Heads): Patch[] {
     return this.#live.replica.diff(before, after).map(publicPatch);

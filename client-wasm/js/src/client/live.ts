@@ -2,7 +2,8 @@
  * One document in this tab: the replica, the value it shows, and what of it is not yet kept elsewhere.
  * Does no IO; {@link Client} does what it says.
  */
-import { applyPatches, EMPTY } from "../value/tree.js";
+import { PatchError } from "../value/errors.js";
+import { applyPatches, EMPTY, type Root } from "../value/tree.js";
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
 import type { Contained, StoredChange, StoredDocument } from "../storage/storage.js";
 import type { ServerNews } from "./messages.js";
@@ -49,7 +50,7 @@ export class LiveDocument {
   /** The server does not have it, or does not show it. */
   unavailable = false;
   /** The document as plain data. */
-  value: unknown = EMPTY;
+  value: Root = EMPTY;
   /** Own changes that are not in this browser's storage yet. */
   readonly unsaved = new Map<ChangeHash, Chunk>();
   saving = false;
@@ -144,6 +145,11 @@ export class LiveDocument {
     return arrived === undefined ? undefined : concat(arrived.chunks.map((chunk) => chunk.bytes));
   }
 
+  /** The document as it was at some version. Costs a pass over all that was ever written. */
+  at(heads: Heads): Root {
+    return applyPatches(EMPTY, this.replica.diff([], heads));
+  }
+
   /** A change was made here. */
   changed(chunk: Chunk): readonly WasmPatch[] {
     this.unsaved.set(chunk.hash, chunk);
@@ -202,7 +208,15 @@ export class LiveDocument {
 
   #show(): readonly WasmPatch[] {
     const patches = this.replica.patches();
-    this.value = applyPatches(this.value as never, patches);
+    try {
+      this.value = applyPatches(this.value, patches);
+    } catch (error) {
+      if (!(error instanceof PatchError)) {
+        throw error;
+      }
+      // A step that has no meaning for plain values, as old libraries could write them: built anew instead.
+      this.value = this.at(this.replica.heads());
+    }
     return patches;
   }
 }
