@@ -227,7 +227,7 @@ fn objects(doc: &AutoCommit) -> Vec<(ObjId, ObjType)> {
         }
         let values: Vec<(Value<'static>, ObjId)> = doc
             .values(&object)
-            .map(|(value, id)| (value.into_value(), id))
+            .map(|(value, id)| (Value::from(value).into_owned(), id))
             .collect();
         all.extend(values.into_iter().filter_map(|(value, id)| match value {
             Value::Object(kind) => Some((id, kind)),

@@ -132,7 +132,8 @@ impl<'a> Inverse<'a> {
         let at = id_of(target);
         let now = self.doc.get(&at, key)?;
         let now = now.and_then(|(value, id)| Some((value.into_owned(), internal(&id)?)));
-        if !slot.replaced {
+        let net = slot.net(until);
+        if !net.replaced {
             if let Some((Value::Scalar(scalar), winner)) = now
                 && let Some(by) = self.counted(slot, &scalar, &winner, until)
             {
@@ -141,13 +142,13 @@ impl<'a> Inverse<'a> {
             return Ok(());
         }
         let ours = match &now {
-            Some((_, winner)) => !slot.deleted && winner.0 == self.own,
-            None => slot.deleted,
+            Some((_, winner)) => !net.deleted && winner.0 == self.own,
+            None => net.deleted,
         };
         if !ours {
             return Ok(());
         }
-        let former = match &slot.former {
+        let former = match net.former {
             None => None,
             Some(former) => {
                 let heads = self.step.heads(former.change);
@@ -160,7 +161,8 @@ impl<'a> Inverse<'a> {
         match former {
             Some((value, winner, change)) => {
                 let prop = Prop::Map(key.to_owned());
-                self.restore(target, prop, &value, &winner, change, slot)
+                let value = uncounted(&value, &winner, change, slot);
+                self.restore(target, prop, &value, &winner, change)
             }
             None if now.is_some() => self.doc.delete(&at, key),
             None => Ok(()),
@@ -175,7 +177,6 @@ impl<'a> Inverse<'a> {
         value: &Value<'static>,
         winner: &Id,
         change: usize,
-        slot: &Slot,
     ) -> Done {
         let at = id_of(target);
         match value {
@@ -184,14 +185,8 @@ impl<'a> Inverse<'a> {
                 self.copy(winner.clone(), &made, *kind, change)
             }
             Value::Scalar(scalar) => {
-                let mut scalar = scalar.as_ref().clone();
-                let counter = is_counter(value);
-                if let ScalarValue::Counter(counter) = &scalar {
-                    let ours = slot.sum(change, |id| id == winner);
-                    scalar = ScalarValue::counter(i64::from(counter).wrapping_sub(ours));
-                }
-                self.doc.put(&at, prop.clone(), scalar)?;
-                if counter {
+                self.doc.put(&at, prop.clone(), scalar.as_ref().clone())?;
+                if is_counter(value) {
                     self.alias(target, prop, winner)?;
                 }
                 Ok(())
@@ -215,8 +210,10 @@ impl<'a> Inverse<'a> {
         until: usize,
     ) -> Done {
         let elements = slots.elements.values();
-        let exact =
-            kind == ObjType::List || elements.clone().any(|slot| !slot.inserted && !slot.deleted);
+        let exact = kind == ObjType::List
+            || elements
+                .clone()
+                .any(|slot| !slot.inserted && !slot.net(until).deleted);
         let now = Now {
             object: target,
             elements: exact.then(|| {
@@ -228,17 +225,22 @@ impl<'a> Inverse<'a> {
         // Elements whose former value is wanted: where, and whether they are to be inserted.
         let mut wanted: HashMap<&Id, (usize, bool)> = HashMap::new();
         for (element, slot) in &slots.elements {
-            let Some(found) = self.locate(&now, object, element) else {
-                continue;
-            };
+            let found = self.locate(&now, object, element).unwrap_or_else(|| {
+                // Its object came back as a copy, without tombstones: its former neighbours say where it was.
+                Found {
+                    position: 0,
+                    seen: None,
+                }
+            });
+            let net = slot.net(until);
             match found.seen {
                 Some(item) if slot.inserted => {
                     if item.winner.0 == self.own {
                         edits.push((item.position, Edit::Delete { width: item.width }));
                     }
                 }
-                Some(item) if slot.replaced => {
-                    if !slot.deleted && item.winner.0 == self.own {
+                Some(item) if net.replaced => {
+                    if !net.deleted && item.winner.0 == self.own {
                         wanted.insert(element, (item.position, false));
                     }
                 }
@@ -249,7 +251,7 @@ impl<'a> Inverse<'a> {
                         edits.push((item.position, Edit::Increment { by }));
                     }
                 }
-                None if slot.replaced && slot.deleted && !slot.inserted => {
+                None if net.replaced && net.deleted && !slot.inserted => {
                     wanted.insert(element, (found.position, true));
                 }
                 None => {}
@@ -257,13 +259,13 @@ impl<'a> Inverse<'a> {
         }
         let passes: BTreeSet<usize> = wanted
             .keys()
-            .filter_map(|element| Some(slots.elements.get(*element)?.former.as_ref()?.change))
+            .filter_map(|element| Some(slots.elements.get(*element)?.net(until).former?.change))
             .collect();
         for change in passes {
             let then = self.items(object, Some(self.step.heads(change)), exact);
-            self.former_edits(&now, object, &then, slots, &mut wanted, &mut edits);
+            self.former_edits(&now, object, &then, slots, until, &mut wanted, &mut edits);
         }
-        self.apply(object, target, kind, slots, edits)
+        self.apply(object, target, kind, edits)
     }
 
     /// The edits for those wanted elements that are in `then`.
@@ -273,20 +275,25 @@ impl<'a> Inverse<'a> {
         object: Option<&Id>,
         then: &[Item],
         slots: &Slots,
+        until: usize,
         wanted: &mut HashMap<&Id, (usize, bool)>,
         edits: &mut Vec<(usize, Edit)>,
     ) {
         // The end of the run that is being inserted, and the bounds of what it may be inserted at.
         let mut run: Option<(usize, usize, usize)> = None;
         for (index, item) in then.iter().enumerate() {
-            let former = slots.elements.get(&item.element);
-            let former = former.and_then(|slot| slot.former.as_ref());
-            let former = former.filter(|former| former.ids.contains(&item.winner));
-            let Some(former) = former else { continue };
+            let Some(slot) = slots.elements.get(&item.element) else {
+                continue;
+            };
+            let former = slot.net(until).former;
+            let Some(former) = former.filter(|former| former.ids.contains(&item.winner)) else {
+                continue;
+            };
             let Some((position, insert)) = wanted.remove(&item.element) else {
                 continue;
             };
-            let (item, change) = (item.clone(), former.change);
+            let (mut item, change) = (item.clone(), former.change);
+            item.value = uncounted(&item.value, &item.winner, change, slot);
             if !insert {
                 edits.push((position, Edit::Put { item, change }));
                 continue;
@@ -337,7 +344,6 @@ impl<'a> Inverse<'a> {
         object: Option<&Id>,
         target: Option<&Id>,
         kind: ObjType,
-        slots: &Slots,
         edits: Vec<(usize, Edit)>,
     ) -> Done {
         let at = id_of(target);
@@ -367,10 +373,8 @@ impl<'a> Inverse<'a> {
                 }
                 Edit::Increment { by } => self.doc.increment(&at, position, by)?,
                 Edit::Put { item, change } => {
-                    if let Some(slot) = slots.elements.get(&item.element) {
-                        let prop = Prop::Seq(position);
-                        self.restore(target, prop, &item.value, &item.winner, change, slot)?;
-                    }
+                    let prop = Prop::Seq(position);
+                    self.restore(target, prop, &item.value, &item.winner, change)?;
                 }
                 Edit::Insert { items, change } => {
                     let copies = self.insert(object, target, kind, position, &items, change)?;
@@ -613,6 +617,15 @@ impl Copy {
             change,
         }
     }
+}
+
+/// The value before `change`, without what earlier changes of the step added to it.
+fn uncounted(value: &Value<'static>, winner: &Id, change: usize, slot: &Slot) -> Value<'static> {
+    if let Some(ScalarValue::Counter(counter)) = value.as_scalar() {
+        let ours = slot.sum(change, |id| id == winner);
+        return Value::counter(i64::from(counter).wrapping_sub(ours));
+    }
+    value.clone()
 }
 
 fn is_counter(value: &Value<'_>) -> bool {

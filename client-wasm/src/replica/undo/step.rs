@@ -30,23 +30,38 @@ pub(super) struct Slots {
 pub(super) struct Slot {
     /// The element was inserted in the step: it has no value from before.
     pub(super) inserted: bool,
+    /// What was written or deleted, in order.
+    writes: Vec<Write>,
+    /// By which change, which counters, by how much.
+    pub(super) increments: Vec<(usize, Vec<Id>, i64)>,
+}
+
+#[derive(Debug)]
+struct Write {
+    change: usize,
+    deletes: bool,
+    /// The values that it overwrote, if one of them is from outside of the step.
+    former: Option<Vec<Id>>,
+}
+
+/// What a slot's writes come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Net<'a> {
     /// A value was written or deleted.
     pub(super) replaced: bool,
     /// The last that happened was a deletion.
     pub(super) deleted: bool,
     /// The last value from outside of the step that was overwritten.
-    pub(super) former: Option<Former>,
-    /// By which change, which counters, by how much.
-    pub(super) increments: Vec<(usize, Vec<Id>, i64)>,
+    pub(super) former: Option<Former<'a>>,
 }
 
 /// A value that the step overwrote.
-#[derive(Clone, Debug)]
-pub(super) struct Former {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Former<'a> {
     /// The change that did, whose deps have the value.
     pub(super) change: usize,
     /// The values that were there at the same time.
-    pub(super) ids: Vec<Id>,
+    pub(super) ids: &'a [Id],
 }
 
 impl Step {
@@ -113,15 +128,29 @@ impl Slots {
             slot.increments.push((change, ids, by));
             return;
         }
-        slot.replaced = true;
-        slot.deleted = op.action == OpType::Delete;
-        if ids.iter().any(|id| !made.contains(id)) {
-            slot.former = Some(Former { change, ids });
-        }
+        slot.writes.push(Write {
+            change,
+            deletes: op.action == OpType::Delete,
+            former: ids.iter().any(|id| !made.contains(id)).then_some(ids),
+        });
     }
 }
 
 impl Slot {
+    /// What the changes before `until` did: an object that this undo restored is as it was before that one.
+    pub(super) fn net(&self, until: usize) -> Net<'_> {
+        let mut net = Net::default();
+        for write in self.writes.iter().filter(|write| write.change < until) {
+            net.replaced = true;
+            net.deleted = write.deletes;
+            if let Some(ids) = &write.former {
+                let change = write.change;
+                net.former = Some(Former { change, ids });
+            }
+        }
+        net
+    }
+
     /// What the step added before its change `until`, to those counters that `is` names.
     pub(super) fn sum(&self, until: usize, is: impl Fn(&Id) -> bool) -> i64 {
         let ours = self.increments.iter();
