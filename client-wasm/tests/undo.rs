@@ -8,8 +8,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, and the ignored one reports"
+    reason = "a test fails by panicking"
 )]
 
 use std::time::Instant;
@@ -227,7 +226,7 @@ fn objects(doc: &AutoCommit) -> Vec<(ObjId, ObjType)> {
         }
         let values: Vec<(Value<'static>, ObjId)> = doc
             .values(&object)
-            .map(|(value, id)| (Value::from(value).into_owned(), id))
+            .map(|(value, id)| (value.into_owned(), id))
             .collect();
         all.extend(values.into_iter().filter_map(|(value, id)| match value {
             Value::Object(kind) => Some((id, kind)),

@@ -50,7 +50,12 @@ struct Found {
 
 /// A sequence as it is, before the first edit.
 struct Now<'a> {
+    /// What the step called it.
+    named: Option<&'a Id>,
     object: Option<&'a Id>,
+    slots: &'a Slots,
+    /// Of the step's changes, those before this one are to be undone.
+    until: usize,
     /// All elements, where an element can't be told by its winning value.
     elements: Option<HashMap<Id, Item>>,
 }
@@ -215,7 +220,10 @@ impl<'a> Inverse<'a> {
                 .clone()
                 .any(|slot| !slot.inserted && !slot.net(until).deleted);
         let now = Now {
+            named: object,
             object: target,
+            slots,
+            until,
             elements: exact.then(|| {
                 let items = self.items(target, None, true).into_iter();
                 items.map(|item| (item.element.clone(), item)).collect()
@@ -225,22 +233,18 @@ impl<'a> Inverse<'a> {
         // Elements whose former value is wanted: where, and whether they are to be inserted.
         let mut wanted: HashMap<&Id, (usize, bool)> = HashMap::new();
         for (element, slot) in &slots.elements {
-            let found = self.locate(&now, object, element).unwrap_or_else(|| {
-                // Its object came back as a copy, without tombstones: its former neighbours say where it was.
-                Found {
-                    position: 0,
-                    seen: None,
-                }
+            // An object that came back as a copy has no tombstones: former neighbours alone say where it was.
+            let found = self.locate(&now, element).unwrap_or(Found {
+                position: 0,
+                seen: None,
             });
             let net = slot.net(until);
             match found.seen {
-                Some(item) if slot.inserted => {
-                    if item.winner.0 == self.own {
+                Some(item) if slot.inserted || net.replaced => {
+                    let ours = item.winner.0 == self.own;
+                    if ours && slot.inserted {
                         edits.push((item.position, Edit::Delete { width: item.width }));
-                    }
-                }
-                Some(item) if net.replaced => {
-                    if !net.deleted && item.winner.0 == self.own {
+                    } else if ours && !net.deleted {
                         wanted.insert(element, (item.position, false));
                     }
                 }
@@ -263,7 +267,7 @@ impl<'a> Inverse<'a> {
             .collect();
         for change in passes {
             let then = self.items(object, Some(self.step.heads(change)), exact);
-            self.former_edits(&now, object, &then, slots, until, &mut wanted, &mut edits);
+            self.former_edits(&now, &then, &mut wanted, &mut edits);
         }
         self.apply(object, target, kind, edits)
     }
@@ -272,20 +276,17 @@ impl<'a> Inverse<'a> {
     fn former_edits(
         &self,
         now: &Now<'_>,
-        object: Option<&Id>,
         then: &[Item],
-        slots: &Slots,
-        until: usize,
         wanted: &mut HashMap<&Id, (usize, bool)>,
         edits: &mut Vec<(usize, Edit)>,
     ) {
         // The end of the run that is being inserted, and the bounds of what it may be inserted at.
         let mut run: Option<(usize, usize, usize)> = None;
         for (index, item) in then.iter().enumerate() {
-            let Some(slot) = slots.elements.get(&item.element) else {
+            let Some(slot) = now.slots.elements.get(&item.element) else {
                 continue;
             };
-            let former = slot.net(until).former;
+            let former = slot.net(now.until).former;
             let Some(former) = former.filter(|former| former.ids.contains(&item.winner)) else {
                 continue;
             };
@@ -300,7 +301,7 @@ impl<'a> Inverse<'a> {
             }
             let (low, high) = match run {
                 Some((end, low, high)) if end == index => (low, high),
-                _ => self.bounds(now, object, then, index),
+                _ => self.bounds(now, then, index),
             };
             let position = position.clamp(low, high.max(low));
             match edits.last_mut() {
@@ -321,15 +322,9 @@ impl<'a> Inverse<'a> {
     }
 
     /// Between which positions the element at `index` was, by those of its neighbours that are still there.
-    fn bounds(
-        &self,
-        now: &Now<'_>,
-        object: Option<&Id>,
-        then: &[Item],
-        index: usize,
-    ) -> (usize, usize) {
+    fn bounds(&self, now: &Now<'_>, then: &[Item], index: usize) -> (usize, usize) {
         let (left, right) = then.split_at_checked(index).unwrap_or_default();
-        let seen = |item: &Item| self.locate(now, object, &item.element)?.seen;
+        let seen = |item: &Item| self.locate(now, &item.element)?.seen;
         let low = left.iter().rev().take(MAX_NEIGHBOURS).find_map(seen);
         let high = right.iter().skip(1).take(MAX_NEIGHBOURS).find_map(seen);
         (
@@ -526,9 +521,9 @@ impl<'a> Inverse<'a> {
     }
 
     /// Where the element `element` of what the step called `object` is.
-    fn locate(&self, now: &Now<'_>, object: Option<&Id>, element: &Id) -> Option<Found> {
+    fn locate(&self, now: &Now<'_>, element: &Id) -> Option<Found> {
         let place = self.aliases.element(Place {
-            object: object.cloned(),
+            object: now.named.cloned(),
             id: element.clone(),
         })?;
         if let Some(item) = now.elements.as_ref().and_then(|all| all.get(&place.id)) {

@@ -1,7 +1,5 @@
 //! One example of each kind, alone and with another's edit in between.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use automerge::{
     ActorId, AutoCommit, AutomergeError, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue,
     marks::{ExpandMark, Mark},
@@ -70,9 +68,7 @@ fn text(replica: &mut Replica) -> String {
 fn numbers(replica: &mut Replica) -> Vec<i64> {
     let list = object(replica, "list");
     let values = replica.doc().values(&list);
-    values
-        .map(|(value, _)| automerge::Value::from(value).as_i64().unwrap())
-        .collect()
+    values.map(|(value, _)| value.as_i64().unwrap()).collect()
 }
 
 fn at_root(replica: &mut Replica, key: &str) -> Option<String> {
