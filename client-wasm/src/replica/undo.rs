@@ -19,6 +19,12 @@
 //! A copy is put where its tombstone is, but between its former neighbours, as far as these are left: what
 //! is inserted at a tombstone's position lands before all tombstones there, so their order says nothing about copies.
 //!
+//! A step of several changes that overwrote a key twice gives back the last value that was another's or from before.
+//! A deletion of ours that meets another's write gives nothing back: what they wrote is there.
+//!
+//! Costs: typing is undone in the time of the edit. What was deleted or overwritten in a list or text is looked
+//! for in one pass over that object as it was.
+//!
 //! When two persons delete the same words and both undo it, the words are there twice.
 
 mod alias;

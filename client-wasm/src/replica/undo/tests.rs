@@ -206,6 +206,18 @@ fn list_elements_go_return_and_get_back_their_value() {
 }
 
 #[test]
+fn an_inserted_element_that_another_wrote_to_stays() {
+    let (mut ours, mut theirs) = pair();
+    let list = object(&mut ours, "list");
+    let step = edit(&mut ours, |doc| doc.insert(&list, 0, 7));
+    merge(&mut ours, &mut theirs);
+    edit(&mut theirs, |doc| doc.put(&list, 0, 8));
+    merge(&mut ours, &mut theirs);
+    assert_eq!(undo(&mut ours, &[step]), None);
+    assert_eq!(numbers(&mut ours), [8, 1, 2, 3]);
+}
+
+#[test]
 fn a_deleted_object_returns_whole_and_older_steps_reach_into_it() {
     let (mut ours, mut theirs) = pair();
     let older = splice(&mut ours, 0, 0, "new ");
