@@ -96,6 +96,12 @@ export interface WasmReplica {
   /** The change just made, or nothing when nothing was edited. `time` in Unix milliseconds. */
   commit(message: string | undefined, time: number): Chunk | undefined;
   rollback(): void;
+  /**
+   * Takes back what is left of changes made here, oldest first, by one new change; nothing when others left nothing of
+   * them. What others wrote stays. Undoing the new change is the redo. `code` of its errors: `"not-found"` when a
+   * change is not in the document, `"not-own"` when it was made elsewhere (also: before this page was loaded).
+   */
+  undo(hashes: readonly ChangeHash[], message: string | undefined, time: number): Chunk | undefined;
   /** A change without edits: a document of which nothing was written exists by it. */
   emptyChange(time: number): Chunk;
 

@@ -155,6 +155,24 @@ impl Replica {
         self.inner.borrow_mut().doc().rollback();
     }
 
+    /// Takes back what is left of own changes; the change that did and its hash, or nothing.
+    pub fn undo(
+        &self,
+        hashes: Vec<String>,
+        message: Option<String>,
+        time_ms: f64,
+    ) -> Result<JsValue, Thrown> {
+        let hashes = heads_of(&hashes)?;
+        let mut inner = self.settled()?;
+        let mut options = CommitOptions::default();
+        options.message = message;
+        options.time = super::convert::integer(time_ms);
+        let Some(hash) = inner.undo(&hashes, options).map_err(Thrown::of)? else {
+            return Ok(JsValue::UNDEFINED);
+        };
+        change_chunk(inner.doc(), &hash)
+    }
+
     /// A change without edits.
     #[wasm_bindgen(js_name = emptyChange)]
     pub fn empty_change(&self, time_ms: f64) -> Result<JsValue, Thrown> {

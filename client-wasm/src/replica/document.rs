@@ -14,7 +14,7 @@ use concord_shared::{
     sync::{SyncError, decode},
 };
 
-use super::session::Open;
+use super::{session::Open, undo::Aliases};
 
 /// Bytes of received changes that wait for [`Replica::apply_pending`]; beyond it they are applied at once.
 pub const MAX_PENDING_BYTES: usize = 8 << 20;
@@ -90,6 +90,7 @@ pub struct Replica {
     document: DocumentId,
     doc: AutoCommit,
     link: Link,
+    aliases: Aliases,
 }
 
 /// Whether there is a session with the server, and what of it outlives the session.
@@ -133,6 +134,7 @@ impl Replica {
             document,
             doc,
             link: Link::Down { kept },
+            aliases: Aliases::default(),
         }
     }
 
@@ -180,6 +182,11 @@ impl Replica {
             Err(_) => drop(self.doc.rollback()),
         }
         result
+    }
+
+    /// The document, and what undoing remembers of it.
+    pub(super) fn parts(&mut self) -> (&mut AutoCommit, &mut Aliases) {
+        (&mut self.doc, &mut self.aliases)
     }
 
     /// The document's heads, sorted.
