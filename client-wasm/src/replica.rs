@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod document;
+mod receive;
 pub mod session;
 pub mod undo;
 

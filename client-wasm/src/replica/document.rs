@@ -14,7 +14,7 @@ use concord_shared::{
     sync::{SyncError, decode},
 };
 
-use super::{session::Open, undo::Aliases};
+use super::{receive::receive, session::Open, undo::Aliases};
 
 /// Bytes of received changes that wait for [`Replica::apply_pending`]; beyond it they are applied at once.
 pub const MAX_PENDING_BYTES: usize = 8 << 20;
@@ -378,14 +378,11 @@ impl Replica {
             });
         };
         let bytes = message.changes.iter().map(<[u8]>::len).sum();
-        self.doc
-            .sync()
-            .receive_sync_message(&mut session.state, message)
-            .map_err(|source| ReplicaError::Apply {
-                document: self.document.clone(),
-                bytes,
-                source: Box::new(source),
-            })
+        receive(&mut self.doc, &mut session.state, message).map_err(|source| ReplicaError::Apply {
+            document: self.document.clone(),
+            bytes,
+            source: Box::new(source),
+        })
     }
 }
 
