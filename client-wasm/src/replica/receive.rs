@@ -92,6 +92,8 @@ mod tests {
         Edit(bool),
         Send(bool),
         Lose(bool),
+        /// Past the session, as changes come from another tab.
+        Merge(bool),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -99,6 +101,7 @@ mod tests {
             3 => any::<bool>().prop_map(Step::Edit),
             6 => any::<bool>().prop_map(Step::Send),
             1 => any::<bool>().prop_map(Step::Lose),
+            1 => any::<bool>().prop_map(Step::Merge),
         ]
     }
 
@@ -128,6 +131,10 @@ mod tests {
                         receive(&mut docs[to], &mut states[to], message).unwrap();
                         prop_assert_eq!(&states[to], &theirs.1);
                         prop_assert_eq!(docs[to].get_heads(), theirs.0.get_heads());
+                    }
+                    Step::Merge(who) => {
+                        let from = docs[usize::from(!who)].save();
+                        docs[usize::from(who)].load_incremental(&from).unwrap();
                     }
                     Step::Lose(who) => {
                         // Whoever begins anew has lost everything; both begin a session.
