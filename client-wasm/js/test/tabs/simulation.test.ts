@@ -54,7 +54,9 @@ class Simulation {
     this.world = new World(seed);
     this.#leaderlessSince = this.world.now;
     this.world.inspect = () => this.#inspect();
-    this.world.manager.stolen = (by, from) => this.#stolen(by, from);
+    this.world.manager.stolen = (name, by, from) => {
+      if (name === "group:lead") this.#stolen(by, from);
+    };
   }
 
   fail(what: string): never {
@@ -227,8 +229,16 @@ class Simulation {
   }
 }
 
+/** Of one run: `CONCORD_TEST_RUNS`, `CONCORD_TEST_LONG`, or what takes some seconds; a seed that is given runs alone. */
+function seedsToRun(): number {
+  const given = process.env["CONCORD_TEST_RUNS"];
+  if (given !== undefined) return Number(given);
+  if (process.env["CONCORD_TEST_LONG"] === "1") return 200;
+  return process.env["CONCORD_TEST_SEED"] === undefined ? 4 : 1;
+}
+
 const root = testSeed();
-const runs = Number(process.env["CONCORD_TEST_RUNS"] ?? (process.env["CONCORD_TEST_SEED"] === undefined ? 4 : 1));
+const runs = seedsToRun();
 
 for (let run = 0; run < runs; run += 1) {
   const seed = (root + run) >>> 0;

@@ -276,7 +276,7 @@ export class LockTable {
   readonly #world: World;
   readonly #locks = new Map<string, Lock>();
   /** Called when a lock is stolen. */
-  stolen: (by: FakeTab, from: FakeTab) => void = () => {};
+  stolen: (name: string, by: FakeTab, from: FakeTab) => void = () => {};
 
   constructor(world: World) {
     this.#world = world;
@@ -304,7 +304,7 @@ export class LockTable {
       const entry: Entry = { tab, exclusive: options.mode !== "shared", callback, resolve, reject, held: false };
       if (options.steal === true) {
         for (const robbed of held.splice(0)) {
-          this.stolen(tab, robbed.tab);
+          this.stolen(name, tab, robbed.tab);
           robbed.held = false;
           robbed.tab.post("locks", this.#world.upTo(LOSS_MS), () => robbed.reject(abortError()));
         }
