@@ -3,6 +3,7 @@
  *
  * - Two tabs that run never both believe to lead for longer than a message takes.
  * - While a visible tab runs, there is a running leader after `TAKEOVER_MS` at the latest.
+ * - A tab that got the lock and lost it again while it was stopped does not lead by it.
  * - A leader that runs is not robbed, however slow its timers are.
  * - A message reaches every tab that is in the group, once, in its sender's order.
  * - A tab that goes, however it goes, is reported to all tabs that know it and run.
@@ -31,6 +32,8 @@ interface Member {
   readonly tabs: Tabs;
   fate: Fate;
   leadsSince: number | undefined;
+  /** What became of the leader's lock that it got while it was stopped, as long as it was. */
+  asleep: "nothing" | "granted" | "robbed";
   /** What must still arrive, by sender. */
   readonly expected: Map<string, number[]>;
   readonly gone: string[];
@@ -42,6 +45,8 @@ class Simulation {
   members: Member[] = [];
   thefts = 0;
   thaws = 0;
+  /** Tabs that got the leader's lock and lost it again without running in between. */
+  sleepers = 0;
   delivered = 0;
   leaders = new Set<string>();
   /** Since when two both believe to lead. */
@@ -56,6 +61,9 @@ class Simulation {
     this.world.inspect = () => this.#inspect();
     this.world.manager.stolen = (name, by, from) => {
       if (name === "group:lead") this.#stolen(by, from);
+    };
+    this.world.manager.granted = (name, to) => {
+      if (name === "group:lead") this.#granted(to);
     };
   }
 
@@ -76,6 +84,7 @@ class Simulation {
           role: (role) => {
             if (member.fate !== "runs" && role !== "follower") this.fail(`${role} while ${member.fate}`);
             if (role === "alone") this.fail(`alone: ${member.tabs.reason}`);
+            if (role === "leader" && member.asleep === "robbed") this.fail(`${member.tabs.id} leads by a lock that it lost asleep`);
             member.leadsSince = role === "leader" ? this.world.now : undefined;
           },
           leader: () => {},
@@ -91,6 +100,7 @@ class Simulation {
       ),
       fate: "runs",
       leadsSince: undefined,
+      asleep: "nothing",
       expected,
       gone,
     };
@@ -147,6 +157,7 @@ class Simulation {
   #go(member: Member): void {
     const { fate } = member;
     member.fate = "runs";
+    if (member.asleep === "granted") member.asleep = "nothing";
     this.thaws += 1;
     member.fake.go();
     if (fate === "hung") return;
@@ -198,10 +209,19 @@ class Simulation {
     }
   }
 
+  #granted(to: FakeTab): void {
+    const member = this.members.find(({ fake }) => fake === to);
+    if (member !== undefined) member.asleep = member.fate === "runs" ? "nothing" : "granted";
+  }
+
   #stolen(by: FakeTab, from: FakeTab): void {
     this.thefts += 1;
     const { now } = this.world;
     const victim = this.members.find((member) => member.fake === from);
+    if (victim?.asleep === "granted") {
+      victim.asleep = "robbed";
+      this.sleepers += 1;
+    }
     if (victim === undefined || victim.fate !== "runs" || victim.leadsSince === undefined) return;
     if (now - from.runningSince > 5_000 && now - victim.leadsSince > 2_000 && now - by.runningSince > 5_000) {
       this.fail(`${victim.tabs.id} was robbed needlessly`);
@@ -250,8 +270,8 @@ for (let run = 0; run < runs; run += 1) {
       await simulation.world.run(simulation.world.upTo(simulation.world.random() < 0.1 ? 10_000 : 300));
     }
     await simulation.end();
-    const { thefts, thaws, delivered, leaders } = simulation;
-    context.diagnostic(`${leaders.size} leaders, ${thefts} thefts, ${thaws} thaws, ${delivered} messages`);
+    const { thefts, sleepers, thaws, delivered, leaders } = simulation;
+    context.diagnostic(`${leaders.size} leaders, ${thefts} thefts (${sleepers} asleep), ${thaws} thaws, ${delivered} messages`);
     assert.ok(thefts > 5 && thaws > 50 && delivered > 500 && leaders.size > 20, "too little happened");
   });
 }

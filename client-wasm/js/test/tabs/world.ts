@@ -275,7 +275,9 @@ interface Lock {
 export class LockTable {
   readonly #world: World;
   readonly #locks = new Map<string, Lock>();
-  /** Called when a lock is stolen. */
+  /** Called when a lock is granted, before its tab knows. */
+  granted: (name: string, to: FakeTab) => void = () => {};
+  /** Called when a lock is stolen, before either tab knows. */
   stolen: (name: string, by: FakeTab, from: FakeTab) => void = () => {};
 
   constructor(world: World) {
@@ -343,6 +345,7 @@ export class LockTable {
       lock.queue.shift();
       lock.held.push(next);
       next.held = true;
+      this.granted(name, next.tab);
       next.tab.post("locks", this.#world.upTo(GRANT_MS), () => {
         const release = (): void => {
           if (!next.held) return;
