@@ -52,6 +52,7 @@ class Simulation {
   /** Since when two both believe to lead. */
   #overlaps = new Map<string, number>();
   #leaderlessSince: number;
+  #failure: Error | undefined;
   #message = 0;
 
   constructor(seed: number) {
@@ -68,7 +69,9 @@ class Simulation {
   }
 
   fail(what: string): never {
-    throw new Error(`${what} (CONCORD_TEST_SEED=${this.seed}, t=${this.world.now - 1_700_000_000_000})`);
+    // The first stays the one that is told: the code under test may take its exception for a lock that failed.
+    this.#failure ??= new Error(`${what} (CONCORD_TEST_SEED=${this.seed}, t=${this.world.now - 1_700_000_000_000})`);
+    throw this.#failure;
   }
 
   open(): void {
