@@ -70,7 +70,8 @@ export const anyValue = fc.letrec((tie) => ({
     anyText,
     anyText,
     anyText.map((text) => new ImmutableString(text)),
-    fc.double().map((value) => new Float(value)),
+    // Not the floats 0 and -0 one over the other: Automerge takes them for the same, and keeps what is there.
+    fc.double().map((value) => new Float(value === 0 ? 1 : value)),
     fc.date({ noInvalidDate: true }),
     fc.uint8Array({ maxLength: 4 }),
     fc.integer({ min: -9, max: 9 }).map((value) => new Counter(value)),
