@@ -106,7 +106,7 @@ export class Client implements Host {
     this.#tabs = parts.joinTabs({
       role: (role) => this.#roleIs(role),
       leader: (tab) => this.#leaderIs(tab),
-      missed: () => this.#wantAll(),
+      missed: () => this.#isBack(),
       message: (message, from) => this.#tabSaid(asTabMessage(message), from),
       gone: (tab) => this.#tabGone(tab),
     });
@@ -293,6 +293,14 @@ export class Client implements Host {
     this.#looked(live, fault);
     this.#want([live]);
     this.#sessionBegins(live);
+  }
+
+  /** The others took this tab for gone. */
+  #isBack(): void {
+    this.#wantAll();
+    for (const live of this.#live.values()) {
+      live.presence.again();
+    }
   }
 
   /** Tells the other tabs what is wanted, and what is there of it. */

@@ -137,6 +137,13 @@ export class Presence {
     }
   }
 
+  /** @internal Others took us for gone: tells them all of it again. */
+  again(): void {
+    if (this.#own !== undefined) {
+      this.#snapshot();
+    }
+  }
+
   /** @internal Forgets who was silent for too long. */
   expire(now: number): void {
     let any = false;

@@ -60,6 +60,15 @@ test("who slept longer than others remember tells all of it", (context) => {
   assert.deepEqual(take().at(-1), inside("heartbeat"));
 });
 
+test("who comes back tells all of it, if there is something to tell", (context) => {
+  const { presence, take } = start(context);
+  presence.again();
+  assert.deepEqual(take(), []);
+  presence.set({ at: 1 });
+  presence.again();
+  assert.deepEqual(take(), [snapshot({ at: 1 }), snapshot({ at: 1 })]);
+});
+
 test("others: snapshot, update, goodbye, and events only when something is different", (context) => {
   const { presence, receive, states } = start(context);
   const seen: (readonly PeerPresence[])[] = [];
