@@ -2,7 +2,8 @@
  * Many tabs in a made-up browser, with a seed. What must hold, whatever happens to them:
  *
  * - Two tabs that run never both believe to lead for longer than a message takes.
- * - While a visible tab runs, there is a running leader after `TAKEOVER_MS` at the latest.
+ * - While a visible tab runs, there is a running leader after `TAKEOVER_MS` at the latest. A tab that takes the lock
+ *   and stops before it leads begins that time anew: it is owed as many pings as any other that holds the lock.
  * - A tab that got the lock and lost it again while it was stopped does not lead by it.
  * - A leader that runs is not robbed, however slow its timers are.
  * - A message reaches every tab that is in the group, once, in its sender's order.
@@ -152,6 +153,7 @@ class Simulation {
 
   #stop(member: Member, fate: Fate, tell?: () => void): void {
     tell?.();
+    if (this.world.manager.holders("group:lead").includes(member.fake)) this.#leaderlessSince = this.world.now;
     member.fate = fate;
     // What its handlers began in microtasks still happens, as in a browser.
     member.fake.stop();
@@ -257,7 +259,7 @@ function seedsToRun(): number {
   const given = process.env["CONCORD_TEST_RUNS"];
   if (given !== undefined) return Number(given);
   if (process.env["CONCORD_TEST_LONG"] === "1") return 200;
-  return process.env["CONCORD_TEST_SEED"] === undefined ? 4 : 1;
+  return process.env["CONCORD_TEST_SEED"] === undefined ? 3 : 1;
 }
 
 const root = testSeed();
