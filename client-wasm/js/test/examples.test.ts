@@ -10,6 +10,8 @@ import { basename, join, relative } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
+import "fake-indexeddb/auto";
+
 import { connect } from "../src/node.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -66,12 +68,12 @@ test("every example compiles and runs", async () => {
   const compiler = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", made], { encoding: "utf8" });
   assert.equal(compiler.status, 0, compiler.stdout);
 
-  const client = await connect();
+  const client = await connect({ storage: "indexeddb" });
   const log = console.log;
   console.log = () => {};
   try {
     for (const [n, name] of modules.entries()) {
-      const handle = client.create({ title: "Hello, world", tasks: [], notes: "some", count: 1 });
+      const handle = client.create({ title: "Hello, world", tasks: [1, 2, 3].map((n) => ({ title: `task ${n}`, done: false })), notes: "some", count: 1 });
       const module = (await import(pathToFileURL(join(made, `${name}.js`)).href)) as {
         run(client: unknown, handle: unknown): Promise<void>;
       };
