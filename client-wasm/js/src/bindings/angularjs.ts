@@ -69,7 +69,8 @@ const LONGEST_FRAME_MS = 100;
  * The directive `concord-model` binds an input to a place in a document, by a handle and a path:
  * `<input concord-model="handle" concord-path="['meetings', meeting.id, 'date']">`. Reading is always of what the
  * document is; writing is an ordinary assignment in a change of its own, as often as `ng-model-options` says. What
- * is being typed and not written yet is not replaced by what others write. Invalid input is not written.
+ * is being typed and not written yet is not replaced by what others write. Invalid input is not written, and stays
+ * until somebody writes there.
  *
  * The filter `concordCopies` gives copies of objects one level deep, the same ones as long as the objects are:
  * what AngularJS and the page write on them is not in the document.
@@ -244,6 +245,8 @@ class Model {
   readonly #expressions: { readonly handle: string; readonly path: string };
   readonly #fail: (error: unknown) => void;
   #shown: unknown;
+  /** The input is invalid, and this is what the document had when it became so. */
+  #invalid: { readonly instead: unknown } | undefined;
   #end: (() => void) | undefined;
 
   constructor(scope: IScope, expressions: { handle: string; path: string }, fail: (error: unknown) => void) {
@@ -253,8 +256,12 @@ class Model {
   }
 
   get value(): unknown {
+    const there = this.#read();
+    if (this.#invalid !== undefined && this.#invalid.instead !== there) {
+      this.#invalid = undefined;
+    }
     if (!this.#isTyping) {
-      this.#shown = this.#read();
+      this.#shown = this.#invalid === undefined ? there : undefined;
     }
     return this.#shown;
   }
@@ -263,7 +270,9 @@ class Model {
   set value(value: unknown) {
     const path = this.#path;
     const last = path.at(-1);
-    if (value === undefined || last === undefined || value === this.#read()) {
+    const there = this.#read();
+    this.#invalid = value === undefined ? { instead: there } : undefined;
+    if (value === undefined || last === undefined || value === there) {
       return;
     }
     try {

@@ -129,6 +129,8 @@ class Collaboration implements PluginValue {
   #path: readonly Prop[] | undefined;
   /** From the editor's text to the document's. */
   #pending: ChangeSet;
+  /** The document's value that pending leads to. */
+  #followed: unknown;
   /** Whether there was a text: what the editor shows until then is its own. */
   #wasThere = false;
   /** Events while own edits are being made: the first is theirs. */
@@ -200,11 +202,12 @@ class Collaboration implements PluginValue {
   #typed({ changes, startState }: Transaction): void {
     const path = this.#path;
     const text = readText(this.#handle.value, path);
-    const isKept = !this.#isLost && !startState.field(this.#locked) && text?.length === this.#pending.newLength;
-    if (path === undefined || text === undefined || !isKept) {
-      this.#pending = ChangeSet.empty(changes.newLength);
+    if (path === undefined || text === undefined || startState.field(this.#locked)) {
       this.#resyncLater();
       return;
+    }
+    if (this.#isLost || this.#handle.value !== this.#followed || text.length !== this.#pending.newLength) {
+      this.#pending = between(startState.doc, text);
     }
     const mine = changes.map(this.#pending);
     this.#pending = this.#pending.map(changes, true);
@@ -219,23 +222,25 @@ class Collaboration implements PluginValue {
     }
     const others = this.#events - 1;
     this.#events = undefined;
+    this.#followed = this.#handle.value;
+    this.#isLost = false;
     // Whatever changed the document in between may be in neither.
     const now = readText(this.#handle.value, this.#path);
     if (!isMade || !isExact || others > 0 || now?.length !== this.#pending.newLength) {
-      this.#pending = ChangeSet.empty(changes.newLength);
       this.#resyncLater();
     }
   }
 
   /** The document is another. */
-  #changed({ patches }: PatchesEvent<unknown>): void {
+  #changed({ patches, before }: PatchesEvent<unknown>): void {
     if (this.#events !== undefined) {
       this.#events += 1;
       if (this.#events === 1) {
         return;
       }
     }
-    let pending: ChangeSet | undefined = this.#pending;
+    // Where listeners change the document, what happened last is told first: then no patch says where it belongs.
+    let pending = before === this.#followed ? this.#pending : undefined;
     for (const patch of patches) {
       const path: readonly Prop[] | undefined = this.#path;
       if (path === undefined) {
@@ -254,10 +259,11 @@ class Collaboration implements PluginValue {
         }
       }
     }
-    const text = readText(this.#handle.value, this.#path);
     if (this.#events !== undefined) {
       return;
     }
+    this.#followed = this.#handle.value;
+    const text = readText(this.#followed, this.#path);
     if (pending === undefined || text === undefined || pending.newLength !== text.length) {
       this.#resyncLater();
     } else {
@@ -276,12 +282,11 @@ class Collaboration implements PluginValue {
   /** Finds pending anew. */
   #resync(): void {
     this.#isLost = false;
+    this.#followed = this.#handle.value;
     const { doc } = this.#view.state;
-    const text = readText(this.#handle.value, this.#path);
+    const text = readText(this.#followed, this.#path);
     this.#wasThere ||= text !== undefined;
-    const should = this.#wasThere ? (text ?? "") : doc.toString();
-    const edit = minimalEdit(doc.toString(), should);
-    this.#pending = edit === undefined ? ChangeSet.empty(doc.length) : ChangeSet.of(edit, doc.length, "\n");
+    this.#pending = this.#wasThere ? between(doc, text ?? "") : ChangeSet.empty(doc.length);
     this.#schedule();
   }
 
@@ -410,6 +415,12 @@ class Collaboration implements PluginValue {
       return null;
     }
   }
+}
+
+/** The one edit that makes a text read like another. */
+function between(doc: Text, text: string): ChangeSet {
+  const edit = minimalEdit(doc.toString(), text);
+  return edit === undefined ? ChangeSet.empty(doc.length) : ChangeSet.of(edit, doc.length, "\n");
 }
 
 /** Edits in an order in which each has the positions that `changes` gives; last first. */
