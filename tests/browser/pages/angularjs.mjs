@@ -1,4 +1,4 @@
-// A page of AngularJS for bindings.test.mjs. Counts digests.
+// A page of AngularJS for the tests of the bindings. Counts digests.
 
 import angular from "angular";
 

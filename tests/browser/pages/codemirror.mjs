@@ -1,4 +1,4 @@
-// A page with a CodeMirror editor for bindings.test.mjs.
+// A page with a CodeMirror editor for the tests of the bindings.
 
 import { EditorSelection, EditorState, Transaction } from "@codemirror/state";
 import { EditorView } from "@codemirror/view";

@@ -1,4 +1,4 @@
-// A page of React components for bindings.test.mjs. Counts renderings by component.
+// A page of React components for the tests of the bindings. Counts renderings by component.
 
 import { createElement as h, memo, StrictMode, useEffect } from "react";
 import { createRoot, hydrateRoot } from "react-dom/client";
