@@ -16,18 +16,15 @@ import { caretTheme, drawPeers, type Caret, type OwnCaret } from "./codemirror-c
 import { isPath, minimalEdit, movedPath, readText, wholePairs } from "./text-sync.js";
 
 /**
- * What an editor needs of a handle; `undo` and `redo` are for its keys.
+ * What an editor needs of a handle.
  *
  * @example
  * const handle: TextDocument = client.open(url);
  */
 export type TextDocument = Pick<
   DocumentHandle<unknown>,
-  "value" | "status" | "on" | "splice" | "cursor" | "position" | "presence"
-> & {
-  undo?(): boolean;
-  redo?(): boolean;
-};
+  "value" | "status" | "on" | "splice" | "cursor" | "position" | "presence" | "undo" | "redo"
+>;
 
 /**
  * How an editor takes part.
@@ -66,8 +63,9 @@ export function collaborate(handle: TextDocument, path: readonly Prop[], options
     update: (value, transaction) => transaction.effects.find((effect) => effect.is(setLocked))?.value ?? value,
     provide: (field) => EditorState.readOnly.from(field),
   });
-  const undo = (): boolean => handle.undo !== undefined && (handle.undo(), true);
-  const redo = (): boolean => handle.redo !== undefined && (handle.redo(), true);
+  // Theirs even if there is nothing to undo: the browser would undo something else.
+  const undo = ({ state }: EditorView): boolean => state.field(locked) || handle.undo() || true;
+  const redo = ({ state }: EditorView): boolean => state.field(locked) || handle.redo() || true;
   return [
     locked,
     ViewPlugin.define((view) => new Collaboration(view, handle, path, options, locked), {
@@ -80,20 +78,21 @@ export function collaborate(handle: TextDocument, path: readonly Prop[], options
     EditorView.clipboardInputFilter.of((text) => text.replace(/\r\n?/g, "\n")),
     Prec.high(
       keymap.of([
-        { key: "Mod-z", run: undo, preventDefault: true },
-        { key: "Mod-y", run: redo, preventDefault: true },
-        { key: "Mod-Shift-z", run: redo, preventDefault: true },
+        { key: "Mod-z", run: undo },
+        { key: "Mod-y", run: redo },
+        { key: "Mod-Shift-z", run: redo },
       ]),
     ),
     // Menus and phones have no keys.
     EditorView.domEventHandlers({
-      beforeinput: (event) => {
-        const run = { historyUndo: undo, historyRedo: redo }[event.inputType];
-        if (run?.() === true) {
+      beforeinput: (event, view) => {
+        const isUndo = event.inputType === "historyUndo";
+        const isOurs = isUndo || event.inputType === "historyRedo";
+        if (isOurs) {
           event.preventDefault();
-          return true;
+          (isUndo ? undo : redo)(view);
         }
-        return false;
+        return isOurs;
       },
     }),
     caretTheme,

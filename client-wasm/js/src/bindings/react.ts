@@ -145,6 +145,8 @@ const LOADING: DocumentStatus = Object.freeze({
   synced: true,
   unsynced: 0,
   readOnly: false,
+  canUndo: false,
+  canRedo: false,
   error: undefined,
 });
 
