@@ -99,7 +99,7 @@ test("CodeMirror: a transaction is one change, and what comes is the letters tha
 });
 
 test("CodeMirror: keys and an input method, while others type in the same line", async () => {
-  const { tabs, close } = await bench.tabsOf({ notes: "start: " });
+  const { tabs, close } = await bench.tabsOf({ notes: "first\nstart: " });
   await edit(tabs);
   const [one, other] = tabs;
   const end = (tab) =>
@@ -112,13 +112,18 @@ test("CodeMirror: keys and an input method, while others type in the same line",
   const compose = (text) => session.send("Input.imeSetComposition", { text, selectionStart: text.length, selectionEnd: text.length });
   await compose("k");
   await compose("か");
-  await until(other, () => window.view.state.doc.toString() === "start: か");
-  await other.evaluate(() => window.view.dispatch({ changes: { from: 0, insert: "[others] " } }));
+  await reads(other, "first\nstart: か");
+  // In another line: shown at once. In the line that is being composed: only after that, or it would be cut off.
+  const insert = (from, insert) => other.evaluate((change) => window.view.dispatch({ changes: change }), { from, insert });
+  await insert(5, "!");
+  await reads(one, "first!\nstart: か");
+  await insert(7, "[others] ");
   await settled(tabs);
+  assert.equal(await content(one), "first!\nstart: か");
   await compose("かん");
   await compose("漢");
   await session.send("Input.insertText", { text: "漢字" });
-  const expected = "[others] start: 漢字";
+  const expected = "first!\n[others] start: 漢字";
   await Promise.all(tabs.map((tab) => reads(tab, expected)));
   await end(other);
   await other.keyboard.type(" and keys");
@@ -182,6 +187,7 @@ test("CodeMirror: a text that is replaced, deleted, moved, or not to be written"
   // A "\r" is a letter: positions behind it are the same in both.
   await append(other, "!");
   assert.equal((await settled(tabs)).notes, "a\r\nb!");
+  await Promise.all(tabs.map((tab) => reads(tab, "a\r\nb!")));
   await one.evaluate(() => window.doc.change((draft) => void (draft.notes = "another text")));
   await Promise.all(tabs.map((tab) => reads(tab, "another text")));
   await append(other, "!");
@@ -218,18 +224,46 @@ test("CodeMirror: a text that is replaced, deleted, moved, or not to be written"
   await close();
 });
 
+test("CodeMirror: an editor that is there before its document", async () => {
+  const { tabs, close } = await bench.tabsOf({ notes: "unused" });
+  const [one, , elsewhere] = tabs;
+  const url = await one.evaluate(async () => {
+    window.doc = window.client.create({});
+    await window.doc.whenSynced();
+    return window.doc.url;
+  });
+  await elsewhere.evaluate((url) => {
+    window.doc = window.client.open(url);
+  }, url);
+  await edit([elsewhere], ["notes"], "an outline");
+  assert.equal(await elsewhere.evaluate(() => window.view.state.readOnly), true);
+  await elsewhere.evaluate(() => window.view.dispatch({ changes: { from: 0, insert: "too early" } }));
+  assert.equal(await content(elsewhere), "an outline");
+  // There, but no text in it: nothing to be tied to.
+  await elsewhere.evaluate(() => window.doc.whenReady());
+  assert.equal(await elsewhere.evaluate(() => window.view.state.readOnly), true);
+  await one.evaluate(() => window.doc.change((draft) => void (draft.notes = "a text")));
+  await reads(elsewhere, "a text");
+  await until(elsewhere, () => !window.view.state.readOnly);
+  await elsewhere.evaluate(() => window.view.dispatch({ changes: { from: 6, insert: "!" } }));
+  assert.equal((await settled([one, elsewhere])).notes, "a text!");
+  await close();
+});
+
 test("CodeMirror: a listener that changes the text while an editor does, and two editors in a page", async () => {
   const { tabs, close } = await bench.tabsOf({ notes: "start" });
-  await edit(tabs);
   await tabs[0].evaluate(() => {
-    const second = window.page.edit(window.doc, ["notes"]);
-    window.second = second;
-    // Whoever writes "?" is answered in the middle of that.
+    // Whoever writes "?" is answered in the middle of that: who listens later hears of the answer first.
     window.doc.on("patches", ({ patches }) => {
       if (patches.some((patch) => patch.value === "?")) {
         window.doc.splice(["notes"], [{ index: 0, remove: 0, insert: "answer " }]);
       }
     });
+  });
+  await edit(tabs);
+  await tabs[0].evaluate(() => {
+    const second = window.page.edit(window.doc, ["notes"]);
+    window.second = second;
     // In one go: the second change is made before the first has been told to the other editor.
     window.view.dispatch({ changes: { from: 5, insert: "?" } });
     second.dispatch({ changes: { from: 0, insert: "1" } });
