@@ -154,7 +154,17 @@ test("AngularJS: one digest for a frame, and none for a scope that is gone", asy
     return { shown, digests };
   });
   assert.deepEqual(own, { shown: "at once", digests: 1 });
-  // All that was bound ends with its scope.
+  // All that was bound ends with its scope, whoever still has the handle.
+  const kept = await reader.evaluate(async () => {
+    const scope = window.page.root.$new();
+    window.page.concord.bind(scope, "board", window.doc);
+    scope.$destroy();
+    window.page.root.$apply(() => window.doc.change((draft) => void (draft.count = 401)));
+    const { count } = scope.board;
+    window.page.root.$apply(() => window.doc.change((draft) => void (draft.count = 400)));
+    return count;
+  });
+  assert.equal(kept, 400);
   await settled(tabs);
   await reader.evaluate(async () => {
     await new Promise((later) => setTimeout(later, 300));

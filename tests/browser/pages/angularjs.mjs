@@ -22,6 +22,7 @@ export async function start(client, url, template) {
   root.innerHTML = template;
   const injector = angular.bootstrap(root, ["app"]);
   const concord = injector.get("concord");
+  page.concord = concord;
   page.scope = injector.get("$rootScope").$new();
   page.scope.shown = true;
   await new Promise((ready, failed) => {
