@@ -1,6 +1,6 @@
 /** What a page holds of a document. */
 import { Emitter } from "../emitter.js";
-import { edit } from "../value/draft.js";
+import { edit, splice } from "../value/draft.js";
 import { fromWasm, publicPatch } from "../value/tree.js";
 import type { Frozen, Patch, Value } from "../value/types.js";
 import type { ChangeInfo, Chunk, Heads, Prop, WasmPatch, WasmReplica } from "../wasm.js";
@@ -46,6 +46,13 @@ export interface DocumentEvents<T> {
 export interface ChangeOptions {
   /** Kept with the change in the history. */
   readonly message?: string;
+}
+
+/** One edit of a text: at `index` `remove` code units give way to `insert`. */
+export interface TextEdit {
+  readonly index: number;
+  readonly remove: number;
+  readonly insert: string;
 }
 
 /** What a handle needs of its client. */
@@ -125,6 +132,23 @@ export class DocumentHandle<T> {
     if (chunk !== undefined) {
       this.#host.made(this.#live, chunk, true);
     }
+  }
+
+  /**
+   * Makes one change of edits of the text at `path`, one after the other: for editors, which know them. It is the
+   * `splice` of a change, for code that has nothing but the handle.
+   *
+   * @example
+   * const doc = client.create({ title: "Minutes" });
+   * doc.splice(["title"], [{ index: 7, remove: 0, insert: " of Acme" }]);
+   */
+  splice(path: readonly Prop[], edits: readonly TextEdit[], options: ChangeOptions = {}): void {
+    const all = (draft: T): void => {
+      for (const { index, remove, insert } of edits) {
+        splice(draft as object, path, index, remove, insert);
+      }
+    };
+    this.change(all, options);
   }
 
   /**
