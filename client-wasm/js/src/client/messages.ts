@@ -27,8 +27,8 @@ export type TabMessage =
   | { readonly t: "unwant"; readonly id: string }
   /** Who leads, and asks what everybody wants. */
   | { readonly t: "who" }
-  /** Chunks, one after the other. */
-  | { readonly t: "changes"; readonly id: string; readonly bytes: Uint8Array }
+  /** Chunks, one after the other, and the heads of what they make. */
+  | { readonly t: "changes"; readonly id: string; readonly bytes: Uint8Array; readonly heads: readonly string[] }
   | { readonly t: "server"; readonly id: string; readonly news: ServerNews }
   | { readonly t: "connection"; readonly state: ConnectionState; readonly fault: ConnectionFault | undefined }
   /** `fromServer`: the leader brings it; else it is a tab's own, and the leader is to send it. */
@@ -55,13 +55,15 @@ export function asTabMessage(value: unknown): TabMessage | undefined {
     case "who":
       return { t: "who" };
     case "changes":
-      return hasId && message["bytes"] instanceof Uint8Array ? (message as TabMessage) : undefined;
+      return hasId && message["bytes"] instanceof Uint8Array && isHeads(message["heads"])
+        ? (message as TabMessage)
+        : undefined;
     case "server":
       return hasId && isNews(message["news"]) ? (message as TabMessage) : undefined;
     case "offline":
       return typeof message["offline"] === "boolean" ? (message as TabMessage) : undefined;
     case "connection":
-      return typeof message["state"] === "string" ? (message as TabMessage) : undefined;
+      return STATES.has(message["state"]) && isFault(message["fault"]) ? (message as TabMessage) : undefined;
     case "ephemeral":
       return isEphemeral(message["message"]) ? (message as TabMessage) : undefined;
     default:
@@ -75,8 +77,15 @@ function isWanted(value: unknown): boolean {
 }
 
 function isNews(value: unknown): boolean {
-  const news = value as { synced?: unknown } | null;
-  return isHeads(news?.synced);
+  const news = value as Partial<Record<keyof ServerNews, unknown>> | null;
+  return isHeads(news?.synced) && typeof news?.unavailable === "boolean" && typeof news.readOnly === "boolean";
+}
+
+const STATES = new Set<unknown>(["connecting", "open", "waiting", "offline"] satisfies ConnectionState[]);
+
+function isFault(value: unknown): boolean {
+  const fault = value as { code?: unknown; message?: unknown } | null | undefined;
+  return fault === undefined || (typeof fault?.code === "string" && typeof fault.message === "string");
 }
 
 function isEphemeral(value: unknown): boolean {
@@ -85,8 +94,10 @@ function isEphemeral(value: unknown): boolean {
     typeof message?.id === "string" &&
     typeof message.author === "string" &&
     typeof message.session === "string" &&
-    typeof message.count === "number" &&
-    message.data instanceof Uint8Array
+    Number.isSafeInteger(message.count) &&
+    (message.count as number) > 0 &&
+    message.data instanceof Uint8Array &&
+    message.data.length > 0
   );
 }
 
