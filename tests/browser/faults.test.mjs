@@ -524,6 +524,18 @@ test("hostile servers: the page lives, says what happened, keeps what was saved,
   await context.close();
 });
 
+test("a server that takes us in and throws us out at once is asked less and less often", async () => {
+  const name = "open, then closed";
+  const harm = await serveHarm();
+  const tab = await openTab(await browserWith(), pages, harm.url(name));
+  await until(tab, () => window.client.status.fault !== undefined);
+  await tab.waitForTimeout(5_000);
+  // Half of 250, 500, 1000, 2000 and 4000 ms are more than that; without growth it would be forty.
+  assert.ok(harm.connections.get(name) <= 15, `${harm.connections.get(name)} connections in five seconds`);
+  assert.deepEqual(tab.faults, []);
+  harm.stop();
+});
+
 for (const name of Object.keys(TRAP_CASES)) {
   test(`a server sends ${name}, and the module traps: failed, and what was saved is there for the next page`, async () => {
     const harm = await serveHarm();
