@@ -60,6 +60,8 @@ export interface Host {
   /** Stores, sends and relays a change that was made. */
   made(live: LiveDocument, chunk: Chunk, isStep: boolean): void;
   release(handle: DocumentHandle<unknown>): void;
+  /** Something went wrong in the replica: ends all if that was a trap of the module. */
+  caught(error: unknown): void;
 }
 
 /**
@@ -128,7 +130,13 @@ export class DocumentHandle<T> {
     if (this.#live.state !== "ready") {
       throw new Error(`the document is ${this.#live.state}`);
     }
-    const chunk = edit<T>(this.#live.replica, callback, { message: options.message, time: Date.now() });
+    let chunk: Chunk | undefined;
+    try {
+      chunk = edit<T>(this.#live.replica, callback, { message: options.message, time: Date.now() });
+    } catch (error) {
+      this.#host.caught(error);
+      throw error;
+    }
     if (chunk !== undefined) {
       this.#host.made(this.#live, chunk, true);
     }
@@ -270,7 +278,8 @@ export class DocumentHandle<T> {
 
   /** @internal Something about it may be different. */
   looked(error?: Error | undefined): void {
-    this.#error = error ?? (this.#live.unsaved.size === 0 ? undefined : this.#error);
+    const isOver = this.#live.unsaved.size === 0 && !this.#live.unkept && this.#live.state !== "failed";
+    this.#error = error ?? (isOver ? this.#live.damage : this.#error);
     const next = this.#look();
     const last = this.#status;
     if (Object.keys(next).some((key) => next[key as keyof DocumentStatus] !== last[key as keyof DocumentStatus])) {
