@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
 };
 
 use automerge::{
@@ -12,7 +12,7 @@ use automerge::{
 
 use super::{
     alias::{Aliases, Id, Place, external, internal},
-    step::{Slot, Slots, Step},
+    step::{Former, Slot, Slots, Step},
 };
 
 /// Former neighbours that are asked whether they are still there, on each side of a run that returns; beyond
@@ -58,6 +58,13 @@ struct Now<'a> {
     until: usize,
     /// All elements, where an element can't be told by its winning value.
     elements: Option<HashMap<Id, Item>>,
+}
+
+impl Now<'_> {
+    /// What the step overwrote in an element.
+    fn former(&self, element: &Id) -> Option<Former<'_>> {
+        self.slots.elements.get(element)?.net(self.until).former
+    }
 }
 
 #[derive(Debug)]
@@ -261,25 +268,25 @@ impl<'a> Inverse<'a> {
                 None => {}
             }
         }
-        let passes: BTreeSet<usize> = wanted
-            .keys()
-            .filter_map(|element| Some(slots.elements.get(*element)?.net(until).former?.change))
-            .collect();
-        for change in passes {
+        // The earliest version first: what was there at once comes back in the order it had there.
+        let former_change = |element: &Id| now.former(element).map(|former| former.change);
+        while let Some(change) = wanted.keys().copied().filter_map(former_change).min() {
             let then = self.items(object, Some(self.step.heads(change)), exact);
-            self.former_edits(&now, &then, &mut wanted, &mut edits);
+            self.former_edits(&now, change, &then, &mut wanted, &mut edits)?;
+            wanted.retain(|element, _| former_change(element).is_some_and(|later| later > change));
         }
         self.apply(object, target, kind, edits)
     }
 
-    /// The edits for those wanted elements that are in `then`.
+    /// The edits for those wanted elements that are in `then`, the elements before `pass`.
     fn former_edits(
         &self,
         now: &Now<'_>,
+        pass: usize,
         then: &[Item],
         wanted: &mut HashMap<&Id, (usize, bool)>,
         edits: &mut Vec<(usize, Edit)>,
-    ) {
+    ) -> Done {
         // The end of the run that is being inserted, and the bounds of what it may be inserted at.
         let mut run: Option<(usize, usize, usize)> = None;
         for (index, item) in then.iter().enumerate() {
@@ -293,7 +300,11 @@ impl<'a> Inverse<'a> {
             let Some((position, insert)) = wanted.remove(&item.element) else {
                 continue;
             };
-            let (mut item, change) = (item.clone(), former.change);
+            let change = former.change;
+            let mut item = item.clone();
+            if change > pass {
+                self.read_later(now, &mut item, former)?;
+            }
             item.value = uncounted(&item.value, &item.winner, change, slot);
             if !insert {
                 edits.push((position, Edit::Put { item, change }));
@@ -319,6 +330,29 @@ impl<'a> Inverse<'a> {
             }
             run = Some((index + 1, position, high));
         }
+        Ok(())
+    }
+
+    /// Gives an item that was found in an earlier version the value that `former.change` overwrote: until then a
+    /// counter was counted on, and another's write may have come to win.
+    fn read_later(&self, now: &Now<'_>, item: &mut Item, former: Former<'_>) -> Done {
+        if former.ids.len() == 1 && !is_counter(&item.value) {
+            return Ok(());
+        }
+        let (at, heads) = (id_of(now.named), self.step.heads(former.change));
+        let Some(cursor) = cursor(&item.element) else {
+            return Ok(());
+        };
+        let position = self.doc.get_cursor_position(&at, &cursor, Some(heads))?;
+        if let Some((value, id)) = self.doc.get_at(&at, position, heads)?
+            && let Some(winner) = internal(&id).filter(|winner| former.ids.contains(winner))
+        {
+            item.value = value.into_owned();
+            item.winner = winner;
+            let kind = self.doc.object_type(&at)?;
+            item.width = width(&item.value, kind, self.doc.text_encoding());
+        }
+        Ok(())
     }
 
     /// Between which positions the element at `index` was, by those of its neighbours that are still there.
@@ -533,8 +567,7 @@ impl<'a> Inverse<'a> {
             });
         }
         let at = id_of(now.object);
-        let (actor, counter) = &place.id;
-        let cursor = Cursor::try_from(format!("{counter}@{actor}")).ok()?;
+        let cursor = cursor(&place.id)?;
         let position = self.doc.get_cursor_position(&at, &cursor, None).ok()?;
         let mut seen = None;
         if now.elements.is_none()
@@ -631,6 +664,10 @@ fn is_counter(value: &Value<'_>) -> bool {
 
 fn id_of(object: Option<&Id>) -> ObjId {
     object.map_or(ROOT, external)
+}
+
+fn cursor((actor, counter): &Id) -> Option<Cursor> {
+    Cursor::try_from(format!("{counter}@{actor}")).ok()
 }
 
 fn parse(key: &str) -> Option<Id> {

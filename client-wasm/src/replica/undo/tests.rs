@@ -205,6 +205,61 @@ fn list_elements_go_return_and_get_back_their_value() {
     assert_eq!(numbers(&mut ours), [12, 2, 25]);
 }
 
+/// Steps of several changes on a list of a number, a counter and a number.
+fn counting(replica: &mut Replica) -> ObjId {
+    let list = object(replica, "list");
+    edit(replica, |doc| {
+        doc.delete(&list, 1)?;
+        doc.insert(&list, 1, ScalarValue::counter(5))
+    });
+    list
+}
+
+fn shown(replica: &mut Replica) -> Vec<String> {
+    let list = object(replica, "list");
+    let values = replica.doc().values(&list);
+    values.map(|(value, _)| value.to_string()).collect()
+}
+
+#[test]
+fn a_counted_counter_and_its_overwritten_neighbour_are_deleted_in_one_step() {
+    let (mut ours, _) = pair();
+    let list = counting(&mut ours);
+    let before = shown(&mut ours);
+    // The neighbour's former value is from before the first change, the counter's from before the second.
+    let first = edit(&mut ours, |doc| {
+        doc.increment(&list, 1, -91)?;
+        doc.put(&list, 0, 10)
+    });
+    let second = edit(&mut ours, |doc| {
+        doc.delete(&list, 0)?;
+        doc.delete(&list, 0)
+    });
+    let redo = undo(&mut ours, &[first, second]).unwrap();
+    assert_eq!(shown(&mut ours), before);
+    undo(&mut ours, &[redo]).unwrap();
+    assert_eq!(numbers(&mut ours), [3]);
+}
+
+#[test]
+fn what_another_counted_in_between_returns_with_the_counter() {
+    let (mut ours, mut theirs) = pair();
+    let list = counting(&mut ours);
+    merge(&mut ours, &mut theirs);
+    edit(&mut theirs, |doc| doc.increment(&list, 1, 100));
+    let first = edit(&mut ours, |doc| {
+        doc.increment(&list, 1, 7)?;
+        doc.put(&list, 0, 10)
+    });
+    merge(&mut ours, &mut theirs);
+    let second = edit(&mut ours, |doc| {
+        doc.delete(&list, 0)?;
+        doc.delete(&list, 0)
+    });
+    undo(&mut ours, &[first, second]).unwrap();
+    assert_eq!(shown(&mut ours), ["1", "Counter: 105", "3"]);
+}
+
 #[test]
 fn an_inserted_element_that_another_wrote_to_stays() {
     let (mut ours, mut theirs) = pair();
