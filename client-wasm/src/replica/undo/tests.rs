@@ -7,7 +7,10 @@ use automerge::{
 };
 use concord_shared::ids::DocumentId;
 
-use super::{MAX_CHANGES_PER_STEP, MAX_STEPS, UndoError, UndoStack};
+use super::{
+    MAX_CHANGES_PER_STEP, MAX_STEPS, UndoError, UndoStack,
+    alias::{MAX_RUNS, Place},
+};
 use crate::Replica;
 
 fn replica(seed: u8) -> Replica {
@@ -325,6 +328,187 @@ fn only_own_changes_that_are_there_can_be_undone() {
     assert!(matches!(error, Err(UndoError::NotOwn { hash }) if hash == foreign));
     assert_eq!(undo(&mut ours, &[]), None);
     assert_eq!(ours.heads(), heads);
+}
+
+#[test]
+fn runs_far_apart_return_to_their_places_in_a_long_text() {
+    let (mut ours, mut theirs) = pair();
+    splice(&mut ours, 0, 12, "");
+    let long: String = ('a'..='z').cycle().take(3_000).collect();
+    splice(&mut ours, 0, 0, &long);
+    merge(&mut ours, &mut theirs);
+    let id = object(&mut ours, "text");
+    // At both ends, near to each other, and with more and less than the neighbourhood in between.
+    let runs = [
+        (2_990, 10),
+        (2_000, 300),
+        (1_990, 5),
+        (1_500, 1),
+        (1_243, 1),
+        (700, 260),
+        (1, 1),
+    ];
+    let step = edit(&mut ours, |doc| {
+        for (at, length) in runs {
+            doc.splice_text(&id, at, length, "")?;
+        }
+        Ok(())
+    });
+    // Of the runs' neighbours some are gone.
+    edit(&mut theirs, |doc| {
+        doc.splice_text(&id, 1_400, 100, "")?;
+        doc.splice_text(&id, 960, 40, "Ω")?;
+        doc.splice_text(&id, 0, 1, "")
+    });
+    let expected = text(&mut theirs);
+    merge(&mut ours, &mut theirs);
+    let redo = undo(&mut ours, &[step]).unwrap();
+    assert_eq!(text(&mut ours), expected);
+    undo(&mut ours, &[redo]).unwrap();
+    assert_eq!(text(&mut ours).len(), expected.len() - 578);
+}
+
+#[test]
+fn a_run_deleted_letter_by_letter_returns_in_order() {
+    let (mut ours, mut theirs) = pair();
+    let mut step = Vec::new();
+    for at in [9, 8, 7, 6] {
+        step.push(splice(&mut ours, at, 1, ""));
+    }
+    splice(&mut theirs, 0, 0, "zero ");
+    merge(&mut ours, &mut theirs);
+    for at in [5, 5, 5] {
+        step.push(splice(&mut ours, at, 1, ""));
+    }
+    assert_eq!(text(&mut ours), "zero 😀ee");
+    undo(&mut ours, &step).unwrap();
+    assert_eq!(text(&mut ours), "zero one 😀 three");
+}
+
+#[test]
+fn a_letter_that_was_overwritten_in_place_returns() {
+    let (mut ours, _) = pair();
+    let id = object(&mut ours, "text");
+    edit(&mut ours, |doc| doc.put(&id, 1, "N"));
+    assert_eq!(text(&mut ours), "oNe 😀 three");
+    let step = splice(&mut ours, 0, 3, "");
+    undo(&mut ours, &[step]).unwrap();
+    assert_eq!(text(&mut ours), "oNe 😀 three");
+}
+
+#[test]
+fn an_element_that_returned_within_its_step_goes_once() {
+    let (mut ours, _) = pair();
+    let list = object(&mut ours, "list");
+    let made = edit(&mut ours, |doc| doc.insert(&list, 1, 9));
+    let gone = edit(&mut ours, |doc| doc.delete(&list, 1));
+    let again = undo(&mut ours, &[gone]).unwrap();
+    undo(&mut ours, &[made, gone, again]).unwrap();
+    assert_eq!(numbers(&mut ours), [1, 2, 3]);
+}
+
+#[test]
+fn a_refused_edit_leaves_nothing_behind() {
+    let (mut ours, mut theirs) = pair();
+    let (heads, id) = (ours.heads(), object(&mut ours, "text"));
+    let (doc, aliases) = ours.parts();
+    let number = doc.get_actor().clone();
+    let place = |counter| Place {
+        object: None,
+        id: (number.clone(), counter),
+    };
+    doc.splice_text(&id, 0, 3, "half").unwrap();
+    aliases.add_element(place(1), &place(100));
+    aliases.add_value(&place(2).id, &place(200).id);
+    let error = ours.settle(
+        Err(AutomergeError::InvalidIndex(7)),
+        3,
+        CommitOptions::default(),
+    );
+    assert!(matches!(error, Err(UndoError::Edit { changes: 3, .. })));
+    assert_eq!(ours.heads(), heads);
+    assert_eq!(ours.doc().pending_ops(), 0);
+    assert_eq!(text(&mut ours), "one 😀 three");
+    let (_, aliases) = ours.parts();
+    assert_eq!(aliases.element(place(1)), Some(place(1)));
+    assert_eq!(aliases.value(&place(2).id), place(2).id);
+
+    let step = splice(&mut ours, 0, 3, "");
+    undo(&mut ours, &[step]).unwrap();
+    assert_eq!(text(&mut ours), "one 😀 three");
+    merge(&mut ours, &mut theirs);
+}
+
+/// As many other aliases as push out all that was remembered before.
+fn crowd_out(replica: &mut Replica) {
+    let (_, aliases) = replica.parts();
+    let place = |seed: u8, counter: usize| Place {
+        object: None,
+        id: (ActorId::from([seed; 16]), u64::try_from(counter).unwrap()),
+    };
+    for seed in [50, 60] {
+        // Every second one, so that each is a run.
+        for counter in 0..=MAX_RUNS {
+            let (from, to) = (place(seed, 2 * counter), place(seed + 1, 3 * counter));
+            aliases.add_element(from.clone(), &to);
+            aliases.add_value(&from.id, &to.id);
+        }
+        aliases.keep();
+    }
+}
+
+#[test]
+fn forgotten_letters_are_left_alone() {
+    for forget in [false, true] {
+        let (mut ours, mut theirs) = pair();
+        let typed = splice(&mut ours, 0, 0, "new ");
+        let gone = splice(&mut ours, 0, 2, "");
+        undo(&mut ours, &[gone]).unwrap();
+        assert_eq!(text(&mut ours), "new one 😀 three");
+        if forget {
+            crowd_out(&mut ours);
+        }
+        let redo = undo(&mut ours, &[typed]).unwrap();
+        let left = if forget {
+            "neone 😀 three"
+        } else {
+            "one 😀 three"
+        };
+        assert_eq!(
+            text(&mut ours),
+            left,
+            "what is known by its first name goes"
+        );
+        undo(&mut ours, &[redo]).unwrap();
+        assert_eq!(text(&mut ours), "new one 😀 three");
+        merge(&mut ours, &mut theirs);
+    }
+}
+
+#[test]
+fn forgotten_objects_and_counters_are_left_alone() {
+    for forget in [false, true] {
+        let (mut ours, mut theirs) = pair();
+        let map = object(&mut ours, "map");
+        let inner = edit(&mut ours, |doc| doc.put(&map, "inner", 2));
+        let counted = edit(&mut ours, |doc| doc.increment(ROOT, "count", 5));
+        let gone = edit(&mut ours, |doc| {
+            doc.delete(ROOT, "map")?;
+            doc.delete(ROOT, "count")
+        });
+        undo(&mut ours, &[gone]).unwrap();
+        if forget {
+            crowd_out(&mut ours);
+        }
+        assert_eq!(undo(&mut ours, &[counted]).is_none(), forget);
+        assert_eq!(undo(&mut ours, &[inner]).is_none(), forget);
+        let count = if forget { "Counter: 15" } else { "Counter: 10" };
+        assert_eq!(at_root(&mut ours, "count").unwrap(), count);
+        let map = object(&mut ours, "map");
+        let value = ours.doc().get(&map, "inner").unwrap().unwrap().0.as_i64();
+        assert_eq!(value, Some(if forget { 2 } else { 1 }));
+        merge(&mut ours, &mut theirs);
+    }
 }
 
 #[test]
