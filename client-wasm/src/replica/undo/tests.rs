@@ -293,6 +293,17 @@ fn a_deleted_object_returns_whole_and_older_steps_reach_into_it() {
 }
 
 #[test]
+fn a_letter_deleted_before_its_text_returns_to_its_place_in_the_copy() {
+    let (mut ours, _) = pair();
+    let letters = splice(&mut ours, 8, 3, "");
+    let gone = edit(&mut ours, |doc| doc.delete(ROOT, "text"));
+    undo(&mut ours, &[gone]).unwrap();
+    assert_eq!(text(&mut ours), "one 😀 te");
+    undo(&mut ours, &[letters]).unwrap();
+    assert_eq!(text(&mut ours), "one 😀 three");
+}
+
+#[test]
 fn what_another_deleted_is_left() {
     let (mut ours, mut theirs) = pair();
     let map = object(&mut ours, "map");
@@ -439,14 +450,14 @@ fn a_refused_edit_leaves_nothing_behind() {
     merge(&mut ours, &mut theirs);
 }
 
-/// As many other aliases as push out all that was remembered before.
-fn crowd_out(replica: &mut Replica) {
+/// As many other aliases as make the older half be forgotten, `times` times: by the second, all that was remembered before.
+fn crowd_out(replica: &mut Replica, times: usize) {
     let (_, aliases) = replica.parts();
     let place = |seed: u8, counter: usize| Place {
         object: None,
         id: (ActorId::from([seed; 16]), u64::try_from(counter).unwrap()),
     };
-    for seed in [50, 60] {
+    for seed in [50, 60].into_iter().take(times) {
         // Every second one, so that each is a run.
         for counter in 0..=MAX_RUNS {
             let (from, to) = (place(seed, 2 * counter), place(seed + 1, 3 * counter));
@@ -459,15 +470,14 @@ fn crowd_out(replica: &mut Replica) {
 
 #[test]
 fn forgotten_letters_are_left_alone() {
-    for forget in [false, true] {
+    for times in 0..=2 {
+        let forget = times == 2;
         let (mut ours, mut theirs) = pair();
         let typed = splice(&mut ours, 0, 0, "new ");
         let gone = splice(&mut ours, 0, 2, "");
         undo(&mut ours, &[gone]).unwrap();
         assert_eq!(text(&mut ours), "new one 😀 three");
-        if forget {
-            crowd_out(&mut ours);
-        }
+        crowd_out(&mut ours, times);
         let redo = undo(&mut ours, &[typed]).unwrap();
         let left = if forget {
             "neone 😀 three"
@@ -487,7 +497,8 @@ fn forgotten_letters_are_left_alone() {
 
 #[test]
 fn forgotten_objects_and_counters_are_left_alone() {
-    for forget in [false, true] {
+    for times in 0..=2 {
+        let forget = times == 2;
         let (mut ours, mut theirs) = pair();
         let map = object(&mut ours, "map");
         let inner = edit(&mut ours, |doc| doc.put(&map, "inner", 2));
@@ -497,9 +508,7 @@ fn forgotten_objects_and_counters_are_left_alone() {
             doc.delete(ROOT, "count")
         });
         undo(&mut ours, &[gone]).unwrap();
-        if forget {
-            crowd_out(&mut ours);
-        }
+        crowd_out(&mut ours, times);
         assert_eq!(undo(&mut ours, &[counted]).is_none(), forget);
         assert_eq!(undo(&mut ours, &[inner]).is_none(), forget);
         let count = if forget { "Counter: 15" } else { "Counter: 10" };
