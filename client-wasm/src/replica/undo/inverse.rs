@@ -115,10 +115,10 @@ impl<'a> Inverse<'a> {
             None => None,
             Some(former) => {
                 let heads = self.step.heads(former.change);
-                let found = self.doc.get_at(id_of(object), key, heads)?;
-                found.and_then(|(value, id)| {
-                    Some((value.into_owned(), internal(&id)?, former.change))
-                })
+                let all = self.doc.get_all_at(id_of(object), key, heads)?;
+                former
+                    .winner(all)
+                    .map(|(value, winner)| (value, winner, former.change))
             }
         };
         match former {

@@ -153,7 +153,9 @@ impl Inverse<'_> {
                 continue;
             };
             let former = slot.net(now.until).former;
-            let Some(former) = former.filter(|former| former.ids.contains(&item.winner)) else {
+            let is_here =
+                |former: &Former<'_>| former.change == pass || former.ids.contains(&item.winner);
+            let Some(former) = former.filter(is_here) else {
                 continue;
             };
             let Some((position, insert)) = wanted.remove(&item.element) else {
@@ -161,8 +163,10 @@ impl Inverse<'_> {
             };
             let change = former.change;
             let mut item = item.clone();
-            if change > pass {
-                self.read_later(now, &mut item, former)?;
+            let lost = !former.ids.contains(&item.winner);
+            let changed = change > pass && (former.ids.len() > 1 || is_counter(&item.value));
+            if lost || changed {
+                self.read_overwritten(now, &mut item, former)?;
             }
             item.value = uncounted(&item.value, &item.winner, change, slot);
             if !insert {
@@ -192,24 +196,19 @@ impl Inverse<'_> {
         Ok(())
     }
 
-    /// Gives an item that was found in an earlier version the value that `former.change` overwrote: until then a
-    /// counter was counted on, and another's write may have come to win.
-    fn read_later(&self, now: &Now<'_>, item: &mut Item, former: Former<'_>) -> Done {
-        if former.ids.len() == 1 && !is_counter(&item.value) {
-            return Ok(());
-        }
+    /// Gives an item the value that `former.change` overwrote, where another one was found: an earlier version's, since
+    /// when a counter was counted on or another's write came to win, or the step's own.
+    fn read_overwritten(&self, now: &Now<'_>, item: &mut Item, former: Former<'_>) -> Done {
         let (at, heads) = (id_of(now.named), self.step.heads(former.change));
         let Some(cursor) = cursor(&item.element) else {
             return Ok(());
         };
         let position = self.doc.get_cursor_position(&at, &cursor, Some(heads))?;
-        if let Some((value, id)) = self.doc.get_at(&at, position, heads)?
-            && let Some(winner) = internal(&id).filter(|winner| former.ids.contains(winner))
-        {
-            item.value = value.into_owned();
-            item.winner = winner;
+        let all = self.doc.get_all_at(&at, position, heads)?;
+        if let Some((value, winner)) = former.winner(all) {
             let kind = self.doc.object_type(&at)?;
-            item.width = width(&item.value, kind, self.doc.text_encoding());
+            item.width = width(&value, kind, self.doc.text_encoding());
+            (item.value, item.winner) = (value, winner);
         }
         Ok(())
     }

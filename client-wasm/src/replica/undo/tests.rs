@@ -150,6 +150,33 @@ fn a_key_returns_unless_another_wrote_it() {
 }
 
 #[test]
+fn anothers_value_from_within_a_step_returns_even_if_ours_won() {
+    let (mut ours, mut theirs) = pair();
+    let list = object(&mut ours, "list");
+    let both = |value: &'static str| {
+        let list = list.clone();
+        move |doc: &mut AutoCommit| {
+            doc.put(ROOT, "title", value)?;
+            doc.put(&list, 0, value)?;
+            doc.put(&list, 1, value)
+        }
+    };
+    edit(&mut ours, |doc| doc.put(ROOT, "ahead", 1));
+    let mut step = vec![edit(&mut ours, both("first"))];
+    edit(&mut theirs, both("theirs"));
+    merge(&mut ours, &mut theirs);
+    assert_eq!(at_root(&mut ours, "title").unwrap(), "\"first\"");
+    step.push(edit(&mut ours, |doc| {
+        doc.delete(&list, 1)?;
+        doc.put(&list, 0, "last")?;
+        doc.put(ROOT, "title", "last")
+    }));
+    undo(&mut ours, &step).unwrap();
+    assert_eq!(at_root(&mut ours, "title").unwrap(), "\"theirs\"");
+    assert_eq!(shown(&mut ours), ["\"theirs\"", "\"theirs\"", "3"]);
+}
+
+#[test]
 fn a_new_key_goes_and_a_deleted_one_returns_if_it_is_missing() {
     let (mut ours, mut theirs) = pair();
     let made = edit(&mut ours, |doc| doc.put(ROOT, "new", 1));
