@@ -26,7 +26,8 @@
 //! A deletion of ours that meets another's write gives nothing back: what they wrote is there.
 //!
 //! Costs: typing is undone in the time of the edit. What was deleted or overwritten in a list or text is looked
-//! for in one pass over that object as it was.
+//! for in a pass over that object as it was, which in a text copies only the neighbourhood of what returns and ends
+//! behind the last of it. Automerge can only walk an old version from its start: 100,000 letters are some 25 ms.
 //!
 //! When two persons delete the same words and both undo it, the words are there twice.
 
