@@ -92,8 +92,8 @@ function Hint(): ReactNode {
     isShown && (
       <p className="try">
         <span>
-          <strong>Try it:</strong> open another tab, and change a date or write into an agenda. Both tabs change at once, also
-          while this browser is offline.
+          <strong>Try it:</strong> open another tab and change a date, or write into an agenda. Both tabs change at once, even
+          offline.
         </span>
         {/* Without a link to this one, the other tab is somebody else. */}
         <a className="button primary" href={location.href} target="_blank" rel="noopener" onClick={(event) => (event.currentTarget.href = location.href)}>

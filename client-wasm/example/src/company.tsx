@@ -7,28 +7,28 @@ import { ConfirmButton, TextField } from "./fields.js";
 import { useGlow } from "./hooks.js";
 import { addMeeting, type Board, byName, type Company, inOrder, type ReadMeeting, removeCompany, type User } from "./model.js";
 import { address, go } from "./route.js";
+import { Toolbar } from "./toolbar.js";
 
 export function CompanyPage({ board, id, company }: { board: Board; id: string; company: Frozen<Company> }): ReactNode {
   const meetings = inOrder(company);
   return (
     <article aria-labelledby="company-title">
-      <h1 id="company-title" className="unseen">
-        {company.name}
-      </h1>
-      <div className="toolbar" role="group" aria-label="Company">
+      <Toolbar board={board} crumb={<a href={address(board.id)}>All meetings</a>}>
         <button type="button" className="primary" onClick={() => go(address(board.id, id, addMeeting(board, id)))}>
           Add meeting
         </button>
-        <span className="spring" />
         <ConfirmButton
           label="Delete company"
-          question={`Delete it with ${meetings.length} meetings, for everybody?`}
+          question={`Delete it and its meetings (${meetings.length}) for everybody?`}
           onConfirm={() => {
             removeCompany(board, id);
             go(address(board.id));
           }}
         />
-      </div>
+      </Toolbar>
+      <h1 id="company-title" className="unseen">
+        {company.name}
+      </h1>
       <TextField board={board} path={["companies", id, "name"]} value={company.name} label="Name of the company" className="title" isBare />
       {meetings.length === 0 ? (
         <p className="empty">No meetings yet.</p>
@@ -51,7 +51,8 @@ export function Overview({ board, user }: { board: Board; user: Frozen<User> }):
   all.sort((one, other) => `${one.value.date} ${one.value.time}`.localeCompare(`${other.value.date} ${other.value.time}`));
   return (
     <article aria-labelledby="overview-title">
-      <h1 id="overview-title">All meetings of {user.name}</h1>
+      <Toolbar board={board} crumb={`${all.length} meetings of ${Object.keys(user.companies).length} companies`} />
+      <h1 id="overview-title">All meetings</h1>
       {all.length === 0 ? (
         <p className="empty">No meetings yet. Add a company first.</p>
       ) : (

@@ -21,8 +21,7 @@ interface TextFieldProps extends FieldProps {
 /** A text of the document in one line. What others write into it meanwhile does not move the caret. */
 export function TextField({ board, path, value, label, isBare = false, className }: TextFieldProps): ReactNode {
   const id = useId();
-  const input = useRef<HTMLInputElement>(null);
-  const glow = useGlow<HTMLDivElement>(value);
+  const input = useGlow<HTMLInputElement>(value);
   const seen = useRef({ value, start: 0, end: 0 });
   const remember = (): void => {
     const { selectionStart, selectionEnd } = input.current ?? {};
@@ -36,7 +35,7 @@ export function TextField({ board, path, value, label, isBare = false, className
     remember();
   }, [value]);
   return (
-    <div className={`field ${className ?? ""}`} ref={glow}>
+    <div className={`field ${className ?? ""}`}>
       <label htmlFor={id} className={isBare ? "unseen" : undefined}>
         {label}
       </label>
@@ -66,15 +65,16 @@ interface WhenFieldProps extends FieldProps {
 /** A date or a time. While somebody types one, only what is one is kept. */
 export function WhenField({ type, value, onValue, label }: WhenFieldProps): ReactNode {
   const id = useId();
-  const glow = useGlow<HTMLDivElement>(value);
+  const input = useGlow<HTMLInputElement>(value);
   const [typed, setTyped] = useState<string>();
   // What somebody else chose meanwhile is shown.
   useLayoutEffect(() => setTyped(undefined), [value]);
   return (
-    <div className="field" ref={glow}>
+    <div className="field">
       <label htmlFor={id}>{label}</label>
       <input
         id={id}
+        ref={input}
         type={type}
         required
         value={typed ?? value}
@@ -94,10 +94,11 @@ export function WhenField({ type, value, onValue, label }: WhenFieldProps): Reac
 
 /** A button that asks once more before it does what can't be seen to be undone. */
 export function ConfirmButton({ label, question, onConfirm }: { label: string; question: string; onConfirm: () => void }): ReactNode {
-  const [isAsking, setAsking] = useState(false);
-  if (!isAsking) {
+  const [state, setState] = useState<"idle" | "asking" | "kept">("idle");
+  if (state !== "asking") {
+    // Whoever keeps it goes on from where they were.
     return (
-      <button type="button" className="quiet danger" onClick={() => setAsking(true)}>
+      <button type="button" className="quiet danger" autoFocus={state === "kept"} onClick={() => setState("asking")}>
         {label}
       </button>
     );
@@ -105,10 +106,10 @@ export function ConfirmButton({ label, question, onConfirm }: { label: string; q
   return (
     <span className="confirm" role="group" aria-label={question}>
       <span>{question}</span>
-      <button type="button" className="danger" autoFocus onClick={onConfirm}>
+      <button type="button" className="danger" onClick={onConfirm}>
         Delete
       </button>
-      <button type="button" className="quiet" onClick={() => setAsking(false)}>
+      <button type="button" className="quiet" autoFocus onClick={() => setState("kept")}>
         Keep
       </button>
     </span>

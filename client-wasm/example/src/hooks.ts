@@ -46,6 +46,23 @@ type MayUndo = { [name in "undo" | "redo" | "canUndo" | "canRedo"]?: unknown };
 export function useUndo(board: Board): Undoing | undefined {
   const [, again] = useReducer((count: number) => count + 1, 0);
   useEffect(() => board.subscribe(again), [board]);
+  useEffect(() => {
+    // An editor has its own keys, which do the same.
+    const pressed = (event: KeyboardEvent): void => {
+      const key = event.key.toLowerCase();
+      if (!(event.ctrlKey || event.metaKey) || event.altKey || event.defaultPrevented || (key !== "z" && key !== "y")) {
+        return;
+      }
+      const member = (board as MayUndo)[key === "y" || event.shiftKey ? "redo" : "undo"];
+      if (typeof member === "function") {
+        event.preventDefault();
+        member.call(board);
+        again();
+      }
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, [board]);
   const may = board as MayUndo;
   const call = (name: keyof MayUndo): unknown => {
     const member = may[name];
@@ -68,15 +85,18 @@ export function useUndo(board: Board): Undoing | undefined {
   };
 }
 
-/** A short glow on an element whenever a value is another than before. */
+/** A short glow on an element whenever a value is another than before, and not because of who writes there. */
 export function useGlow<E extends HTMLElement>(value: unknown): RefObject<E | null> {
   const element = useRef<E>(null);
   const last = useRef(value);
   useEffect(() => {
     if (last.current !== value) {
       last.current = value;
+      if (element.current === null || element.current === document.activeElement) {
+        return;
+      }
       const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-      element.current?.animate([{ backgroundColor: "var(--glow)" }, { backgroundColor: "var(--glow)", offset: 0.4 }, {}], {
+      element.current.animate([{ backgroundColor: "var(--glow)" }, { backgroundColor: "var(--glow)", offset: 0.4 }, {}], {
         duration: isCalm ? 0 : 1600,
       });
     }

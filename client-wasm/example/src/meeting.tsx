@@ -3,11 +3,11 @@ import { type ReactNode, useState } from "react";
 
 import { Agenda } from "./editor.js";
 import { ConfirmButton, TextField, WhenField } from "./fields.js";
-import { useUndo } from "./hooks.js";
 import { addParticipant, type Board, pathTo, type Place, type ReadMeeting, removeMeeting, removeParticipant, setWhen } from "./model.js";
 import { Avatar, type Person } from "./people.js";
 import { address, go } from "./route.js";
 import { Timeline } from "./timeline.js";
+import { Toolbar } from "./toolbar.js";
 
 interface MeetingProps {
   readonly board: Board;
@@ -20,38 +20,20 @@ interface MeetingProps {
 
 export function MeetingPage({ board, place, meeting, companyName, others, name }: MeetingProps): ReactNode {
   const [isPast, setPast] = useState(false);
-  const undoing = useUndo(board);
   const path = pathTo(place);
   const here = others.filter((other) => other.meeting === place.meeting);
   return (
     <article aria-labelledby="meeting-title">
-      <div className="above">
-        <a href={address(board.id, place.company)}>{companyName}</a>
+      <Toolbar board={board} crumb={<a href={address(board.id, place.company)}>{companyName}</a>}>
         <span className="people">
           {here.length > 0 && <span className="hint">Also here</span>}
           {here.map((person) => (
             <Avatar key={person.key} person={person} />
           ))}
         </span>
-      </div>
-      <h1 id="meeting-title" className={isPast ? undefined : "unseen"}>
-        {meeting.title}
-      </h1>
-      <div className="toolbar" role="group" aria-label="Meeting">
-        {undoing !== undefined && !isPast && (
-          <>
-            <button type="button" onClick={undoing.undo} disabled={!undoing.canUndo}>
-              Undo
-            </button>
-            <button type="button" onClick={undoing.redo} disabled={!undoing.canRedo}>
-              Redo
-            </button>
-          </>
-        )}
         <button type="button" aria-pressed={isPast} onClick={() => setPast(!isPast)}>
           History
         </button>
-        <span className="spring" />
         <ConfirmButton
           label="Delete meeting"
           question="Delete it for everybody?"
@@ -60,7 +42,10 @@ export function MeetingPage({ board, place, meeting, companyName, others, name }
             go(address(board.id, place.company));
           }}
         />
-      </div>
+      </Toolbar>
+      <h1 id="meeting-title" className={isPast ? undefined : "unseen"}>
+        {meeting.title}
+      </h1>
       {isPast ? (
         <Timeline board={board} place={place} onClose={() => setPast(false)} />
       ) : (

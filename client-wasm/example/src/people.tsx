@@ -15,7 +15,9 @@ export interface Person {
 
 /** Dark enough for white letters. */
 const COLORS = ["#c2410c", "#0f766e", "#7c3aed", "#be185d", "#1d4ed8", "#4d7c0f", "#a16207", "#0e7490"];
-const NAMES = ["Ada", "Bruno", "Chidi", "Dana", "Edda", "Farid", "Greta", "Hugo", "Ines", "Joris", "Kaja", "Luca"];
+const NAMES = (
+  "Ada Bruno Chidi Dana Edda Farid Greta Hugo Ines Joris Kaja Luca Mira Nils Olga Pablo Quinn Rosa Sven Tara Ugo Vera Wim Yara"
+).split(" ");
 const NAME_KEY = "concord-board-name";
 /** Letters of a name that is shown; names come from anybody. */
 const MAX_NAME = 40;

@@ -11,6 +11,8 @@ const CALM_MS = 1_500;
 interface Shown {
   readonly kind: "good" | "busy" | "away" | "bad";
   readonly text: string;
+  /** Left out where there is little room. */
+  readonly more?: string;
 }
 
 export function Status({ board, client }: { board: Board; client: Client }): ReactNode {
@@ -18,7 +20,7 @@ export function Status({ board, client }: { board: Board; client: Client }): Rea
   const connection = useClientStatus(client);
   const saved = showSaved(document, connection);
   const synced = showSynced(document, connection);
-  const said = useCalm(`${saved.text}. ${synced.text}.`, CALM_MS);
+  const said = useCalm(`${saved.text}${saved.more ?? ""}, ${synced.text}`, CALM_MS);
   return (
     <div className="status">
       <Pill shown={saved} />
@@ -47,10 +49,11 @@ export function OfflineSwitch({ client }: { client: Client }): ReactNode {
   );
 }
 
-function Pill({ shown: { kind, text } }: { shown: Shown }): ReactNode {
+function Pill({ shown: { kind, text, more } }: { shown: Shown }): ReactNode {
   return (
     <span className={`pill ${kind}`} aria-hidden="true">
       {text}
+      {more !== undefined && <span className="more">{more}</span>}
     </span>
   );
 }
@@ -60,7 +63,7 @@ function showSaved(document: DocumentStatus, { storage }: ClientStatus): Shown {
     return { kind: "away", text: "Kept in this tab only" };
   }
   if (document.saved) {
-    return { kind: "good", text: "Saved in this browser" };
+    return { kind: "good", text: "Saved", more: " in this browser" };
   }
   return document.error === undefined ? { kind: "busy", text: "Saving…" } : { kind: "bad", text: "Not saved" };
 }
@@ -73,7 +76,7 @@ function showSynced({ unsynced }: DocumentStatus, { connection }: ClientStatus):
     case "offline":
       return { kind: "away", text: `Offline${waiting}` };
     case "connecting":
-      return { kind: "busy", text: `Connecting…${waiting}` };
+      return { kind: "busy", text: "Connecting…" };
     case "waiting":
       return { kind: "away", text: `Server not reached${waiting}` };
   }
