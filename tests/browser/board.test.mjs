@@ -174,6 +174,8 @@ test("companies and meetings are added, renamed and deleted", async () => {
   await listed(other).getByText("Kick-off").click();
   await other.getByLabel("Name of another participant").fill("Ada");
   await other.getByRole("button", { name: "Add", exact: true }).click();
+  // A tab in the background draws once a second, and is waited for.
+  await one.bringToFront();
   await one.getByRole("button", { name: "Remove Ada" }).click();
   await other.getByRole("button", { name: "Remove Ada" }).waitFor({ state: "detached" });
   await one.getByRole("button", { name: "Delete meeting" }).click();
