@@ -11,6 +11,7 @@
 )]
 
 mod backoff;
+pub mod cbor;
 mod connection;
 mod convert;
 mod error;

@@ -13,4 +13,6 @@
 pub mod bindings;
 pub mod replica;
 
-pub use replica::{Backoff, Incoming, Joining, Open, Replica, ReplicaError, SessionError};
+pub use replica::{
+    Backoff, Incoming, Joining, Open, Replica, ReplicaError, SessionError, UndoError, UndoStack,
+};

@@ -80,7 +80,10 @@ export interface WasmReplica {
   /** Elements of a list, code units of a text, keys of a map. */
   length(object: ObjectId): number;
   text(object: ObjectId): string;
-  typeOf(object: ObjectId): ObjectType | undefined;
+  /** Whether a position in a text is between the halves of a surrogate pair. */
+  splitsPair(text: ObjectId, index: number): boolean;
+  /** Throws when there is no such object. */
+  typeOf(object: ObjectId): ObjectType;
 
   // Editing.
   put(object: ObjectId, prop: Prop, value: WasmValue): void;
@@ -96,6 +99,18 @@ export interface WasmReplica {
   /** The change just made, or nothing when nothing was edited. `time` in Unix milliseconds. */
   commit(message: string | undefined, time: number): Chunk | undefined;
   rollback(): void;
+  // Undo, of changes that were made by this replica.
+  /** The change is a step to undo; with `continues` it is part of the last step. What could be redone no longer can. */
+  record(hash: ChangeHash, continues: boolean): void;
+  canUndo(): boolean;
+  canRedo(): boolean;
+  /**
+   * Takes back what is left of the last step by one new change; nothing when others left nothing of it. What others
+   * wrote stays.
+   */
+  undo(message: string | undefined, time: number): Chunk | undefined;
+  /** Takes back the last undo, in the same way. */
+  redo(message: string | undefined, time: number): Chunk | undefined;
   /** A change without edits: a document of which nothing was written exists by it. */
   emptyChange(time: number): Chunk;
 
@@ -111,6 +126,8 @@ export interface WasmReplica {
   changesSince(heads: Heads): Chunk[];
   /** Hashes of the same changes. */
   hashesSince(heads: Heads): ChangeHash[];
+  /** How many they are. */
+  countSince(heads: Heads): number;
   save(): Uint8Array;
   history(): ChangeInfo[];
   /** The steps from one version to another. */
@@ -188,4 +205,8 @@ export interface Wasm {
   documentId(random: Uint8Array): string;
   /** The id in an id or `automerge:` URL; throws when it is neither. */
   parseDocumentId(text: string): string;
+  /** A value of plain objects, arrays, `Uint8Array`s and primitives as CBOR; throws for others. */
+  encodeCbor(value: unknown): Uint8Array;
+  /** The value in bytes from elsewhere; throws when they are none. */
+  decodeCbor(bytes: Uint8Array): unknown;
 }

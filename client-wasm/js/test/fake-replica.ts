@@ -68,6 +68,11 @@ export class FakeReplica implements EditableReplica {
     return body.text;
   }
 
+  splitsPair(object: ObjectId, index: number): boolean {
+    const text = this.text(object);
+    return /^[\ud800-\udbff][\udc00-\udfff]/.test(text.slice(Math.max(0, index - 1), index + 1)) && index > 0;
+  }
+
   /** What kind of object a value stands for. */
   typeName(value: WasmValue | undefined): ObjectType | undefined {
     return isObject(value) ? this.#body(value.object).type : undefined;

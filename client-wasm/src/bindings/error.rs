@@ -6,7 +6,7 @@ use concord_shared::ids::IdError;
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 
-use crate::replica::{ReplicaError, SessionError};
+use crate::replica::{ReplicaError, SessionError, UndoError};
 
 /// An error on its way to JavaScript.
 #[derive(Debug)]
@@ -69,6 +69,16 @@ impl Coded for ReplicaError {
             Self::Apply { .. } => "bad-change",
             Self::Load { .. } => "bad-document",
             Self::NotConnected { .. } => "not-connected",
+        }
+    }
+}
+
+impl Coded for UndoError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "not-found",
+            Self::NotOwn { .. } => "not-own",
+            Self::Edit { .. } => "automerge",
         }
     }
 }

@@ -17,7 +17,7 @@ use super::convert::{
 };
 use super::error::Thrown;
 use super::patch::patches;
-use crate::Replica as Inner;
+use crate::{Replica as Inner, UndoStack};
 
 /// See `WasmReplica` in `wasm.ts`.
 #[wasm_bindgen]
@@ -26,6 +26,7 @@ pub struct Replica {
     inner: RefCell<Inner>,
     /// Whether there are edits that were not committed: all but edits and reads would commit them.
     editing: Cell<bool>,
+    steps: RefCell<UndoStack>,
 }
 
 type Done = Result<(), Thrown>;
@@ -39,6 +40,7 @@ impl Replica {
         Ok(Self {
             inner: RefCell::new(Inner::new(document, ActorId::random())),
             editing: Cell::new(false),
+            steps: RefCell::default(),
         })
     }
 
@@ -64,6 +66,19 @@ impl Replica {
     /// The whole of a text.
     pub fn text(&self, of: &str) -> Result<String, Thrown> {
         self.read(of, |doc, of| doc.text(of).map_err(Thrown::of))
+    }
+
+    /// Whether a position in a text is between the halves of a surrogate pair.
+    #[wasm_bindgen(js_name = splitsPair)]
+    pub fn splits_pair(&self, of: &str, index: usize) -> Result<bool, Thrown> {
+        self.read(of, |doc, of| {
+            if index >= doc.length(of) {
+                return Ok(false);
+            }
+            let cursor = doc.get_cursor(of, index, None).map_err(Thrown::of)?;
+            let begins = doc.get_cursor_position(of, &cursor, None);
+            Ok(begins.map_err(Thrown::of)? != index)
+        })
     }
 
     /// `"map"`, `"list"` or `"text"`.
@@ -155,6 +170,42 @@ impl Replica {
         self.inner.borrow_mut().doc().rollback();
     }
 
+    /// An own change is a step to undo, or part of the last one.
+    pub fn record(&self, hash: &str, continues: bool) -> Done {
+        self.steps.borrow_mut().record(hash_of(hash)?, continues);
+        Ok(())
+    }
+
+    /// Whether there is a step to undo.
+    #[wasm_bindgen(js_name = canUndo)]
+    pub fn can_undo(&self) -> bool {
+        self.steps.borrow().can_undo()
+    }
+
+    /// Whether there is a step to redo.
+    #[wasm_bindgen(js_name = canRedo)]
+    pub fn can_redo(&self) -> bool {
+        self.steps.borrow().can_redo()
+    }
+
+    /// Takes back what is left of the last step; the change that did and its hash, or nothing.
+    pub fn undo(&self, message: Option<String>, time_ms: f64) -> Result<JsValue, Thrown> {
+        let mut steps = self.steps.borrow_mut();
+        let step = steps.next_undo().map(<[_]>::to_vec);
+        let made = self.take_back(step, message, time_ms)?;
+        steps.undone(made);
+        self.made(made)
+    }
+
+    /// Takes back the last undo.
+    pub fn redo(&self, message: Option<String>, time_ms: f64) -> Result<JsValue, Thrown> {
+        let mut steps = self.steps.borrow_mut();
+        let step = steps.next_redo().map(<[_]>::to_vec);
+        let made = self.take_back(step, message, time_ms)?;
+        steps.redone(made);
+        self.made(made)
+    }
+
     /// A change without edits.
     #[wasm_bindgen(js_name = emptyChange)]
     pub fn empty_change(&self, time_ms: f64) -> Result<JsValue, Thrown> {
@@ -198,6 +249,14 @@ impl Replica {
         let chunks = changes.iter();
         let chunks = chunks.map(|change| chunk(&change.hash().to_string(), change.raw_bytes()));
         Ok(chunks.collect::<Array>().into())
+    }
+
+    /// How many changes are not below `have`.
+    #[wasm_bindgen(js_name = countSince)]
+    pub fn count_since(&self, have: Vec<String>) -> Result<JsValue, Thrown> {
+        let have = heads_of(&have)?;
+        let count = self.settled()?.doc().get_changes_meta(&have).len();
+        Ok(index_number(count))
     }
 
     /// Hashes of the changes that are not below `have`.
@@ -344,6 +403,28 @@ impl Replica {
 }
 
 impl Replica {
+    fn take_back(
+        &self,
+        step: Option<Vec<ChangeHash>>,
+        message: Option<String>,
+        time_ms: f64,
+    ) -> Result<Option<ChangeHash>, Thrown> {
+        let Some(step) = step else {
+            return Ok(None);
+        };
+        let mut options = CommitOptions::default();
+        options.message = message;
+        options.time = super::convert::integer(time_ms);
+        self.settled()?.undo(&step, options).map_err(Thrown::of)
+    }
+
+    fn made(&self, hash: Option<ChangeHash>) -> Result<JsValue, Thrown> {
+        match hash {
+            Some(hash) => change_chunk(self.inner.borrow_mut().doc(), &hash),
+            None => Ok(JsValue::UNDEFINED),
+        }
+    }
+
     /// The document, when no transaction is open.
     fn settled(&self) -> Result<RefMut<'_, Inner>, Thrown> {
         if self.editing.get() {

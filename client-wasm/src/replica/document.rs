@@ -14,7 +14,7 @@ use concord_shared::{
     sync::{SyncError, decode},
 };
 
-use super::session::Open;
+use super::{receive::receive, session::Open, undo::Aliases};
 
 /// Bytes of received changes that wait for [`Replica::apply_pending`]; beyond it they are applied at once.
 pub const MAX_PENDING_BYTES: usize = 8 << 20;
@@ -90,6 +90,7 @@ pub struct Replica {
     document: DocumentId,
     doc: AutoCommit,
     link: Link,
+    aliases: Aliases,
 }
 
 /// Whether there is a session with the server, and what of it outlives the session.
@@ -133,6 +134,7 @@ impl Replica {
             document,
             doc,
             link: Link::Down { kept },
+            aliases: Aliases::default(),
         }
     }
 
@@ -180,6 +182,11 @@ impl Replica {
             Err(_) => drop(self.doc.rollback()),
         }
         result
+    }
+
+    /// The document, and what undoing remembers of it.
+    pub(super) fn parts(&mut self) -> (&mut AutoCommit, &mut Aliases) {
+        (&mut self.doc, &mut self.aliases)
     }
 
     /// The document's heads, sorted.
@@ -371,14 +378,11 @@ impl Replica {
             });
         };
         let bytes = message.changes.iter().map(<[u8]>::len).sum();
-        self.doc
-            .sync()
-            .receive_sync_message(&mut session.state, message)
-            .map_err(|source| ReplicaError::Apply {
-                document: self.document.clone(),
-                bytes,
-                source: Box::new(source),
-            })
+        receive(&mut self.doc, &mut session.state, message).map_err(|source| ReplicaError::Apply {
+            document: self.document.clone(),
+            bytes,
+            source: Box::new(source),
+        })
     }
 }
 

@@ -5,8 +5,6 @@
  * into this browser's storage, to the other tabs, and to the server, by whichever tab leads. Changes may come
  * twice or out of order; a replica takes each once and keeps what is early.
  */
-import { decode, encode } from "cborg";
-
 import { Emitter } from "../emitter.js";
 import { randomName, type Storage, type StorageError, type TailSize } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
@@ -139,7 +137,7 @@ export class Client implements Host {
     const chunk = edit(live.replica, fill, { time: Date.now(), message: undefined }) ?? live.replica.emptyChange(Date.now());
     this.#sessionBegins(live);
     const handle = this.#handle<T>(live);
-    this.made(live, chunk);
+    this.made(live, chunk, false);
     return handle;
   }
 
@@ -211,9 +209,9 @@ export class Client implements Host {
   }
 
   /** @internal */
-  made(live: LiveDocument, chunk: Chunk): void {
+  made(live: LiveDocument, chunk: Chunk, isStep: boolean): void {
     const before = live.value;
-    const patches = live.changed(chunk);
+    const patches = live.changed(chunk, isStep);
     this.#judge(live);
     this.#shown(live, patches, before, "local");
     this.#post({ t: "changes", id: live.id, bytes: chunk.bytes });
@@ -315,7 +313,7 @@ export class Client implements Host {
 
   /** Nobody looks at it any more, and all of it is kept elsewhere. */
   #maybeDrop(live: LiveDocument): void {
-    const isKept = live.unsaved.size === 0 && live.unsynced.size === 0;
+    const isKept = live.unsaved.size === 0 && live.unsynced === 0;
     if (live.handles === 0 && live.wantedBy.size === 0 && isKept && live.loaded && this.#live.delete(live.id)) {
       this.#dropped.add(live.id);
       live.replica.free();
@@ -563,7 +561,7 @@ export class Client implements Host {
     if (connection === undefined || !live.loaded || live.state === "deleted") {
       return;
     }
-    const isAnswered = live.isEmpty || (live.unsynced.size > 0 && !live.readOnly);
+    const isAnswered = live.isEmpty || (live.unsynced > 0 && !live.readOnly);
     for (let frame = live.replica.nextFrame(connection); frame !== undefined; frame = live.replica.nextFrame(connection)) {
       this.#uplink.send(frame, isAnswered);
     }
@@ -623,7 +621,7 @@ export class Client implements Host {
     if (this.#parts.storage.kind === "memory") {
       // What is only in this page's memory is kept when the server has it.
       for (const hash of [...live.unsaved.keys()]) {
-        if (!live.unsynced.has(hash)) {
+        if (live.isSynced([hash])) {
           live.unsaved.delete(hash);
         }
       }
@@ -738,7 +736,7 @@ export class Client implements Host {
   #say(id: string, value: unknown): void {
     this.#count += 1;
     const author = this.#author(this.#tab);
-    const message = { id, author, session: this.#tab, count: this.#count, data: encode(value) };
+    const message = { id, author, session: this.#tab, count: this.#count, data: this.#parts.wasm.encodeCbor(value) };
     this.#post({ t: "ephemeral", message, fromServer: false });
     if (this.#role !== "follower") {
       this.#send(message);
@@ -770,7 +768,7 @@ export class Client implements Host {
     }
     let value: unknown;
     try {
-      value = decode(data);
+      value = this.#parts.wasm.decodeCbor(data);
     } catch {
       // Somebody else's, in a form that is not ours.
       return;

@@ -3,7 +3,7 @@ import { Emitter } from "../emitter.js";
 import { edit } from "../value/draft.js";
 import { fromWasm, publicPatch } from "../value/tree.js";
 import type { Frozen, Patch, Value } from "../value/types.js";
-import type { ChangeInfo, Chunk, Heads, Prop, WasmPatch } from "../wasm.js";
+import type { ChangeInfo, Chunk, Heads, Prop, WasmPatch, WasmReplica } from "../wasm.js";
 import type { DocumentState, LiveDocument } from "./live.js";
 import type { Presence } from "./presence.js";
 
@@ -20,6 +20,9 @@ export interface DocumentStatus {
   readonly unsynced: number;
   /** The server takes no changes from us. */
   readonly readOnly: boolean;
+  /** There is something of this page's own to take back, or to do again. */
+  readonly canUndo: boolean;
+  readonly canRedo: boolean;
   /** The last thing that went wrong with it, until it goes right. */
   readonly error: Error | undefined;
 }
@@ -48,7 +51,7 @@ export interface ChangeOptions {
 /** What a handle needs of its client. */
 export interface Host {
   /** Stores, sends and relays a change that was made. */
-  made(live: LiveDocument, chunk: Chunk): void;
+  made(live: LiveDocument, chunk: Chunk, isStep: boolean): void;
   release(handle: DocumentHandle<unknown>): void;
 }
 
@@ -120,8 +123,27 @@ export class DocumentHandle<T> {
     }
     const chunk = edit<T>(this.#live.replica, callback, { message: options.message, time: Date.now() });
     if (chunk !== undefined) {
-      this.#host.made(this.#live, chunk);
+      this.#host.made(this.#live, chunk, true);
     }
+  }
+
+  /**
+   * Takes back this page's own last change, and leaves alone what others did since. Letters that were typed one after
+   * the other are taken back together. False when there is nothing.
+   *
+   * @example
+   * const doc = client.create({ title: "first" });
+   * doc.change((draft) => { draft.title = "second"; });
+   * doc.undo();
+   * console.log(doc.value.title);
+   */
+  undo(): boolean {
+    return this.#takeBack((replica, time) => replica.undo(undefined, time), (replica) => replica.canUndo());
+  }
+
+  /** Does again what {@link undo} took back last. False when there is nothing. */
+  redo(): boolean {
+    return this.#takeBack((replica, time) => replica.redo(undefined, time), (replica) => replica.canRedo());
   }
 
   /** Calls `listener` whenever {@link value} is another; what it returns ends that. */
@@ -148,13 +170,27 @@ export class DocumentHandle<T> {
 
   /** When all that is in the document now is on the server's disk. */
   whenSynced(): Promise<void> {
-    const until = [...this.#live.unsynced];
-    return this.#when(() => until.every((hash) => !this.#live.unsynced.has(hash)));
+    // Whatever the server has of them, it has all that is below them.
+    const until = this.heads;
+    return this.#when(() => this.#live.isSynced(until));
   }
 
   /** All changes, oldest first. Costs a pass over them. */
   history(): ChangeInfo[] {
     return this.#live.replica.history();
+  }
+
+  /**
+   * The document at an earlier version, frozen. Costs a pass over all that was ever written.
+   *
+   * @example
+   * const doc = client.create({ title: "first" });
+   * const heads = doc.heads;
+   * doc.change((draft) => { draft.title = "second"; });
+   * console.log(doc.at(heads).title);
+   */
+  at(heads: Heads): Frozen<T> {
+    return this.#live.at(heads) as Frozen<T>;
   }
 
   /** The steps from one version to another. */
@@ -231,15 +267,35 @@ export class DocumentHandle<T> {
     }
   }
 
+  #takeBack(
+    take: (replica: WasmReplica, time: number) => Chunk | undefined,
+    can: (replica: WasmReplica) => boolean,
+  ): boolean {
+    this.#check();
+    const { replica } = this.#live;
+    // A step of which others left nothing changes nothing: the one before is meant.
+    while (can(replica)) {
+      const chunk = take(replica, Date.now());
+      if (chunk !== undefined) {
+        this.#host.made(this.#live, chunk, false);
+        return true;
+      }
+    }
+    this.looked();
+    return false;
+  }
+
   #look(): DocumentStatus {
-    const { state, unsaved, unsynced, readOnly } = this.#live;
+    const { state, unsaved, unsynced, readOnly, replica } = this.#live;
     return Object.freeze({
       state,
       saved: unsaved.size === 0,
       unsaved: unsaved.size,
-      synced: unsynced.size === 0,
-      unsynced: unsynced.size,
+      synced: unsynced === 0,
+      unsynced,
       readOnly,
+      canUndo: replica.canUndo(),
+      canRedo: replica.canRedo(),
       error: this.#error,
     });
   }

@@ -2,7 +2,8 @@
  * One document in this tab: the replica, the value it shows, and what of it is not yet kept elsewhere.
  * Does no IO; {@link Client} does what it says.
  */
-import { applyPatches, EMPTY } from "../value/tree.js";
+import { PatchError } from "../value/errors.js";
+import { applyPatches, EMPTY, type Root } from "../value/tree.js";
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
 import type { Contained, StoredChange, StoredDocument } from "../storage/storage.js";
 import type { ServerNews } from "./messages.js";
@@ -38,6 +39,10 @@ export interface Applied {
 
 /** More changes than this are passed on as a snapshot, which is much smaller. */
 const MANY_CHANGES = 200;
+/** More changes than this are only counted. */
+const MANY_UNSYNCED = 2_000;
+/** A letter that is typed so soon after the one before is undone with it, milliseconds. */
+const SAME_STEP_MS = 1_000;
 
 /** See the module's comment. */
 export class LiveDocument {
@@ -49,13 +54,15 @@ export class LiveDocument {
   /** The server does not have it, or does not show it. */
   unavailable = false;
   /** The document as plain data. */
-  value: unknown = EMPTY;
+  value: Root = EMPTY;
   /** Own changes that are not in this browser's storage yet. */
   readonly unsaved = new Map<ChangeHash, Chunk>();
   saving = false;
   compacting = false;
-  /** Changes that the server is not known to keep. */
-  unsynced = new Set<ChangeHash>();
+  /** How many changes the server is not known to keep. */
+  unsynced = 0;
+  /** Which they are, where they are few enough to be told one by one. */
+  #unsynced: Set<ChangeHash> | undefined = new Set();
   readOnly = false;
   /** Heads that are durable on the server, as last told. */
   synced: Heads = [];
@@ -69,6 +76,8 @@ export class LiveDocument {
   /** What is known to be in storage: names of snapshots, and hashes of changes beside them. */
   #snapshots: readonly string[] = [];
   readonly #tail = new Set<ChangeHash>();
+  /** The text that was edited last, when nothing else was since, and when. */
+  #typing: { readonly object: string; readonly at: number } | undefined;
 
   /** An empty document, of which nothing is known yet. */
   constructor(wasm: Wasm, id: string, presence: Presence) {
@@ -144,11 +153,42 @@ export class LiveDocument {
     return arrived === undefined ? undefined : concat(arrived.chunks.map((chunk) => chunk.bytes));
   }
 
-  /** A change was made here. */
-  changed(chunk: Chunk): readonly WasmPatch[] {
+  /** The document as it was at some version. Costs a pass over all that was ever written. */
+  at(heads: Heads): Root {
+    return applyPatches(EMPTY, this.replica.diff([], heads));
+  }
+
+  /** A change was made here. `isStep`: undo takes it back; undoing and redoing keep their own account. */
+  changed(chunk: Chunk, isStep: boolean): readonly WasmPatch[] {
     this.unsaved.set(chunk.hash, chunk);
-    this.unsynced.add(chunk.hash);
-    return this.#show();
+    this.unsynced += 1;
+    this.#unsynced?.add(chunk.hash);
+    const patches = this.#show();
+    if (isStep) {
+      this.replica.record(chunk.hash, this.#goesOn(patches));
+    } else {
+      this.#typing = undefined;
+    }
+    return patches;
+  }
+
+  /** Whether a change belongs to the one before, as a letter does to its word. */
+  #goesOn(patches: readonly WasmPatch[]): boolean {
+    const [first] = patches;
+    const now = Date.now();
+    const isTyping =
+      first !== undefined &&
+      patches.every(({ action, object }) => object === first.object && (action === "splice" || action === "del")) &&
+      this.replica.typeOf(first.object) === "text";
+    const before = this.#typing;
+    this.#typing = isTyping ? { object: first.object, at: now } : undefined;
+    return isTyping && before?.object === first.object && now - before.at < SAME_STEP_MS;
+  }
+
+  /** Whether the server is known to keep these changes. */
+  isSynced(hashes: readonly ChangeHash[]): boolean {
+    const unsynced = this.#unsynced;
+    return this.unsynced === 0 || (unsynced !== undefined && hashes.every((hash) => !unsynced.has(hash)));
   }
 
   /** These changes are in storage. */
@@ -185,7 +225,7 @@ export class LiveDocument {
     if (sameHeads(before, after)) {
       return undefined;
     }
-    const count = this.replica.hashesSince(before).length;
+    const count = this.replica.countSince(before);
     if (count === 0) {
       return undefined;
     }
@@ -196,13 +236,22 @@ export class LiveDocument {
 
   /** Costs about as much as there are changes that the server is not known to keep. */
   #countUnsynced(): void {
-    const heads = this.replica.heads();
-    this.unsynced = new Set(sameHeads(heads, this.synced) ? [] : this.replica.hashesSince(this.synced));
+    const isAll = sameHeads(this.replica.heads(), this.synced);
+    this.unsynced = isAll ? 0 : this.replica.countSince(this.synced);
+    this.#unsynced = this.unsynced > MANY_UNSYNCED ? undefined : new Set(isAll ? [] : this.replica.hashesSince(this.synced));
   }
 
   #show(): readonly WasmPatch[] {
     const patches = this.replica.patches();
-    this.value = applyPatches(this.value as never, patches);
+    try {
+      this.value = applyPatches(this.value, patches);
+    } catch (error) {
+      if (!(error instanceof PatchError)) {
+        throw error;
+      }
+      // A step that has no meaning for plain values, as old libraries could write them: built anew instead.
+      this.value = this.at(this.replica.heads());
+    }
     return patches;
   }
 }

@@ -82,13 +82,12 @@ export function edit<T>(
  */
 export function splice(draft: object, path: readonly Prop[], index: number, remove: number, insert = ""): void {
   const text = textAt(draft, path);
-  const builder = text.builder();
-  const { length } = builder;
+  const { length } = text;
   const check = (position: number, least: number): void => {
     if (!Number.isSafeInteger(position) || position < least || position > length) {
       throw new PositionError(text.path(), position, `${position} is not in this text of ${length} code units`);
     }
-    if (builder.splitsPair(position)) {
+    if (text.splitsPair(position)) {
       throw new PositionError(text.path(), position, `${position} is between the halves of a surrogate pair`);
     }
   };
@@ -96,8 +95,7 @@ export function splice(draft: object, path: readonly Prop[], index: number, remo
   check(index + remove, index);
   checkString(insert, () => text.path());
   if (remove === 0 && insert === "") return;
-  text.replica.spliceText(text.id, index, remove, insert);
-  builder.splice(index, remove, insert);
+  text.spliceText(index, remove, insert);
 }
 
 /**

@@ -14,7 +14,7 @@ import { Counter, type Value } from "./types.js";
 /** What drafts need of a replica. */
 export type DraftReplica = Pick<
   WasmReplica,
-  WriteMethod | "get" | "keys" | "length" | "text" | "remove" | "increment" | "updateText"
+  WriteMethod | "get" | "keys" | "length" | "text" | "splitsPair" | "remove" | "increment" | "updateText"
 >;
 
 /** Draft to node, for as long as anybody holds the draft: also of changes that are over. */
@@ -100,10 +100,6 @@ export class Node {
     return replica;
   }
 
-  get length(): number {
-    return this.replica.length(this.id);
-  }
-
   /** Where it is now; where it was, if it is gone. */
   path(...more: readonly Prop[]): readonly Prop[] {
     return this.parent === undefined ? more : this.parent.path(this.#place(this.parent), ...more);
@@ -179,17 +175,27 @@ export class Node {
     return value === undefined ? undefined : copy(replica, value);
   }
 
-  /** A text as a string. */
+  /** A text as a string. Costs a pass over the text the first time. */
   text(): string {
     const { replica } = this;
-    return this.#text === undefined ? replica.text(this.id) : this.#text.toString();
+    this.#text ??= new TextBuilder(replica.text(this.id));
+    return this.#text.toString();
   }
 
-  /** A text to look into; whoever edits it does the same in the replica. */
-  builder(): TextBuilder {
-    const { replica } = this;
-    this.#text ??= new TextBuilder(replica.text(this.id));
-    return this.#text;
+  /** Code units of a text, keys or elements. */
+  get length(): number {
+    return this.#text?.length ?? this.replica.length(this.id);
+  }
+
+  /** Whether a position in a text is between the halves of a surrogate pair. */
+  splitsPair(index: number): boolean {
+    return this.#text?.splitsPair(index) ?? this.replica.splitsPair(this.id, index);
+  }
+
+  /** Edits a text, without reading it. */
+  spliceText(index: number, remove: number, insert: string): void {
+    this.replica.spliceText(this.id, index, remove, insert);
+    this.#text?.splice(index, remove, insert);
   }
 
   /** The text is no longer what it was when looked into. */
