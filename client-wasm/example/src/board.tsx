@@ -4,7 +4,7 @@ import { type ReactNode, useEffect, useState } from "react";
 
 import { CompanyPage, Overview } from "./company.js";
 import { showShort } from "./dates.js";
-import { useGlow, useStatus, useValue } from "./hooks.js";
+import { useGlow, useStatus, useUndoKeys, useValue } from "./hooks.js";
 import { MeetingPage } from "./meeting.js";
 import { addCompany, addMeeting, type Board, byName, type Company, inOrder, type ReadMeeting, type User } from "./model.js";
 import { Avatar, colorOf, type Person, useAnnounce, useName, useOthers } from "./people.js";
@@ -34,6 +34,7 @@ function Shown({ client, board, route }: BoardProps): ReactNode {
   const user = useValue(board);
   const [name, setName] = useName();
   const others = useOthers(board);
+  useUndoKeys(board);
   useAnnounce(board, name, { ...(route.company && { company: route.company }), ...(route.meeting && { meeting: route.meeting }) });
   const company = route.company === undefined ? undefined : user.companies[route.company];
   const meeting = route.meeting === undefined ? undefined : company?.meetings[route.meeting];

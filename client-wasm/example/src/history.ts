@@ -1,8 +1,7 @@
 /** Earlier versions of a meeting, out of the document's history. */
-import type { ChangeInfo, Frozen, Heads, Patch } from "@concord/client";
+import type { ChangeInfo, Heads, Patch } from "@concord/client";
 
-import { type Board, FIELDS, type Meeting, pathTo, type Place, type User } from "./model.js";
-import { replayed } from "./stand-in/at.js";
+import { type Board, FIELDS, type Meeting, pathTo, type Place } from "./model.js";
 
 /** What the document was after some of its changes. */
 export interface Version {
@@ -34,12 +33,6 @@ export function versionsOf(board: Board, place: Place): Version[] {
     }
   }
   return versions;
-}
-
-/** The board as it was; frozen, and nothing of it changes any more. */
-export function valueAt(board: Board, heads: Heads): Frozen<User> {
-  const { at } = board as { at?: (heads: Heads) => Frozen<User> };
-  return typeof at === "function" ? at.call(board, heads) : (replayed(board.diff([], heads)) as Frozen<User>);
 }
 
 /** What happened in a version, in words. */

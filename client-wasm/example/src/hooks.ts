@@ -1,6 +1,6 @@
 /** The client's documents and states as React sees them. */
 import type { Client, ClientStatus, DocumentStatus, Frozen, PeerPresence } from "@concord/client";
-import { type RefObject, useEffect, useReducer, useRef, useState, useSyncExternalStore } from "react";
+import { type RefObject, useEffect, useRef, useState, useSyncExternalStore } from "react";
 
 import type { Board, User } from "./model.js";
 
@@ -33,56 +33,24 @@ export function usePeers(board: Board): readonly PeerPresence[] {
   );
 }
 
-/** Taking back one's own changes, where the package can. */
-export interface Undoing {
-  readonly canUndo: boolean;
-  readonly canRedo: boolean;
-  undo(): void;
-  redo(): void;
-}
-
-type MayUndo = { [name in "undo" | "redo" | "canUndo" | "canRedo"]?: unknown };
-
-export function useUndo(board: Board): Undoing | undefined {
-  const [, again] = useReducer((count: number) => count + 1, 0);
-  useEffect(() => board.subscribe(again), [board]);
+/** The keys that take back one's own changes, wherever the focus is; an editor has its own, which do the same. */
+export function useUndoKeys(board: Board): void {
   useEffect(() => {
-    // An editor has its own keys, which do the same.
     const pressed = (event: KeyboardEvent): void => {
       const key = event.key.toLowerCase();
       if (!(event.ctrlKey || event.metaKey) || event.altKey || event.defaultPrevented || (key !== "z" && key !== "y")) {
         return;
       }
-      const member = (board as MayUndo)[key === "y" || event.shiftKey ? "redo" : "undo"];
-      if (typeof member === "function") {
-        event.preventDefault();
-        member.call(board);
-        again();
+      event.preventDefault();
+      if (key === "y" || event.shiftKey) {
+        board.redo();
+      } else {
+        board.undo();
       }
     };
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
   }, [board]);
-  const may = board as MayUndo;
-  const call = (name: keyof MayUndo): unknown => {
-    const member = may[name];
-    return typeof member === "function" ? member.call(board) : member;
-  };
-  if (typeof may.undo !== "function" || typeof may.redo !== "function") {
-    return undefined;
-  }
-  return {
-    canUndo: call("canUndo") === true,
-    canRedo: call("canRedo") === true,
-    undo: () => {
-      call("undo");
-      again();
-    },
-    redo: () => {
-      call("redo");
-      again();
-    },
-  };
 }
 
 /** A short glow on an element whenever a value is another than before, and not because of who writes there. */

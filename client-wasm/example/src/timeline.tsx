@@ -3,7 +3,7 @@ import { ImmutableString, updateText } from "@concord/client";
 import { type ReactNode, useDeferredValue, useId, useMemo, useState } from "react";
 
 import { showDay, showMoment } from "./dates.js";
-import { told, valueAt, versionsOf } from "./history.js";
+import { told, versionsOf } from "./history.js";
 import { useValue } from "./hooks.js";
 import { type Board, FIELDS, type Meeting, meetingOf, pathTo, type Place, type ReadMeeting } from "./model.js";
 
@@ -22,7 +22,7 @@ export function Timeline({ board, place, onClose }: TimelineProps): ReactNode {
   const [chosen, setChosen] = useState<number>();
   const index = Math.min(chosen ?? latest, latest);
   const version = versions[index];
-  const then = useMemo(() => version && valueAt(board, version.heads).companies?.[company]?.meetings[meeting], [board, version, company, meeting]);
+  const then = useMemo(() => version && board.at(version.heads).companies?.[company]?.meetings[meeting], [board, version, company, meeting]);
   const id = useId();
   if (version === undefined) {
     return <p>There are no versions of this meeting.</p>;
