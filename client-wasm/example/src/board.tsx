@@ -57,9 +57,6 @@ function Shown({ client, board, route }: BoardProps): ReactNode {
       <div className="columns">
         <Sidebar board={board} user={user} route={route} others={others} />
         <main>
-          <a className="back" href={address(board.id)}>
-            ← All meetings
-          </a>
           {route.company !== undefined && company === undefined ? (
             <Gone what="company" home={address(board.id)} />
           ) : route.meeting !== undefined && meeting === undefined ? (

@@ -18,7 +18,7 @@ export function CompanyPage({ board, id, company }: { board: Board; id: string; 
           Add meeting
         </button>
         <ConfirmButton
-          label="Delete company"
+          what="company"
           question={`Delete it and its meetings (${meetings.length}) for everybody?`}
           onConfirm={() => {
             removeCompany(board, id);

@@ -93,13 +93,15 @@ export function WhenField({ type, value, onValue, label }: WhenFieldProps): Reac
 }
 
 /** A button that asks once more before it does what can't be seen to be undone. */
-export function ConfirmButton({ label, question, onConfirm }: { label: string; question: string; onConfirm: () => void }): ReactNode {
+export function ConfirmButton({ what, question, onConfirm }: { what: string; question: string; onConfirm: () => void }): ReactNode {
   const [state, setState] = useState<"idle" | "asking" | "kept">("idle");
   if (state !== "asking") {
     // Whoever keeps it goes on from where they were.
     return (
       <button type="button" className="quiet danger" autoFocus={state === "kept"} onClick={() => setState("asking")}>
-        {label}
+        <span>
+          Delete<span className="more"> {what}</span>
+        </span>
       </button>
     );
   }

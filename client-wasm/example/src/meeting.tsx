@@ -24,18 +24,27 @@ export function MeetingPage({ board, place, meeting, companyName, others, name }
   const here = others.filter((other) => other.meeting === place.meeting);
   return (
     <article aria-labelledby="meeting-title">
-      <Toolbar board={board} crumb={<a href={address(board.id, place.company)}>{companyName}</a>}>
-        <span className="people">
-          {here.length > 0 && <span className="hint">Also here</span>}
-          {here.map((person) => (
-            <Avatar key={person.key} person={person} />
-          ))}
-        </span>
+      <Toolbar
+        board={board}
+        crumb={
+          <>
+            <a href={address(board.id)}>All meetings</a>
+            <span aria-hidden="true">›</span>
+            <a href={address(board.id, place.company)}>{companyName || "Unnamed"}</a>
+            <span className="people small">
+              {here.length > 0 && <span className="hint">Also here</span>}
+              {here.map((person) => (
+                <Avatar key={person.key} person={person} />
+              ))}
+            </span>
+          </>
+        }
+      >
         <button type="button" aria-pressed={isPast} onClick={() => setPast(!isPast)}>
           History
         </button>
         <ConfirmButton
-          label="Delete meeting"
+          what="meeting"
           question="Delete it for everybody?"
           onConfirm={() => {
             removeMeeting(board, place);
