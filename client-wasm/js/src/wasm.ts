@@ -20,7 +20,8 @@ export type ObjectType = "map" | "list" | "text";
 /**
  * A value as it crosses the boundary. Scalars that JavaScript has are themselves (`null`, boolean, number,
  * `Uint8Array`, `Date`); the rest says what it is. A plain string in a document is an object of type `"text"`;
- * `{ string }` is a scalar string, which can only be replaced as a whole.
+ * `{ string }` is a scalar string, which can only be replaced as a whole. `{ float }` is for writing only: a whole
+ * number without it is written as an integer. Both are read as numbers.
  */
 export type WasmValue =
   | null
@@ -86,6 +87,7 @@ export interface WasmReplica {
   typeOf(object: ObjectId): ObjectType;
 
   // Editing.
+  /** Nothing is written when the same scalar of the same kind is there. To Automerge the floats 0 and -0 are. */
   put(object: ObjectId, prop: Prop, value: WasmValue): void;
   insert(list: ObjectId, index: number, value: WasmValue): void;
   putObject(object: ObjectId, prop: Prop, type: ObjectType): ObjectId;

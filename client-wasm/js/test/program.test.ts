@@ -12,7 +12,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { anyKey, anyText, anyValue, check, isDeepFrozen, plain } from "./support.js";
-import { replicaMaker, written, type TestReplica } from "./support.js";
+import { REPLICAS, written, type TestReplica } from "./support.js";
 import { deleteAt, edit, insertAt, splice, updateText } from "../src/value/draft.js";
 import { applyPatches, EMPTY } from "../src/value/tree.js";
 import { Counter, type Value } from "../src/value/types.js";
@@ -48,12 +48,13 @@ const program: fc.Arbitrary<Change[]> = fc.array(
   { maxLength: 5 },
 );
 
-const newReplica = await replicaMaker();
 const ran = new Map<string, number>();
 
-test("a draft is what it looks like, and so is the tree", () => {
+for (const { kind, maker } of REPLICAS) test(`a draft is what it looks like, and so is the tree: ${kind}`, async () => {
+  const newReplica = await maker();
+  ran.clear();
   check(
-    "programs",
+    `programs, ${kind}`,
     fc.property(program, fc.boolean(), (changes, asTheyHappened) => {
       const replica = newReplica();
       let model: Doc = {};
@@ -77,6 +78,7 @@ test("a draft is what it looks like, and so is the tree", () => {
         if (patches.length === 0) assert.equal(next, tree);
         tree = next;
       }
+      replica.free?.();
     }),
   );
   console.log([...ran].map(([name, times]) => `${name} ${times}`).join(", "));

@@ -104,7 +104,7 @@ export class Client implements Host {
     this.#tabs = parts.joinTabs({
       role: (role) => this.#roleIs(role),
       leader: (tab) => this.#leaderIs(tab),
-      missed: () => this.#wantAll(),
+      missed: () => this.#isBack(),
       message: (message, from) => this.#tabSaid(asTabMessage(message), from),
       gone: (tab) => this.#tabGone(tab),
     });
@@ -291,6 +291,14 @@ export class Client implements Host {
     this.#looked(live, fault);
     this.#want([live]);
     this.#sessionBegins(live);
+  }
+
+  /** The others took this tab for gone. */
+  #isBack(): void {
+    this.#wantAll();
+    for (const live of this.#live.values()) {
+      live.presence.again();
+    }
   }
 
   /** Tells the other tabs what is wanted, and what is there of it. */

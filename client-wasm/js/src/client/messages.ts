@@ -46,7 +46,7 @@ export function asTabMessage(value: unknown): TabMessage | undefined {
   const hasId = typeof message["id"] === "string";
   switch (message["t"]) {
     case "want":
-      return Array.isArray(message["documents"]) && message["documents"].every(isWanted)
+      return isListOf(message["documents"], isWanted)
         ? (message as TabMessage)
         : undefined;
     case "unwant":
@@ -61,37 +61,60 @@ export function asTabMessage(value: unknown): TabMessage | undefined {
     case "offline":
       return typeof message["offline"] === "boolean" ? (message as TabMessage) : undefined;
     case "connection":
-      return typeof message["state"] === "string" ? (message as TabMessage) : undefined;
+      return isState(message["state"]) && isFault(message["fault"]) ? (message as TabMessage) : undefined;
     case "ephemeral":
-      return isEphemeral(message["message"]) ? (message as TabMessage) : undefined;
+      return isEphemeral(message["message"]) && typeof message["fromServer"] === "boolean"
+        ? (message as TabMessage)
+        : undefined;
     default:
       return undefined;
   }
 }
 
 function isWanted(value: unknown): boolean {
-  const wanted = value as { id?: unknown; heads?: unknown } | null;
+  const wanted = value as { id?: unknown; heads?: unknown } | null | undefined;
   return typeof wanted?.id === "string" && isHeads(wanted.heads);
 }
 
 function isNews(value: unknown): boolean {
-  const news = value as { synced?: unknown } | null;
-  return isHeads(news?.synced);
+  const news = value as { [Field in keyof ServerNews]?: unknown } | null | undefined;
+  return isHeads(news?.synced) && typeof news.unavailable === "boolean" && typeof news.readOnly === "boolean";
 }
 
 function isEphemeral(value: unknown): boolean {
-  const message = value as Partial<Record<keyof Ephemeral, unknown>> | null;
+  const message = value as { [Field in keyof Ephemeral]?: unknown } | null | undefined;
   return (
     typeof message?.id === "string" &&
     typeof message.author === "string" &&
     typeof message.session === "string" &&
-    typeof message.count === "number" &&
+    isCount(message.count) &&
     message.data instanceof Uint8Array
   );
+}
+
+const STATES: { readonly [State in ConnectionState]: true } = { connecting: true, open: true, waiting: true, offline: true };
+
+function isState(value: unknown): value is ConnectionState {
+  return typeof value === "string" && Object.hasOwn(STATES, value);
+}
+
+function isFault(value: unknown): boolean {
+  const fault = value as { [Field in keyof ConnectionFault]?: unknown } | null | undefined;
+  return fault === undefined || (typeof fault?.code === "string" && typeof fault.message === "string");
+}
+
+/** What the wire format has room for, and JavaScript can compare. */
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 const HASH = /^[0-9a-f]{64}$/;
 
 function isHeads(value: unknown): value is readonly string[] {
-  return Array.isArray(value) && value.every((hash) => typeof hash === "string" && HASH.test(hash));
+  return isListOf(value, (hash) => typeof hash === "string" && HASH.test(hash));
+}
+
+/** `every` alone would pass over holes, which are `undefined` to whoever goes through the list. */
+function isListOf(value: unknown, isOne: (one: unknown) => boolean): boolean {
+  return Array.isArray(value) && Array.from<unknown>(value).every(isOne);
 }

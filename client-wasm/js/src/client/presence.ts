@@ -27,6 +27,8 @@ export const HEARTBEAT_MS = 15_000;
 const GONE_AFTER_MS = 3 * HEARTBEAT_MS;
 /** At most so many others are kept: names are not checked by anybody. */
 const MAX_PEERS = 1_000;
+/** Fields of one of them; each message adds one. */
+const MAX_FIELDS = 256;
 
 const MARKER = "__presence";
 
@@ -37,6 +39,8 @@ export class Presence {
   readonly #peers = new Map<string, PeerPresence>();
   #own: PresenceState | undefined;
   #beat: ReturnType<typeof setInterval> | undefined;
+  /** When others heard of us last because it was time to. */
+  #beaten = 0;
   #list: readonly PeerPresence[] = [];
 
   /** @internal */
@@ -106,12 +110,17 @@ export class Presence {
         this.#peers.set(peer, { ...known, lastSeen: now });
       }
     } else {
-      const told = type === "snapshot" ? field(inside, "state") : asUpdate(inside);
+      const told = type === "snapshot" ? field(inside, "state") : type === "update" ? asUpdate(inside) : undefined;
       if (!isState(told) || (known === undefined && this.#peers.size >= MAX_PEERS)) {
         return true;
       }
-      const state = type === "snapshot" ? told : { ...known?.state, ...told };
-      this.#peers.set(peer, { peer, state: Object.freeze({ ...state }), lastSeen: now });
+      const state = type === "snapshot" ? { ...told } : { ...known?.state, ...told };
+      if (Object.keys(state).length > MAX_FIELDS) {
+        return true;
+      }
+      this.#peers.set(peer, { peer, state: Object.freeze(state), lastSeen: now });
+      // Whoever only looks at `peers` must not see those who are gone.
+      this.#start();
       this.#changed();
       // Who is new does not know of us yet.
       if (known === undefined && this.#own !== undefined) {
@@ -125,6 +134,13 @@ export class Presence {
   gone(peer: string): void {
     if (this.#peers.delete(peer)) {
       this.#changed();
+    }
+  }
+
+  /** @internal Others took us for gone: tells them all of it again. */
+  again(): void {
+    if (this.#own !== undefined) {
+      this.#snapshot();
     }
   }
 
@@ -142,11 +158,23 @@ export class Presence {
   }
 
   #start(): void {
-    this.#beat ??= setInterval(() => {
+    if (this.#beat !== undefined) {
+      return;
+    }
+    this.#beaten = Date.now();
+    this.#beat = setInterval(() => {
+      const now = Date.now();
       if (this.#own !== undefined) {
-        this.#send({ [MARKER]: { type: "heartbeat" } });
+        // After a sleep, or a browser that runs timers of hidden pages once a minute, others may have forgotten us,
+        // and a heartbeat alone tells them nothing.
+        if (now - this.#beaten > GONE_AFTER_MS) {
+          this.#snapshot();
+        } else {
+          this.#send({ [MARKER]: { type: "heartbeat" } });
+        }
       }
-      this.expire(Date.now());
+      this.#beaten = now;
+      this.expire(now);
     }, HEARTBEAT_MS);
   }
 
@@ -170,5 +198,5 @@ function asUpdate(inside: unknown): unknown {
 }
 
 function isState(value: unknown): value is PresenceState {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }

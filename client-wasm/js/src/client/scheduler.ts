@@ -23,6 +23,7 @@ export class Scheduler {
   readonly #work: () => void;
   readonly #clocks: Clocks;
   #requested = false;
+  #working = false;
   /** No sooner than this, by `now`. */
   #notBefore = 0;
 
@@ -36,7 +37,23 @@ export class Scheduler {
       return;
     }
     this.#requested = true;
-    const wait = Math.max(0, this.#notBefore - this.#clocks.now());
+    // When to run after that is known when the work is done.
+    if (!this.#working) {
+      this.#wait();
+    }
+  }
+
+  /** First as long as the work took, and then for a frame if somebody is to see it. */
+  #wait(): void {
+    const wait = this.#notBefore - this.#clocks.now();
+    if (wait > 0) {
+      this.#clocks.later(() => (this.#clocks.visible() ? this.#wait() : this.#run()), wait);
+      return;
+    }
+    if (!this.#clocks.visible()) {
+      this.#clocks.later(() => this.#run(), 0);
+      return;
+    }
     let due = true;
     const run = (): void => {
       if (due) {
@@ -44,20 +61,24 @@ export class Scheduler {
         this.#run();
       }
     };
-    if (wait > 0 || !this.#clocks.visible()) {
-      this.#clocks.later(run, wait);
-    } else {
-      this.#clocks.nextFrame(run);
-      this.#clocks.later(run, LONGEST_FRAME_MS);
-    }
+    this.#clocks.nextFrame(run);
+    this.#clocks.later(run, LONGEST_FRAME_MS);
   }
 
   #run(): void {
     this.#requested = false;
+    this.#working = true;
     const begun = this.#clocks.now();
-    this.#work();
-    const ended = this.#clocks.now();
-    this.#notBefore = ended + (ended - begun);
+    try {
+      this.#work();
+    } finally {
+      this.#working = false;
+      const ended = this.#clocks.now();
+      this.#notBefore = ended + (ended - begun);
+      if (this.#requested) {
+        this.#wait();
+      }
+    }
   }
 }
 

@@ -10,7 +10,7 @@ export type ClaimKind =
   | "share"
   /** Now, or not at all. */
   | "try"
-  /** Now; whoever holds it loses it. */
+  /** Now; all who hold it lose it. */
   | "steal";
 
 /** What becomes of a claim. At most one of the last three is called, and nothing after `release`. */

@@ -1,6 +1,9 @@
 /**
  * Who is there: every tab holds a lock of its own, `<name>:tab:<id>`. The others wait for it, shared, and get it
  * when that tab is gone, however it went; no timer is needed. Cost: n − 1 waiting requests in each of n tabs.
+ *
+ * A watcher that is stopped keeps the lock it got of a tab that left, and does not give it back before it runs. The
+ * tab may be back long before that (back/forward cache), so its own lock is taken and not waited for.
  */
 
 import { Claim } from "./claim.js";
@@ -28,7 +31,7 @@ export class Presence {
     this.#locks = locks;
     this.#name = name;
     this.#events = events;
-    this.#own = new Claim(locks, this.#lock(id), "wait", {
+    this.#own = new Claim(locks, this.#lock(id), "steal", {
       granted: () => events.present(),
       lost: () => events.failed(),
       failed: () => events.failed(),

@@ -2,12 +2,6 @@
  * Changing a document in a callback. The callback gets a draft: proxies that look like the document's value and
  * read and write the replica's open transaction. When it returns, all of it becomes one change; when it throws,
  * nothing has happened.
- *
- * @example
- * edit<Tasks>(replica, (draft) => {
- *   draft.tasks.push({ title: "buy milk", done: false });
- *   splice(draft, ["tasks", 0, "title"], 4, 0, "fresh ");
- * }, { time: Date.now() });
  */
 
 import type { Chunk, Prop, WasmReplica } from "../wasm.js";

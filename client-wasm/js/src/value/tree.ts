@@ -23,13 +23,7 @@ export type Root = { readonly [key: string]: Value };
 /** What embedded objects read as in a text. */
 const EMBEDDED = "\ufffc";
 
-/**
- * The value after the patches.
- *
- * @example
- * let value = EMPTY;
- * value = applyPatches(value, replica.patches());
- */
+/** The value after the patches. */
 export function applyPatches(value: Root, patches: readonly WasmPatch[]): Root {
   const batch = new Batch(value);
   patches.forEach((patch, index) => batch.apply(patch, index));

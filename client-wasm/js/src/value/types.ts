@@ -133,7 +133,7 @@ export type Value =
  * follows.
  *
  * @example
- * handle.on("change", ({ patches }) => {
+ * handle.on("patches", ({ patches }) => {
  *   for (const patch of patches) {
  *     if (patch.action === "splice") console.log(patch.path, patch.value);
  *   }

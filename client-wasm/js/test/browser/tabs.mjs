@@ -213,6 +213,28 @@ try {
     return ms;
   });
 
+  await withPages("back from the cache while another page hangs", 2_000, async ({ leader, others }) => {
+    await leader.evaluate(() => {
+      window.kept = true;
+    });
+    const [hanging, witness] = others;
+    const hang = hanging.evaluate(() => {
+      const end = Date.now() + 8_000;
+      while (Date.now() < end);
+    });
+    await leader.goto(`${origin}/other`);
+    // So that the page that hangs is given the lock it watches by.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await leader.goBack({ waitUntil: "commit" });
+    const from = Date.now();
+    await leader.evaluate(() => window.tabs.post("back"));
+    await until("its message", () => witness.evaluate(() => window.seen.messages.some(([text]) => text === "back")));
+    const ms = Date.now() - from;
+    if (!(await leader.evaluate(() => window.kept === true))) console.log("  Chromium did not keep it (a new page loaded)");
+    await hang;
+    return ms;
+  });
+
   await withPages("leader with a CPU slowed sixfold is left alone for 12 s", 1, async ({ leader, others, session }) => {
     await session.send("Emulation.setCPUThrottlingRate", { rate: 6 });
     await others[0].bringToFront();

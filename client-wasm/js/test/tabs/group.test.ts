@@ -61,3 +61,26 @@ test("rubbish is ignored, early messages arrive, close leaves nothing", async ()
   assert.deepEqual(two.log, ["follower", { gone: one.tabs.id }, "leader"]);
   assert.deepEqual([world.manager.countOf(one.fake), one.fake.timers], [0, 0]);
 });
+
+test("a tab that comes back need not wait for one that is stopped", async () => {
+  const world = new World(3);
+  const one = join(world);
+  await world.run(1_000);
+  const two = join(world);
+  await world.run(1_000);
+  // Both know each other. The one that is stopped gets the other's lock when that leaves, and keeps it.
+  one.fake.stop();
+  two.fake.page("leave");
+  await world.run(1_000);
+  assert.deepEqual(world.manager.holders(`group:tab:${two.tabs.id}`), [one.fake]);
+  two.fake.page("return");
+  await world.run(10_000);
+  assert.deepEqual(two.log, ["follower", "missed", "leader"]);
+  one.fake.go();
+  await world.run(1_000);
+  assert.deepEqual([one.tabs.role, two.tabs.role, one.tabs.leader], ["follower", "leader", two.tabs.id]);
+  two.fake.crash();
+  await world.run(1_000);
+  // Once for the visit that it slept through, once for the end.
+  assert.deepEqual(one.log, ["leader", { gone: two.tabs.id }, "follower", { gone: two.tabs.id }, "leader"]);
+});

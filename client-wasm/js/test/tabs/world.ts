@@ -275,8 +275,10 @@ interface Lock {
 export class LockTable {
   readonly #world: World;
   readonly #locks = new Map<string, Lock>();
-  /** Called when a lock is stolen. */
-  stolen: (by: FakeTab, from: FakeTab) => void = () => {};
+  /** Called when a lock is granted, before its tab knows. */
+  granted: (name: string, to: FakeTab) => void = () => {};
+  /** Called when a lock is stolen, before either tab knows. */
+  stolen: (name: string, by: FakeTab, from: FakeTab) => void = () => {};
 
   constructor(world: World) {
     this.#world = world;
@@ -304,7 +306,7 @@ export class LockTable {
       const entry: Entry = { tab, exclusive: options.mode !== "shared", callback, resolve, reject, held: false };
       if (options.steal === true) {
         for (const robbed of held.splice(0)) {
-          this.stolen(tab, robbed.tab);
+          this.stolen(name, tab, robbed.tab);
           robbed.held = false;
           robbed.tab.post("locks", this.#world.upTo(LOSS_MS), () => robbed.reject(abortError()));
         }
@@ -343,6 +345,7 @@ export class LockTable {
       lock.queue.shift();
       lock.held.push(next);
       next.held = true;
+      this.granted(name, next.tab);
       next.tab.post("locks", this.#world.upTo(GRANT_MS), () => {
         const release = (): void => {
           if (!next.held) return;
