@@ -61,6 +61,7 @@ async function open(context, hash = "") {
   });
   await tab.goto(`${pages.url}/?server=${encodeURIComponent(server.url)}${hash}`);
   await tab.getByRole("switch", { name: "Work offline" }).waitFor();
+  assert.equal(await tab.evaluate(() => getComputedStyle(document.querySelector("header")).display), "flex", "the style sheet is there");
   return tab;
 }
 

@@ -22,6 +22,9 @@ export function BoardPage({ client, board, route }: BoardProps): ReactNode {
   if (state !== "ready") {
     return <Waiting state={state} />;
   }
+  if (!isBoard(board.value)) {
+    return <Waiting state="other" />;
+  }
   return (
     <>
       {readOnly && <p role="alert">You may look at this board, but not change it.</p>}
@@ -218,11 +221,17 @@ function Gone({ what, home }: { what: string; home: string }): ReactNode {
   );
 }
 
+/** Any Automerge document may be behind an address. */
+function isBoard({ companies }: { readonly companies?: unknown }): boolean {
+  return typeof companies === "object" && companies !== null;
+}
+
 const REASONS = {
   loading: ["Opening the board…", ""],
   unavailable: ["This board is not here", "Neither this browser nor the server has it. It appears as soon as somebody brings it."],
   denied: ["No access", "The server does not show you this board."],
   deleted: ["Deleted", "This board was deleted in this browser. Load the page again to fetch it from the server."],
+  other: ["This is no board", "The address names a document of another kind."],
   failed: ["Something went wrong", "What was saved is safe. Load the page again."],
 } as const;
 
