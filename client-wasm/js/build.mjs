@@ -13,6 +13,10 @@ import { build } from "esbuild";
 const MAX_WASM_BROTLI_BYTES = 400_000;
 const MAX_JAVASCRIPT_BROTLI_BYTES = 30_000;
 
+/** The bindings, each an entry point of its own, and what each may have at most. */
+const BINDINGS = ["store", "react", "codemirror", "angularjs"];
+const MAX_BINDING_BROTLI_BYTES = 4_000;
+
 /** Made with these and no others: with all that the optimiser knows, browsers refuse the module. */
 const WASM_FEATURES = [
   "bulk-memory",
@@ -69,9 +73,7 @@ async function bundle() {
     legalComments: "none",
     logLevel: "warning",
   };
-  const bindings = ["react", "codemirror", "angularjs"]
-    .map((name) => ({ in: `src/bindings/${name}.ts`, out: name }))
-    .filter((entry) => existsSync(inside(entry.in)));
+  const bindings = BINDINGS.map((name) => ({ in: `src/bindings/${name}.ts`, out: name }));
   const { peerDependencies } = JSON.parse(readFileSync(inside("package.json"), "utf8"));
   await Promise.all([
     build({
@@ -101,8 +103,19 @@ function checkSizes() {
   const gzip = gzipSync(wasm, { level: 9 }).length;
   console.log(`wasm: ${bytes(wasm.length)}, gzip ${bytes(gzip)}, brotli ${bytes(brotli.wasm)}`);
   console.log(`index.js: ${bytes(javascript.length)}, brotli ${bytes(brotli.javascript)}`);
+  const bindings = BINDINGS.map((name) => {
+    const made = readFileSync(dist(`${name}.js`));
+    const compressed = brotliCompressSync(made).length;
+    console.log(`${name}.js: ${bytes(made.length)}, brotli ${bytes(compressed)}`);
+    return { name, compressed };
+  });
   if (isDev) {
     return;
+  }
+  for (const { name, compressed } of bindings) {
+    if (compressed > MAX_BINDING_BROTLI_BYTES) {
+      fail(`${name}.js may have ${bytes(MAX_BINDING_BROTLI_BYTES)} by brotli`);
+    }
   }
   if (brotli.wasm > MAX_WASM_BROTLI_BYTES) {
     fail(`the wasm module may have ${bytes(MAX_WASM_BROTLI_BYTES)} by brotli`);

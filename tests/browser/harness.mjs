@@ -48,6 +48,10 @@ export class Server {
     return `ws://${this.#address}/sync`;
   }
 
+  get isUp() {
+    return this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
   get log() {
     return this.#log;
   }
@@ -89,7 +93,7 @@ export class Server {
   }
 
   async stop() {
-    if (this.#process.exitCode === null && this.#process.signalCode === null) {
+    if (this.isUp) {
       await this.kill();
     }
     rmSync(this.#data, { recursive: true, force: true });
@@ -187,13 +191,19 @@ export async function until(tab, check, argument) {
   await tab.waitForFunction(check, argument, { timeout: PATIENCE_MS, polling: 20 });
 }
 
+/** For `JSON.stringify`: keys have no order of their own. */
+const sortedKeys = (_, part) =>
+  typeof part === "object" && part !== null && !Array.isArray(part)
+    ? Object.fromEntries(Object.entries(part).sort(([one], [other]) => (one < other ? -1 : 1)))
+    : part;
+
 /** Waits until all tabs show the same value, and all of them say that the server has it. The value. */
 export async function settled(tabs) {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
     const seen = await Promise.all(
       tabs.map((tab) =>
-        tab.evaluate(() => ({ value: JSON.stringify(window.doc.value), heads: window.doc.heads.join(), status: window.doc.status })),
+        tab.evaluate((sorted) => ({ value: JSON.stringify(window.doc.value, (0, eval)(sorted)), heads: window.doc.heads.join(), status: window.doc.status }), String(sortedKeys)),
       ),
     );
     const isSame = seen.every(({ heads, status }) => heads === seen[0].heads && status.saved && status.synced);

@@ -7,6 +7,7 @@ export type {
   DocumentHandle,
   DocumentStatus,
   PatchesEvent,
+  TextEdit,
 } from "./client/document.js";
 export type { DocumentState } from "./client/live.js";
 export type { PeerPresence, Presence, PresenceState } from "./client/presence.js";

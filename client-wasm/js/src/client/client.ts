@@ -9,9 +9,9 @@ import { Emitter } from "../emitter.js";
 import { randomName, type Storage, type StorageError, type TailSize } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
 import { edit } from "../value/draft.js";
-import type { Chunk, Wasm, WasmConnection, WasmIncoming, WasmPatch } from "../wasm.js";
+import type { Chunk, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
 import { DocumentHandle, type Host } from "./document.js";
-import { type Arrived, concat, LiveDocument } from "./live.js";
+import { type Arrived, concat, isTrap, LiveDocument, sameHeads } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
 import { Presence } from "./presence.js";
 import { Scheduler } from "./scheduler.js";
@@ -79,11 +79,14 @@ export class Client implements Host {
   #count = 0;
   #offline = false;
   #closed = false;
+  /** The wasm module trapped, with this. */
+  #trap: Error | undefined;
+  readonly #ending = new AbortController();
 
   /** @internal */
   constructor(parts: ClientParts) {
     this.#parts = parts;
-    this.#flushing = new Scheduler(() => this.#flush());
+    this.#flushing = new Scheduler(() => this.#guard(() => this.#flush()));
     this.#uplink = new Uplink(
       parts.wasm,
       {
@@ -95,20 +98,23 @@ export class Client implements Host {
       },
       {
         state: (state, fault) => this.#connectionIs(state, fault),
-        open: (connection) => this.#sessionsBegin(connection),
-        closed: () => this.#sessionsEnd(),
-        incoming: (message) => this.#incoming(message),
+        open: () => this.#guard(() => this.#sessionsBegin()),
+        closed: () => this.#guard(() => this.#sessionsEnd()),
+        incoming: (message) => this.#guard(() => this.#incoming(message)),
       },
     );
     this.#status = this.#look();
     this.#tabs = parts.joinTabs({
       role: (role) => this.#roleIs(role),
       leader: (tab) => this.#leaderIs(tab),
-      missed: () => this.#isBack(),
-      message: (message, from) => this.#tabSaid(asTabMessage(message), from),
+      missed: () => this.#guard(() => this.#isBack()),
+      message: (message, from) => this.#guard(() => this.#tabSaid(asTabMessage(message), from)),
       gone: (tab) => this.#tabGone(tab),
     });
     this.#tab = this.#tabs.id === "alone" ? randomName() : this.#tabs.id;
+    if (typeof addEventListener === "function") {
+      addEventListener("online", () => this.#uplink.hurry(), { signal: this.#ending.signal });
+    }
   }
 
   get status(): ClientStatus {
@@ -134,7 +140,14 @@ export class Client implements Host {
     live.loaded = true;
     const fill = (draft: Record<string, unknown>): void => void Object.assign(draft, initial);
     // A document without a change does not exist for anybody else, so there is always one, even if it is empty.
-    const chunk = edit(live.replica, fill, { time: Date.now(), message: undefined }) ?? live.replica.emptyChange(Date.now());
+    let chunk: Chunk;
+    try {
+      chunk = edit(live.replica, fill, { time: Date.now(), message: undefined }) ?? live.replica.emptyChange(Date.now());
+    } catch (error) {
+      this.#live.delete(live.id);
+      this.caught(error);
+      throw error;
+    }
     this.#sessionBegins(live);
     const handle = this.#handle<T>(live);
     this.made(live, chunk, false);
@@ -195,6 +208,7 @@ export class Client implements Host {
       handle.close();
     }
     this.#closed = true;
+    this.#ending.abort();
     this.#uplink.stop();
     this.#tabs.close();
     for (const timer of this.#syncStates.values()) {
@@ -203,7 +217,9 @@ export class Client implements Host {
     this.#events.clear();
     await this.#parts.storage.close();
     for (const live of this.#live.values()) {
-      live.replica.free();
+      if (live.state !== "failed") {
+        live.replica.free();
+      }
     }
     this.#live.clear();
   }
@@ -214,7 +230,7 @@ export class Client implements Host {
     const patches = live.changed(chunk, isStep);
     this.#judge(live);
     this.#shown(live, patches, before, "local");
-    this.#post({ t: "changes", id: live.id, bytes: chunk.bytes });
+    this.#post({ t: "changes", id: live.id, bytes: chunk.bytes, heads: [chunk.hash] });
     this.#save(live);
     this.#pump(live);
   }
@@ -223,7 +239,8 @@ export class Client implements Host {
   release(handle: DocumentHandle<unknown>): void {
     this.#handles.get(handle.id)?.delete(handle);
     const live = this.#live.get(handle.id);
-    if (live !== undefined) {
+    // A document that was deleted, and is here again, is not the one that the handle was of.
+    if (live !== undefined && handle.shows(live)) {
       live.handles -= 1;
       if (live.handles === 0) {
         live.presence.stop();
@@ -231,6 +248,47 @@ export class Client implements Host {
       }
       this.#maybeDrop(live);
     }
+  }
+
+  /** @internal */
+  caught(error: unknown): void {
+    if (isTrap(error) && this.#trap === undefined) {
+      this.#failed(asError(error));
+    }
+  }
+
+  /** Runs what uses the wasm module, whose traps end there. */
+  #guard(work: () => void): void {
+    if (this.#trap !== undefined) {
+      return;
+    }
+    try {
+      work();
+    } catch (error) {
+      this.caught(error);
+      if (!isTrap(error)) {
+        throw error;
+      }
+    }
+  }
+
+  /**
+   * The module trapped, and what it holds is of no use. Nothing more is asked of it; what was changed is in storage
+   * or on its way. Another tab leads then, which may fare better.
+   */
+  #failed(error: Error): void {
+    this.#trap = error;
+    for (const live of this.#live.values()) {
+      live.state = "failed";
+      live.presence.stop();
+    }
+    this.#tabs.close();
+    this.#uplink.stop();
+    this.#connection = { state: "offline", fault: { code: "internal", message: error.message } };
+    for (const live of this.#live.values()) {
+      this.#looked(live, error);
+    }
+    this.#changed();
   }
 
   // Documents.
@@ -276,21 +334,24 @@ export class Client implements Host {
         const before = live.value;
         const { patches, damaged } = live.restore(stored);
         if (damaged + stored.damaged > 0) {
-          fault = new Error(`${damaged + stored.damaged} stored changes could not be read`);
+          live.damage = new Error(`${damaged + stored.damaged} stored changes could not be read`);
         }
         this.#shown(live, patches, before, "remote");
       }
     } catch (error) {
+      this.caught(error);
       fault = asError(error);
     }
-    if (this.#live.get(live.id) !== live) {
-      return;
-    }
-    live.loaded = true;
-    this.#judge(live);
-    this.#looked(live, fault);
-    this.#want([live]);
-    this.#sessionBegins(live);
+    this.#guard(() => {
+      if (this.#live.get(live.id) !== live) {
+        return;
+      }
+      live.loaded = true;
+      this.#judge(live);
+      this.#looked(live, fault);
+      this.#want([live]);
+      this.#sessionBegins(live);
+    });
   }
 
   /** The others took this tab for gone. */
@@ -322,7 +383,7 @@ export class Client implements Host {
   /** Nobody looks at it any more, and all of it is kept elsewhere. */
   #maybeDrop(live: LiveDocument): void {
     const isKept = live.unsaved.size === 0 && live.unsynced === 0;
-    if (live.handles === 0 && live.wantedBy.size === 0 && isKept && live.loaded && this.#live.delete(live.id)) {
+    if (live.handles === 0 && live.wantedBy.size === 0 && isKept && live.loaded && live.state !== "failed" && this.#live.delete(live.id)) {
       this.#dropped.add(live.id);
       live.replica.free();
     }
@@ -332,6 +393,7 @@ export class Client implements Host {
     const live = this.#live.get(id);
     if (live !== undefined) {
       live.state = "deleted";
+      live.presence.stop();
       this.#live.delete(id);
       this.#dropped.add(id);
       this.#looked(live);
@@ -370,7 +432,8 @@ export class Client implements Host {
       const { patches, fromTabs, fromServer } = live.apply();
       this.#judge(live);
       if (fromServer !== undefined) {
-        this.#post({ t: "changes", id: live.id, bytes: concat(fromServer.chunks.map((chunk) => chunk.bytes)) });
+        const bytes = concat(fromServer.chunks.map((chunk) => chunk.bytes));
+        this.#post({ t: "changes", id: live.id, bytes, heads: live.replica.heads() });
       }
       if (this.#role !== "follower") {
         this.#keep(live, fromTabs);
@@ -387,28 +450,20 @@ export class Client implements Host {
     }
   }
 
-  /** Something that can't be applied came; a trap of the wasm module ends all that it holds. */
+  /** Something of the server's came that can't be applied. */
   #broken(live: LiveDocument, error: unknown): void {
-    const isTrap = error instanceof WebAssembly.RuntimeError;
-    for (const one of isTrap ? this.#live.values() : [live]) {
-      if (isTrap) {
-        one.state = "failed";
-      }
-      this.#looked(one, asError(error));
+    if (isTrap(error)) {
+      throw error;
     }
-    if (isTrap) {
-      this.#offline = true;
-      this.#uplink.stop();
-    } else {
-      this.#uplink.fail(error);
-    }
+    this.#looked(live, asError(error));
+    this.#uplink.fail(error);
   }
 
   // Storage.
 
   /** Stores own changes; those that could not be stored are tried again with the next. */
   #save(live: LiveDocument): void {
-    if (live.saving || live.unsaved.size === 0) {
+    if (live.saving || live.unsaved.size === 0 || live.state === "deleted") {
       return;
     }
     live.saving = true;
@@ -449,28 +504,64 @@ export class Client implements Host {
           live.stored(arrived.chunks);
           this.#maybeCompact(live, tail);
         });
-    kept.catch((error: unknown) => this.#looked(live, asError(error)));
+    kept.catch((error: unknown) => {
+      live.unkept = true;
+      this.#looked(live, asError(error));
+      setTimeout(() => this.#keepAll(live), SAVE_AGAIN_AFTER_MS);
+    });
+  }
+
+  /** Stores everything, after something could not be stored. */
+  #keepAll(live: LiveDocument): void {
+    if (this.#closed || !live.unkept || this.#live.get(live.id) !== live || live.state === "failed") {
+      return;
+    }
+    this.#compact(live).then(
+      () => {
+        live.unkept = false;
+        this.#looked(live);
+        this.#keepSyncState(live);
+      },
+      (error: unknown) => {
+        this.#looked(live, asError(error));
+        setTimeout(() => this.#keepAll(live), SAVE_AGAIN_AFTER_MS);
+      },
+    );
+  }
+
+  /** What could not be read from storage is here again: it is stored anew, and the damaged records go. */
+  #heal(live: LiveDocument): void {
+    if (live.damage === undefined || live.synced.length === 0 || !sameHeads(live.synced, live.replica.heads())) {
+      return;
+    }
+    live.damage = undefined;
+    this.#compact(live)
+      .then(() => this.#parts.storage.forgetDamaged(live.id))
+      .catch((error: unknown) => this.#looked(live, asError(error)));
   }
 
   #maybeCompact(live: LiveDocument, tail: TailSize): void {
     const isLong = tail.changes > COMPACT_CHANGES || tail.changeBytes > Math.max(COMPACT_BYTES, tail.snapshotBytes);
-    if (isLong && this.#role !== "follower" && this.#live.get(live.id) === live) {
+    if (isLong && live.compacting === undefined && this.#role !== "follower") {
       this.#compact(live).catch((error: unknown) => this.#looked(live, asError(error)));
     }
   }
 
-  /** Stores all as one snapshot, in place of what is known to be stored. */
+  /** Stores all as one snapshot, in place of what is known to be stored; after one that is under way. */
   async #compact(live: LiveDocument): Promise<void> {
-    if (live.compacting) {
+    while (live.compacting !== undefined) {
+      await live.compacting;
+    }
+    if (this.#trap !== undefined || this.#live.get(live.id) !== live) {
       return;
     }
-    live.compacting = true;
+    const { snapshot, contained } = live.compacted();
+    const stored = this.#parts.storage.compact(live.id, snapshot, contained).then((name) => live.storedAs(name, contained));
+    live.compacting = stored.catch(() => undefined);
     try {
-      const { snapshot, contained } = live.compacted();
-      const name = await this.#parts.storage.compact(live.id, snapshot, contained);
-      live.storedAs(name, contained);
+      await stored;
     } finally {
-      live.compacting = false;
+      live.compacting = undefined;
     }
   }
 
@@ -478,7 +569,8 @@ export class Client implements Host {
     if (!this.#syncStates.has(live.id)) {
       const store = (): void => {
         this.#syncStates.delete(live.id);
-        if (this.#live.get(live.id) === live && !live.isEmpty) {
+        // It speaks of all changes that are here, and none of them would come again.
+        if (this.#trap === undefined && this.#live.get(live.id) === live && !live.isEmpty && !live.unkept) {
           this.#parts.storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#looked(live, asError(error)));
         }
       };
@@ -535,7 +627,7 @@ export class Client implements Host {
     }
   }
 
-  #sessionsBegin(_: WasmConnection): void {
+  #sessionsBegin(): void {
     this.#dropped.clear();
     for (const live of this.#live.values()) {
       live.unavailable = false;
@@ -604,6 +696,9 @@ export class Client implements Host {
     }
     if (live.replica.hasPending()) {
       this.#flushing.request();
+    } else if (live.isBehind) {
+      // So much came that it did not wait to be applied.
+      this.#apply(live);
     } else {
       this.#news(live);
       this.#pump(live);
@@ -634,6 +729,7 @@ export class Client implements Host {
         }
       }
     }
+    this.#heal(live);
     this.#judge(live);
     this.#looked(live);
     this.#maybeDrop(live);
@@ -654,7 +750,9 @@ export class Client implements Host {
     switch (message.t) {
       case "want":
         for (const { id, heads } of message.documents) {
-          this.#wantedBy(from, id, heads);
+          if (this.#isId(id)) {
+            this.#wantedBy(from, id, heads);
+          }
         }
         if (this.#role === "leader") {
           this.#post({ t: "connection", ...this.#connection }, from);
@@ -674,7 +772,7 @@ export class Client implements Host {
       case "changes": {
         const live = this.#live.get(message.id);
         if (live !== undefined) {
-          live.receive(message.bytes);
+          live.receive(message.bytes, message.heads);
           this.#flushing.request();
         }
         break;
@@ -708,6 +806,15 @@ export class Client implements Host {
     }
   }
 
+  #isId(text: string): boolean {
+    try {
+      return this.#parts.wasm.parseDocumentId(text) === text;
+    } catch (error) {
+      this.caught(error);
+      return false;
+    }
+  }
+
   #wantedBy(tab: string, id: string, heads: readonly string[]): void {
     const leads = this.#role === "leader";
     const live = leads ? this.#obtain(id) : this.#live.get(id);
@@ -722,7 +829,7 @@ export class Client implements Host {
     if (answers && live.loaded && !live.isEmpty) {
       const missing = live.missing(heads);
       if (missing !== undefined) {
-        this.#post({ t: "changes", id, bytes: missing }, tab);
+        this.#post({ t: "changes", id, bytes: missing, heads: live.replica.heads() }, tab);
       }
     }
     if (leads && live.loaded) {
@@ -755,7 +862,15 @@ export class Client implements Host {
     const { connection } = this.#uplink;
     if (connection !== undefined) {
       const { id, author, session, count, data } = message;
-      this.#uplink.send(connection.ephemeral(id, author, session, count, data), false);
+      let frame: Uint8Array;
+      try {
+        frame = connection.ephemeral(id, author, session, count, data);
+      } catch (error) {
+        this.caught(error);
+        // Names that are none: another page's rubbish.
+        return;
+      }
+      this.#uplink.send(frame, false);
     }
   }
 
@@ -807,6 +922,9 @@ export class Client implements Host {
   #check(): void {
     if (this.#closed) {
       throw new Error("the client is closed");
+    }
+    if (this.#trap !== undefined) {
+      throw new Error("the client failed; load the page again", { cause: this.#trap });
     }
   }
 }

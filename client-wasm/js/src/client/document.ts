@@ -1,6 +1,6 @@
 /** What a page holds of a document. */
 import { Emitter } from "../emitter.js";
-import { edit } from "../value/draft.js";
+import { edit, splice } from "../value/draft.js";
 import { fromWasm, publicPatch } from "../value/tree.js";
 import type { Frozen, Patch, Value } from "../value/types.js";
 import type { ChangeInfo, Chunk, Heads, Prop, WasmPatch, WasmReplica } from "../wasm.js";
@@ -48,11 +48,20 @@ export interface ChangeOptions {
   readonly message?: string;
 }
 
+/** One edit of a text: at `index` `remove` code units give way to `insert`. */
+export interface TextEdit {
+  readonly index: number;
+  readonly remove: number;
+  readonly insert: string;
+}
+
 /** What a handle needs of its client. */
 export interface Host {
   /** Stores, sends and relays a change that was made. */
   made(live: LiveDocument, chunk: Chunk, isStep: boolean): void;
   release(handle: DocumentHandle<unknown>): void;
+  /** Something went wrong in the replica: ends all if that was a trap of the module. */
+  caught(error: unknown): void;
 }
 
 /**
@@ -121,10 +130,33 @@ export class DocumentHandle<T> {
     if (this.#live.state !== "ready") {
       throw new Error(`the document is ${this.#live.state}`);
     }
-    const chunk = edit<T>(this.#live.replica, callback, { message: options.message, time: Date.now() });
+    let chunk: Chunk | undefined;
+    try {
+      chunk = edit<T>(this.#live.replica, callback, { message: options.message, time: Date.now() });
+    } catch (error) {
+      this.#host.caught(error);
+      throw error;
+    }
     if (chunk !== undefined) {
       this.#host.made(this.#live, chunk, true);
     }
+  }
+
+  /**
+   * Makes one change of edits of the text at `path`, one after the other: for editors, which know them. It is the
+   * `splice` of a change, for code that has nothing but the handle.
+   *
+   * @example
+   * const doc = client.create({ title: "Minutes" });
+   * doc.splice(["title"], [{ index: 7, remove: 0, insert: " of Acme" }]);
+   */
+  splice(path: readonly Prop[], edits: readonly TextEdit[], options: ChangeOptions = {}): void {
+    const all = (draft: T): void => {
+      for (const { index, remove, insert } of edits) {
+        splice(draft as object, path, index, remove, insert);
+      }
+    };
+    this.change(all, options);
   }
 
   /**
@@ -246,7 +278,8 @@ export class DocumentHandle<T> {
 
   /** @internal Something about it may be different. */
   looked(error?: Error | undefined): void {
-    this.#error = error ?? (this.#live.unsaved.size === 0 ? undefined : this.#error);
+    const isOver = this.#live.unsaved.size === 0 && !this.#live.unkept && this.#live.state !== "failed";
+    this.#error = error ?? (isOver ? this.#live.damage : this.#error);
     const next = this.#look();
     const last = this.#status;
     if (Object.keys(next).some((key) => next[key as keyof DocumentStatus] !== last[key as keyof DocumentStatus])) {

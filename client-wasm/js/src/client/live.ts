@@ -58,12 +58,17 @@ export class LiveDocument {
   /** Own changes that are not in this browser's storage yet. */
   readonly unsaved = new Map<ChangeHash, Chunk>();
   saving = false;
-  compacting = false;
+  /** A snapshot that is on its way into storage; never rejects. */
+  compacting: Promise<void> | undefined;
   /** How many changes the server is not known to keep. */
   unsynced = 0;
   /** Which they are, where they are few enough to be told one by one. */
   #unsynced: Set<ChangeHash> | undefined = new Set();
   readOnly = false;
+  /** What of it could not be read from storage, until it is whole again. */
+  damage: Error | undefined;
+  /** Changes of others could not be stored: storage must not speak of them. */
+  unkept = false;
   /** Heads that are durable on the server, as last told. */
   synced: Heads = [];
   /** Handles of this tab that show it; with none it is only kept in sync for other tabs. */
@@ -72,12 +77,14 @@ export class LiveDocument {
   readonly wantedBy = new Set<string>();
   /** Who has it open. */
   readonly presence: Presence;
-  #incoming: Uint8Array[] = [];
+  #incoming: { readonly bytes: Uint8Array; readonly heads: Heads }[] = [];
   /** What is known to be in storage: names of snapshots, and hashes of changes beside them. */
   #snapshots: readonly string[] = [];
   readonly #tail = new Set<ChangeHash>();
   /** The text that was edited last, when nothing else was since, and when. */
   #typing: { readonly object: string; readonly at: number } | undefined;
+  /** Heads of what {@link value} shows. */
+  #shown: Heads = [];
 
   /** An empty document, of which nothing is known yet. */
   constructor(wasm: Wasm, id: string, presence: Presence) {
@@ -94,17 +101,14 @@ export class LiveDocument {
     let damaged = 0;
     try {
       this.replica.apply(concat(chunks));
-    } catch {
-      // One of them is bad: the others are worth having.
-      for (const chunk of chunks) {
-        try {
-          this.replica.apply(chunk);
-        } catch {
-          damaged += 1;
-        }
+    } catch (error) {
+      if (isTrap(error)) {
+        throw error;
       }
+      // One of them is bad: the others are worth having.
+      damaged = this.#applyEach(chunks);
     }
-    if (stored.syncState !== undefined) {
+    if (stored.syncState !== undefined && damaged === 0) {
       this.replica.restoreSyncState(stored.syncState);
     }
     this.synced = this.replica.syncedHeads();
@@ -119,27 +123,44 @@ export class LiveDocument {
 
   /** Whether something waits for {@link apply}. */
   get hasIncoming(): boolean {
-    return this.#incoming.length > 0 || this.replica.hasPending();
+    return this.#incoming.length > 0 || this.replica.hasPending() || this.isBehind;
   }
 
-  /** Chunks from another tab, to be applied when it is time. */
-  receive(bytes: Uint8Array): void {
-    this.#incoming.push(bytes);
+  /** Whether the replica has more than is shown: it applies what it was sent by itself where that is much. */
+  get isBehind(): boolean {
+    return !sameHeads(this.#shown, this.replica.heads());
   }
 
-  /** Applies all that waits, from tabs and from the server. */
+  /** Chunks from another tab, which make these heads; to be applied when it is time. */
+  receive(bytes: Uint8Array, heads: Heads): void {
+    this.#incoming.push({ bytes, heads });
+  }
+
+  /** Applies all that waits, from the server and from tabs. What of a tab's can't be read is left out. */
   apply(): Applied {
-    const before = this.replica.heads();
-    if (this.#incoming.length > 0) {
-      const bytes = concat(this.#incoming);
-      this.#incoming = [];
-      this.replica.apply(bytes);
-    }
-    const between = this.replica.heads();
-    const fromTabs = this.#arrived(before, between);
+    const before = this.#shown;
     this.replica.applyPending();
+    const between = this.replica.heads();
+    const fromServer = this.#arrived(before, between);
+    if (this.#incoming.length > 0) {
+      const messages = this.#incoming;
+      this.#incoming = [];
+      const chunks = messages.map((message) => message.bytes);
+      try {
+        this.replica.apply(concat(chunks));
+      } catch (error) {
+        if (isTrap(error)) {
+          throw error;
+        }
+      }
+      // Automerge stops at what it can't read, silently: another page's rubbish must not take with it what came
+      // behind it.
+      if (chunks.length > 1 && messages.some(({ heads }) => heads.some((head) => !this.replica.has(head)))) {
+        this.#applyEach(chunks);
+      }
+    }
     const after = this.replica.heads();
-    const fromServer = this.#arrived(between, after);
+    const fromTabs = this.#arrived(between, after);
     if (sameHeads(before, after)) {
       return { patches: [], fromTabs, fromServer };
     }
@@ -221,6 +242,22 @@ export class LiveDocument {
     }
   }
 
+  /** Applies each by itself. How many of them are bad. */
+  #applyEach(chunks: readonly Uint8Array[]): number {
+    let bad = 0;
+    for (const chunk of chunks) {
+      try {
+        this.replica.apply(chunk);
+      } catch (error) {
+        if (isTrap(error)) {
+          throw error;
+        }
+        bad += 1;
+      }
+    }
+    return bad;
+  }
+
   #arrived(before: Heads, after: Heads): Arrived | undefined {
     if (sameHeads(before, after)) {
       return undefined;
@@ -252,8 +289,14 @@ export class LiveDocument {
       // A step that has no meaning for plain values, as old libraries could write them: built anew instead.
       this.value = this.at(this.replica.heads());
     }
+    this.#shown = this.replica.heads();
     return patches;
   }
+}
+
+/** Whether the wasm module panicked: nothing that it holds can be used any more. */
+export function isTrap(error: unknown): boolean {
+  return error instanceof WebAssembly.RuntimeError;
 }
 
 /** Byte strings, one after the other. */

@@ -27,8 +27,8 @@ export type TabMessage =
   | { readonly t: "unwant"; readonly id: string }
   /** Who leads, and asks what everybody wants. */
   | { readonly t: "who" }
-  /** Chunks, one after the other. */
-  | { readonly t: "changes"; readonly id: string; readonly bytes: Uint8Array }
+  /** Chunks, one after the other, and the heads of what they make. */
+  | { readonly t: "changes"; readonly id: string; readonly bytes: Uint8Array; readonly heads: readonly string[] }
   | { readonly t: "server"; readonly id: string; readonly news: ServerNews }
   | { readonly t: "connection"; readonly state: ConnectionState; readonly fault: ConnectionFault | undefined }
   /** `fromServer`: the leader brings it; else it is a tab's own, and the leader is to send it. */
@@ -55,7 +55,9 @@ export function asTabMessage(value: unknown): TabMessage | undefined {
     case "who":
       return { t: "who" };
     case "changes":
-      return hasId && message["bytes"] instanceof Uint8Array ? (message as TabMessage) : undefined;
+      return hasId && message["bytes"] instanceof Uint8Array && isHeads(message["heads"])
+        ? (message as TabMessage)
+        : undefined;
     case "server":
       return hasId && isNews(message["news"]) ? (message as TabMessage) : undefined;
     case "offline":
@@ -88,7 +90,8 @@ function isEphemeral(value: unknown): boolean {
     typeof message.author === "string" &&
     typeof message.session === "string" &&
     isCount(message.count) &&
-    message.data instanceof Uint8Array
+    message.data instanceof Uint8Array &&
+    message.data.length > 0
   );
 }
 

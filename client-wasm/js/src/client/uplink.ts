@@ -46,6 +46,8 @@ export interface ConnectionFault {
 /** First and longest wait between attempts, milliseconds. */
 const BACKOFF_BASE_MS = 250;
 const BACKOFF_CAP_MS = 20_000;
+/** A connection that lived so long was a good one, after which attempts begin anew, milliseconds. */
+const PROVEN_AFTER_MS = 5_000;
 /** A connection that did not get so far by then is given up, milliseconds. */
 const OPEN_WITHIN_MS = 10_000;
 /** What was sent is answered by then, or the connection is half open: the server answers every sync message. */
@@ -67,6 +69,7 @@ export class Uplink {
   #socket: WebSocket | undefined;
   #connection: WasmConnection | undefined;
   #isOpen = false;
+  #openedAt = 0;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #deadline: ReturnType<typeof setTimeout> | undefined;
   #fault: ConnectionFault | undefined;
@@ -182,8 +185,8 @@ export class Uplink {
       const message = connection.receive(new Uint8Array(data));
       if (message.type === "open") {
         this.#isOpen = true;
+        this.#openedAt = performance.now();
         this.#fault = undefined;
-        this.#backoff.reset();
         this.#events.state("open", undefined);
         this.#events.open(connection);
       } else if (message.type === "leave") {
@@ -225,6 +228,10 @@ export class Uplink {
     const socket = this.#socket;
     const connection = this.#connection;
     const wasOpen = this.#isOpen;
+    // Not when it opens: a server that takes us in and throws us out would be asked again and again.
+    if (wasOpen && performance.now() - this.#openedAt >= PROVEN_AFTER_MS) {
+      this.#backoff.reset();
+    }
     this.#socket = undefined;
     this.#connection = undefined;
     this.#isOpen = false;
@@ -235,7 +242,11 @@ export class Uplink {
     if (wasOpen) {
       this.#events.closed();
     }
-    connection?.free();
+    try {
+      connection?.free();
+    } catch {
+      // After a trap in it, it can't be freed.
+    }
   }
 }
 

@@ -7,7 +7,7 @@ use automerge::{ActorId, ObjId};
 
 /// Runs of ids that are remembered, twice: beyond it the older half is forgotten, and steps from before then
 /// leave alone what was restored. A restored paste is one run, so this is thousands of undone steps.
-const MAX_RUNS: usize = 16_384;
+pub(super) const MAX_RUNS: usize = 16_384;
 
 /// An op's id: the id of the element or object that it made.
 pub(super) type Id = (ActorId, u64);

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use automerge::{
-    ActorId, AutoCommit, ChangeHash,
+    ActorId, AutoCommit, ChangeHash, ObjId, Value,
     legacy::{ElementId, Key, ObjectId, Op, OpId, OpType},
 };
 
-use super::{UndoError, alias::Id};
+use super::{
+    UndoError,
+    alias::{Id, internal},
+};
 
 /// The net effect of some changes.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ pub(super) struct Slot {
 struct Write {
     change: usize,
     deletes: bool,
-    /// The values that it overwrote, if one of them is from outside of the step.
+    /// Of the values that it overwrote, those from outside of the step, if there are any.
     former: Option<Vec<Id>>,
 }
 
@@ -60,8 +63,19 @@ pub(super) struct Net<'a> {
 pub(super) struct Former<'a> {
     /// The change that did, whose deps have the value.
     pub(super) change: usize,
-    /// The values that were there at the same time.
+    /// The values, several if they were written at once; of the step's own, which may have won, there is none.
     pub(super) ids: &'a [Id],
+}
+
+impl Former<'_> {
+    /// Of all values that were there, the one to give back: Automerge lists them with the winner last.
+    pub(super) fn winner(&self, all: Vec<(Value<'_>, ObjId)>) -> Option<(Value<'static>, Id)> {
+        let mut all = all.into_iter().rev();
+        all.find_map(|(value, id)| {
+            let id = internal(&id).filter(|id| self.ids.contains(id))?;
+            Some((value.into_owned(), id))
+        })
+    }
 }
 
 impl Step {
@@ -123,15 +137,16 @@ impl Slots {
             Key::Seq(ElementId::Id(element)) => self.elements.entry(plain(element)).or_default(),
             Key::Seq(ElementId::Head) => return,
         };
-        let ids: Vec<Id> = op.pred.iter().map(plain).collect();
+        let mut ids: Vec<Id> = op.pred.iter().map(plain).collect();
         if let OpType::Increment(by) = op.action {
             slot.increments.push((change, ids, by));
             return;
         }
+        ids.retain(|id| !made.contains(id));
         slot.writes.push(Write {
             change,
             deletes: op.action == OpType::Delete,
-            former: ids.iter().any(|id| !made.contains(id)).then_some(ids),
+            former: (!ids.is_empty()).then_some(ids),
         });
     }
 }

@@ -7,8 +7,9 @@ use automerge::{
 };
 use concord_shared::ids::DocumentId;
 
-use super::{MAX_CHANGES_PER_STEP, MAX_STEPS, UndoError, UndoStack};
 use crate::Replica;
+
+mod limits;
 
 fn replica(seed: u8) -> Replica {
     Replica::new(DocumentId::from_uuid([9; 16]), ActorId::from([seed; 16]))
@@ -147,6 +148,33 @@ fn a_key_returns_unless_another_wrote_it() {
 }
 
 #[test]
+fn anothers_value_from_within_a_step_returns_even_if_ours_won() {
+    let (mut ours, mut theirs) = pair();
+    let list = object(&mut ours, "list");
+    let both = |value: &'static str| {
+        let list = list.clone();
+        move |doc: &mut AutoCommit| {
+            doc.put(ROOT, "title", value)?;
+            doc.put(&list, 0, value)?;
+            doc.put(&list, 1, value)
+        }
+    };
+    edit(&mut ours, |doc| doc.put(ROOT, "ahead", 1));
+    let mut step = vec![edit(&mut ours, both("first"))];
+    edit(&mut theirs, both("theirs"));
+    merge(&mut ours, &mut theirs);
+    assert_eq!(at_root(&mut ours, "title").unwrap(), "\"first\"");
+    step.push(edit(&mut ours, |doc| {
+        doc.delete(&list, 1)?;
+        doc.put(&list, 0, "last")?;
+        doc.put(ROOT, "title", "last")
+    }));
+    undo(&mut ours, &step).unwrap();
+    assert_eq!(at_root(&mut ours, "title").unwrap(), "\"theirs\"");
+    assert_eq!(shown(&mut ours), ["\"theirs\"", "\"theirs\"", "3"]);
+}
+
+#[test]
 fn a_new_key_goes_and_a_deleted_one_returns_if_it_is_missing() {
     let (mut ours, mut theirs) = pair();
     let made = edit(&mut ours, |doc| doc.put(ROOT, "new", 1));
@@ -205,6 +233,61 @@ fn list_elements_go_return_and_get_back_their_value() {
     assert_eq!(numbers(&mut ours), [12, 2, 25]);
 }
 
+/// Steps of several changes on a list of a number, a counter and a number.
+fn counting(replica: &mut Replica) -> ObjId {
+    let list = object(replica, "list");
+    edit(replica, |doc| {
+        doc.delete(&list, 1)?;
+        doc.insert(&list, 1, ScalarValue::counter(5))
+    });
+    list
+}
+
+fn shown(replica: &mut Replica) -> Vec<String> {
+    let list = object(replica, "list");
+    let values = replica.doc().values(&list);
+    values.map(|(value, _)| value.to_string()).collect()
+}
+
+#[test]
+fn a_counted_counter_and_its_overwritten_neighbour_are_deleted_in_one_step() {
+    let (mut ours, _) = pair();
+    let list = counting(&mut ours);
+    let before = shown(&mut ours);
+    // The neighbour's former value is from before the first change, the counter's from before the second.
+    let first = edit(&mut ours, |doc| {
+        doc.increment(&list, 1, -91)?;
+        doc.put(&list, 0, 10)
+    });
+    let second = edit(&mut ours, |doc| {
+        doc.delete(&list, 0)?;
+        doc.delete(&list, 0)
+    });
+    let redo = undo(&mut ours, &[first, second]).unwrap();
+    assert_eq!(shown(&mut ours), before);
+    undo(&mut ours, &[redo]).unwrap();
+    assert_eq!(numbers(&mut ours), [3]);
+}
+
+#[test]
+fn what_another_counted_in_between_returns_with_the_counter() {
+    let (mut ours, mut theirs) = pair();
+    let list = counting(&mut ours);
+    merge(&mut ours, &mut theirs);
+    edit(&mut theirs, |doc| doc.increment(&list, 1, 100));
+    let first = edit(&mut ours, |doc| {
+        doc.increment(&list, 1, 7)?;
+        doc.put(&list, 0, 10)
+    });
+    merge(&mut ours, &mut theirs);
+    let second = edit(&mut ours, |doc| {
+        doc.delete(&list, 0)?;
+        doc.delete(&list, 0)
+    });
+    undo(&mut ours, &[first, second]).unwrap();
+    assert_eq!(shown(&mut ours), ["1", "Counter: 105", "3"]);
+}
+
 #[test]
 fn an_inserted_element_that_another_wrote_to_stays() {
     let (mut ours, mut theirs) = pair();
@@ -235,6 +318,17 @@ fn a_deleted_object_returns_whole_and_older_steps_reach_into_it() {
 }
 
 #[test]
+fn a_letter_deleted_before_its_text_returns_to_its_place_in_the_copy() {
+    let (mut ours, _) = pair();
+    let letters = splice(&mut ours, 8, 3, "");
+    let gone = edit(&mut ours, |doc| doc.delete(ROOT, "text"));
+    undo(&mut ours, &[gone]).unwrap();
+    assert_eq!(text(&mut ours), "one 😀 te");
+    undo(&mut ours, &[letters]).unwrap();
+    assert_eq!(text(&mut ours), "one 😀 three");
+}
+
+#[test]
 fn what_another_deleted_is_left() {
     let (mut ours, mut theirs) = pair();
     let map = object(&mut ours, "map");
@@ -259,62 +353,78 @@ fn marks_stay_and_disturb_nothing() {
 }
 
 #[test]
-fn only_own_changes_that_are_there_can_be_undone() {
+fn runs_far_apart_return_to_their_places_in_a_long_text() {
     let (mut ours, mut theirs) = pair();
-    let foreign = edit(&mut theirs, |doc| doc.put(ROOT, "title", "theirs"));
-    let error = ours.undo(&[foreign], CommitOptions::default());
-    assert!(matches!(error, Err(UndoError::Missing { hash }) if hash == foreign));
+    splice(&mut ours, 0, 12, "");
+    let long: String = ('a'..='z').cycle().take(3_000).collect();
+    splice(&mut ours, 0, 0, &long);
     merge(&mut ours, &mut theirs);
-    let heads = ours.heads();
-    let error = ours.undo(&[foreign], CommitOptions::default());
-    assert!(matches!(error, Err(UndoError::NotOwn { hash }) if hash == foreign));
-    assert_eq!(undo(&mut ours, &[]), None);
-    assert_eq!(ours.heads(), heads);
+    let id = object(&mut ours, "text");
+    // At both ends, near to each other, and with more and less than the neighbourhood in between.
+    let runs = [
+        (2_990, 10),
+        (2_000, 300),
+        (1_990, 5),
+        (1_500, 1),
+        (1_243, 1),
+        (700, 260),
+        (1, 1),
+    ];
+    let step = edit(&mut ours, |doc| {
+        for (at, length) in runs {
+            doc.splice_text(&id, at, length, "")?;
+        }
+        Ok(())
+    });
+    // Of the runs' neighbours some are gone.
+    edit(&mut theirs, |doc| {
+        doc.splice_text(&id, 1_400, 100, "")?;
+        doc.splice_text(&id, 960, 40, "Ω")?;
+        doc.splice_text(&id, 0, 1, "")
+    });
+    let expected = text(&mut theirs);
+    merge(&mut ours, &mut theirs);
+    let redo = undo(&mut ours, &[step]).unwrap();
+    assert_eq!(text(&mut ours), expected);
+    undo(&mut ours, &[redo]).unwrap();
+    assert_eq!(text(&mut ours).len(), expected.len() - 578);
 }
 
 #[test]
-fn the_stack_groups_bounds_and_forgets() {
-    let hash = |number: usize| {
-        let mut bytes = [0; 32];
-        for (to, from) in bytes.iter_mut().zip(number.to_be_bytes()) {
-            *to = from;
-        }
-        ChangeHash(bytes)
-    };
-    let mut stack = UndoStack::new();
-    assert!(!stack.can_undo() && !stack.can_redo());
-    stack.record(hash(1), true);
-    stack.record(hash(2), true);
-    stack.record(hash(3), false);
-    assert_eq!(stack.next_undo(), Some(&[hash(3)][..]));
-    stack.undone(Some(hash(4)));
-    assert_eq!(stack.next_undo(), Some(&[hash(1), hash(2)][..]));
-    assert_eq!(stack.next_redo(), Some(&[hash(4)][..]));
-    stack.redone(Some(hash(5)));
-    assert_eq!(stack.next_undo(), Some(&[hash(5)][..]));
-    stack.undone(None);
-    assert!(!stack.can_redo(), "others left nothing of it");
-    stack.record(hash(6), true);
-    assert_eq!(
-        stack.next_undo(),
-        Some(&[hash(6)][..]),
-        "not part of what was there"
-    );
-    for number in 0..=MAX_CHANGES_PER_STEP {
-        stack.record(hash(number), true);
+fn a_run_deleted_letter_by_letter_returns_in_order() {
+    let (mut ours, mut theirs) = pair();
+    let mut step = Vec::new();
+    for at in [9, 8, 7, 6] {
+        step.push(splice(&mut ours, at, 1, ""));
     }
-    assert!(
-        stack
-            .next_undo()
-            .is_some_and(|step| step.len() <= MAX_CHANGES_PER_STEP)
-    );
-    let mut steps = 0;
-    for number in 0..=MAX_STEPS {
-        stack.record(hash(number), false);
+    splice(&mut theirs, 0, 0, "zero ");
+    merge(&mut ours, &mut theirs);
+    for at in [5, 5, 5] {
+        step.push(splice(&mut ours, at, 1, ""));
     }
-    while stack.can_undo() {
-        stack.undone(None);
-        steps += 1;
-    }
-    assert_eq!(steps, MAX_STEPS);
+    assert_eq!(text(&mut ours), "zero  😀ee");
+    undo(&mut ours, &step).unwrap();
+    assert_eq!(text(&mut ours), "zero one 😀 three");
+}
+
+#[test]
+fn a_letter_that_was_overwritten_in_place_returns() {
+    let (mut ours, _) = pair();
+    let id = object(&mut ours, "text");
+    edit(&mut ours, |doc| doc.put(&id, 1, "N"));
+    assert_eq!(text(&mut ours), "oNe 😀 three");
+    let step = splice(&mut ours, 0, 3, "");
+    undo(&mut ours, &[step]).unwrap();
+    assert_eq!(text(&mut ours), "oNe 😀 three");
+}
+
+#[test]
+fn an_element_that_returned_within_its_step_goes_once() {
+    let (mut ours, _) = pair();
+    let list = object(&mut ours, "list");
+    let made = edit(&mut ours, |doc| doc.insert(&list, 1, 9));
+    let gone = edit(&mut ours, |doc| doc.delete(&list, 1));
+    let again = undo(&mut ours, &[gone]).unwrap();
+    undo(&mut ours, &[made, gone, again]).unwrap();
+    assert_eq!(numbers(&mut ours), [1, 2, 3]);
 }

@@ -1,0 +1,723 @@
+// Promise: whatever a browser's storage, the server or other pages bring, a page stays alive and says what is wrong,
+// and what was saved stays. When the fault is over, so are its consequences.
+//
+// Faults are made where they happen: records in IndexedDB are overwritten by a page without a client, browser
+// functions throw because an init script replaced them, and a server of the test's own sends what ours never would.
+// Each test ends with something that works, so that a page which had merely stopped would fail it.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+
+import { begin, launch, openDocument, openTab, PATIENCE_MS, Server, servePages, settled, until } from "./harness.mjs";
+import { CASES, serveHarm, TRAPS as TRAP_CASES } from "./hostile.mjs";
+
+let server, pages, browser;
+
+before(async () => {
+  [server, pages, browser] = await Promise.all([Server.start(), servePages(), launch()]);
+});
+
+// A test that failed may have left it down.
+beforeEach(async () => {
+  if (!server.isUp) {
+    await server.restart();
+  }
+});
+
+afterEach(() => Promise.all(browser.contexts().map((context) => context.close())));
+
+after(async () => {
+  await browser?.close();
+  pages?.stop();
+  await server?.stop();
+});
+
+/** A browser in which `init` runs before each page. */
+async function browserWith(init) {
+  const context = await browser.newContext();
+  if (init !== undefined) {
+    await context.addInitScript(init);
+  }
+  return context;
+}
+
+const make = (tab, initial) =>
+  tab.evaluate(async (initial) => {
+    window.doc = window.client.create(initial);
+    await window.doc.whenSynced();
+    return window.doc.url;
+  }, initial);
+
+const put = (tab, key, value) =>
+  tab.evaluate(([key, value]) => window.doc.change((draft) => void (draft[key] = value)), [key, value]);
+
+const status = (tab) =>
+  tab.evaluate(() => {
+    const { error, ...rest } = window.doc.status;
+    return { ...rest, error: error?.message, fault: error?.fault };
+  });
+
+const shows = (tab, value) =>
+  until(tab, (value) => Object.entries(value).every(([key, one]) => JSON.stringify(window.doc.value[key]) === JSON.stringify(one)), value);
+
+// Records in IndexedDB.
+
+/** Overwrites records: `harm` is run on each of a store, and gives what is put in its place. */
+async function damage(context, store, harm, which = "all") {
+  const tab = await context.newPage();
+  await tab.goto(pages.url);
+  const count = await tab.evaluate(
+    async ([name, store, harm, which]) => {
+      const result = (request) =>
+        new Promise((resolve, reject) => {
+          request.onsuccess = () => resolve(request.result);
+          request.onerror = () => reject(request.error);
+        });
+      const database = await result(indexedDB.open(name));
+      const tx = database.transaction(store, "readwrite");
+      const objects = tx.objectStore(store);
+      const change = new Function("record", harm);
+      let keys = await result(objects.getAllKeys());
+      const records = await result(objects.getAll());
+      const last = records.reduce((most, record, at) => (record.order > (records[most].order ?? -1) ? at : most), 0);
+      keys.forEach((key, at) => {
+        if (which === "all" || at === last) {
+          const record = change(records[at]);
+          if (objects.keyPath === null) {
+            objects.put(record, key);
+          } else {
+            objects.put(record);
+          }
+        }
+      });
+      await new Promise((done) => (tx.oncomplete = done));
+      database.close();
+      return keys.length;
+    },
+    [`concord ${server.url} `, store, harm, which],
+  );
+  await tab.close();
+  assert.ok(count > 0, `nothing is in ${store}`);
+}
+
+const HARMS = {
+  "a flipped byte": ["changes", "record.bytes[record.bytes.length >> 1] ^= 1; return record"],
+  "bytes that are a string": ["changes", "record.bytes = 'bytes'; return record"],
+  "no checksum": ["changes", "delete record.crc; return record"],
+  "only a key": ["changes", "return { document: record.document, hash: record.hash }"],
+  "an order that is none": ["changes", "record.order = NaN; return record"],
+  "empty bytes": ["changes", "record.bytes = new Uint8Array(0); return record"],
+  "an odd tail": ["documents", "return { document: record.document, changes: -1, next: 'soon' }"],
+  "a damaged sync state": ["sync", "record.bytes = new Uint8Array([1, 2, 3]); return record"],
+  "an id that is none": ["meta", "return { id: 7 }"],
+};
+
+for (const [name, [store, harm]] of Object.entries(HARMS)) {
+  test(`stored: ${name}; the server's copy heals it`, async () => {
+    const context = await browserWith();
+    const first = await openTab(context, pages, server.url);
+    const url = await make(first, { title: "Acme" });
+    await put(first, "date", "2026-11-01");
+    await put(first, "place", "Hall");
+    const value = { title: "Acme", date: "2026-11-01", place: "Hall" };
+    await first.evaluate(() => Promise.all([window.doc.whenSaved(), window.doc.whenSynced()]));
+    // The sync state is stored a while after.
+    await first.waitForTimeout(1_200);
+    await first.close();
+    await damage(context, store, harm);
+
+    const second = await openTab(context, pages, server.url);
+    await openDocument(second, url);
+    await shows(second, value);
+    await put(second, "more", 1);
+    await settled([second]);
+    await until(second, () => window.doc.status.error === undefined);
+    // Healed here, too.
+    await second.waitForTimeout(300);
+    await server.kill();
+    await second.reload();
+    await begin(second, server.url);
+    await openDocument(second, url);
+    await shows(second, { ...value, more: 1 });
+    const after = await status(second);
+    await server.restart();
+    assert.deepEqual([after.error, after.saved, after.state], [undefined, true, "ready"]);
+    await settled([second]);
+    assert.deepEqual(second.faults, []);
+    await context.close();
+  });
+}
+
+test("stored: the last change is damaged while offline: the rest is shown, it is said, and it comes back", async () => {
+  const context = await browserWith();
+  const first = await openTab(context, pages, server.url);
+  const url = await make(first, { title: "Acme" });
+  await put(first, "date", "2026-11-01");
+  await first.evaluate(() => Promise.all([window.doc.whenSaved(), window.doc.whenSynced()]));
+  await first.close();
+  await damage(context, "changes", "record.bytes[20] ^= 1; return record", "last");
+  await server.kill();
+  const second = await openTab(context, pages, server.url);
+  await openDocument(second, url);
+  await shows(second, { title: "Acme" });
+  // It is said for as long as it is so, whatever else changes.
+  await second.waitForFunction(() => window.client.status.connection === "waiting");
+  await put(second, "place", "Hall");
+  await second.evaluate(() => window.doc.whenSaved());
+  assert.match((await status(second)).error ?? "nothing was said", /could not be read/);
+  await server.restart();
+  await shows(second, { title: "Acme", date: "2026-11-01", place: "Hall" });
+  await until(second, () => window.doc.status.error === undefined);
+  assert.deepEqual(second.faults, []);
+  await context.close();
+});
+
+test("stored: a damaged snapshot; the server's copy heals it, and it is forgotten", async () => {
+  const context = await browserWith();
+  const first = await openTab(context, pages, server.url);
+  const url = await make(first, { title: "Acme", list: [] });
+  // More than are kept beside a snapshot.
+  await first.evaluate(async () => {
+    for (let n = 0; n < 600; n += 1) {
+      window.doc.change((draft) => draft.list.push(n));
+    }
+    await Promise.all([window.doc.whenSaved(), window.doc.whenSynced()]);
+    window.doc.change((draft) => draft.list.push("end"));
+    await Promise.all([window.doc.whenSaved(), window.doc.whenSynced()]);
+  });
+  await first.waitForTimeout(500);
+  await first.close();
+  await damage(context, "snapshots", "record.bytes[100] ^= 1; return record");
+  const second = await openTab(context, pages, server.url);
+  await openDocument(second, url);
+  await until(second, () => window.doc.value.list?.length === 601);
+  await settled([second]);
+  await until(second, () => window.doc.status.error === undefined);
+  await second.waitForTimeout(500);
+  await server.kill();
+  await second.reload();
+  await begin(second, server.url);
+  await openDocument(second, url);
+  await until(second, () => window.doc.value.list?.length === 601);
+  const after = await status(second);
+  await server.restart();
+  assert.equal(after.error, undefined);
+  await context.close();
+});
+
+// The browser's storage.
+
+const FULL = () => {
+  const { put, add } = IDBObjectStore.prototype;
+  const refuse = (really) =>
+    function (...given) {
+      if (window.isFull) {
+        throw new DOMException("the test's", "QuotaExceededError");
+      }
+      return really.apply(this, given);
+    };
+  IDBObjectStore.prototype.put = refuse(put);
+  IDBObjectStore.prototype.add = refuse(add);
+};
+
+test("storage is full: it is said, edits are sent, and saved when there is space", async () => {
+  const contexts = [await browserWith(FULL), await browserWith()];
+  const tab = await openTab(contexts[0], pages, server.url);
+  const url = await make(tab, { title: "Acme" });
+  const other = await openTab(contexts[1], pages, server.url);
+  await openDocument(other, url);
+  await tab.evaluate(() => window.doc.whenSaved());
+  await tab.evaluate(() => (window.isFull = true));
+  await put(tab, "mine", 1);
+  await shows(other, { mine: 1 });
+  await put(other, "theirs", 1);
+  await shows(tab, { theirs: 1 });
+  await until(tab, () => window.doc.status.error !== undefined && window.doc.status.synced);
+  const full = await status(tab);
+  assert.deepEqual([full.saved, full.unsaved, full.fault], [false, 1, "quota"]);
+  // What could not be stored must not be said to be here by what is stored later.
+  await tab.waitForTimeout(1_500);
+  await tab.evaluate(() => (window.isFull = false));
+  await until(tab, () => window.doc.status.saved && window.doc.status.error === undefined);
+  await tab.waitForTimeout(6_000);
+  await server.kill();
+  await tab.reload();
+  await begin(tab, server.url);
+  await openDocument(tab, url);
+  const value = await tab.evaluate(() => window.doc.value);
+  await server.restart();
+  assert.deepEqual(value, { title: "Acme", mine: 1, theirs: 1 });
+  assert.deepEqual(await settled([tab, other]), value);
+  assert.deepEqual([...tab.faults, ...other.faults], []);
+  await Promise.all(contexts.map((context) => context.close()));
+});
+
+test("storage is full when the page ends: what others made comes again from the server", async () => {
+  const contexts = [await browserWith(FULL), await browserWith()];
+  const tab = await openTab(contexts[0], pages, server.url);
+  const url = await make(tab, { title: "Acme" });
+  const other = await openTab(contexts[1], pages, server.url);
+  await openDocument(other, url);
+  await tab.evaluate(() => window.doc.whenSaved());
+  await tab.evaluate(() => (window.isFull = true));
+  await put(other, "theirs", 1);
+  await shows(tab, { theirs: 1 });
+  await tab.evaluate(() => (window.isFull = false));
+  // Long enough for the sync state, and not for another attempt.
+  await tab.waitForTimeout(2_000);
+  await tab.reload();
+  await begin(tab, server.url);
+  await openDocument(tab, url);
+  await shows(tab, { theirs: 1 });
+  await settled([tab, other]);
+  await Promise.all(contexts.map((context) => context.close()));
+});
+
+for (const [name, init] of Object.entries({
+  "throws": () => {
+    IDBFactory.prototype.open = () => {
+      throw new DOMException("the test's", "SecurityError");
+    };
+  },
+  "is missing": () => Object.defineProperty(window, "indexedDB", { value: undefined }),
+})) {
+  test(`IndexedDB ${name}: memory it is, and that is said; saved is what the server has`, async () => {
+    const context = await browserWith(init);
+    const [tab, second] = [await openTab(context, pages, server.url), await openTab(context, pages, server.url)];
+    const { storage, fault } = await tab.evaluate(() => ({
+      storage: window.client.status.storage,
+      fault: window.client.status.storageFault?.fault,
+    }));
+    assert.deepEqual([storage, fault], ["memory", "unavailable"]);
+    const url = await make(tab, { title: "Acme" });
+    await openDocument(second, url);
+    await server.kill();
+    await put(tab, "date", 1);
+    await put(second, "place", 1);
+    await shows(tab, { place: 1 });
+    await shows(second, { date: 1 });
+    await tab.waitForTimeout(300);
+    for (const one of [tab, second]) {
+      const { saved, synced, unsaved } = await status(one);
+      assert.deepEqual([saved, synced, unsaved], [false, false, 1]);
+    }
+    await server.restart();
+    await Promise.all([tab, second].map((one) => one.evaluate(() => window.doc.whenSaved())));
+    assert.deepEqual(await settled([tab, second]), { title: "Acme", date: 1, place: 1 });
+    assert.deepEqual([...tab.faults, ...second.faults], []);
+    await context.close();
+  });
+}
+
+// What tabs share.
+
+for (const [name, init] of Object.entries({
+  "Web Locks are missing": () => Object.defineProperty(Navigator.prototype, "locks", { value: undefined }),
+  "BroadcastChannel is missing": () => delete window.BroadcastChannel,
+  "locks are refused": () => {
+    LockManager.prototype.request = () => Promise.reject(new DOMException("the test's", "SecurityError"));
+  },
+  "the channel can't be opened": () => {
+    window.BroadcastChannel = class {
+      constructor() {
+        throw new DOMException("the test's", "SecurityError");
+      }
+    };
+  },
+})) {
+  test(`${name}: each tab is alone, and two of one browser work`, async () => {
+    const context = await browserWith(init);
+    const before = await server.metric("concord_connections");
+    const tabs = [await openTab(context, pages, server.url), await openTab(context, pages, server.url)];
+    const url = await make(tabs[0], { title: "Acme", list: [] });
+    await openDocument(tabs[1], url);
+    assert.deepEqual(await Promise.all(tabs.map((tab) => tab.evaluate(() => window.client.status.role))), ["alone", "alone"]);
+    await Promise.all(
+      tabs.map((tab, n) =>
+        tab.evaluate(async (n) => {
+          for (let count = 0; count < 20; count += 1) {
+            window.doc.change((draft) => draft.list.push(`${n} ${count}`));
+            await new Promise((soon) => setTimeout(soon, 5));
+          }
+          await window.doc.whenSaved();
+        }, n),
+      ),
+    );
+    const value = await settled(tabs);
+    assert.equal(new Set(value.list).size, 40);
+    assert.equal((await server.metric("concord_connections")) - before, 2);
+    // Both stored into the same place.
+    await tabs[0].close();
+    await server.kill();
+    await tabs[1].reload();
+    await begin(tabs[1], server.url);
+    await openDocument(tabs[1], url);
+    const stored = await tabs[1].evaluate(() => window.doc.value);
+    await server.restart();
+    assert.deepEqual([...stored.list].sort(), [...value.list].sort());
+    await settled([tabs[1]]);
+    assert.deepEqual(tabs.flatMap((tab) => tab.faults), []);
+    await context.close();
+  });
+}
+
+test("rubbish from another page on the channel does no harm", async () => {
+  const context = await browserWith();
+  const tabs = [await openTab(context, pages, server.url), await openTab(context, pages, server.url)];
+  const url = await make(tabs[0], { title: "Acme", list: [] });
+  await openDocument(tabs[1], url);
+  await settled(tabs);
+  const refused = await server.metric("concord_refused_total");
+  const evil = await context.newPage();
+  await evil.goto(pages.url);
+  await evil.evaluate(
+    async ([name, id]) => {
+      const channel = new BroadcastChannel(name);
+      const say = (message) => channel.postMessage({ v: 1, from: "evil", term: 0, body: { type: "message", message } });
+      const hash = "ab".repeat(32);
+      for (const raw of [null, 7, "x", {}, { v: 1 }, { v: 1, from: "evil", term: -1, body: {} }, { v: 1, from: {}, term: 0, body: null }]) {
+        channel.postMessage(raw);
+      }
+      const ephemeral = { id, author: "evil", session: "s", count: 1, data: new Uint8Array([0xf6]) };
+      for (const message of [
+        undefined,
+        "changes",
+        { t: "changes", id, bytes: new Uint8Array([1, 2, 3]), heads: [hash] },
+        { t: "changes", id, bytes: new Uint8Array([1, 2, 3]), heads: 7 },
+        { t: "changes", id, bytes: new Uint8Array([0x85, 0x6f, 0x4a, 0x83, 0, 0, 0, 0, 1, 5]), heads: [hash] },
+        { t: "changes", id, bytes: new Uint8Array(0), heads: [] },
+        { t: "changes", id, bytes: [1, 2, 3], heads: [hash] },
+        { t: "changes", id: "nowhere", bytes: new Uint8Array([1]), heads: [hash] },
+        { t: "want", documents: [{ id, heads: [hash] }] },
+        { t: "want", documents: [{ id: "not an id", heads: [] }] },
+        { t: "want", documents: [{ id: "", heads: [] }] },
+        { t: "want", documents: [{ id, heads: ["zz"] }, null] },
+        { t: "unwant", id: "nowhere" },
+        { t: "server", id, news: { synced: [hash] } },
+        { t: "server", id, news: { synced: [hash], unavailable: "yes", readOnly: 7 } },
+        { t: "server", id, news: {} },
+        { t: "connection", state: "dancing" },
+        { t: "connection", state: "waiting", fault: "none" },
+        { t: "offline", offline: "yes" },
+        { t: "ephemeral", message: { ...ephemeral, count: NaN } },
+        { t: "ephemeral", message: { ...ephemeral, count: -1 } },
+        { t: "ephemeral", message: { ...ephemeral, count: 1e300 } },
+        { t: "ephemeral", message: { ...ephemeral, id: "" } },
+        { t: "ephemeral", message: { ...ephemeral, author: "" } },
+        { t: "ephemeral", message: { ...ephemeral, author: "x".repeat(100_000) } },
+        { t: "ephemeral", message: { ...ephemeral, data: new Uint8Array(0) } },
+        { t: "ephemeral", message: { ...ephemeral, data: [1] } },
+        { t: "ephemeral", message: null },
+        { t: "nothing" },
+      ]) {
+        say(message);
+      }
+    },
+    [`concord ${server.url} `, url.slice("automerge:".length)],
+  );
+  // In the same batch as rubbish, a good change is taken.
+  await evil.evaluate(
+    ([name, id]) => {
+      const channel = new BroadcastChannel(name);
+      const changes = { t: "changes", id, bytes: new Uint8Array([9, 9, 9]), heads: ["cd".repeat(32)] };
+      window.flood = setInterval(() => channel.postMessage({ v: 1, from: "evil", term: 0, body: { type: "message", message: changes } }), 2);
+    },
+    [`concord ${server.url} `, url.slice("automerge:".length)],
+  );
+  for (let n = 0; n < 10; n += 1) {
+    await tabs[n % 2].evaluate((n) => window.doc.change((draft) => draft.list.push(n)), n);
+    await until(tabs[(n + 1) % 2], (n) => window.doc.value.list.includes(n), n);
+  }
+  await evil.close();
+  const value = await settled(tabs);
+  assert.deepEqual([...value.list].sort(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assert.deepEqual(tabs.flatMap((tab) => tab.faults), []);
+  for (const tab of tabs) {
+    assert.equal(await tab.evaluate(() => window.client.status.connection), "open");
+  }
+  assert.equal(await server.metric("concord_refused_total"), refused);
+  await context.close();
+});
+
+// The server.
+
+/** So long are connections counted, milliseconds. */
+const COUNTED_MS = 8_000;
+/** More than these, in that time, are a storm. */
+const MAX_CONNECTIONS = 8;
+
+test("hostile servers: the page lives, says what happened, keeps what was saved, and is no storm", async () => {
+  const harm = await serveHarm();
+  const context = await browserWith();
+  const tab = await context.newPage();
+  const faults = [];
+  tab.on("pageerror", (error) => faults.push(error));
+  await tab.goto(pages.url);
+  const cases = Object.keys(CASES).map((name) => ({ name, url: harm.url(name) }));
+  await tab.evaluate(async (cases) => {
+    const { connect } = await import("/client/index.js");
+    window.victims = new Map();
+    await Promise.all(
+      cases.map(async ({ name, url }) => {
+        const client = await connect({ url });
+        const doc = client.create({ name, list: [] });
+        const victim = { client, doc, faults: [], opened: false };
+        client.on("status", ({ connection, fault }) => {
+          victim.opened ||= connection === "open";
+          if (fault !== undefined) {
+            victim.faults.push(fault.code);
+          }
+        });
+        window.victims.set(name, victim);
+      }),
+    );
+  }, cases);
+  await tab.waitForTimeout(COUNTED_MS);
+  const seen = await tab.evaluate(async () => {
+    const all = [];
+    for (const [name, { client, doc, faults, opened }] of window.victims) {
+      let error;
+      try {
+        doc.change((draft) => draft.list.push(1));
+        await doc.whenSaved();
+      } catch (thrown) {
+        error = String(thrown);
+      }
+      const { state, saved } = doc.status;
+      all.push({ name, faults: [...new Set(faults)], opened, state, saved, error, value: doc.value, url: doc.url, connection: client.status.connection });
+    }
+    return all;
+  });
+  const wrong = [];
+  for (const one of seen) {
+    const { code, ends } = CASES[one.name];
+    const connections = harm.connections.get(one.name);
+    const told = ends === undefined || (ends ? one.faults.length > 0 && (code === undefined || one.faults.includes(code)) : one.faults.length === 0 && one.connection === "open");
+    if (!told || one.state !== "ready" || !one.saved || one.error !== undefined || connections > MAX_CONNECTIONS || one.value.list.length !== 1) {
+      wrong.push({ ...one, connections });
+    }
+  }
+  console.log(`most connections in ${COUNTED_MS} ms: ${Math.max(...harm.connections.values())}`);
+  assert.deepEqual(wrong, []);
+  assert.deepEqual(faults, []);
+  // All that was saved is there for the next page.
+  await tab.reload();
+  const lost = await tab.evaluate(
+    async ([cases, urls]) => {
+      const { connect } = await import("/client/index.js");
+      const lost = [];
+      for (const { name, url } of cases) {
+        const client = await connect({ url });
+        const doc = await client.open(urls[name]).whenReady();
+        if (doc.value.list?.length !== 1) {
+          lost.push(name);
+        }
+        await client.close();
+      }
+      return lost;
+    },
+    [cases, Object.fromEntries(seen.map(({ name, url }) => [name, url]))],
+  );
+  assert.deepEqual(lost, []);
+  assert.deepEqual(faults, []);
+  harm.stop();
+  await context.close();
+});
+
+test("a server that takes us in and throws us out at once is asked less and less often", async () => {
+  const name = "open, then closed";
+  const harm = await serveHarm();
+  const tab = await openTab(await browserWith(), pages, harm.url(name));
+  await until(tab, () => window.client.status.fault !== undefined);
+  await tab.waitForTimeout(5_000);
+  // Half of 250, 500, 1000, 2000 and 4000 ms are more than that; without growth it would be forty.
+  assert.ok(harm.connections.get(name) <= 15, `${harm.connections.get(name)} connections in five seconds`);
+  assert.deepEqual(tab.faults, []);
+  harm.stop();
+});
+
+for (const name of Object.keys(TRAP_CASES)) {
+  test(`a server sends ${name}, and the module traps: failed, and what was saved is there for the next page`, async () => {
+    const harm = await serveHarm();
+    const address = harm.url(name);
+    const context = await browserWith();
+    const tab = await openTab(context, pages, address);
+    const url = await tab.evaluate(async () => {
+      window.client.setOffline(true);
+      window.doc = window.client.create({ list: [1] });
+      await window.doc.whenSaved();
+      window.client.setOffline(false);
+      return window.doc.url;
+    });
+    await until(tab, () => window.doc.status.state === "failed");
+    const { doc, client } = await tab.evaluate(() => ({ doc: window.doc.status, client: window.client.status }));
+    assert.deepEqual([doc.saved, client.connection, client.fault.code], [true, "offline", "internal"]);
+    // One of them from before it was told to be offline.
+    assert.ok(harm.connections.get(name) <= 2);
+    assert.deepEqual(tab.faults, []);
+    harm.stop();
+    await tab.reload();
+    await begin(tab, address);
+    await openDocument(tab, url);
+    await put(tab, "more", 1);
+    await tab.evaluate(() => window.doc.whenSaved());
+    assert.deepEqual(await tab.evaluate(() => window.doc.value), { list: [1], more: 1 });
+    await tab.evaluate(() => window.client.close());
+    assert.deepEqual(tab.faults, []);
+  });
+}
+
+test("more than the module keeps waiting comes at once: it is shown, stored, and told to the other tabs", async () => {
+  const [one, two] = [await browserWith(), await browserWith()];
+  const writer = await openTab(one, pages, server.url);
+  const url = await make(writer, { title: "Acme" });
+  const [leader, follower] = [await openTab(two, pages, server.url), await openTab(two, pages, server.url)];
+  await openDocument(leader, url);
+  await openDocument(follower, url);
+  await settled([writer, leader, follower]);
+  await writer.evaluate(() => {
+    // Past 8 MiB, and of a kind that does not get smaller.
+    const bytes = new Uint8Array(9 << 20);
+    for (let at = 0; at < bytes.length; at += 65_536) {
+      crypto.getRandomValues(bytes.subarray(at, Math.min(at + 65_536, bytes.length)));
+    }
+    window.doc.change((draft) => void (draft.bytes = bytes));
+  });
+  for (const tab of [leader, follower]) {
+    await until(tab, () => window.doc.value.bytes?.length === 9 << 20);
+  }
+  await until(leader, () => window.doc.status.synced);
+  await leader.waitForTimeout(500);
+  await server.kill();
+  await Promise.all([leader.reload(), follower.close()]);
+  await begin(leader, server.url);
+  await openDocument(leader, url);
+  await until(leader, () => window.doc.value.bytes?.length === 9 << 20);
+  // A browser that has nothing gets it in one piece.
+  await server.restart();
+  const reader = await openTab(await browserWith(), pages, server.url);
+  await openDocument(reader, url);
+  await until(reader, () => window.doc.value.bytes?.length === 9 << 20);
+  assert.deepEqual([...writer.faults, ...leader.faults, ...reader.faults], []);
+});
+
+test("a document that is deleted while it could not be stored stays deleted; closing its handle harms no new one", async () => {
+  const context = await browserWith(FULL);
+  const tab = await openTab(context, pages, server.url);
+  const url = await make(tab, { title: "Acme" });
+  await tab.evaluate(() => window.doc.whenSaved());
+  await tab.evaluate(() => {
+    window.doc.presence.set({ name: "Ada" });
+    window.isFull = true;
+  });
+  await put(tab, "late", 1);
+  await until(tab, () => window.doc.status.error !== undefined);
+  const listed = await tab.evaluate(async (url) => {
+    window.isFull = false;
+    await window.client.delete(url);
+    await new Promise((soon) => setTimeout(soon, 5_500));
+    return window.client.list();
+  }, url);
+  assert.deepEqual(listed, []);
+  // It is on the server still; the old handle has nothing to do with the new one.
+  await tab.evaluate(async (url) => {
+    const old = window.doc;
+    window.doc = window.client.open(url);
+    old.close();
+    await window.doc.whenReady();
+    window.doc.change((draft) => void (draft.again = 1));
+  }, url);
+  await settled([tab]);
+  assert.equal(await tab.evaluate(() => window.doc.value.again), 1);
+  assert.deepEqual(tab.faults, []);
+});
+
+test("the network is back: the next attempt does not wait", async () => {
+  const context = await browserWith();
+  const tab = await openTab(context, pages, server.url);
+  await make(tab, { title: "Acme" });
+  await server.kill();
+  // Long enough for the waits to have grown.
+  await tab.waitForTimeout(10_000);
+  await server.restart();
+  await until(tab, () => window.client.status.connection === "waiting");
+  const connected = tab.evaluate(
+    () =>
+      new Promise((done) => {
+        const begun = performance.now();
+        window.client.on("status", ({ connection }) => connection === "open" && done(performance.now() - begun));
+        dispatchEvent(new Event("online"));
+      }),
+  );
+  assert.ok((await connected) < 1_000);
+});
+
+// The wasm module.
+
+/** A call into the module that comes to nothing, as after a panic: now and from then on. */
+const TRAPS = () => {
+  const really = WebAssembly.instantiateStreaming;
+  WebAssembly.instantiateStreaming = async (...given) => {
+    const { instance, module } = await really.apply(WebAssembly, given);
+    const exports = {};
+    for (const [name, one] of Object.entries(instance.exports)) {
+      exports[name] =
+        typeof one !== "function" || name.startsWith("__wb")
+          ? one
+          : (...given) => {
+              if (window.trap?.(name)) {
+                window.trap = () => true;
+                throw new WebAssembly.RuntimeError("unreachable (the test's)");
+              }
+              return one(...given);
+            };
+    }
+    return { instance: { exports }, module };
+  };
+};
+
+test("the module traps while a change of another's is applied: failed, said, and saved edits are there for the next page", async () => {
+  const contexts = [await browserWith(TRAPS), await browserWith()];
+  const tab = await openTab(contexts[0], pages, server.url);
+  const second = await openTab(contexts[0], pages, server.url);
+  const url = await make(tab, { title: "Acme" });
+  await openDocument(second, url);
+  const other = await openTab(contexts[1], pages, server.url);
+  await openDocument(other, url);
+  await settled([tab, second, other]);
+  await put(tab, "mine", 1);
+  await tab.evaluate(() => window.doc.whenSaved());
+  await tab.evaluate(() => (window.trap = (name) => /applypending/i.test(name)));
+  await put(other, "theirs", 1);
+  await until(tab, () => window.doc.status.state === "failed");
+  const { error } = await status(tab);
+  assert.match(error, /unreachable/);
+  await assert.rejects(put(tab, "more", 1), /failed/);
+  // The others of this browser are not kept from the server by the one that failed.
+  await put(second, "second", 1);
+  await shows(other, { second: 1 });
+  await shows(second, { theirs: 1 });
+  await tab.reload();
+  await begin(tab, server.url);
+  await openDocument(tab, url);
+  assert.deepEqual(await settled([tab, second, other]), { title: "Acme", mine: 1, theirs: 1, second: 1 });
+  assert.deepEqual([...tab.faults, ...second.faults, ...other.faults], []);
+  await Promise.all(contexts.map((context) => context.close()));
+});
+
+test("the module traps in a change of the page's own: the change is refused, and the document failed", async () => {
+  const context = await browserWith(TRAPS);
+  const tab = await openTab(context, pages, server.url);
+  const url = await make(tab, { title: "Acme" });
+  await put(tab, "mine", 1);
+  await tab.evaluate(() => window.doc.whenSaved());
+  await tab.evaluate(() => (window.trap = (name) => /replica_(put|commit)$/i.test(name)));
+  await assert.rejects(put(tab, "more", 1));
+  await until(tab, () => window.doc.status.state === "failed");
+  await tab.reload();
+  await begin(tab, server.url);
+  await openDocument(tab, url);
+  assert.deepEqual(await settled([tab]), { title: "Acme", mine: 1 });
+  assert.deepEqual(tab.faults, []);
+  await context.close();
+});

@@ -1,0 +1,412 @@
+// Promise: whatever tabs, browsers, the network and the server do, and in whatever order: what a tab was told is
+// saved is in the documents at the end, once; what was removed stays removed; `synced` means that a browser which
+// has nothing but the server sees it; all tabs come to the same; and a browser never has more than one connection.
+//
+// Steps come from one seed, which is printed; CONCORD_TEST_SEED runs it again, CONCORD_TEST_LONG=1 runs 10,000 steps
+// and CONCORD_TEST_STEPS as many as it says. What happens in which order is then the same, though not when.
+//
+// Each edit brings a token of its own, so that a lost or doubled one can't hide behind another. What was believed
+// to be synced is checked with the server killed and all other browsers offline, so that none can bring it late.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+
+import { begin, launch, PATIENCE_MS, Server, servePages } from "./harness.mjs";
+
+const LONG = process.env.CONCORD_TEST_LONG === "1";
+const STEPS = Number(process.env.CONCORD_TEST_STEPS ?? (LONG ? 10_000 : 300));
+const SEED = Number(process.env.CONCORD_TEST_SEED ?? Math.floor(Math.random() * 2 ** 32));
+/** All is brought to rest and compared so often, steps. */
+const REST_EVERY = 75;
+const MAX_TABS = 3;
+const BROWSERS = 2;
+/** More documents than the two that everybody has. */
+const MAX_CREATED = 6;
+
+const KINDS = ["title", "map", "list", "text", "nested", "inside", "line", "count", "unmap", "unlist", "untext"];
+const STEP_WEIGHTS = {
+  edit: 60,
+  burst: 10,
+  wait: 8,
+  network: 6,
+  reload: 5,
+  openTab: 6,
+  crash: 3,
+  closeTab: 3,
+  create: 2,
+  open: 3,
+  server: 3,
+};
+
+/** Numbers in [0, 1), by seed (mulberry32). */
+function generator(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+const random = generator(SEED);
+const below = (count) => Math.floor(random() * count);
+const pick = (list) => list[below(list.length)];
+
+function weighted(weights) {
+  let left = random() * Object.values(weights).reduce((sum, weight) => sum + weight, 0);
+  for (const [name, weight] of Object.entries(weights)) {
+    left -= weight;
+    if (left < 0) {
+      return name;
+    }
+  }
+  throw new Error("weights are positive");
+}
+
+let server, pages, chromium;
+/** `{ context, tabs, offline }` each. */
+let browsers = [];
+let isServerUp = true;
+/** By operation: what it did, where, and whether it was saved. */
+const operations = new Map();
+/** By URL: which browser made it. */
+const documents = new Map();
+/** By URL: heads that were believed to be synced, by any tab. */
+const beliefs = new Map();
+const faults = [];
+const steps = [];
+
+before(async () => {
+  const script = readFileSync(new URL("random-page.js", import.meta.url));
+  [server, pages, chromium] = await Promise.all([Server.start(), servePages({ "/random.js": script }), launch()]);
+});
+
+after(async () => {
+  await chromium?.close();
+  pages?.stop();
+  await server?.stop();
+});
+
+async function addBrowser() {
+  const context = await chromium.newContext();
+  await context.exposeBinding("reportSaved", (_, operation) => {
+    operations.get(operation).saved = true;
+  });
+  return { context, tabs: [], offline: false };
+}
+
+/** Runs a function of random-page.js in a tab. */
+const run = (tab, name, ...given) =>
+  tab.evaluate(async ([name, given]) => (await import("/random.js"))[name](...given), [name, given]);
+
+async function addTab(browser) {
+  const tab = await browser.context.newPage();
+  tab.on("pageerror", (error) => faults.push(error));
+  tab.on("console", (message) => {
+    // The browser itself tells of connections that could not be made.
+    if (message.type() === "error" && !/WebSocket connection|favicon/.test(message.text())) {
+      faults.push(new Error(`console: ${message.text()}`));
+    }
+  });
+  tab.shows = new Set([...documents.keys()].slice(0, 2));
+  await tab.goto(pages.url);
+  await start(tab);
+  browser.tabs.push(tab);
+  return tab;
+}
+
+async function start(tab) {
+  await begin(tab, server.url);
+  for (const url of tab.shows) {
+    await run(tab, "open", url);
+  }
+}
+
+const allTabs = () => browsers.flatMap((browser) => browser.tabs);
+
+function name() {
+  return `t${operations.size}.`;
+}
+
+/** Writes down what a tab believed, before it is gone. */
+async function confess(tab) {
+  for (const [url, heads] of await run(tab, "beliefs")) {
+    const all = beliefs.get(url) ?? new Set();
+    beliefs.set(url, all);
+    for (const head of heads) {
+      all.add(head);
+    }
+  }
+}
+
+async function edit(tab, kinds = KINDS) {
+  const url = pick([...tab.shows]);
+  const kind = pick(kinds);
+  const operation = name();
+  const made = { url, kind, saved: false, removed: undefined, by: 0 };
+  operations.set(operation, made);
+  const done = await run(tab, "edit", url, kind, operation, [random(), random()]);
+  if (done === undefined) {
+    made.kind = "nothing";
+  }
+  Object.assign(made, done);
+}
+
+async function create(browser, tab) {
+  const operation = name();
+  operations.set(operation, { kind: "create", saved: false });
+  const url = await run(tab, "create", operation);
+  tab.shows.add(url);
+  documents.set(url, { browser, operation });
+  return url;
+}
+
+const STEP = {
+  edit: (_, tab) => edit(tab),
+  async burst(_, tab) {
+    for (let count = 2 + below(6); count > 0; count -= 1) {
+      await edit(tab);
+    }
+  },
+  wait: () => new Promise((soon) => setTimeout(soon, random() * 150)),
+  async network(browser, tab) {
+    browser.offline = !browser.offline;
+    await tab.evaluate((offline) => window.client.setOffline(offline), browser.offline);
+  },
+  async reload(browser, tab) {
+    await confess(tab);
+    await tab.reload();
+    await start(tab);
+    if (browser.tabs.length === 1) {
+      // Nobody is left who knew.
+      browser.offline = false;
+    }
+  },
+  async openTab(browser) {
+    if (browser.tabs.length < MAX_TABS) {
+      await addTab(browser);
+    }
+  },
+  async closeTab(browser, tab) {
+    await confess(tab);
+    browser.tabs.splice(browser.tabs.indexOf(tab), 1);
+    await tab.close();
+  },
+  async crash(browser, tab) {
+    await confess(tab);
+    browser.tabs.splice(browser.tabs.indexOf(tab), 1);
+    const session = await browser.context.newCDPSession(tab);
+    // What is made last is lost, or not, as it happens; what a removal hit could not be told any more.
+    const crashed = new Promise((crashed) => tab.once("crash", crashed));
+    const last = random() < 0.5 ? edit(tab, KINDS.filter((kind) => !kind.startsWith("un"))).catch(() => {}) : undefined;
+    session.send("Page.crash").catch(() => {});
+    await crashed;
+    await tab.close();
+    await last;
+  },
+  async create(browser, tab) {
+    if (documents.size < 2 + MAX_CREATED) {
+      await create(browser, tab);
+    }
+  },
+  async open(_, tab) {
+    const url = pick([...documents.keys()]);
+    tab.shows.add(url);
+    await run(tab, "open", url);
+  },
+  async server() {
+    await (isServerUp ? server.kill() : server.restart());
+    isServerUp = !isServerUp;
+  },
+};
+
+async function step() {
+  const browser = pick(browsers);
+  if (browser.tabs.length === 0) {
+    browser.offline = false;
+    await addTab(browser);
+  }
+  const what = weighted(STEP_WEIGHTS);
+  const at = below(browser.tabs.length);
+  steps.push(`${what} in ${browsers.indexOf(browser)}.${at}`);
+  await STEP[what](browser, browser.tabs[at]);
+}
+
+/** What was ever believed to be synced is there for somebody who has nothing but the server. */
+async function checkBeliefs() {
+  if (isServerUp) {
+    await server.kill();
+  }
+  await Promise.all(allTabs().map(confess));
+  for (const browser of browsers) {
+    if (browser.tabs.length > 0) {
+      await browser.tabs[0].evaluate(() => window.client.setOffline(true));
+      for (const tab of browser.tabs) {
+        await tab.waitForFunction(() => window.client.status.connection === "offline", undefined, { timeout: PATIENCE_MS });
+      }
+    }
+  }
+  await server.restart();
+  isServerUp = true;
+  const stranger = await addBrowser();
+  const reader = await addTab(stranger);
+  for (const [url, heads] of beliefs) {
+    if (heads.size > 0) {
+      await run(reader, "open", url);
+      const deadline = Date.now() + PATIENCE_MS;
+      let lacking;
+      do {
+        lacking = await run(reader, "lacks", url, [...heads]);
+      } while (lacking.length > 0 && Date.now() < deadline);
+      assert.deepEqual(lacking, [], `believed to be on the server, and not there, of ${url}`);
+    }
+  }
+  await stranger.context.close();
+  for (const browser of browsers) {
+    browser.offline = false;
+    await browser.tabs[0]?.evaluate(() => window.client.setOffline(false));
+  }
+}
+
+/** Waits until all tabs show the same of all documents, and say that it is kept. By URL. */
+async function settled() {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const seen = (await Promise.all(allTabs().map((tab) => run(tab, "look")))).flat();
+    const byUrl = new Map();
+    let why;
+    for (const one of seen) {
+      const { saved, synced, state } = one.status;
+      const first = byUrl.get(one.url) ?? one;
+      byUrl.set(one.url, first);
+      // Nobody may ever have saved it.
+      const isThere = operations.get(documents.get(one.url).operation).saved;
+      if (one.heads !== first.heads || !saved || !synced || (state !== "ready" && isThere)) {
+        why = `${one.url}: ${one.heads} and ${first.heads}, ${JSON.stringify(one.status)}`;
+      } else {
+        assert.equal(one.value, first.value, "the same heads and not the same values");
+      }
+    }
+    if (why === undefined) {
+      return new Map([...byUrl].filter(([, one]) => one.status.state === "ready").map(([url, one]) => [url, JSON.parse(one.value)]));
+    }
+    if (Date.now() > deadline) {
+      const states = await Promise.all(allTabs().map((tab) => tab.evaluate(() => JSON.stringify(window.client.status))));
+      throw new Error(`tabs do not come to the same: ${why}\n${states.join("\n")}`);
+    }
+    await new Promise((soon) => setTimeout(soon, 30));
+  }
+}
+
+/** Compares with what was done. */
+function check(url, value) {
+  const tokens = [
+    ...value.list,
+    ...Object.keys(value.map),
+    ...value.text.split(";").slice(0, -1),
+    ...value.lines[0].text.split(";").slice(0, -1),
+    ...Object.values(value.nested).flatMap(({ deep }) => deep.tokens),
+  ];
+  const present = new Set(tokens);
+  assert.equal(present.size, tokens.length, `a token is there twice: ${tokens.filter((token, at) => tokens.indexOf(token) !== at)}`);
+  const mine = [...operations].filter(([, made]) => made.url === url);
+  const removed = new Map();
+  for (const [, made] of mine) {
+    if (made.removed !== undefined) {
+      removed.set(made.removed, removed.get(made.removed) || made.saved);
+    }
+  }
+  for (const [token, made] of mine) {
+    if (["map", "list", "text", "nested", "inside", "line"].includes(made.kind)) {
+      if (made.saved && !removed.has(token)) {
+        assert.ok(present.has(token), `${token} (${made.kind}) was saved, and is lost`);
+      }
+      if (removed.get(token) === true) {
+        assert.ok(!present.has(token), `${token} (${made.kind}) was removed, and is back`);
+      }
+    }
+  }
+  for (const token of tokens) {
+    assert.equal(operations.get(token)?.url, url, `${token} was never made here`);
+  }
+  const counts = mine.filter(([, made]) => made.kind === "count");
+  const sum = (of) => of.reduce((all, [, made]) => all + made.by, 0);
+  const least = sum(counts.filter(([, made]) => made.saved));
+  // What a crashing tab did may not be known to us.
+  const most = counts.some(([, made]) => made.by === 0) ? Infinity : sum(counts);
+  assert.ok(least <= value.count && value.count <= most, `${value.count} is not in ${least} to ${most}`);
+  const titles = mine.filter(([, made]) => made.kind === "title").map(([token]) => token);
+  assert.ok(value.title === "" ? !titles.some((token) => operations.get(token).saved) : titles.includes(value.title));
+}
+
+/** Brings all to rest and compares it with what was done. */
+async function rest() {
+  await checkBeliefs();
+  for (const browser of browsers) {
+    if (browser.tabs.length === 0) {
+      await addTab(browser);
+    }
+    // A document that no tab opens is not sent.
+    for (const [url, made] of documents) {
+      if (made.browser === browser) {
+        await run(browser.tabs[0], "open", url);
+        browser.tabs[0].shows.add(url);
+      }
+    }
+  }
+  const values = await settled();
+  for (const [url, value] of values) {
+    check(url, value);
+  }
+  for (const [url, { operation }] of documents) {
+    assert.ok(values.has(url) || !operations.get(operation).saved, `${url} is lost`);
+  }
+  const deadline = Date.now() + PATIENCE_MS;
+  while ((await server.metric("concord_connections")) !== BROWSERS && Date.now() < deadline) {
+    await new Promise((soon) => setTimeout(soon, 50));
+  }
+  assert.equal(await server.metric("concord_connections"), BROWSERS, "a connection for each browser");
+  // And the server has just that.
+  const stranger = await addBrowser();
+  const reader = await addTab(stranger);
+  for (const [url, value] of values) {
+    await run(reader, "open", url);
+    await reader.waitForFunction(
+      async ([url, value]) => {
+        const { canonical, documents } = await import("/random.js");
+        return canonical(documents.get(url).value) === canonical(value);
+      },
+      [url, value],
+      { timeout: PATIENCE_MS },
+    );
+  }
+  await stranger.context.close();
+  assert.deepEqual(faults, []);
+}
+
+test(`${STEPS} random steps, CONCORD_TEST_SEED=${SEED}`, { timeout: LONG ? 3_600_000 : 240_000 }, async () => {
+  console.log(`CONCORD_TEST_SEED=${SEED}`);
+  browsers = await Promise.all(Array.from({ length: BROWSERS }, addBrowser));
+  try {
+    const first = await addTab(browsers[0]);
+    await create(browsers[0], first);
+    await create(browsers[0], first);
+    await addTab(browsers[1]);
+    for (let count = 1; count <= STEPS; count += 1) {
+      await step();
+      if (count % REST_EVERY === 0 || count === STEPS) {
+        await rest();
+      }
+    }
+  } catch (error) {
+    console.log(`failed with CONCORD_TEST_SEED=${SEED} after ${steps.length} steps:\n${steps.slice(-40).join("\n")}`);
+    if (faults.length > 0) {
+      console.log(faults);
+    }
+    throw error;
+  }
+  const of = (kind) => [...operations.values()].filter((made) => made.kind === kind).length;
+  console.log(`${operations.size} operations, ${of("nothing")} without anything to do`);
+});
