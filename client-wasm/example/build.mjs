@@ -27,7 +27,6 @@ for (const folder of ["dist", "build"]) {
   rmSync(inside(folder), { recursive: true, force: true });
   mkdirSync(inside(folder));
 }
-const binding = join(client, "dist/codemirror.js");
 const common = {
   absWorkingDir: here,
   bundle: true,
@@ -51,7 +50,7 @@ await Promise.all([
     minify: !isDev,
     sourcemap: isDev,
     alias: {
-      "@concord/client/codemirror": existsSync(binding) ? binding : inside("src/stand-in/codemirror.ts"),
+      "@concord/client/codemirror": join(client, "dist/codemirror.js"),
       "@concord/client": join(client, "dist/index.js"),
     },
   }),
