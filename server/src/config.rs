@@ -45,6 +45,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Directory of the data; made if it is not there.
     pub data: PathBuf,
+    /// Directory of an application's files, served at `/`. None: nothing is there.
+    pub app: Option<PathBuf>,
     /// When a change is acknowledged and relayed.
     pub durability: Durability,
     /// How the log is written.
@@ -81,6 +83,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4010)),
             data: PathBuf::from("concord-data"),
+            app: None,
             durability: Durability::Strict,
             log_format: LogFormat::Text,
             log: "info".to_owned(),
@@ -173,6 +176,7 @@ impl Config {
         let Self {
             listen: _,
             data: _,
+            app: _,
             durability: _,
             log_format: _,
             log: _,

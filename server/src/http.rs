@@ -1,4 +1,7 @@
-//! HTTP: the WebSocket at `/sync`, and what operators ask: `/healthz`, `/readyz`, `/metrics`.
+//! HTTP: the WebSocket at `/sync`, what operators ask (`/healthz`, `/readyz`, `/metrics`), and an application's
+//! files, if there are any.
+
+pub mod files;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
 use crate::connection::socket::{self, Connections};
+use crate::http::files::Files;
 use crate::listener::Origin;
 use crate::store::Store;
 use crate::traffic::Traffic;
@@ -36,17 +40,23 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// The application that is served at `/`.
+    pub files: Option<Files>,
 }
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/sync", get(sync))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .layer(DefaultBodyLimit::max(0))
-        .with_state(app)
+        .layer(DefaultBodyLimit::max(0));
+    let routes = match &app.files {
+        Some(files) => routes.fallback_service(files.router()),
+        None => routes,
+    };
+    routes.with_state(app)
 }
 
 async fn sync(

@@ -20,6 +20,7 @@ use crate::connection::decode::Decoders;
 use crate::connection::peers::Peers;
 use crate::connection::socket::Connections;
 use crate::document::registry::Registry;
+use crate::http::files::Files;
 use crate::http::{self, App};
 use crate::listener;
 use crate::metrics::Metrics;
@@ -66,6 +67,10 @@ impl Server {
     pub async fn bind(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Self> {
         let recorder = recorder()?;
         let metrics = Metrics::register();
+        let files = match &config.app {
+            Some(directory) => Some(Files::new(directory)?),
+            None => None,
+        };
         let (server, storage) = identity(&*store).context("reading the server's identity")?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -118,6 +123,7 @@ impl Server {
                 capacity: Arc::new(Semaphore::new(config.max_connections)),
                 store,
                 metrics: recorder,
+                files,
             },
             committer: thread,
             drain: Duration::from_secs(config.drain_seconds),

@@ -107,7 +107,14 @@ export class Server {
   }
 }
 
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm" };
+const TYPES = {
+  ".css": "text/css",
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".svg": "image/svg+xml",
+  ".wasm": "application/wasm",
+};
 const PAGE = `<!doctype html><meta charset="utf-8"><title>A page of Concord's tests</title><p id="show"></p>`;
 
 /** Serves an empty page at `/`, the client's package below `/client/`, and what is in `more` by path. */

@@ -269,6 +269,61 @@ fn variables_of_the_tests_are_no_settings_and_unknown_ones_are_refused() -> Resu
 }
 
 #[test]
+fn an_application_is_served_beside_what_the_server_answers_itself_and_nothing_around_it_is()
+-> Result<()> {
+    let all = tempfile::tempdir()?;
+    let app = all.path().join("app");
+    std::fs::create_dir(&app)?;
+    std::fs::write(app.join("index.html"), "<p>the app")?;
+    // It can't take the place of what clients and operators ask for.
+    std::fs::write(app.join("healthz"), "not this")?;
+    std::fs::write(all.path().join("Cargo.toml"), "secret")?;
+    let app = app.to_str().context("a path in UTF-8")?;
+    let server = ServerProcess::start_with(&["--app", app])?;
+    assert_eq!(server.get("/")?, (200, "<p>the app".to_owned()));
+    assert_eq!(server.get("/index.html?x=1")?.0, 200);
+    assert_eq!(server.get("/healthz")?, (200, "ok\n".to_owned()));
+    assert_eq!(server.get("/readyz")?.0, 200);
+    assert!(server.get("/metrics")?.1.contains("concord_connections"));
+    for path in [
+        "/../Cargo.toml",
+        "/%2e%2e/Cargo.toml",
+        "/..%2fCargo.toml",
+        "/%2E%2E%2FCargo.toml",
+        "/x/../../Cargo.toml",
+        "/%252e%252e/Cargo.toml",
+        "//etc/passwd",
+        "/no-such-file",
+    ] {
+        let (status, body) = server.get(path)?;
+        assert_eq!(status, 404, "{path}");
+        assert!(!body.contains("secret"), "{path}");
+    }
+
+    let plain = ServerProcess::start()?;
+    assert_eq!(plain.get("/")?.0, 404);
+
+    let data = all.path().join("data");
+    let data = data.to_str().context("a path in UTF-8")?;
+    let missing = concord(
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--data",
+            data,
+            "--app",
+            "no-such-directory",
+        ],
+        &[],
+    )?;
+    assert!(!missing.status.success());
+    let told = String::from_utf8_lossy(&missing.stderr);
+    assert!(told.contains("no-such-directory"), "{told}");
+    Ok(())
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused_with_their_name() -> Result<()> {
     for (arguments, named) in [
         (["serve", "--listen", "nowhere"], "listen"),

@@ -3,6 +3,7 @@
 mod apt;
 mod browser;
 mod client;
+mod demo;
 mod node;
 mod run;
 mod test;
@@ -34,7 +35,7 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Start a server on 127.0.0.1 with its data in ./concord-data
+    /// Start a server with the board app on 127.0.0.1, its data in ./concord-data, and say where to look
     Demo,
 }
 
@@ -47,7 +48,7 @@ fn main() -> Result<ExitCode> {
             command.args(["--bin", "bench", "--"]).args(arguments);
             run::run("bench", &mut command)
         }
-        Command::Demo => run::run("demo", &mut cargo(&["run", "--release"])),
+        Command::Demo => demo::demo(),
     }
     .map(|succeeded| {
         if succeeded {

@@ -37,18 +37,30 @@ pub(crate) fn prepare(folder: &str) -> Result<Result<(), String>> {
     }
 }
 
+/// Whether `WebSockets` are there only when they are asked for: before Node 22.
+pub(crate) fn needs_flag_for_websockets() -> bool {
+    output("node", &["--version"])
+        .and_then(|version| major(&version))
+        .is_some_and(|major| major < 22)
+}
+
 fn find_node() -> Result<(), String> {
     let version = output("node", &["--version"]).ok_or("there is no node")?;
-    let major = version
-        .trim_start_matches('v')
-        .split('.')
-        .next()
-        .and_then(|major| major.parse().ok());
-    if major.is_none_or(|major: u32| major < MIN_NODE) {
+    if major(&version).is_none_or(|major| major < MIN_NODE) {
         return Err(format!("node is {version}, and {MIN_NODE} is needed"));
     }
     output("npm", &["--version"]).ok_or("there is no npm")?;
     Ok(())
+}
+
+/// Of `v20.11.1`: 20.
+fn major(version: &str) -> Option<u32> {
+    version
+        .trim_start_matches('v')
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// npm writes a lock file of its own into `node_modules`: as new as ours, nothing changed since.

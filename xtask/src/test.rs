@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::run::{cargo, output, root, run, target_directory};
-use crate::{browser, client, node, toolchain};
+use crate::{browser, client, demo, node, toolchain};
 
 /// Tells the tests which binary to start (see `concord_tests::server_process`).
 const BINARY_VARIABLE: &str = "BUILT_CONCORD";
@@ -153,7 +153,8 @@ fn test_client(summary: &mut Summary, binary: &Path) -> Result<()> {
             .push("lints for wasm32: there is no clippy".to_owned()),
     }
     // Not as published: what makes it small takes longer than all its tests.
-    if !summary.steps("client", || client::build(&toolchain, true))? {
+    let build = || Ok(client::build(&toolchain, true)? && demo::build(true)?);
+    if !summary.steps("client and board app", build)? {
         return Ok(());
     }
     let mut npm = Command::new("npm");

@@ -35,6 +35,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIRECTORY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<PathBuf>,
+    /// Directory of an application's files, served at / [default: none]
+    #[arg(long, value_name = "DIRECTORY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<PathBuf>,
     /// When a change counts as kept [default: strict]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
