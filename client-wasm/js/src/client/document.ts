@@ -307,19 +307,25 @@ export class DocumentHandle<T> {
     this.#check();
     const { replica } = this.#live;
     // A step of which others left nothing changes nothing: the one before is meant.
-    while (can(replica)) {
-      const chunk = take(replica, Date.now());
-      if (chunk !== undefined) {
-        this.#host.made(this.#live, chunk, false);
-        return true;
+    try {
+      while (can(replica)) {
+        const chunk = take(replica, Date.now());
+        if (chunk !== undefined) {
+          this.#host.made(this.#live, chunk, false);
+          return true;
+        }
       }
+      this.#live.lookAtSteps();
+    } catch (error) {
+      this.#host.caught(error);
+      throw error;
     }
     this.looked();
     return false;
   }
 
   #look(): DocumentStatus {
-    const { state, unsaved, unsynced, readOnly, replica } = this.#live;
+    const { state, unsaved, unsynced, readOnly, canUndo, canRedo } = this.#live;
     return Object.freeze({
       state,
       saved: unsaved.size === 0,
@@ -327,8 +333,8 @@ export class DocumentHandle<T> {
       synced: unsynced === 0,
       unsynced,
       readOnly,
-      canUndo: replica.canUndo(),
-      canRedo: replica.canRedo(),
+      canUndo,
+      canRedo,
       error: this.#error,
     });
   }

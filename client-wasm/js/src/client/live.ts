@@ -64,6 +64,9 @@ export class LiveDocument {
   unsynced = 0;
   /** Which they are, where they are few enough to be told one by one. */
   #unsynced: Set<ChangeHash> | undefined = new Set();
+  /** Whether there is something of this page's own to take back, or to do again. */
+  canUndo = false;
+  canRedo = false;
   readOnly = false;
   /** What of it could not be read from storage, until it is whole again. */
   damage: Error | undefined;
@@ -190,7 +193,14 @@ export class LiveDocument {
     } else {
       this.#typing = undefined;
     }
+    this.lookAtSteps();
     return patches;
+  }
+
+  /** Undoing or redoing was tried. */
+  lookAtSteps(): void {
+    this.canUndo = this.replica.canUndo();
+    this.canRedo = this.replica.canRedo();
   }
 
   /** Whether a change belongs to the one before, as a letter does to its word. */
