@@ -6,15 +6,16 @@
  * twice or out of order; a replica takes each once and keeps what is early.
  */
 import { Emitter } from "../emitter.js";
-import { randomName, type Storage, type StorageError, type TailSize } from "../storage/storage.js";
+import { randomName, type Storage, type StorageError } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
 import { edit } from "../value/draft.js";
 import type { Chunk, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
 import { DocumentHandle, type Host } from "./document.js";
-import { type Arrived, concat, isTrap, LiveDocument, sameHeads } from "./live.js";
+import { concat, isTrap, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
 import { Presence } from "./presence.js";
 import { Scheduler } from "./scheduler.js";
+import { asError, Storing } from "./storing.js";
 import { type ConnectionFault, type ConnectionState, Uplink } from "./uplink.js";
 
 /** What a page can show about the connection. */
@@ -44,16 +45,8 @@ export interface ClientParts {
   readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
 }
 
-/** So much beside a snapshot is compacted: changes, and bytes where they are more than the snapshot. */
-const COMPACT_CHANGES = 500;
-const COMPACT_BYTES = 64 * 1024;
-/** What could not be stored is tried again so much later, milliseconds. */
-const SAVE_AGAIN_AFTER_MS = 5_000;
 /** Authors of messages that are not stored, whose last count is known. */
 const MAX_AUTHORS = 10_000;
-/** The sync state is stored so long after it was different, milliseconds; losing it costs little. */
-const SYNC_STATE_AFTER_MS = 1_000;
-
 /** See the module's comment. Made by `connect`. */
 export class Client implements Host {
   readonly #parts: ClientParts;
@@ -65,7 +58,7 @@ export class Client implements Host {
   readonly #tab: string;
   readonly #uplink: Uplink;
   readonly #flushing: Scheduler;
-  readonly #syncStates = new Map<string, ReturnType<typeof setTimeout>>();
+  readonly #storing: Storing;
   /** Last count of each author's messages, as far as they are not stored. */
   readonly #heard = new Map<string, number>();
   #role: Role = "follower";
@@ -103,6 +96,12 @@ export class Client implements Host {
         incoming: (message) => this.#guard(() => this.#incoming(message)),
       },
     );
+    this.#storing = new Storing(parts.storage, {
+      isUsable: (live) => this.#trap === undefined && this.#live.get(live.id) === live,
+      keepsOthers: () => this.#role !== "follower",
+      looked: (live, error) => this.#looked(live, error),
+      saved: (live) => this.#maybeDrop(live),
+    });
     this.#status = this.#look();
     this.#tabs = parts.joinTabs({
       role: (role) => this.#roleIs(role),
@@ -211,9 +210,7 @@ export class Client implements Host {
     this.#ending.abort();
     this.#uplink.stop();
     this.#tabs.close();
-    for (const timer of this.#syncStates.values()) {
-      clearTimeout(timer);
-    }
+    this.#storing.stop();
     this.#events.clear();
     await this.#parts.storage.close();
     for (const live of this.#live.values()) {
@@ -231,7 +228,7 @@ export class Client implements Host {
     this.#judge(live);
     this.#shown(live, patches, before, "local");
     this.#post({ t: "changes", id: live.id, bytes: chunk.bytes, heads: [chunk.hash] });
-    this.#save(live);
+    this.#storing.save(live);
     this.#pump(live);
   }
 
@@ -436,8 +433,8 @@ export class Client implements Host {
         this.#post({ t: "changes", id: live.id, bytes, heads: live.replica.heads() });
       }
       if (this.#role !== "follower") {
-        this.#keep(live, fromTabs);
-        this.#keep(live, fromServer);
+        this.#storing.keep(live, fromTabs);
+        this.#storing.keep(live, fromServer);
       }
       this.#shown(live, patches, before, "remote");
     } catch (error) {
@@ -457,125 +454,6 @@ export class Client implements Host {
     }
     this.#looked(live, asError(error));
     this.#uplink.fail(error);
-  }
-
-  // Storage.
-
-  /** Stores own changes; those that could not be stored are tried again with the next. */
-  #save(live: LiveDocument): void {
-    if (live.saving || live.unsaved.size === 0 || live.state === "deleted") {
-      return;
-    }
-    live.saving = true;
-    const chunks = [...live.unsaved.values()];
-    this.#parts.storage.append(live.id, chunks).then(
-      (tail) => {
-        live.saving = false;
-        live.stored(chunks);
-        if (this.#parts.storage.kind !== "memory") {
-          for (const { hash } of chunks) {
-            live.unsaved.delete(hash);
-          }
-          this.#save(live);
-        }
-        this.#looked(live);
-        this.#maybeCompact(live, tail);
-        this.#maybeDrop(live);
-      },
-      (error: unknown) => {
-        live.saving = false;
-        this.#looked(live, asError(error));
-        if (!this.#closed) {
-          setTimeout(() => this.#save(live), SAVE_AGAIN_AFTER_MS);
-        }
-      },
-    );
-  }
-
-  /** Stores changes of others: by the leader, who hears of all. */
-  #keep(live: LiveDocument, arrived: Arrived | undefined): void {
-    if (arrived === undefined || live.state === "deleted") {
-      return;
-    }
-    const { storage } = this.#parts;
-    const kept = arrived.isSnapshot
-      ? this.#compact(live)
-      : storage.append(live.id, arrived.chunks).then((tail) => {
-          live.stored(arrived.chunks);
-          this.#maybeCompact(live, tail);
-        });
-    kept.catch((error: unknown) => {
-      live.unkept = true;
-      this.#looked(live, asError(error));
-      setTimeout(() => this.#keepAll(live), SAVE_AGAIN_AFTER_MS);
-    });
-  }
-
-  /** Stores everything, after something could not be stored. */
-  #keepAll(live: LiveDocument): void {
-    if (this.#closed || !live.unkept || this.#live.get(live.id) !== live || live.state === "failed") {
-      return;
-    }
-    this.#compact(live).then(
-      () => {
-        live.unkept = false;
-        this.#looked(live);
-        this.#keepSyncState(live);
-      },
-      (error: unknown) => {
-        this.#looked(live, asError(error));
-        setTimeout(() => this.#keepAll(live), SAVE_AGAIN_AFTER_MS);
-      },
-    );
-  }
-
-  /** What could not be read from storage is here again: it is stored anew, and the damaged records go. */
-  #heal(live: LiveDocument): void {
-    if (live.damage === undefined || live.synced.length === 0 || !sameHeads(live.synced, live.replica.heads())) {
-      return;
-    }
-    live.damage = undefined;
-    this.#compact(live)
-      .then(() => this.#parts.storage.forgetDamaged(live.id))
-      .catch((error: unknown) => this.#looked(live, asError(error)));
-  }
-
-  #maybeCompact(live: LiveDocument, tail: TailSize): void {
-    const isLong = tail.changes > COMPACT_CHANGES || tail.changeBytes > Math.max(COMPACT_BYTES, tail.snapshotBytes);
-    if (isLong && live.compacting === undefined && this.#role !== "follower") {
-      this.#compact(live).catch((error: unknown) => this.#looked(live, asError(error)));
-    }
-  }
-
-  /** Stores all as one snapshot, in place of what is known to be stored; after one that is under way. */
-  async #compact(live: LiveDocument): Promise<void> {
-    while (live.compacting !== undefined) {
-      await live.compacting;
-    }
-    if (this.#trap !== undefined || this.#live.get(live.id) !== live) {
-      return;
-    }
-    const { snapshot, contained } = live.compacted();
-    const stored = this.#parts.storage.compact(live.id, snapshot, contained).then((name) => live.storedAs(name, contained));
-    live.compacting = stored.catch(() => undefined);
-    try {
-      await stored;
-    } finally {
-      live.compacting = undefined;
-    }
-  }
-
-  #keepSyncState(live: LiveDocument): void {
-    if (!this.#syncStates.has(live.id)) {
-      const store = (): void => {
-        this.#syncStates.delete(live.id);
-        // It speaks of all changes that are here, and none of them would come again.
-        if (this.#trap === undefined && this.#live.get(live.id) === live && !live.isEmpty && !live.unkept) {
-          this.#parts.storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#looked(live, asError(error)));
-        }
-      };
-      this.#syncStates.set(live.id, setTimeout(store, SYNC_STATE_AFTER_MS));
-    }
   }
 
   // The server.
@@ -714,7 +592,7 @@ export class Client implements Host {
       readOnly: replica.isReadOnly(),
     };
     this.#post({ t: "server", id: live.id, news });
-    this.#keepSyncState(live);
+    this.#storing.keepSyncState(live);
     this.#learned(live, news);
   }
 
@@ -729,7 +607,7 @@ export class Client implements Host {
         }
       }
     }
-    this.#heal(live);
+    this.#storing.heal(live);
     this.#judge(live);
     this.#looked(live);
     this.#maybeDrop(live);
@@ -927,8 +805,4 @@ export class Client implements Host {
       throw new Error("the client failed; load the page again", { cause: this.#trap });
     }
   }
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

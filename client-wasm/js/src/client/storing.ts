@@ -1,0 +1,169 @@
+/**
+ * What of the documents goes into this browser's storage, and when: own changes at once, others' by the tab that
+ * leads, all as one snapshot now and then. What could not be stored is tried again.
+ */
+import type { Storage, TailSize } from "../storage/storage.js";
+import { type Arrived, type LiveDocument, sameHeads } from "./live.js";
+
+/** What {@link Storing} needs of its client. */
+export interface StoringHost {
+  /** Whether the document is in use and its replica may be asked: not deleted, dropped or failed. */
+  isUsable(live: LiveDocument): boolean;
+  /** Whether this tab stores what others changed. */
+  keepsOthers(): boolean;
+  /** Something about the document may be different. */
+  looked(live: LiveDocument, error?: Error): void;
+  /** All of it may be stored. */
+  saved(live: LiveDocument): void;
+}
+
+/** So much beside a snapshot is compacted: changes, and bytes where they are more than the snapshot. */
+const COMPACT_CHANGES = 500;
+const COMPACT_BYTES = 64 * 1024;
+/** What could not be stored is tried again so much later, milliseconds. */
+const SAVE_AGAIN_AFTER_MS = 5_000;
+/** The sync state is stored so long after it was different, milliseconds; losing it costs little. */
+const SYNC_STATE_AFTER_MS = 1_000;
+
+/** See the module's comment. */
+export class Storing {
+  readonly #storage: Storage;
+  readonly #host: StoringHost;
+  readonly #syncStates = new Map<string, ReturnType<typeof setTimeout>>();
+  #stopped = false;
+
+  constructor(storage: Storage, host: StoringHost) {
+    this.#storage = storage;
+    this.#host = host;
+  }
+
+  /** Begins nothing more. */
+  stop(): void {
+    this.#stopped = true;
+    for (const timer of this.#syncStates.values()) {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Stores own changes; those that could not be stored are tried again with the next. */
+  save(live: LiveDocument): void {
+    if (live.saving || live.unsaved.size === 0 || live.state === "deleted") {
+      return;
+    }
+    live.saving = true;
+    const chunks = [...live.unsaved.values()];
+    this.#storage.append(live.id, chunks).then(
+      (tail) => {
+        live.saving = false;
+        live.stored(chunks);
+        if (this.#storage.kind !== "memory") {
+          for (const { hash } of chunks) {
+            live.unsaved.delete(hash);
+          }
+          this.save(live);
+        }
+        this.#host.looked(live);
+        this.#maybeCompact(live, tail);
+        this.#host.saved(live);
+      },
+      (error: unknown) => {
+        live.saving = false;
+        this.#host.looked(live, asError(error));
+        if (!this.#stopped) {
+          setTimeout(() => this.save(live), SAVE_AGAIN_AFTER_MS);
+        }
+      },
+    );
+  }
+
+  /** Stores changes of others: by the leader, who hears of all. */
+  keep(live: LiveDocument, arrived: Arrived | undefined): void {
+    if (arrived === undefined || live.state === "deleted") {
+      return;
+    }
+    const storage = this.#storage;
+    const kept = arrived.isSnapshot
+      ? this.#compact(live)
+      : storage.append(live.id, arrived.chunks).then((tail) => {
+          live.stored(arrived.chunks);
+          this.#maybeCompact(live, tail);
+        });
+    kept.catch((error: unknown) => {
+      live.unkept = true;
+      this.#host.looked(live, asError(error));
+      setTimeout(() => this.#keepAll(live), SAVE_AGAIN_AFTER_MS);
+    });
+  }
+
+  /** Stores everything, after something could not be stored. */
+  #keepAll(live: LiveDocument): void {
+    if (this.#stopped || !live.unkept || !this.#host.isUsable(live)) {
+      return;
+    }
+    this.#compact(live).then(
+      () => {
+        live.unkept = false;
+        this.#host.looked(live);
+        this.keepSyncState(live);
+      },
+      (error: unknown) => {
+        this.#host.looked(live, asError(error));
+        setTimeout(() => this.#keepAll(live), SAVE_AGAIN_AFTER_MS);
+      },
+    );
+  }
+
+  /** What could not be read from storage is here again: it is stored anew, and the damaged records go. */
+  heal(live: LiveDocument): void {
+    if (live.damage === undefined || live.synced.length === 0 || !sameHeads(live.synced, live.replica.heads())) {
+      return;
+    }
+    live.damage = undefined;
+    this.#compact(live)
+      .then(() => this.#storage.forgetDamaged(live.id))
+      .catch((error: unknown) => this.#host.looked(live, asError(error)));
+  }
+
+  #maybeCompact(live: LiveDocument, tail: TailSize): void {
+    const isLong = tail.changes > COMPACT_CHANGES || tail.changeBytes > Math.max(COMPACT_BYTES, tail.snapshotBytes);
+    if (isLong && live.compacting === undefined && this.#host.keepsOthers()) {
+      this.#compact(live).catch((error: unknown) => this.#host.looked(live, asError(error)));
+    }
+  }
+
+  /** Stores all as one snapshot, in place of what is known to be stored; after one that is under way. */
+  async #compact(live: LiveDocument): Promise<void> {
+    while (live.compacting !== undefined) {
+      await live.compacting;
+    }
+    if (!this.#host.isUsable(live)) {
+      return;
+    }
+    const { snapshot, contained } = live.compacted();
+    const stored = this.#storage.compact(live.id, snapshot, contained).then((name) => live.storedAs(name, contained));
+    live.compacting = stored.catch(() => undefined);
+    try {
+      await stored;
+    } finally {
+      live.compacting = undefined;
+    }
+  }
+
+  keepSyncState(live: LiveDocument): void {
+    if (!this.#syncStates.has(live.id)) {
+      const store = (): void => {
+        this.#syncStates.delete(live.id);
+        // It speaks of all changes that are here, and none of them would come again.
+        if (this.#host.isUsable(live) && !live.isEmpty && !live.unkept && live.unsaved.size === 0) {
+          this.#storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#host.looked(live, asError(error)));
+        }
+      };
+      this.#syncStates.set(live.id, setTimeout(store, SYNC_STATE_AFTER_MS));
+    }
+  }
+}
+
+/** Whatever was thrown, as an error. */
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
