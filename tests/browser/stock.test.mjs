@@ -5,37 +5,12 @@
 // after edits that were made one after the other and after edits that were made at the same time, offline.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
 import { launch, openDocument, openTab, PATIENCE_MS, Server, servePages, until } from "./harness.mjs";
-
-const at = (path) => fileURLToPath(new URL(path, import.meta.url));
-const { build } = createRequire(at("../../client-wasm/js/package.json"))("esbuild");
-
-const STOCK = `
-export { Repo, Counter, RawString, updateText, Presence } from "@automerge/automerge-repo";
-export { WebSocketClientAdapter } from "@automerge/automerge-repo-network-websocket";
-export * as A from "@automerge/automerge";
-`;
+import { bundle } from "./stock.mjs";
 
 let server, pages, browser;
-
-/** Stock automerge-repo as one file. Its wasm module comes inlined: entries for pages without a bundler's help. */
-async function bundle() {
-  const built = await build({
-    stdin: { contents: STOCK, resolveDir: at("../interop"), sourcefile: "stock.js" },
-    bundle: true,
-    format: "esm",
-    write: false,
-    platform: "neutral",
-    mainFields: ["browser", "module", "main"],
-    conditions: ["import"],
-    logLevel: "error",
-  });
-  return built.outputFiles[0].text;
-}
 
 before(async () => {
   const stock = await bundle();
