@@ -191,6 +191,8 @@ async fn javascript_and_samod_type_at_the_same_time() -> Result<()> {
     let mut node = NodeClient::connect("node", &server.websocket_url()).await?;
     let samod = SamodClient::connect(&server.websocket_url()).await?;
     let url = node.create(json!({ "text": "" })).await?;
+    // Whoever asks for it earlier waits half a second for it, and a busy machine may take longer.
+    node.wait_acknowledged(&url).await?;
     let document = samod.open(&url).await?;
 
     let typing = async {
