@@ -149,6 +149,7 @@ async fn edits_made_apart_by_javascript_and_samod_merge() -> Result<()> {
     let mut node = NodeClient::connect("node", &server.websocket_url()).await?;
     let mut samod = SamodClient::connect(&server.websocket_url()).await?;
     let url = create(&mut node).await?;
+    node.wait_acknowledged(&url).await?;
     let document = samod.open(&url).await?;
 
     node.offline().await?;

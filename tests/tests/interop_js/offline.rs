@@ -16,6 +16,7 @@ async fn hundreds_of_offline_changes_on_both_sides_merge() -> Result<()> {
     let mut node = NodeClient::connect("node", &server.websocket_url()).await?;
     let mut samod = SamodClient::connect(&server.websocket_url()).await?;
     let url = node.create(json!({ "node": "", "samod": 0 })).await?;
+    node.wait_acknowledged(&url).await?;
     let document = samod.open(&url).await?;
     node.offline().await?;
     samod.offline();

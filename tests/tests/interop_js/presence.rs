@@ -49,6 +49,7 @@ async fn ephemeral_messages_pass_between_javascript_and_samod() -> Result<()> {
     let mut node = NodeClient::connect("node", &server.websocket_url()).await?;
     let samod = SamodClient::connect(&server.websocket_url()).await?;
     let url = node.create(json!({ "cursor": "here" })).await?;
+    node.wait_acknowledged(&url).await?;
     let document = samod.open(&url).await?;
     let mut ephemera = document.ephemera();
 

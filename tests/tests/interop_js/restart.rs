@@ -50,6 +50,7 @@ async fn two_writers_over(how: End) -> Result<()> {
     let mut node = NodeClient::connect("node", &server.websocket_url()).await?;
     let samod = SamodClient::connect(&server.websocket_url()).await?;
     let url = node.create(json!({ "text": "" })).await?;
+    node.wait_acknowledged(&url).await?;
     let document = samod.open(&url).await?;
     let identity = node.server().await?;
 
