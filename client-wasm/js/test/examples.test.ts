@@ -19,8 +19,15 @@ const made = join(root, "build/examples");
 
 /** What examples may use without saying where it is from. */
 const HEAD = `
-import { connect, type Client, type DocumentHandle, type Frozen } from "../src/node.js";
+import type { Client, ConnectOptions, DocumentHandle, Frozen } from "../src/node.js";
 import * as api from "../src/node.js";
+const clients: Client[] = [];
+const connect = async (options?: ConnectOptions): Promise<Client> => {
+  const client = await api.connect(options);
+  clients.push(client);
+  return client;
+};
+export const end = (): Promise<unknown> => Promise.all(clients.map((client) => client.close()));
 const { splice, updateText, insertAt, deleteAt, Counter, Float, ImmutableString, ValueError } = api;
 const input = { value: "typed" };
 void [connect, splice, updateText, insertAt, deleteAt, Counter, Float, ImmutableString, ValueError, input];
@@ -76,8 +83,11 @@ test("every example compiles and runs", async () => {
       const handle = client.create({ title: "Hello, world", tasks: [1, 2, 3].map((n) => ({ title: `task ${n}`, done: false })), notes: "some", count: 1 });
       const module = (await import(pathToFileURL(join(made, `${name}.js`)).href)) as {
         run(client: unknown, handle: unknown): Promise<void>;
+        end(): Promise<unknown>;
       };
       await assert.doesNotReject(module.run(client, handle), `the example at ${all[n]?.where}`);
+      // One that is left open goes on trying to connect.
+      await module.end();
     }
   } finally {
     console.log = log;
