@@ -121,3 +121,27 @@ test("the server is killed and started again while tabs type: all converge, and 
   assert.deepEqual(tabs.flatMap((tab) => tab.faults), []);
   await Promise.all(contexts.map((context) => context.close()));
 });
+
+test("what is changed right before a client is closed is stored", async () => {
+  const context = await browser.newContext();
+  const tab = await openTab(context, pages, server.url);
+  const url = await make(tab, { n: 0 });
+  await tab.evaluate(async () => {
+    window.client.setOffline(true);
+    for (let n = 1; n <= 20; n += 1) {
+      window.doc.change((draft) => {
+        draft.n = n;
+      });
+    }
+    await window.client.close();
+  });
+  await server.kill();
+  await tab.reload();
+  await begin(tab, server.url);
+  await openDocument(tab, url);
+  assert.equal(await tab.evaluate(() => window.doc.value.n), 20);
+  await server.restart();
+  await settled([tab]);
+  assert.deepEqual(tab.faults, []);
+  await context.close();
+});

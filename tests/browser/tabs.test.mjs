@@ -153,3 +153,30 @@ for (const [how, lose] of Object.entries(LOSSES)) {
     await context.close();
   });
 }
+
+test("a tab edits a document that the leader does not show, and closes it at once: it is sent all the same", async () => {
+  const context = await browser.newContext();
+  const leader = await openTab(context, pages, server.url);
+  await until(leader, () => window.client.status.role === "leader" && window.client.status.connection === "open");
+  const tab = await openTab(context, pages, server.url);
+  await until(tab, () => window.client.status.connection === "open");
+  const urls = await tab.evaluate(() =>
+    Array.from({ length: 10 }, (_, n) => {
+      const doc = window.client.create({ n });
+      doc.change((draft) => {
+        draft.last = true;
+      });
+      doc.close();
+      return doc.url;
+    }),
+  );
+  const elsewhere = await browser.newContext();
+  const reader = await openTab(elsewhere, pages, server.url);
+  for (const [n, url] of urls.entries()) {
+    await openDocument(reader, url);
+    await until(reader, (n) => window.doc.value.n === n && window.doc.value.last === true, n);
+  }
+  assert.deepEqual([...leader.faults, ...tab.faults, ...reader.faults], []);
+  await elsewhere.close();
+  await context.close();
+});

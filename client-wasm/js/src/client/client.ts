@@ -210,7 +210,7 @@ export class Client implements Host {
     this.#ending.abort();
     this.#uplink.stop();
     this.#tabs.close();
-    this.#storing.stop();
+    this.#storing.finish(this.#live.values());
     this.#events.clear();
     await this.#parts.storage.close();
     for (const live of this.#live.values()) {
@@ -348,6 +348,9 @@ export class Client implements Host {
       this.#looked(live, fault);
       this.#want([live]);
       this.#sessionBegins(live);
+      if (live.hasIncoming) {
+        this.#flushing.request();
+      }
     });
   }
 
@@ -356,6 +359,22 @@ export class Client implements Host {
     this.#wantAll();
     for (const live of this.#live.values()) {
       live.presence.again();
+      void this.#readAgain(live);
+    }
+  }
+
+  /** What other tabs stored meanwhile; there may be none left to ask. */
+  async #readAgain(live: LiveDocument): Promise<void> {
+    try {
+      const stored = await this.#parts.storage.load(live.id);
+      if (stored !== undefined && this.#live.get(live.id) === live) {
+        for (const { bytes } of [...stored.snapshots, ...stored.changes]) {
+          live.receive(bytes, []);
+        }
+        this.#flushing.request();
+      }
+    } catch (error) {
+      this.#looked(live, asError(error));
     }
   }
 
@@ -379,7 +398,7 @@ export class Client implements Host {
 
   /** Nobody looks at it any more, and all of it is kept elsewhere. */
   #maybeDrop(live: LiveDocument): void {
-    const isKept = live.unsaved.size === 0 && live.unsynced === 0;
+    const isKept = live.unsaved.size === 0 && live.unsynced === 0 && !live.hasIncoming;
     if (live.handles === 0 && live.wantedBy.size === 0 && isKept && live.loaded && live.state !== "failed" && this.#live.delete(live.id)) {
       this.#dropped.add(live.id);
       live.replica.free();
@@ -445,6 +464,7 @@ export class Client implements Host {
       this.#news(live);
       this.#pump(live);
     }
+    this.#maybeDrop(live);
   }
 
   /** Something of the server's came that can't be applied. */
@@ -465,6 +485,13 @@ export class Client implements Host {
     }
     if (role === "leader") {
       this.#post({ t: "who" });
+      this.#guard(() => {
+        for (const live of this.#live.values()) {
+          if (live.loaded && !live.isEmpty) {
+            this.#storing.takeOver(live);
+          }
+        }
+      });
     }
     this.#steer();
     this.#changed();
@@ -477,7 +504,8 @@ export class Client implements Host {
   }
 
   #wantAll(): void {
-    this.#want([...this.#live.values()].filter((live) => live.handles > 0 && live.loaded));
+    const isWanted = (live: LiveDocument): boolean => live.handles > 0 || live.unsynced > 0 || live.unsaved.size > 0;
+    this.#want([...this.#live.values()].filter((live) => live.loaded && isWanted(live)));
   }
 
   #steer(): void {
@@ -711,6 +739,10 @@ export class Client implements Host {
       }
     }
     if (leads && live.loaded) {
+      // It has what did not come here: lost while one of us was in the back/forward cache.
+      if (heads.some((hash) => !live.replica.has(hash))) {
+        this.#post({ t: "want", documents: [{ id, heads: live.replica.heads() }] }, tab);
+      }
       this.#news(live);
     }
   }
@@ -727,6 +759,9 @@ export class Client implements Host {
 
   /** Sends an application's message to whoever has the document open. */
   #say(id: string, value: unknown): void {
+    if (this.#trap !== undefined) {
+      return;
+    }
     this.#count += 1;
     const author = this.#author(this.#tab);
     const message = { id, author, session: this.#tab, count: this.#count, data: this.#parts.wasm.encodeCbor(value) };

@@ -325,12 +325,12 @@ export class DocumentHandle<T> {
   }
 
   #look(): DocumentStatus {
-    const { state, unsaved, unsynced, readOnly, canUndo, canRedo } = this.#live;
+    const { state, loaded, unsaved, unsynced, readOnly, canUndo, canRedo } = this.#live;
     return Object.freeze({
       state,
       saved: unsaved.size === 0,
       unsaved: unsaved.size,
-      synced: unsynced === 0,
+      synced: loaded && unsynced === 0,
       unsynced,
       readOnly,
       canUndo,

@@ -72,6 +72,8 @@ export class LiveDocument {
   damage: Error | undefined;
   /** Changes of others could not be stored: storage must not speak of them. */
   unkept = false;
+  /** How many are on their way into storage. */
+  keeping = 0;
   /** Heads that are durable on the server, as last told. */
   synced: Heads = [];
   /** Handles of this tab that show it; with none it is only kept in sync for other tabs. */
@@ -99,7 +101,6 @@ export class LiveDocument {
   /** Takes what is stored. Changes that can't be read are left out, and counted. */
   restore(stored: StoredDocument): { readonly patches: readonly WasmPatch[]; readonly damaged: number } {
     const chunks = [...stored.snapshots, ...stored.changes].map((one) => one.bytes);
-    this.#snapshots = stored.snapshots.map((snapshot) => snapshot.name);
     this.stored(stored.changes);
     let damaged = 0;
     try {
@@ -108,9 +109,14 @@ export class LiveDocument {
       if (isTrap(error)) {
         throw error;
       }
-      // One of them is bad: the others are worth having.
+    }
+    // Automerge may stop at what it can't read, silently: one is bad, and the others are worth having.
+    const isWhole = stored.changes.every((change) => this.replica.has(change.hash));
+    if (!isWhole || this.isEmpty || stored.snapshots.length > 1) {
       damaged = this.#applyEach(chunks);
     }
+    // Only what was read may be replaced by a snapshot of this replica.
+    this.#snapshots = damaged === 0 ? stored.snapshots.map((snapshot) => snapshot.name) : [];
     if (stored.syncState !== undefined && damaged === 0) {
       this.replica.restoreSyncState(stored.syncState);
     }
@@ -219,7 +225,7 @@ export class LiveDocument {
   /** Whether the server is known to keep these changes. */
   isSynced(hashes: readonly ChangeHash[]): boolean {
     const unsynced = this.#unsynced;
-    return this.unsynced === 0 || (unsynced !== undefined && hashes.every((hash) => !unsynced.has(hash)));
+    return this.loaded && (this.unsynced === 0 || (unsynced !== undefined && hashes.every((hash) => !unsynced.has(hash))));
   }
 
   /** These changes are in storage. */
@@ -306,7 +312,11 @@ export class LiveDocument {
 
 /** Whether the wasm module panicked: nothing that it holds can be used any more. */
 export function isTrap(error: unknown): boolean {
-  return error instanceof WebAssembly.RuntimeError;
+  return (
+    error instanceof WebAssembly.RuntimeError ||
+    // A change that could not be taken back either.
+    (error instanceof AggregateError && error.errors.some(isTrap))
+  );
 }
 
 /** Byte strings, one after the other. */

@@ -66,15 +66,21 @@ export class Presence {
    * doc.presence.set({ name: "Ada", at: 3 });
    */
   set(state: PresenceState): void {
-    const first = this.#own === undefined;
-    this.#own = { ...this.#own, ...state };
-    if (first) {
-      this.#snapshot();
-      this.#start();
-      return;
-    }
-    for (const [channel, value] of Object.entries(state)) {
-      this.#send({ [MARKER]: { type: "update", channel, value } });
+    const before = this.#own;
+    this.#own = { ...before, ...state };
+    try {
+      if (before === undefined) {
+        this.#snapshot();
+        this.#start();
+        return;
+      }
+      for (const [channel, value] of Object.entries(state)) {
+        this.#send({ [MARKER]: { type: "update", channel, value } });
+      }
+    } catch (error) {
+      // What can't be sent now could not be told to newcomers either.
+      this.#own = before;
+      throw error;
     }
   }
 

@@ -30,6 +30,8 @@ export class Storing {
   readonly #storage: Storage;
   readonly #host: StoringHost;
   readonly #syncStates = new Map<string, ReturnType<typeof setTimeout>>();
+  /** One attempt more for each document, however much of it could not be stored. */
+  readonly #retries = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
   #stopped = false;
 
   constructor(storage: Storage, host: StoringHost) {
@@ -40,8 +42,18 @@ export class Storing {
   /** Begins nothing more. */
   stop(): void {
     this.#stopped = true;
-    for (const timer of this.#syncStates.values()) {
+    for (const timer of [...this.#syncStates.values(), ...this.#retries.values()]) {
       clearTimeout(timer);
+    }
+  }
+
+  /** Hands over to storage what is not there yet, and begins nothing more. Storage ends what was begun. */
+  finish(documents: Iterable<LiveDocument>): void {
+    this.stop();
+    for (const live of documents) {
+      if (live.unsaved.size > 0 && live.state !== "deleted") {
+        this.#storage.append(live.id, [...live.unsaved.values()]).catch((error: unknown) => this.#host.looked(live, asError(error)));
+      }
     }
   }
 
@@ -69,9 +81,7 @@ export class Storing {
       (error: unknown) => {
         live.saving = false;
         this.#host.looked(live, asError(error));
-        if (!this.#stopped) {
-          setTimeout(() => this.save(live), SAVE_AGAIN_AFTER_MS);
-        }
+        this.#retry(live);
       },
     );
   }
@@ -88,11 +98,34 @@ export class Storing {
           live.stored(arrived.chunks);
           this.#maybeCompact(live, tail);
         });
-    kept.catch((error: unknown) => {
-      live.unkept = true;
-      this.#host.looked(live, asError(error));
-      setTimeout(() => this.#keepAll(live), SAVE_AGAIN_AFTER_MS);
-    });
+    live.keeping += 1;
+    kept
+      .catch((error: unknown) => {
+        live.unkept = true;
+        this.#host.looked(live, asError(error));
+        this.#retry(live);
+      })
+      .finally(() => {
+        live.keeping -= 1;
+      });
+  }
+
+  /** Stores everything: this tab leads from now on, and who led before may not have stored what it passed on. */
+  takeOver(live: LiveDocument): void {
+    live.unkept = true;
+    this.#keepAll(live);
+  }
+
+  /** Tries again later, once for all that failed until then. */
+  #retry(live: LiveDocument): void {
+    if (!this.#stopped && !this.#retries.has(live)) {
+      const again = (): void => {
+        this.#retries.delete(live);
+        this.save(live);
+        this.#keepAll(live);
+      };
+      this.#retries.set(live, setTimeout(again, SAVE_AGAIN_AFTER_MS));
+    }
   }
 
   /** Stores everything, after something could not be stored. */
@@ -108,7 +141,7 @@ export class Storing {
       },
       (error: unknown) => {
         this.#host.looked(live, asError(error));
-        setTimeout(() => this.#keepAll(live), SAVE_AGAIN_AFTER_MS);
+        this.#retry(live);
       },
     );
   }
@@ -154,7 +187,7 @@ export class Storing {
       const store = (): void => {
         this.#syncStates.delete(live.id);
         // It speaks of all changes that are here, and none of them would come again.
-        if (this.#host.isUsable(live) && !live.isEmpty && !live.unkept && live.unsaved.size === 0) {
+        if (this.#host.isUsable(live) && !live.isEmpty && !live.unkept && live.keeping === 0 && live.unsaved.size === 0) {
           this.#storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#host.looked(live, asError(error)));
         }
       };
