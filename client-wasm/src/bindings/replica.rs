@@ -412,9 +412,10 @@ impl Replica {
         let Some(step) = step else {
             return Ok(None);
         };
-        let mut options = CommitOptions::default();
-        options.message = message;
-        options.time = super::convert::integer(time_ms);
+        let options = CommitOptions {
+            message,
+            time: super::convert::integer(time_ms),
+        };
         self.settled()?.undo(&step, options).map_err(Thrown::of)
     }
 

@@ -398,8 +398,14 @@ export class Client implements Host {
 
   /** Nobody looks at it any more, and all of it is kept elsewhere. */
   #maybeDrop(live: LiveDocument): void {
+    // What was dropped, and freed, can't be asked.
+    if (this.#live.get(live.id) !== live || !live.loaded || live.state === "failed") {
+      return;
+    }
+    const isNeeded = live.handles > 0 || live.wantedBy.size > 0;
     const isKept = live.unsaved.size === 0 && live.unsynced === 0 && !live.hasIncoming;
-    if (live.handles === 0 && live.wantedBy.size === 0 && isKept && live.loaded && live.state !== "failed" && this.#live.delete(live.id)) {
+    if (!isNeeded && isKept) {
+      this.#live.delete(live.id);
       this.#dropped.add(live.id);
       live.replica.free();
     }
@@ -503,9 +509,11 @@ export class Client implements Host {
     }
   }
 
+  /** Also when nothing is wanted: the leader answers with what it knows of the connection. */
   #wantAll(): void {
     const isWanted = (live: LiveDocument): boolean => live.handles > 0 || live.unsynced > 0 || live.unsaved.size > 0;
-    this.#want([...this.#live.values()].filter((live) => live.loaded && isWanted(live)));
+    const wanted = [...this.#live.values()].filter((live) => live.loaded && isWanted(live));
+    this.#post({ t: "want", documents: wanted.map((live) => ({ id: live.id, heads: live.replica.heads() })) });
   }
 
   #steer(): void {
@@ -564,7 +572,7 @@ export class Client implements Host {
   /** Sends what the server lacks. */
   #pump(live: LiveDocument): void {
     const { connection } = this.#uplink;
-    if (connection === undefined || !live.loaded || live.state === "deleted") {
+    if (connection === undefined || !live.loaded || this.#live.get(live.id) !== live) {
       return;
     }
     const isAnswered = live.isEmpty || (live.unsynced > 0 && !live.readOnly);
