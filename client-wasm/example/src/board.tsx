@@ -229,7 +229,6 @@ function isBoard({ companies }: { readonly companies?: unknown }): boolean {
 const REASONS = {
   loading: ["Opening the board…", ""],
   unavailable: ["This board is not here", "Neither this browser nor the server has it. It appears as soon as somebody brings it."],
-  denied: ["No access", "The server does not show you this board."],
   deleted: ["Deleted", "This board was deleted in this browser. Load the page again to fetch it from the server."],
   other: ["This is no board", "The address names a document of another kind."],
   failed: ["Something went wrong", "What was saved is safe. Load the page again."],

@@ -151,8 +151,6 @@ export interface WasmReplica {
   hasPending(): boolean;
   /** Applies all that was received. */
   applyPending(): void;
-  /** The heads that are durable on the server, as far as it said so in this session. */
-  serverHeads(): Heads | undefined;
   /** Heads known to be durable on the server, also from earlier sessions. */
   syncedHeads(): Heads;
   isReadOnly(): boolean;

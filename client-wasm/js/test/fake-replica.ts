@@ -75,11 +75,6 @@ export class FakeReplica implements EditableReplica {
     return /^[\ud800-\udbff][\udc00-\udfff]/.test(text.slice(Math.max(0, index - 1), index + 1)) && index > 0;
   }
 
-  /** What kind of object a value stands for. */
-  typeName(value: WasmValue | undefined): ObjectType | undefined {
-    return isObject(value) ? this.#body(value.object).type : undefined;
-  }
-
   put(object: ObjectId, prop: Prop, value: WasmValue): void {
     if (this.#isThere(object, prop, value)) {
       this.calls.push({ method: "put", object, prop });

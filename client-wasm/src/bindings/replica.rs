@@ -154,11 +154,7 @@ impl Replica {
             doc.rollback();
             return Ok(JsValue::UNDEFINED);
         }
-        let options = CommitOptions {
-            message,
-            time: super::convert::integer(time_ms),
-        };
-        let Some(hash) = doc.commit_with(options) else {
+        let Some(hash) = doc.commit_with(options(message, time_ms)) else {
             return Ok(JsValue::UNDEFINED);
         };
         change_chunk(doc, &hash)
@@ -210,11 +206,7 @@ impl Replica {
     #[wasm_bindgen(js_name = emptyChange)]
     pub fn empty_change(&self, time_ms: f64) -> Result<JsValue, Thrown> {
         let mut inner = self.settled()?;
-        let options = CommitOptions {
-            message: None,
-            time: super::convert::integer(time_ms),
-        };
-        let hash = inner.doc().empty_change(options);
+        let hash = inner.doc().empty_change(options(None, time_ms));
         change_chunk(inner.doc(), &hash)
     }
 
@@ -370,13 +362,6 @@ impl Replica {
             .map_err(Thrown::of)
     }
 
-    /// What the server said in this session.
-    #[wasm_bindgen(js_name = serverHeads)]
-    pub fn server_heads(&self) -> JsValue {
-        let inner = self.inner.borrow();
-        inner.server_heads().map_or(JsValue::UNDEFINED, heads)
-    }
-
     /// What the server is known to keep.
     #[wasm_bindgen(js_name = syncedHeads)]
     pub fn synced_heads(&self) -> JsValue {
@@ -412,11 +397,9 @@ impl Replica {
         let Some(step) = step else {
             return Ok(None);
         };
-        let options = CommitOptions {
-            message,
-            time: super::convert::integer(time_ms),
-        };
-        self.settled()?.undo(&step, options).map_err(Thrown::of)
+        let mut inner = self.settled()?;
+        let made = inner.undo(&step, options(message, time_ms));
+        made.map_err(Thrown::of)
     }
 
     fn made(&self, hash: Option<ChangeHash>) -> Result<JsValue, Thrown> {
@@ -455,6 +438,13 @@ impl Replica {
         let of = object_id(doc, of)?;
         self.editing.set(true);
         edit(doc, &of).map_err(Thrown::of)
+    }
+}
+
+fn options(message: Option<String>, time_ms: f64) -> CommitOptions {
+    CommitOptions {
+        message,
+        time: super::convert::integer(time_ms),
     }
 }
 

@@ -47,6 +47,7 @@ export interface ClientParts {
 
 /** Authors of messages that are not stored, whose last count is known. */
 const MAX_AUTHORS = 10_000;
+
 /** See the module's comment. Made by `connect`. */
 export class Client implements Host {
   readonly #parts: ClientParts;
@@ -97,7 +98,7 @@ export class Client implements Host {
       },
     );
     this.#storing = new Storing(parts.storage, {
-      isUsable: (live) => this.#trap === undefined && this.#live.get(live.id) === live,
+      isUsable: (live) => this.#trap === undefined && this.#isHere(live),
       keepsOthers: () => this.#role !== "follower",
       looked: (live, error) => this.#looked(live, error),
       saved: (live) => this.#maybeDrop(live),
@@ -316,6 +317,11 @@ export class Client implements Host {
     return live;
   }
 
+  /** Whether it is in use: neither deleted nor dropped, also if another of the same id took its place. */
+  #isHere(live: LiveDocument): boolean {
+    return this.#live.get(live.id) === live;
+  }
+
   #new(id: string): LiveDocument {
     const presence = new Presence((value) => this.#say(id, value));
     const live = new LiveDocument(this.#parts.wasm, id, presence);
@@ -327,7 +333,7 @@ export class Client implements Host {
     let fault: Error | undefined;
     try {
       const stored = await this.#parts.storage.load(live.id);
-      if (stored !== undefined && this.#live.get(live.id) === live) {
+      if (stored !== undefined && this.#isHere(live)) {
         const before = live.value;
         const { patches, damaged } = live.restore(stored);
         if (damaged + stored.damaged > 0) {
@@ -340,7 +346,7 @@ export class Client implements Host {
       fault = asError(error);
     }
     this.#guard(() => {
-      if (this.#live.get(live.id) !== live) {
+      if (!this.#isHere(live)) {
         return;
       }
       live.loaded = true;
@@ -367,7 +373,7 @@ export class Client implements Host {
   async #readAgain(live: LiveDocument): Promise<void> {
     try {
       const stored = await this.#parts.storage.load(live.id);
-      if (stored !== undefined && this.#live.get(live.id) === live) {
+      if (stored !== undefined && this.#isHere(live)) {
         for (const { bytes } of [...stored.snapshots, ...stored.changes]) {
           live.receive(bytes, []);
         }
@@ -378,12 +384,9 @@ export class Client implements Host {
     }
   }
 
-  /** Tells the other tabs what is wanted, and what is there of it. */
-  #want(documents: Iterable<LiveDocument>): void {
-    const wanted = [...documents].map((live) => ({ id: live.id, heads: live.replica.heads() }));
-    if (wanted.length > 0) {
-      this.#post({ t: "want", documents: wanted });
-    }
+  /** Tells the other tabs, or one, what is wanted, and what is there of it. */
+  #want(documents: readonly LiveDocument[], of?: string): void {
+    this.#post({ t: "want", documents: documents.map((live) => ({ id: live.id, heads: live.replica.heads() })) }, of);
   }
 
   #judge(live: LiveDocument): void {
@@ -399,12 +402,11 @@ export class Client implements Host {
   /** Nobody looks at it any more, and all of it is kept elsewhere. */
   #maybeDrop(live: LiveDocument): void {
     // What was dropped, and freed, can't be asked.
-    if (this.#live.get(live.id) !== live || !live.loaded || live.state === "failed") {
+    if (!this.#isHere(live) || !live.loaded || live.state === "failed") {
       return;
     }
-    const isNeeded = live.handles > 0 || live.wantedBy.size > 0;
-    const isKept = live.unsaved.size === 0 && live.unsynced === 0 && !live.hasIncoming;
-    if (!isNeeded && isKept) {
+    const isNeeded = live.handles > 0 || live.wantedBy.size > 0 || live.unsaved.size > 0 || live.unsynced > 0;
+    if (!isNeeded && !live.hasIncoming) {
       this.#live.delete(live.id);
       this.#dropped.add(live.id);
       live.replica.free();
@@ -512,8 +514,7 @@ export class Client implements Host {
   /** Also when nothing is wanted: the leader answers with what it knows of the connection. */
   #wantAll(): void {
     const isWanted = (live: LiveDocument): boolean => live.handles > 0 || live.unsynced > 0 || live.unsaved.size > 0;
-    const wanted = [...this.#live.values()].filter((live) => live.loaded && isWanted(live));
-    this.#post({ t: "want", documents: wanted.map((live) => ({ id: live.id, heads: live.replica.heads() })) });
+    this.#want([...this.#live.values()].filter((live) => live.loaded && isWanted(live)));
   }
 
   #steer(): void {
@@ -572,7 +573,7 @@ export class Client implements Host {
   /** Sends what the server lacks. */
   #pump(live: LiveDocument): void {
     const { connection } = this.#uplink;
-    if (connection === undefined || !live.loaded || this.#live.get(live.id) !== live) {
+    if (connection === undefined || !live.loaded || !this.#isHere(live)) {
       return;
     }
     const isAnswered = live.isEmpty || (live.unsynced > 0 && !live.readOnly);
@@ -584,8 +585,9 @@ export class Client implements Host {
   #incoming(message: WasmIncoming): void {
     if (message.type === "ephemeral") {
       const { document: id, author, session, count, data } = message;
-      this.#heardOf({ id, author, session, count, data });
-      this.#post({ t: "ephemeral", message: { id, author, session, count, data }, fromServer: true });
+      const heard: Ephemeral = { id, author, session, count, data };
+      this.#heardOf(heard);
+      this.#post({ t: "ephemeral", message: heard, fromServer: true });
       return;
     }
     if (message.type !== "sync" && message.type !== "unavailable") {
@@ -749,7 +751,7 @@ export class Client implements Host {
     if (leads && live.loaded) {
       // It has what did not come here: lost while one of us was in the back/forward cache.
       if (heads.some((hash) => !live.replica.has(hash))) {
-        this.#post({ t: "want", documents: [{ id, heads: live.replica.heads() }] }, tab);
+        this.#want([live], tab);
       }
       this.#news(live);
     }

@@ -188,7 +188,7 @@ export class DocumentHandle<T> {
     return this.#events.on(name, listener as never);
   }
 
-  /** When there is something to show. Rejects when the document is denied, deleted or failed. */
+  /** When there is something to show. Rejects when the document is deleted or failed. */
   async whenReady(): Promise<this> {
     await this.#when(() => this.#live.state === "ready");
     return this;
@@ -287,7 +287,7 @@ export class DocumentHandle<T> {
       this.#events.emit("status", next);
     }
     const state = this.#live.state;
-    if (state === "denied" || state === "deleted" || state === "failed") {
+    if (state === "deleted" || state === "failed") {
       this.#fail(new Error(`the document is ${state}`));
       return;
     }
@@ -360,7 +360,7 @@ export class DocumentHandle<T> {
       throw new Error("the handle was closed");
     }
     const { state } = this.#live;
-    if (state === "denied" || state === "deleted" || state === "failed") {
+    if (state === "deleted" || state === "failed") {
       throw new Error(`the document is ${state}`);
     }
   }

@@ -17,8 +17,6 @@ export type DocumentState =
   | "ready"
   /** Nobody who was asked has it. It becomes `ready` when somebody brings it. */
   | "unavailable"
-  /** The server does not show it to us. */
-  | "denied"
   /** It was deleted in this browser. */
   | "deleted"
   /** It can't be worked with any more in this page; what was saved is safe. */
@@ -103,13 +101,7 @@ export class LiveDocument {
     const chunks = [...stored.snapshots, ...stored.changes].map((one) => one.bytes);
     this.stored(stored.changes);
     let damaged = 0;
-    try {
-      this.replica.apply(concat(chunks));
-    } catch (error) {
-      if (isTrap(error)) {
-        throw error;
-      }
-    }
+    this.#isApplied(concat(chunks));
     // Automerge may stop at what it can't read, silently: one is bad, and the others are worth having.
     const isWhole = stored.changes.every((change) => this.replica.has(change.hash));
     if (!isWhole || this.isEmpty || stored.snapshots.length > 1) {
@@ -155,13 +147,7 @@ export class LiveDocument {
       const messages = this.#incoming;
       this.#incoming = [];
       const chunks = messages.map((message) => message.bytes);
-      try {
-        this.replica.apply(concat(chunks));
-      } catch (error) {
-        if (isTrap(error)) {
-          throw error;
-        }
-      }
+      this.#isApplied(concat(chunks));
       // Automerge stops at what it can't read, silently: another page's rubbish must not take with it what came
       // behind it.
       if (chunks.length > 1 && messages.some(({ heads }) => heads.some((head) => !this.replica.has(head)))) {
@@ -260,18 +246,20 @@ export class LiveDocument {
 
   /** Applies each by itself. How many of them are bad. */
   #applyEach(chunks: readonly Uint8Array[]): number {
-    let bad = 0;
-    for (const chunk of chunks) {
-      try {
-        this.replica.apply(chunk);
-      } catch (error) {
-        if (isTrap(error)) {
-          throw error;
-        }
-        bad += 1;
+    return chunks.filter((chunk) => !this.#isApplied(chunk)).length;
+  }
+
+  /** Applies what may be bad. Whether it was taken, as far as Automerge says so. */
+  #isApplied(chunks: Uint8Array): boolean {
+    try {
+      this.replica.apply(chunks);
+      return true;
+    } catch (error) {
+      if (isTrap(error)) {
+        throw error;
       }
+      return false;
     }
-    return bad;
   }
 
   #arrived(before: Heads, after: Heads): Arrived | undefined {

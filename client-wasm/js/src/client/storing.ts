@@ -39,17 +39,12 @@ export class Storing {
     this.#host = host;
   }
 
-  /** Begins nothing more. */
-  stop(): void {
+  /** Hands over to storage what is not there yet, and begins nothing more. Storage ends what was begun. */
+  finish(documents: Iterable<LiveDocument>): void {
     this.#stopped = true;
     for (const timer of [...this.#syncStates.values(), ...this.#retries.values()]) {
       clearTimeout(timer);
     }
-  }
-
-  /** Hands over to storage what is not there yet, and begins nothing more. Storage ends what was begun. */
-  finish(documents: Iterable<LiveDocument>): void {
-    this.stop();
     for (const live of documents) {
       if (live.unsaved.size > 0 && live.state !== "deleted") {
         this.#storage.append(live.id, [...live.unsaved.values()]).catch((error: unknown) => this.#host.looked(live, asError(error)));

@@ -31,7 +31,7 @@ export interface UplinkOptions {
 export interface UplinkEvents {
   state(state: ConnectionState, error: ConnectionFault | undefined): void;
   /** The handshake is done; sessions begin. */
-  open(connection: WasmConnection): void;
+  open(): void;
   /** Sessions are over. */
   closed(): void;
   incoming(message: WasmIncoming): void;
@@ -188,7 +188,7 @@ export class Uplink {
         this.#openedAt = performance.now();
         this.#fault = undefined;
         this.#events.state("open", undefined);
-        this.#events.open(connection);
+        this.#events.open();
       } else if (message.type === "leave") {
         this.#again({ code: "leave", message: "the server said goodbye" });
       } else {
