@@ -51,6 +51,7 @@ await Promise.all([
     sourcemap: isDev,
     alias: {
       "@concord/client/codemirror": join(client, "dist/codemirror.js"),
+      "@concord/client/react": join(client, "dist/react.js"),
       "@concord/client": join(client, "dist/index.js"),
     },
   }),

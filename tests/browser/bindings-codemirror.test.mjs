@@ -149,8 +149,13 @@ test("CodeMirror: others' cursors and selections, with their names", async () =>
         color: getComputedStyle(caret).color,
       })),
     );
+  const state = () => JSON.stringify({ text: window.doc.value, peers: window.doc.presence.peers, own: window.doc.presence.own, hasFocus: window.view.hasFocus, client: window.client.status });
   const caretAt = (tab, at) =>
-    until(tab, (at) => [...document.querySelectorAll(".cm-concord-caret")].some((caret) => window.view.posAtDOM(caret) === at), at);
+    until(tab, (at) => [...document.querySelectorAll(".cm-concord-caret")].some((caret) => window.view.posAtDOM(caret) === at), at).catch(
+      async (error) => {
+        throw new Error((await Promise.all(tabs.map((tab) => tab.evaluate(state)))).join("\n"), { cause: error });
+      },
+    );
   for (const tab of [other, third]) {
     await caretAt(tab, 7);
     assert.deepEqual((await carets(tab)).filter(({ name }) => name === "writer 0"), [{ name: "writer 0", at: 7, color: "rgb(194, 65, 12)" }]);

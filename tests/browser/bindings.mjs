@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { launch, openDocument, openTab, Server, servePages, until } from "./harness.mjs";
+import { launch, make, openDocument, openTab, Server, servePages, until } from "./harness.mjs";
 
 const client = fileURLToPath(new URL("../../client-wasm/js", import.meta.url));
 const { build } = createRequire(join(client, "package.json"))("esbuild");
@@ -30,11 +30,7 @@ export class Bench {
     const contexts = [await this.browser.newContext(), await this.browser.newContext()];
     const open = (context) => openTab(context, this.pages, this.server.url);
     const [first, ...others] = await Promise.all([open(contexts[0]), open(contexts[0]), open(contexts[1])]);
-    const url = await first.evaluate(async (initial) => {
-      window.doc = window.client.create(initial);
-      await window.doc.whenSynced();
-      return window.doc.url;
-    }, initial);
+    const url = await make(first, initial);
     await Promise.all(others.map((tab) => openDocument(tab, url)));
     const tabs = [first, ...others];
     const close = async () => {

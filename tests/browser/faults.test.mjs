@@ -6,16 +6,14 @@
 // Each test ends with something that works, so that a page which had merely stopped would fail it.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { afterEach, beforeEach, test } from "node:test";
 
-import { begin, launch, openDocument, openTab, PATIENCE_MS, Server, servePages, settled, until } from "./harness.mjs";
+import { begin, make, openDocument, openTab, PATIENCE_MS, settled, stage, until } from "./harness.mjs";
 import { CASES, serveHarm, TRAPS as TRAP_CASES } from "./hostile.mjs";
 
 let server, pages, browser;
 
-before(async () => {
-  [server, pages, browser] = await Promise.all([Server.start(), servePages(), launch()]);
-});
+stage((parts) => ({ server, pages, browser } = parts));
 
 // A test that failed may have left it down.
 beforeEach(async () => {
@@ -26,12 +24,6 @@ beforeEach(async () => {
 
 afterEach(() => Promise.all(browser.contexts().map((context) => context.close())));
 
-after(async () => {
-  await browser?.close();
-  pages?.stop();
-  await server?.stop();
-});
-
 /** A browser in which `init` runs before each page. */
 async function browserWith(init) {
   const context = await browser.newContext();
@@ -40,13 +32,6 @@ async function browserWith(init) {
   }
   return context;
 }
-
-const make = (tab, initial) =>
-  tab.evaluate(async (initial) => {
-    window.doc = window.client.create(initial);
-    await window.doc.whenSynced();
-    return window.doc.url;
-  }, initial);
 
 const put = (tab, key, value) =>
   tab.evaluate(([key, value]) => window.doc.change((draft) => void (draft[key] = value)), [key, value]);
@@ -220,7 +205,8 @@ const FULL = () => {
   IDBObjectStore.prototype.add = refuse(add);
 };
 
-test("storage is full: it is said, edits are sent, and saved when there is space", async () => {
+/** A tab whose storage is full from now on, and one of another browser; both show a document. */
+async function fullTab() {
   const contexts = [await browserWith(FULL), await browserWith()];
   const tab = await openTab(contexts[0], pages, server.url);
   const url = await make(tab, { title: "Acme" });
@@ -228,6 +214,11 @@ test("storage is full: it is said, edits are sent, and saved when there is space
   await openDocument(other, url);
   await tab.evaluate(() => window.doc.whenSaved());
   await tab.evaluate(() => (window.isFull = true));
+  return { contexts, tab, other, url };
+}
+
+test("storage is full: it is said, edits are sent, and saved when there is space", async () => {
+  const { contexts, tab, other, url } = await fullTab();
   await put(tab, "mine", 1);
   await shows(other, { mine: 1 });
   await put(other, "theirs", 1);
@@ -253,13 +244,7 @@ test("storage is full: it is said, edits are sent, and saved when there is space
 });
 
 test("storage is full when the page ends: what others made comes again from the server", async () => {
-  const contexts = [await browserWith(FULL), await browserWith()];
-  const tab = await openTab(contexts[0], pages, server.url);
-  const url = await make(tab, { title: "Acme" });
-  const other = await openTab(contexts[1], pages, server.url);
-  await openDocument(other, url);
-  await tab.evaluate(() => window.doc.whenSaved());
-  await tab.evaluate(() => (window.isFull = true));
+  const { contexts, tab, other, url } = await fullTab();
   await put(other, "theirs", 1);
   await shows(tab, { theirs: 1 });
   await tab.evaluate(() => (window.isFull = false));

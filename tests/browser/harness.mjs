@@ -10,6 +10,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { extname, join, normalize } from "node:path";
 import { createInterface } from "node:readline";
+import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -148,10 +149,28 @@ export async function servePages(more = {}) {
   };
 }
 
-/** A browser. */
-export function launch() {
+/** A browser; `flags` and `options` beside what all have. */
+export function launch(flags = [], options = {}) {
   const executablePath = process.env.CONCORD_TEST_CHROMIUM ?? "/usr/bin/chromium";
-  return chromium.launch({ executablePath, args: FLAGS });
+  return chromium.launch({ executablePath, args: [...FLAGS, ...flags], ...options });
+}
+
+/**
+ * A server, pages and a browser for the tests of a file: `take` gets them before the first, and they end after the
+ * last. `more`: what {@link servePages} is to serve besides.
+ */
+export function stage(take, more = () => ({})) {
+  let parts = {};
+  before(async () => {
+    const [server, pages, browser] = await Promise.all([Server.start(), Promise.resolve(more()).then(servePages), launch()]);
+    parts = { server, pages, browser };
+    take(parts);
+  });
+  after(async () => {
+    await parts.browser?.close();
+    parts.pages?.stop();
+    await parts.server?.stop();
+  });
 }
 
 /**
@@ -176,6 +195,15 @@ export async function begin(tab, url, options = {}) {
     },
     [url, options],
   );
+}
+
+/** Makes a document in a tab: `window.doc`. Its URL, once the server has it. */
+export function make(tab, initial) {
+  return tab.evaluate(async (initial) => {
+    window.doc = window.client.create(initial);
+    await window.doc.whenSynced();
+    return window.doc.url;
+  }, initial);
 }
 
 /** Opens a document in a tab: `window.doc`. Waits until there is something to show. */

@@ -4,28 +4,13 @@
 // off, so what they show afterwards can only be from their own storage. The server is killed with SIGKILL.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { begin, launch, openDocument, openTab, Server, servePages, settled, until } from "./harness.mjs";
+import { begin, make, openDocument, openTab, settled, stage, until } from "./harness.mjs";
 
 let server, pages, browser;
 
-before(async () => {
-  [server, pages, browser] = await Promise.all([Server.start(), servePages(), launch()]);
-});
-
-after(async () => {
-  await browser?.close();
-  pages?.stop();
-  await server?.stop();
-});
-
-const make = (tab, initial) =>
-  tab.evaluate(async (initial) => {
-    window.doc = window.client.create(initial);
-    await window.doc.whenSynced();
-    return window.doc.url;
-  }, initial);
+stage((parts) => ({ server, pages, browser } = parts));
 
 test("two browsers edit offline, reload offline, and come back: equal, nothing lost", async () => {
   const contexts = await Promise.all([browser.newContext(), browser.newContext()]);

@@ -5,23 +5,17 @@
 // after edits that were made one after the other and after edits that were made at the same time, offline.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { launch, openDocument, openTab, PATIENCE_MS, Server, servePages, until } from "./harness.mjs";
+import { openDocument, openTab, PATIENCE_MS, stage, until } from "./harness.mjs";
 import { bundle } from "./stock.mjs";
 
 let server, pages, browser;
 
-before(async () => {
-  const stock = await bundle();
-  [server, pages, browser] = await Promise.all([Server.start(), servePages({ "/stock.js": stock }), launch()]);
-});
-
-after(async () => {
-  await browser?.close();
-  pages?.stop();
-  await server?.stop();
-});
+stage(
+  (parts) => ({ server, pages, browser } = parts),
+  async () => ({ "/stock.js": await bundle() }),
+);
 
 /** A page with a stock repository: `window.repo`. */
 async function stockTab(context) {

@@ -6,31 +6,19 @@
 // is compared, too.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { launch, openDocument, openTab, Server, servePages, settled, until } from "./harness.mjs";
+import { make, openDocument, openTab, settled, stage, until } from "./harness.mjs";
 
 let server, pages, browser;
 
-before(async () => {
-  [server, pages, browser] = await Promise.all([Server.start(), servePages(), launch()]);
-});
-
-after(async () => {
-  await browser?.close();
-  pages?.stop();
-  await server?.stop();
-});
+stage((parts) => ({ server, pages, browser } = parts));
 
 /** So many tabs of one browser on one company with four meetings. */
 async function company(context, count) {
   const first = await openTab(context, pages, server.url);
-  const url = await first.evaluate(async () => {
-    const meetings = Object.fromEntries(["spring", "summer", "autumn", "winter"].map((name) => [name, { date: "?", notes: "" }]));
-    window.doc = window.client.create({ name: "Acme", meetings });
-    await window.doc.whenSynced();
-    return window.doc.url;
-  });
+  const meetings = Object.fromEntries(["spring", "summer", "autumn", "winter"].map((name) => [name, { date: "?", notes: "" }]));
+  const url = await make(first, { name: "Acme", meetings });
   const tabs = [first];
   while (tabs.length < count) {
     const tab = await openTab(context, pages, server.url);

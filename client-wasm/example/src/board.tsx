@@ -1,10 +1,11 @@
 /** The page of one board: what is on top of it, the list of companies and meetings, and what is chosen of them. */
 import type { Client, Frozen } from "@concord/client";
+import { useStatus, useValue } from "@concord/client/react";
 import { type ReactNode, useEffect, useState } from "react";
 
 import { CompanyPage, Overview } from "./company.js";
 import { showShort } from "./dates.js";
-import { useGlow, useStatus, useUndoKeys, useValue } from "./hooks.js";
+import { useGlow, useUndoKeys } from "./hooks.js";
 import { MeetingPage } from "./meeting.js";
 import { addCompany, addMeeting, type Board, byName, type Company, inOrder, type ReadMeeting, type User } from "./model.js";
 import { Avatar, colorOf, type Person, useAnnounce, useName, useOthers } from "./people.js";

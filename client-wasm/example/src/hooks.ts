@@ -1,35 +1,13 @@
-/** The client's documents and states as React sees them. */
-import type { Client, ClientStatus, DocumentStatus, Frozen, PeerPresence } from "@concord/client";
+/** Hooks of the app's own, beside those of `@concord/client/react`. */
+import type { Client, ClientStatus } from "@concord/client";
 import { type RefObject, useEffect, useRef, useState, useSyncExternalStore } from "react";
 
-import type { Board, User } from "./model.js";
-
-/** Unchanged parts keep their identity, and what did not change is not rendered again. */
-export function useValue(board: Board): Frozen<User> {
-  return useSyncExternalStore(
-    (changed) => board.subscribe(changed),
-    () => board.value,
-  );
-}
-
-export function useStatus(board: Board): DocumentStatus {
-  return useSyncExternalStore(
-    (changed) => board.on("status", changed),
-    () => board.status,
-  );
-}
+import type { Board } from "./model.js";
 
 export function useClientStatus(client: Client): ClientStatus {
   return useSyncExternalStore(
     (changed) => client.on("status", changed),
     () => client.status,
-  );
-}
-
-export function usePeers(board: Board): readonly PeerPresence[] {
-  return useSyncExternalStore(
-    (changed) => board.presence.on("change", changed),
-    () => board.presence.peers,
   );
 }
 

@@ -1,8 +1,8 @@
 /** Who has the board open, and what they look at. */
 import type { PeerPresence } from "@concord/client";
+import { usePresence } from "@concord/client/react";
 import { type ReactNode, useEffect, useState } from "react";
 
-import { usePeers } from "./hooks.js";
 import type { Board, Place } from "./model.js";
 
 export interface Person {
@@ -44,7 +44,7 @@ export function useAnnounce(board: Board, name: string, place: Partial<Place>): 
 }
 
 export function useOthers(board: Board): Person[] {
-  return usePeers(board).map(asPerson);
+  return usePresence(board).peers.map(asPerson);
 }
 
 export function Avatar({ person, note }: { person: Pick<Person, "name" | "color">; note?: string }): ReactNode {

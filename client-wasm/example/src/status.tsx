@@ -1,8 +1,9 @@
 /** What is saved and synced, and the switch that takes this browser off the network. */
 import type { Client, ClientStatus, DocumentStatus } from "@concord/client";
+import { useStatus } from "@concord/client/react";
 import type { ReactNode } from "react";
 
-import { useCalm, useClientStatus, useStatus } from "./hooks.js";
+import { useCalm, useClientStatus } from "./hooks.js";
 import type { Board } from "./model.js";
 
 /** Typing makes a change with every key; what is said aloud waits until that is over, milliseconds. */

@@ -1,10 +1,10 @@
 /** A slider over a meeting's earlier versions, which shows them read-only. */
 import { ImmutableString, updateText } from "@concord/client";
+import { useValue } from "@concord/client/react";
 import { type ReactNode, useDeferredValue, useId, useMemo, useState } from "react";
 
 import { showDay, showMoment } from "./dates.js";
 import { told, versionsOf } from "./history.js";
-import { useValue } from "./hooks.js";
 import { type Board, FIELDS, type Meeting, meetingOf, pathTo, type Place, type ReadMeeting } from "./model.js";
 
 interface TimelineProps {

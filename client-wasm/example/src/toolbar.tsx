@@ -1,7 +1,7 @@
 /** What stands above each page: where one is, taking back, and what can be done with what is shown. */
+import { useStatus } from "@concord/client/react";
 import type { ReactNode } from "react";
 
-import { useStatus } from "./hooks.js";
 import type { Board } from "./model.js";
 
 export function Toolbar({ board, crumb, children }: { board: Board; crumb: ReactNode; children?: ReactNode }): ReactNode {

@@ -3,17 +3,19 @@
  * will be frozen, hung without a word, and put into the back/forward cache. Prints the take-over times and fails when
  * one is too long, or when two pages lead in the end.
  *
- * Run: `node test/browser/tabs.mjs` (CHROMIUM: path of the browser, /usr/bin/chromium).
+ * Run: `node tests/browser/tabs.bench.mjs`, with CONCORD_TEST_CHROMIUM as for the tests.
  */
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
+import { createRequire } from "node:module";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
-import { chromium } from "playwright-core";
 
-const here = fileURLToPath(new URL("../..", import.meta.url));
+import { launch } from "./harness.mjs";
+
+const here = fileURLToPath(new URL("../../client-wasm/js", import.meta.url));
+const { build } = createRequire(`${here}/package.json`)("esbuild");
 const built = await build({
   stdin: { contents: 'export * from "./src/tabs/group.ts";', resolveDir: here, loader: "ts" },
   bundle: true,
@@ -43,22 +45,8 @@ const server = createServer((request, response) => {
 await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
 const origin = `http://localhost:${server.address().port}`;
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  ignoreDefaultArgs: ["--disable-back-forward-cache"],
-  args: [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    // A process per page, or a crash would take them all.
-    "--process-per-tab",
-  ],
-});
+// A process per page, or a crash would take them all.
+const browser = await launch(["--process-per-tab"], { ignoreDefaultArgs: ["--disable-back-forward-cache"] });
 
 const results = [];
 
