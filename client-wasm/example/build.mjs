@@ -67,6 +67,7 @@ await Promise.all([
 for (const name of ["index.html", "icon.svg"]) {
   copyFileSync(inside(name), inside("dist", name));
 }
+copyFileSync(join(client, "dist/worker.js"), inside("dist/worker.js"));
 // Both look for the module beside themselves.
 for (const folder of ["dist", "build"]) {
   copyFileSync(join(client, "dist/concord_bg.wasm"), inside(folder, "concord_bg.wasm"));

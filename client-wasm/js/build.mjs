@@ -79,7 +79,10 @@ async function bundle() {
     build({
       ...common,
       platform: "browser",
-      entryPoints: [{ in: "src/index.ts", out: "index" }],
+      entryPoints: [
+        { in: "src/index.ts", out: "index" },
+        { in: "src/long/worker.ts", out: "worker" },
+      ],
       outdir: "dist",
     }),
     build({ ...common, platform: "node", entryPoints: [{ in: "src/node.ts", out: "node" }], outdir: "dist" }),
@@ -103,6 +106,8 @@ function checkSizes() {
   const gzip = gzipSync(wasm, { level: 9 }).length;
   console.log(`wasm: ${bytes(wasm.length)}, gzip ${bytes(gzip)}, brotli ${bytes(brotli.wasm)}`);
   console.log(`index.js: ${bytes(javascript.length)}, brotli ${bytes(brotli.javascript)}`);
+  const worker = readFileSync(dist("worker.js"));
+  console.log(`worker.js, for long documents: ${bytes(worker.length)}, brotli ${bytes(brotliCompressSync(worker).length)}`);
   const bindings = BINDINGS.map((name) => {
     const made = readFileSync(dist(`${name}.js`));
     const compressed = brotliCompressSync(made).length;

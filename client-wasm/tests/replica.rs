@@ -107,6 +107,8 @@ enum Step {
     Send,
     Receive,
     Apply,
+    /// The first change or two of what waits.
+    ApplySome,
     ServerReceives,
     ServerSends,
     /// The server falls back to an empty document: everything must come back from the clients.
@@ -121,6 +123,7 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         6 => Just(Step::Send),
         6 => Just(Step::Receive),
         4 => Just(Step::Apply),
+        4 => Just(Step::ApplySome),
         6 => Just(Step::ServerReceives),
         6 => Just(Step::ServerSends),
     ];
@@ -144,6 +147,7 @@ fn run(clients: &mut [Client], server: &mut Automerge, steps: &[(usize, Step)]) 
             Step::Send => client.send(),
             Step::Receive => client.receive(),
             Step::Apply => drop(client.replica.apply_pending().unwrap()),
+            Step::ApplySome => client.replica.apply_some_pending(150).unwrap(),
             Step::ServerReceives if client.replica.is_connected() => client.server_receives(server),
             Step::ServerSends if client.replica.is_connected() => client.server_sends(server),
             Step::ServerReceives | Step::ServerSends => {}

@@ -1,7 +1,9 @@
 /**
- * What `wasm-bindgen` makes (`#glue` in package.json), as far as `load` needs it. The rest of it is the `Wasm`
+ * What `xtask/bindgen` makes (`#glue` in package.json), as far as `load` needs it. The rest of it is the `Wasm`
  * of `wasm.ts`.
  */
-export default function init(from: {
-  readonly module_or_path: Response | BufferSource | WebAssembly.Module;
-}): Promise<unknown>;
+
+/** A new instance's glue; of no use before `init`. */
+export function makeGlue(): {
+  init(from: { readonly module_or_path: WebAssembly.Module }): Promise<WebAssembly.Exports>;
+};

@@ -14,7 +14,7 @@ export * from "./public.js";
  * board.change((draft) => { draft.title = "Board of Acme"; });
  */
 export function connect(options: ConnectOptions = {}): Promise<Client> {
-  return connectWith(load, options);
+  return connectWith({ load, startWorker }, options);
 }
 
 /** The wasm module, fetched from beside this file. Bundlers find it there, and put it beside what they make. */
@@ -27,4 +27,9 @@ function load(): ReturnType<typeof loadFrom> {
     }
     return response;
   });
+}
+
+/** Bundlers find it as they find the module. */
+function startWorker(): Worker {
+  return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 }

@@ -9,7 +9,7 @@ export * from "./public.js";
 
 /** Connects to a server, unless there is none. See the browser's `connect`. */
 export function connect(options: ConnectOptions = {}): Promise<Client> {
-  return connectWith(load, { storage: "memory", tabs: false, ...options });
+  return connectWith({ load }, { storage: "memory", tabs: false, ...options });
 }
 
 /** The wasm module, read from the file beside this one. */

@@ -9,7 +9,7 @@ export type {
   PatchesEvent,
   TextEdit,
 } from "./client/document.js";
-export type { DocumentState } from "./client/live.js";
+export type { DocumentState, Reading } from "./client/live.js";
 export type { PeerPresence, Presence, PresenceState } from "./client/presence.js";
 export type { ConnectionFault, ConnectionState } from "./client/uplink.js";
 export { StorageError, type StorageFault } from "./storage/storage.js";

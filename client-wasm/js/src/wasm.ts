@@ -74,6 +74,8 @@ export interface Chunk {
  */
 export interface WasmReplica {
   free(): void;
+  /** Leaves it in the instance's memory, of which another instance is given a copy, and this object empty. */
+  park(): void;
 
   // Reading, also inside a transaction.
   get(object: ObjectId, prop: Prop): WasmValue | undefined;
@@ -144,13 +146,13 @@ export interface WasmReplica {
   // The session with the server.
   connect(): void;
   disconnect(): void;
-  /** The next frame for the server, or nothing to say. */
-  nextFrame(connection: WasmConnection): Uint8Array | undefined;
+  /** The next frame from us to the server, as {@link WasmConnection.peers} names both, or nothing to say. */
+  nextFrame(us: string, server: string): Uint8Array | undefined;
   /** A sync message from the server. Its changes wait for `applyPending`. */
   receive(data: Uint8Array): void;
   hasPending(): boolean;
-  /** Applies all that was received. */
-  applyPending(): void;
+  /** Applies what was received; of what is much only the first changes, about `most` bytes of them. */
+  applyPending(most: number): void;
   /** Heads known to be durable on the server, also from earlier sessions. */
   syncedHeads(): Heads;
   isReadOnly(): boolean;
@@ -181,6 +183,8 @@ export interface WasmConnection {
   free(): void;
   /** The first frame. */
   join(): Uint8Array;
+  /** Our name and the server's; once it is open. */
+  peers(): [us: string, server: string];
   receive(frame: Uint8Array): WasmIncoming;
   /** `author` may be another than who joined. `data` is CBOR. */
   ephemeral(document: string, author: string, session: string, count: number, data: Uint8Array): Uint8Array;
@@ -196,8 +200,12 @@ export interface WasmBackoff {
 
 /** The module. */
 export interface Wasm {
-  /** An empty document, by an actor of its own. */
-  Replica: new (document: string) => WasmReplica;
+  Replica: {
+    /** An empty document, by an actor of its own. */
+    new (document: string): WasmReplica;
+    /** The one that was parked in the memory that this instance was given. */
+    parked(): WasmReplica | undefined;
+  };
   /** `storage` names what this browser keeps; without it the server forgets us at once. */
   Connection: new (peer: string, storage: string | undefined) => WasmConnection;
   Backoff: new (baseMs: number, capMs: number) => WasmBackoff;

@@ -11,7 +11,7 @@ const MODULE = new URL("../src/concord_bg.wasm", import.meta.url);
 /** The module. Where it was not built a test fails: skipped, it would prove nothing and say nothing. */
 export async function loadWasm(): Promise<Wasm> {
   try {
-    return await loadFrom(() => readFile(MODULE));
+    return (await loadFrom(() => readFile(MODULE))).wasm;
   } catch (cause) {
     throw new Error(`the wasm module can't be loaded: run \`cargo xtask client\` (${MODULE.pathname})`, { cause });
   }

@@ -85,6 +85,11 @@ impl Connection {
         }
     }
 
+    /// Our name on it, and the server's; once it is open.
+    pub fn peers(&self) -> Result<Vec<String>, Thrown> {
+        self.when_open(|open| vec![open.us().to_string(), open.server().to_string()])
+    }
+
     /// A frame with an application's message for whoever has the document open; `data` is CBOR.
     pub fn ephemeral(
         &self,
@@ -106,7 +111,7 @@ impl Connection {
 }
 
 impl Connection {
-    pub(super) fn when_open<T>(&self, then: impl FnOnce(&Open) -> T) -> Result<T, Thrown> {
+    fn when_open<T>(&self, then: impl FnOnce(&Open) -> T) -> Result<T, Thrown> {
         match &*self.0.borrow() {
             Phase::Open(open) => Ok(then(open)),
             _ => Err(Thrown::new("protocol", "not open")),

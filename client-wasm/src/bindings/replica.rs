@@ -4,20 +4,19 @@ use std::cell::{Cell, RefCell, RefMut};
 
 use automerge::transaction::{CommitOptions, Transactable as _};
 use automerge::{ActorId, AutoCommit, ChangeHash, Cursor, ObjId, ReadDoc as _};
-use concord_shared::ids::DocumentId;
+use concord_shared::ids::{DocumentId, PeerId};
 use concord_shared::limits::Limits;
 use js_sys::{Array, Uint8Array};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use super::connection::Connection;
 use super::convert::{
     hash_of, heads, heads_of, index_number, number, object, prop_of, scalar_of, type_name, type_of,
     value,
 };
 use super::error::Thrown;
 use super::patch::patches;
-use crate::{Replica as Inner, UndoStack};
+use crate::{Open, Replica as Inner, UndoStack};
 
 /// See `WasmReplica` in `wasm.ts`.
 #[wasm_bindgen]
@@ -31,8 +30,23 @@ pub struct Replica {
 
 type Done = Result<(), Thrown>;
 
+thread_local! {
+    /// The one that whoever has a copy of this memory goes on with.
+    static PARKED: RefCell<Option<Replica>> = const { RefCell::new(None) };
+}
+
 #[wasm_bindgen]
 impl Replica {
+    /// Leaves the replica in the module's memory, of which another instance is then given a copy.
+    pub fn park(self) {
+        PARKED.set(Some(self));
+    }
+
+    /// The replica that was parked in the memory that this instance was given.
+    pub fn parked() -> Option<Self> {
+        PARKED.take()
+    }
+
     /// An empty document.
     #[wasm_bindgen(constructor)]
     pub fn new(document: &str) -> Result<Self, Thrown> {
@@ -247,8 +261,11 @@ impl Replica {
     #[wasm_bindgen(js_name = countSince)]
     pub fn count_since(&self, have: Vec<String>) -> Result<JsValue, Thrown> {
         let have = heads_of(&have)?;
-        let count = self.settled()?.doc().get_changes_meta(&have).len();
-        Ok(index_number(count))
+        let mut inner = self.settled()?;
+        if have.is_empty() {
+            return Ok(number(inner.doc().stats().num_changes));
+        }
+        Ok(index_number(inner.doc().get_changes_meta(&have).len()))
     }
 
     /// Hashes of the changes that are not below `have`.
@@ -332,11 +349,12 @@ impl Replica {
         Ok(())
     }
 
-    /// What to send.
+    /// What to send, from whom to whom: the connection may be in another instance of the module.
     #[wasm_bindgen(js_name = nextFrame)]
-    pub fn next_frame(&self, connection: &Connection) -> Result<JsValue, Thrown> {
-        let mut inner = self.settled()?;
-        let frame = connection.when_open(|open| inner.next_frame(open))?;
+    pub fn next_frame(&self, us: &str, server: &str) -> Result<JsValue, Thrown> {
+        let peer = |name| PeerId::new(name).map_err(Thrown::of);
+        let open = Open::between(peer(us)?, peer(server)?);
+        let frame = self.settled()?.next_frame(&open);
         Ok(frame.map_or(JsValue::UNDEFINED, |frame| Uint8Array::from(&*frame).into()))
     }
 
@@ -353,13 +371,11 @@ impl Replica {
         self.inner.borrow().has_pending()
     }
 
-    /// Applies what was received.
+    /// Applies what was received, or the first of it where that is more bytes than `most`.
     #[wasm_bindgen(js_name = applyPending)]
-    pub fn apply_pending(&self) -> Done {
-        self.settled()?
-            .apply_pending()
-            .map(drop)
-            .map_err(Thrown::of)
+    pub fn apply_pending(&self, most: usize) -> Done {
+        let applied = self.settled()?.apply_some_pending(most);
+        applied.map_err(Thrown::of)
     }
 
     /// What the server is known to keep.

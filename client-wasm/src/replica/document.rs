@@ -299,6 +299,21 @@ impl Replica {
         self.apply(pending.into_message()).map(|()| true)
     }
 
+    /// As [`apply_pending`](Self::apply_pending), but of what is much only the first changes: about `most` bytes of
+    /// them, at least one. What is left waits, and what else the messages said waits with it.
+    pub fn apply_some_pending(&mut self, most: usize) -> Result<(), ReplicaError> {
+        let Link::Up(session) = &mut self.link else {
+            return Ok(());
+        };
+        match &mut session.pending {
+            Some(pending) if pending.bytes > most => {
+                let first = pending.take_first(most);
+                self.apply_chunks(&first)
+            }
+            _ => self.apply_pending().map(drop),
+        }
+    }
+
     /// Whether changes were received that are not applied yet.
     pub fn has_pending(&self) -> bool {
         matches!(&self.link, Link::Up(session) if session.pending.is_some())
@@ -412,6 +427,20 @@ impl Pending {
         next.flags = next.flags.or(self.last.flags);
         self.last = next;
         self
+    }
+
+    /// Changes from the front, `most` bytes or one. No change comes before one that it depends on.
+    fn take_first(&mut self, most: usize) -> Vec<u8> {
+        let mut sum = 0;
+        let fits = |chunk: &&Vec<u8>| {
+            sum += chunk.len();
+            sum <= most
+        };
+        let count = self.chunks.iter().take_while(fits).count().max(1);
+        let first: Vec<Vec<u8>> = self.chunks.drain(..count.min(self.chunks.len())).collect();
+        let first = first.concat();
+        self.bytes -= first.len();
+        first
     }
 
     fn into_message(self) -> sync::Message {

@@ -141,6 +141,20 @@ impl Joining {
 }
 
 impl Open {
+    /// A connection that was opened elsewhere, for addressing frames.
+    pub fn between(us: PeerId, server: PeerId) -> Self {
+        Self {
+            us,
+            server,
+            server_storage: None,
+        }
+    }
+
+    /// Our peer id.
+    pub fn us(&self) -> &PeerId {
+        &self.us
+    }
+
     /// The server's peer id.
     pub fn server(&self) -> &PeerId {
         &self.server

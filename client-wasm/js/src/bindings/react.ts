@@ -145,6 +145,7 @@ const LOADING: DocumentStatus = Object.freeze({
   synced: true,
   unsynced: 0,
   readOnly: false,
+  reading: undefined,
   canUndo: false,
   canRedo: false,
   error: undefined,

@@ -6,12 +6,15 @@
  * twice or out of order; a replica takes each once and keeps what is early.
  */
 import { Emitter } from "../emitter.js";
+import type { Filled, LongLoader } from "../long/loader.js";
+import type { Content } from "../long/protocol.js";
 import { randomName, type Storage, type StorageError } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
 import { edit } from "../value/draft.js";
 import type { Chunk, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
 import { DocumentHandle, type Host } from "./document.js";
-import { concat, isTrap, LiveDocument } from "./live.js";
+import { concat, isTrap } from "./chunks.js";
+import { chunksOf, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
 import { Presence } from "./presence.js";
 import { Scheduler } from "./scheduler.js";
@@ -37,6 +40,8 @@ export interface ClientEvents {
 /** What a client is made of; see `connect`. @internal */
 export interface ClientParts {
   readonly wasm: Wasm;
+  /** Nothing: long documents are read in the page, too. */
+  readonly long: LongLoader | undefined;
   readonly storage: Storage;
   readonly storageFault: StorageError | undefined;
   readonly joinTabs: (events: TabsEvents) => Tabs;
@@ -333,9 +338,12 @@ export class Client implements Host {
     let fault: Error | undefined;
     try {
       const stored = await this.#parts.storage.load(live.id);
-      if (stored !== undefined && this.#isHere(live)) {
+      const filled = stored && (await this.#fill(live, { from: "chunks", chunks: chunksOf(stored) }));
+      if (!this.#isHere(live)) {
+        filled?.replica.free();
+      } else if (stored !== undefined) {
         const before = live.value;
-        const { patches, damaged } = live.restore(stored);
+        const { patches, damaged } = live.restore(stored, filled);
         if (damaged + stored.damaged > 0) {
           live.damage = new Error(`${damaged + stored.damaged} stored changes could not be read`);
         }
@@ -358,6 +366,80 @@ export class Client implements Host {
         this.#flushing.request();
       }
     });
+  }
+
+  /** A replica with this content, where that takes so long that a worker is to do it. */
+  async #fill(live: LiveDocument, content: Content): Promise<Filled | undefined> {
+    const { long } = this.#parts;
+    if (long?.takes(content) !== true) {
+      return undefined;
+    }
+    try {
+      return await long.fill(live.id, content, (done, bytes) => {
+        live.reading = { done, bytes };
+        this.#looked(live);
+      });
+    } finally {
+      live.reading = undefined;
+    }
+  }
+
+  /** Whether what came for an empty replica is long: then it is being read elsewhere, and applied when that is done. */
+  #fills(live: LiveDocument, content: Content): boolean {
+    const isLong = live.isEmpty && this.#parts.long?.takes(content) === true;
+    if (isLong) {
+      live.loaded = false;
+      void this.#fillAndApply(live, content);
+    }
+    return isLong;
+  }
+
+  async #fillAndApply(live: LiveDocument, content: Content): Promise<void> {
+    const { connection } = this.#uplink;
+    const isFromTabs = content.from === "chunks";
+    let filled: Filled | undefined;
+    let fault: unknown;
+    try {
+      filled = await this.#fill(live, content);
+    } catch (error) {
+      fault = error;
+    }
+    this.#guard(() => {
+      if (!this.#isHere(live)) {
+        filled?.replica.free();
+        return;
+      }
+      const early = live.takeEarly();
+      live.loaded = true;
+      if (filled !== undefined) {
+        live.adopt(filled.replica, isFromTabs);
+        live.replica.disconnect();
+      }
+      const isSameSession = connection === this.#uplink.connection;
+      if (filled !== undefined || !isSameSession) {
+        this.#sessionBegins(live);
+      }
+      if (fault !== undefined) {
+        this.#broken(live, fault);
+      } else if (filled === undefined) {
+        this.#takeHere(live, content, isSameSession);
+      }
+      for (const message of early) {
+        this.#received(live, message);
+      }
+      this.#apply(live);
+    });
+  }
+
+  /** There are no workers. */
+  #takeHere(live: LiveDocument, content: Content, isSameSession: boolean): void {
+    if (content.from === "chunks") {
+      for (const chunk of content.chunks.chunks) {
+        live.receive(chunk, content.chunks.expected);
+      }
+    } else if (isSameSession) {
+      this.#received(live, content.message);
+    }
   }
 
   /** The others took this tab for gone. */
@@ -445,7 +527,12 @@ export class Client implements Host {
   #flush(): void {
     for (const live of [...this.#live.values()]) {
       if (live.loaded && live.hasIncoming) {
-        this.#apply(live);
+        const chunks = live.waiting();
+        if (chunks !== undefined && this.#fills(live, { from: "chunks", chunks })) {
+          live.takeIncoming();
+        } else {
+          this.#apply(live);
+        }
       }
     }
   }
@@ -467,6 +554,10 @@ export class Client implements Host {
     } catch (error) {
       this.#broken(live, error);
       return;
+    }
+    if (live.hasIncoming) {
+      // Much came: the rest is for the next frames.
+      this.#flushing.request();
     }
     if (this.#uplink.connection !== undefined) {
       this.#news(live);
@@ -566,6 +657,7 @@ export class Client implements Host {
 
   #sessionsEnd(): void {
     for (const live of this.#live.values()) {
+      live.takeEarly();
       live.replica.disconnect();
     }
   }
@@ -577,7 +669,8 @@ export class Client implements Host {
       return;
     }
     const isAnswered = live.isEmpty || (live.unsynced > 0 && !live.readOnly);
-    for (let frame = live.replica.nextFrame(connection); frame !== undefined; frame = live.replica.nextFrame(connection)) {
+    const next = (): Uint8Array | undefined => live.replica.nextFrame(...connection.peers());
+    for (let frame = next(); frame !== undefined; frame = next()) {
       this.#uplink.send(frame, isAnswered);
     }
   }
@@ -594,7 +687,7 @@ export class Client implements Host {
       return;
     }
     const live = this.#live.get(message.document);
-    if (live === undefined || !live.loaded) {
+    if (live === undefined) {
       return;
     }
     if (message.type === "unavailable") {
@@ -602,10 +695,17 @@ export class Client implements Host {
       this.#judge(live);
       this.#looked(live);
       this.#news(live);
-      return;
+    } else if (!live.loaded) {
+      live.early.push(message.data);
+    } else if (!this.#fills(live, { from: "message", message: message.data })) {
+      this.#received(live, message.data);
     }
+  }
+
+  /** A sync message of the server's. */
+  #received(live: LiveDocument, message: Uint8Array): void {
     try {
-      live.replica.receive(message.data);
+      live.replica.receive(message);
     } catch (error) {
       this.#broken(live, error);
       return;

@@ -2,7 +2,8 @@
 import { openStorage } from "../storage/open.js";
 import { stayAlone } from "../tabs/alone.js";
 import { joinTabs } from "../tabs/group.js";
-import type { Wasm } from "../wasm.js";
+import type { Loaded } from "../load.js";
+import { LongLoader } from "../long/loader.js";
 import { Client } from "./client.js";
 
 /** Where to connect, and as whom. */
@@ -33,14 +34,22 @@ export interface ConnectOptions {
 /** Where a server listens for WebSockets. */
 const PATH = "/sync";
 
-/** @internal Made for each entry of the package, which knows how to load the wasm module. */
-export async function connectWith(load: () => Promise<Wasm>, options: ConnectOptions): Promise<Client> {
+/** What each entry of the package knows: where its files are. @internal */
+export interface Files {
+  load(): Promise<Loaded>;
+  /** The worker for long documents; without it the page reads them. */
+  startWorker?(): Worker;
+}
+
+/** @internal */
+export async function connectWith({ load, startWorker }: Files, options: ConnectOptions): Promise<Client> {
   const { token, getToken = token === undefined ? undefined : () => token } = options;
   const url = options.url === undefined ? undefined : webSocketUrl(options.url);
   const name = `concord ${url ?? "local"} ${options.user ?? ""}`;
-  const [wasm, { storage, fallback }] = await Promise.all([load(), openStorage({ name, kind: options.storage })]);
+  const [{ wasm, module }, { storage, fallback }] = await Promise.all([load(), openStorage({ name, kind: options.storage })]);
   return new Client({
     wasm,
+    long: startWorker && new LongLoader(module, startWorker),
     storage,
     storageFault: fallback,
     joinTabs: (events) => (options.tabs === false ? stayAlone(events) : joinTabs(name, events)),

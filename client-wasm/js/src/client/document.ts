@@ -4,7 +4,7 @@ import { edit, splice } from "../value/draft.js";
 import { fromWasm, publicPatch } from "../value/tree.js";
 import type { Frozen, Patch, Value } from "../value/types.js";
 import type { ChangeInfo, Chunk, Heads, Prop, WasmPatch, WasmReplica } from "../wasm.js";
-import type { DocumentState, LiveDocument } from "./live.js";
+import type { DocumentState, LiveDocument, Reading } from "./live.js";
 import type { Presence } from "./presence.js";
 
 /** What a page can show about a document. Frozen; a new one when anything in it is different. */
@@ -20,6 +20,11 @@ export interface DocumentStatus {
   readonly unsynced: number;
   /** The server takes no changes from us. */
   readonly readOnly: boolean;
+  /**
+   * A long document is being read: so many of its bytes are. It is read in a worker, and the page goes on. Of a
+   * snapshot nothing can be told before its end.
+   */
+  readonly reading: Reading | undefined;
   /** There is something of this page's own to take back, or to do again. */
   readonly canUndo: boolean;
   readonly canRedo: boolean;
@@ -325,7 +330,7 @@ export class DocumentHandle<T> {
   }
 
   #look(): DocumentStatus {
-    const { state, loaded, unsaved, unsynced, readOnly, canUndo, canRedo } = this.#live;
+    const { state, loaded, unsaved, unsynced, readOnly, reading, canUndo, canRedo } = this.#live;
     return Object.freeze({
       state,
       saved: unsaved.size === 0,
@@ -333,6 +338,7 @@ export class DocumentHandle<T> {
       synced: loaded && unsynced === 0,
       unsynced,
       readOnly,
+      reading,
       canUndo,
       canRedo,
       error: this.#error,

@@ -5,7 +5,9 @@
 import { PatchError } from "../value/errors.js";
 import { applyPatches, EMPTY, type Root } from "../value/tree.js";
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
+import type { Filled } from "../long/loader.js";
 import type { Contained, StoredChange, StoredDocument } from "../storage/storage.js";
+import { applyChunks, type Chunks, concat } from "./chunks.js";
 import type { ServerNews } from "./messages.js";
 import type { Presence } from "./presence.js";
 
@@ -22,10 +24,25 @@ export type DocumentState =
   /** It can't be worked with any more in this page; what was saved is safe. */
   | "failed";
 
-/** Changes that were new: one by one, or, where there are many, as a snapshot of the document. */
+/**
+ * Changes that were new: one by one, or, where all are, as a snapshot of the document. That is much smaller, but who
+ * has most of it takes as long to read it as who has nothing.
+ */
 export interface Arrived {
   readonly chunks: readonly Chunk[];
   readonly isSnapshot: boolean;
+}
+
+/** How far reading a long document is, in bytes. Of a snapshot nothing can be told before its end. */
+export interface Reading {
+  readonly done: number;
+  readonly bytes: number;
+}
+
+/** Chunks that another tab sent, and the heads that they make. */
+interface FromTab {
+  readonly bytes: Uint8Array;
+  readonly heads: Heads;
 }
 
 /** What applying did. */
@@ -35,8 +52,8 @@ export interface Applied {
   readonly fromServer: Arrived | undefined;
 }
 
-/** More changes than this are passed on as a snapshot, which is much smaller. */
-const MANY_CHANGES = 200;
+/** Bytes of changes that are applied at a time; what is more waits for the next frame. */
+const SLICE_BYTES = 128 * 1024;
 /** More changes than this are only counted. */
 const MANY_UNSYNCED = 2_000;
 /** A letter that is typed so soon after the one before is undone with it, milliseconds. */
@@ -45,10 +62,13 @@ const SAME_STEP_MS = 1_000;
 /** See the module's comment. */
 export class LiveDocument {
   readonly id: string;
-  readonly replica: WasmReplica;
   state: DocumentState = "loading";
-  /** Whether storage was looked into. */
+  /** Whether storage was looked into, and nothing is being read elsewhere. */
   loaded = false;
+  /** What the server said while {@link loaded} was not. */
+  early: Uint8Array[] = [];
+  /** How far reading a long document is. */
+  reading: Reading | undefined;
   /** The server does not have it, or does not show it. */
   unavailable = false;
   /** The document as plain data. */
@@ -80,7 +100,10 @@ export class LiveDocument {
   readonly wantedBy = new Set<string>();
   /** Who has it open. */
   readonly presence: Presence;
-  #incoming: { readonly bytes: Uint8Array; readonly heads: Heads }[] = [];
+  #replica: WasmReplica;
+  #incoming: FromTab[] = [];
+  /** What the replica has and was not shown yet is other tabs', and not the server's. */
+  #isFromTabs = false;
   /** What is known to be in storage: names of snapshots, and hashes of changes beside them. */
   #snapshots: readonly string[] = [];
   readonly #tail = new Set<ChangeHash>();
@@ -93,20 +116,38 @@ export class LiveDocument {
   constructor(wasm: Wasm, id: string, presence: Presence) {
     this.id = id;
     this.presence = presence;
-    this.replica = new wasm.Replica(id);
+    this.#replica = new wasm.Replica(id);
   }
 
-  /** Takes what is stored. Changes that can't be read are left out, and counted. */
-  restore(stored: StoredDocument): { readonly patches: readonly WasmPatch[]; readonly damaged: number } {
-    const chunks = [...stored.snapshots, ...stored.changes].map((one) => one.bytes);
+  /** The Automerge document, and its session with the server. */
+  get replica(): WasmReplica {
+    return this.#replica;
+  }
+
+  /** Goes on with a replica that was filled elsewhere. `isFromTabs`: with what other tabs sent. */
+  adopt(replica: WasmReplica, isFromTabs: boolean): void {
+    this.#replica.free();
+    this.#replica = replica;
+    this.#isFromTabs = isFromTabs;
+  }
+
+  /** What the server said meanwhile; it does not wait any more. */
+  takeEarly(): Uint8Array[] {
+    const early = this.early;
+    this.early = [];
+    return early;
+  }
+
+  /**
+   * Takes what is stored. Changes that can't be read are left out, and counted. `filled`: the replica that has it in
+   * it already.
+   */
+  restore(stored: StoredDocument, filled: Filled | undefined): { readonly patches: readonly WasmPatch[]; readonly damaged: number } {
     this.stored(stored.changes);
-    let damaged = 0;
-    this.#isApplied(concat(chunks));
-    // Automerge may stop at what it can't read, silently: one is bad, and the others are worth having.
-    const isWhole = stored.changes.every((change) => this.replica.has(change.hash));
-    if (!isWhole || this.isEmpty || stored.snapshots.length > 1) {
-      damaged = this.#applyEach(chunks);
+    if (filled !== undefined) {
+      this.adopt(filled.replica, false);
     }
+    const damaged = filled?.damaged ?? applyChunks(this.replica, chunksOf(stored));
     // Only what was read may be replaced by a snapshot of this replica.
     this.#snapshots = damaged === 0 ? stored.snapshots.map((snapshot) => snapshot.name) : [];
     if (stored.syncState !== undefined && damaged === 0) {
@@ -137,22 +178,39 @@ export class LiveDocument {
     this.#incoming.push({ bytes, heads });
   }
 
-  /** Applies all that waits, from the server and from tabs. What of a tab's can't be read is left out. */
+  /** What other tabs sent and is not here: about as much as is applied at a time. */
+  waiting(): Chunks | undefined {
+    const now = this.#nextIncoming();
+    return now.length === 0
+      ? undefined
+      : { chunks: now.map((one) => one.bytes), expected: now.flatMap((one) => one.heads), unknown: 0 };
+  }
+
+  /** The same, which does not wait any more. */
+  takeIncoming(): Chunks | undefined {
+    const chunks = this.waiting();
+    this.#incoming.splice(0, chunks?.chunks.length ?? 0);
+    return chunks;
+  }
+
+  #nextIncoming(): readonly FromTab[] {
+    // A snapshot costs seconds to read, be everything in it here or not.
+    this.#incoming = this.#incoming.filter(({ heads }) => heads.some((head) => !this.replica.has(head)));
+    let bytes = 0;
+    const later = this.#incoming.findIndex((one) => (bytes += one.bytes.length) > SLICE_BYTES);
+    return later < 0 ? this.#incoming : this.#incoming.slice(0, Math.max(later, 1));
+  }
+
+  /** Applies what waits, from the server and from tabs. What of a tab's can't be read is left out. */
   apply(): Applied {
     const before = this.#shown;
-    this.replica.applyPending();
-    const between = this.replica.heads();
+    this.replica.applyPending(SLICE_BYTES);
+    const between = this.#isFromTabs ? before : this.replica.heads();
+    this.#isFromTabs = false;
     const fromServer = this.#arrived(before, between);
-    if (this.#incoming.length > 0) {
-      const messages = this.#incoming;
-      this.#incoming = [];
-      const chunks = messages.map((message) => message.bytes);
-      this.#isApplied(concat(chunks));
-      // Automerge stops at what it can't read, silently: another page's rubbish must not take with it what came
-      // behind it.
-      if (chunks.length > 1 && messages.some(({ heads }) => heads.some((head) => !this.replica.has(head)))) {
-        this.#applyEach(chunks);
-      }
+    const incoming = this.takeIncoming();
+    if (incoming !== undefined) {
+      applyChunks(this.replica, incoming);
     }
     const after = this.replica.heads();
     const fromTabs = this.#arrived(between, after);
@@ -244,35 +302,15 @@ export class LiveDocument {
     }
   }
 
-  /** Applies each by itself. How many of them are bad. */
-  #applyEach(chunks: readonly Uint8Array[]): number {
-    return chunks.filter((chunk) => !this.#isApplied(chunk)).length;
-  }
-
-  /** Applies what may be bad. Whether it was taken, as far as Automerge says so. */
-  #isApplied(chunks: Uint8Array): boolean {
-    try {
-      this.replica.apply(chunks);
-      return true;
-    } catch (error) {
-      if (isTrap(error)) {
-        throw error;
-      }
-      return false;
-    }
-  }
-
   #arrived(before: Heads, after: Heads): Arrived | undefined {
     if (sameHeads(before, after)) {
       return undefined;
     }
-    const count = this.replica.countSince(before);
-    if (count === 0) {
-      return undefined;
+    if (before.length === 0) {
+      return { chunks: [{ hash: "", bytes: this.replica.save() }], isSnapshot: true };
     }
-    return count > MANY_CHANGES
-      ? { chunks: [{ hash: "", bytes: this.replica.save() }], isSnapshot: true }
-      : { chunks: this.replica.changesSince(before), isSnapshot: false };
+    const chunks = this.replica.changesSince(before);
+    return chunks.length === 0 ? undefined : { chunks, isSnapshot: false };
   }
 
   /** Costs about as much as there are changes that the server is not known to keep. */
@@ -298,27 +336,13 @@ export class LiveDocument {
   }
 }
 
-/** Whether the wasm module panicked: nothing that it holds can be used any more. */
-export function isTrap(error: unknown): boolean {
-  return (
-    error instanceof WebAssembly.RuntimeError ||
-    // A change that could not be taken back either.
-    (error instanceof AggregateError && error.errors.some(isTrap))
-  );
-}
-
-/** Byte strings, one after the other. */
-export function concat(parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1) {
-    return parts[0] as Uint8Array;
-  }
-  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
+/** What is stored, as chunks. */
+export function chunksOf({ snapshots, changes }: StoredDocument): Chunks {
+  return {
+    chunks: [...snapshots, ...changes].map((one) => one.bytes),
+    expected: changes.map((change) => change.hash),
+    unknown: snapshots.length,
+  };
 }
 
 /** Whether two versions are the same; both are sorted. */

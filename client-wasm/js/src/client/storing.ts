@@ -87,7 +87,7 @@ export class Storing {
       return;
     }
     const storage = this.#storage;
-    const kept = arrived.isSnapshot
+    const kept = arrived.isSnapshot || arrived.chunks.length > COMPACT_CHANGES
       ? this.#compact(live)
       : storage.append(live.id, arrived.chunks).then((tail) => {
           live.stored(arrived.chunks);

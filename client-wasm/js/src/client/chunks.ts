@@ -1,0 +1,62 @@
+/** Bytes of changes, and a replica that takes them, some of which may be bad. */
+import type { ChangeHash, WasmReplica } from "../wasm.js";
+
+/** What a replica is to take in. */
+export interface Chunks {
+  readonly chunks: readonly Uint8Array[];
+  /** Changes that are in them, as far as that is known. */
+  readonly expected: readonly ChangeHash[];
+  /** How many of them are of which that is not known. */
+  readonly unknown: number;
+}
+
+/**
+ * Applies all of them. Automerge may stop at what it can't read, silently: one is bad, and the others are worth
+ * having. So each by itself where anything is missing. How many could not be read.
+ */
+export function applyChunks(replica: WasmReplica, { chunks, expected, unknown }: Chunks): number {
+  isApplied(replica, concat(chunks));
+  const isWhole = unknown <= 1 && replica.heads().length > 0 && expected.every((hash) => replica.has(hash));
+  return isWhole ? 0 : chunks.filter((chunk) => !isApplied(replica, chunk)).length;
+}
+
+/** Applies what may be bad. Whether it was taken, as far as Automerge says so. */
+function isApplied(replica: WasmReplica, chunks: Uint8Array): boolean {
+  try {
+    replica.apply(chunks);
+    return true;
+  } catch (error) {
+    if (isTrap(error)) {
+      throw error;
+    }
+    return false;
+  }
+}
+
+/** Whether the wasm module panicked: nothing that it holds can be used any more. */
+export function isTrap(error: unknown): boolean {
+  return (
+    error instanceof WebAssembly.RuntimeError ||
+    // A change that could not be taken back either.
+    (error instanceof AggregateError && error.errors.some(isTrap))
+  );
+}
+
+/** Byte strings, one after the other. */
+export function concat(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) {
+    return parts[0] as Uint8Array;
+  }
+  const whole = new Uint8Array(bytesOf(parts));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** Bytes in all of them. */
+export function bytesOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, part) => sum + part.length, 0);
+}

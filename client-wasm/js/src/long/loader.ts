@@ -1,0 +1,161 @@
+/** The page's side of reading long documents; see `protocol.ts`. */
+import { bytesOf } from "../client/chunks.js";
+import { type Instance, instantiate } from "../load.js";
+import type { WasmReplica } from "../wasm.js";
+import type { Content, Told, Work } from "./protocol.js";
+
+/** A replica that has in it what could be read. */
+export interface Filled {
+  readonly replica: WasmReplica;
+  /** Chunks that could not. */
+  readonly damaged: number;
+}
+
+/**
+ * So many bytes are much: dense ones take a fifth of a second. Less is read at once and in the page, where all such
+ * documents share one instance.
+ */
+const LONG_BYTES = 16 * 1024;
+/** A worker that was not heard of by then is not one. Milliseconds. */
+const HERE_WITHIN_MS = 10_000;
+
+/** Fills replicas, one after the other: each takes a multiple of what it needs in the end. */
+export class LongLoader {
+  readonly #module: WebAssembly.Module;
+  readonly #start: () => Worker;
+  #isUsable = true;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** `start`: makes a worker of `worker.ts`; may throw. */
+  constructor(module: WebAssembly.Module, start: () => Worker) {
+    this.#module = module;
+    this.#start = start;
+  }
+
+  /** Whether reading it is better done here. */
+  takes(content: Content): boolean {
+    return this.#isUsable && sizeOf(content) > LONG_BYTES;
+  }
+
+  /**
+   * A replica filled in a worker; nothing where workers can't be had (another origin's script, a policy of the page's):
+   * then the page has to do it. `progress`: how many bytes of how many were read.
+   */
+  fill(document: string, content: Content, progress: (done: number, bytes: number) => void): Promise<Filled | undefined> {
+    const filled = this.#last.then(() => this.#fill(document, content, progress));
+    this.#last = filled.catch(() => undefined);
+    return filled;
+  }
+
+  async #fill(document: string, content: Content, progress: (done: number, bytes: number) => void): Promise<Filled | undefined> {
+    const bytes = sizeOf(content);
+    progress(0, bytes);
+    const worker = this.#isUsable ? await this.#worker() : undefined;
+    if (worker === undefined) {
+      this.#isUsable = false;
+      return undefined;
+    }
+    try {
+      const work: Work = { module: this.#module, document, content };
+      return await receive(worker, work, (done) => progress(done, bytes));
+    } finally {
+      worker.terminate();
+    }
+  }
+
+  /** One that runs. */
+  async #worker(): Promise<Worker | undefined> {
+    let worker: Worker;
+    try {
+      worker = this.#start();
+    } catch {
+      return undefined;
+    }
+    const isHere = await new Promise<boolean>((resolve) => {
+      worker.onmessage = () => resolve(true);
+      worker.onerror = (event) => {
+        event.preventDefault();
+        resolve(false);
+      };
+      setTimeout(() => resolve(false), HERE_WITHIN_MS);
+    });
+    if (!isHere) {
+      worker.terminate();
+    }
+    return isHere ? worker : undefined;
+  }
+}
+
+/** Copies the worker's instance, as it is when the content is in it. */
+function receive(worker: Worker, work: Work, progress: (done: number) => void): Promise<Filled> {
+  return new Promise((resolve, reject) => {
+    let copy: Copy | undefined;
+    const take = async (told: Told): Promise<void> => {
+      switch (told.t) {
+        case "progress":
+          progress(told.done);
+          return;
+        case "filled":
+          copy = new Copy(await instantiate(work.module), told);
+          break;
+        case "part":
+          copy?.take(told.part);
+          break;
+        case "failed":
+          throw Object.assign(new Error(told.message), { code: told.code });
+        case "here":
+          return;
+      }
+      if (copy?.isWhole === true) {
+        resolve(copy.filled());
+      } else {
+        worker.postMessage("next");
+      }
+    };
+    worker.onmessage = (event: MessageEvent<Told>) => void take(event.data).catch(reject);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      reject(new Error(`reading a long document: ${event.message}`));
+    };
+    worker.postMessage(work);
+  });
+}
+
+/** An instance that is becoming a copy of another. */
+class Copy {
+  readonly #instance: Instance;
+  readonly #to: Extract<Told, { t: "filled" }>;
+  #at = 0;
+
+  constructor(instance: Instance, to: Extract<Told, { t: "filled" }>) {
+    const { memory, values } = instance;
+    memory.grow((to.bytes - memory.buffer.byteLength) / PAGE_BYTES);
+    values.grow(to.values - values.length);
+    this.#instance = instance;
+    this.#to = to;
+  }
+
+  get isWhole(): boolean {
+    return this.#at === this.#to.bytes;
+  }
+
+  take(part: Uint8Array): void {
+    new Uint8Array(this.#instance.memory.buffer).set(part, this.#at);
+    this.#at += part.length;
+  }
+
+  filled(): Filled {
+    const replica = this.#instance.wasm.Replica.parked();
+    if (replica === undefined) {
+      throw new Error("reading a long document: no replica was handed over");
+    }
+    return { replica, damaged: this.#to.damaged };
+  }
+}
+
+/** WebAssembly's own. */
+const PAGE_BYTES = 64 * 1024;
+
+function sizeOf(content: Content): number {
+  return content.from === "chunks" ? bytesOf(content.chunks.chunks) : content.message.length;
+}
