@@ -412,7 +412,7 @@ export class Client implements Host {
       const early = live.takeEarly();
       live.loaded = true;
       if (filled !== undefined) {
-        live.adopt(filled.replica, isFromTabs);
+        live.adopt(filled, isFromTabs);
         live.replica.disconnect();
       }
       const isSameSession = connection === this.#uplink.connection;

@@ -2,8 +2,7 @@
  * One document in this tab: the replica, the value it shows, and what of it is not yet kept elsewhere.
  * Does no IO; {@link Client} does what it says.
  */
-import { PatchError } from "../value/errors.js";
-import { applyPatches, EMPTY, type Root } from "../value/tree.js";
+import { applied, applyPatches, EMPTY, type Root, type Shown } from "../value/tree.js";
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
 import type { Filled } from "../long/loader.js";
 import type { Contained, StoredChange, StoredDocument } from "../storage/storage.js";
@@ -104,6 +103,8 @@ export class LiveDocument {
   #incoming: FromTab[] = [];
   /** What the replica has and was not shown yet is other tabs', and not the server's. */
   #isFromTabs = false;
+  /** What a replica that was filled elsewhere told there. */
+  #adopted: Shown | undefined;
   /** What is known to be in storage: names of snapshots, and hashes of changes beside them. */
   #snapshots: readonly string[] = [];
   readonly #tail = new Set<ChangeHash>();
@@ -125,9 +126,10 @@ export class LiveDocument {
   }
 
   /** Goes on with a replica that was filled elsewhere. `isFromTabs`: with what other tabs sent. */
-  adopt(replica: WasmReplica, isFromTabs: boolean): void {
+  adopt({ replica, shown }: Filled, isFromTabs: boolean): void {
     this.#replica.free();
     this.#replica = replica;
+    this.#adopted = shown;
     this.#isFromTabs = isFromTabs;
   }
 
@@ -145,7 +147,7 @@ export class LiveDocument {
   restore(stored: StoredDocument, filled: Filled | undefined): { readonly patches: readonly WasmPatch[]; readonly damaged: number } {
     this.stored(stored.changes);
     if (filled !== undefined) {
-      this.adopt(filled.replica, false);
+      this.adopt(filled, false);
     }
     const damaged = filled?.damaged ?? applyChunks(this.replica, chunksOf(stored));
     // Only what was read may be replaced by a snapshot of this replica.
@@ -321,18 +323,18 @@ export class LiveDocument {
   }
 
   #show(): readonly WasmPatch[] {
-    const patches = this.replica.patches();
-    try {
-      this.value = applyPatches(this.value, patches);
-    } catch (error) {
-      if (!(error instanceof PatchError)) {
-        throw error;
-      }
-      // A step that has no meaning for plain values, as old libraries could write them: built anew instead.
-      this.value = this.at(this.replica.heads());
-    }
+    const { patches, value } = this.#next();
+    // A step that has no meaning for plain values: built anew instead.
+    this.value = value ?? this.at(this.replica.heads());
     this.#shown = this.replica.heads();
     return patches;
+  }
+
+  #next(): Shown {
+    const adopted = this.#adopted ?? { patches: [], value: this.value };
+    this.#adopted = undefined;
+    const patches = this.replica.patches();
+    return { patches: [...adopted.patches, ...patches], value: adopted.value && applied(adopted.value, patches) };
   }
 }
 

@@ -1,12 +1,15 @@
 /** The page's side of reading long documents; see `protocol.ts`. */
 import { bytesOf } from "../client/chunks.js";
 import { type Instance, instantiate } from "../load.js";
-import type { WasmReplica } from "../wasm.js";
+import { applied, EMPTY, type Root, type Shown } from "../value/tree.js";
+import type { WasmPatch, WasmReplica } from "../wasm.js";
 import type { Content, Told, Work } from "./protocol.js";
 
 /** A replica that has in it what could be read. */
 export interface Filled {
   readonly replica: WasmReplica;
+  /** What the replica's next `patches` build on: what led to it, from nothing. */
+  readonly shown: Shown;
   /** Chunks that could not. */
   readonly damaged: number;
 }
@@ -101,16 +104,18 @@ function receive(worker: Worker, work: Work, progress: (done: number) => void): 
         case "part":
           copy?.take(told.part);
           break;
+        case "patches":
+          copy?.show(told.patches);
+          break;
+        case "done":
+          resolve(copy!.filled());
+          return;
         case "failed":
           throw Object.assign(new Error(told.message), { code: told.code });
         case "here":
           return;
       }
-      if (copy?.isWhole === true) {
-        resolve(copy.filled());
-      } else {
-        worker.postMessage("next");
-      }
+      worker.postMessage("next");
     };
     worker.onmessage = (event: MessageEvent<Told>) => void take(event.data).catch(reject);
     worker.onerror = (event) => {
@@ -125,6 +130,8 @@ function receive(worker: Worker, work: Work, progress: (done: number) => void): 
 class Copy {
   readonly #instance: Instance;
   readonly #to: Extract<Told, { t: "filled" }>;
+  readonly #patches: WasmPatch[] = [];
+  #value: Root | undefined = EMPTY;
   #at = 0;
 
   constructor(instance: Instance, to: Extract<Told, { t: "filled" }>) {
@@ -135,13 +142,14 @@ class Copy {
     this.#to = to;
   }
 
-  get isWhole(): boolean {
-    return this.#at === this.#to.bytes;
-  }
-
   take(part: Uint8Array): void {
     new Uint8Array(this.#instance.memory.buffer).set(part, this.#at);
     this.#at += part.length;
+  }
+
+  show(patches: readonly WasmPatch[]): void {
+    this.#patches.push(...patches);
+    this.#value = this.#value && applied(this.#value, patches);
   }
 
   filled(): Filled {
@@ -149,7 +157,7 @@ class Copy {
     if (replica === undefined) {
       throw new Error("reading a long document: no replica was handed over");
     }
-    return { replica, damaged: this.#to.damaged };
+    return { replica, shown: { patches: this.#patches, value: this.#value }, damaged: this.#to.damaged };
   }
 }
 

@@ -1,11 +1,13 @@
 /** The worker that reads a long document; see `protocol.ts`. A script of its own, made for one document. */
 import { applyChunks } from "../client/chunks.js";
-import { type Instance, instantiate } from "../load.js";
-import type { WasmReplica } from "../wasm.js";
+import { instantiate } from "../load.js";
+import type { WasmPatch, WasmReplica } from "../wasm.js";
 import type { Content, Told, Work } from "./protocol.js";
 
 /** Bytes of the memory that the page copies at a time: some milliseconds. */
 const PART_BYTES = 8 * 1024 * 1024;
+/** Patches that the page takes at a time: likewise. */
+const PATCHES = 4_000;
 /** Bytes of changes between two reports. Each costs a pass over the document. */
 const REPORT_BYTES = 512 * 1024;
 
@@ -30,10 +32,16 @@ async function fill({ module, document, content }: Work): Promise<void> {
   const instance = await instantiate(module);
   const replica = new instance.wasm.Replica(document);
   const damaged = read(replica, content);
+  const patches = replica.patches();
   replica.park();
-  const bytes = instance.memory.buffer.byteLength;
-  handOver(instance, bytes);
-  scope.postMessage({ t: "filled", bytes, values: instance.values.length, damaged });
+  const { memory, values } = instance;
+  const bytes = memory.buffer.byteLength;
+  scope.postMessage({ t: "filled", bytes, values: values.length, damaged });
+  const rest = handOver(memory.buffer, patches);
+  scope.onmessage = () => {
+    const told = rest.next().value;
+    scope.postMessage(told, told.t === "part" ? [told.part.buffer] : []);
+  };
 }
 
 function read(replica: WasmReplica, content: Content): number {
@@ -49,12 +57,12 @@ function read(replica: WasmReplica, content: Content): number {
   return 0;
 }
 
-/** From now on whatever the page says is `next`. */
-function handOver({ memory }: Instance, bytes: number): void {
-  let at = 0;
-  scope.onmessage = () => {
-    const part = new Uint8Array(memory.buffer.slice(at, Math.min(at + PART_BYTES, bytes)));
-    at += part.length;
-    scope.postMessage({ t: "part", part }, [part.buffer]);
-  };
+function* handOver(memory: ArrayBuffer, patches: readonly WasmPatch[]): Generator<Told, Told> {
+  for (let at = 0; at < memory.byteLength; at += PART_BYTES) {
+    yield { t: "part", part: new Uint8Array(memory.slice(at, at + PART_BYTES)) };
+  }
+  for (let at = 0; at < patches.length; at += PATCHES) {
+    yield { t: "patches", patches: patches.slice(at, at + PATCHES) };
+  }
+  return { t: "done" };
 }

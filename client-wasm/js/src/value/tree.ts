@@ -23,6 +23,24 @@ export type Root = { readonly [key: string]: Value };
 /** What embedded objects read as in a text. */
 const EMBEDDED = "\ufffc";
 
+/** What patches led to; no value when they have no meaning for plain values, as old libraries could write them. */
+export interface Shown {
+  readonly patches: readonly WasmPatch[];
+  readonly value: Root | undefined;
+}
+
+/** The value after the patches; nothing when they do not fit. */
+export function applied(value: Root, patches: readonly WasmPatch[]): Root | undefined {
+  try {
+    return applyPatches(value, patches);
+  } catch (error) {
+    if (!(error instanceof PatchError)) {
+      throw error;
+    }
+    return undefined;
+  }
+}
+
 /** The value after the patches. */
 export function applyPatches(value: Root, patches: readonly WasmPatch[]): Root {
   const batch = new Batch(value);
