@@ -340,7 +340,7 @@ export class Client implements Host {
       const stored = await this.#parts.storage.load(live.id);
       const filled = stored && (await this.#fill(live, { from: "chunks", chunks: chunksOf(stored) }));
       if (!this.#isHere(live)) {
-        filled?.replica.free();
+        free(filled);
       } else if (stored !== undefined) {
         const before = live.value;
         const { patches, damaged } = live.restore(stored, filled);
@@ -396,39 +396,49 @@ export class Client implements Host {
 
   async #fillAndApply(live: LiveDocument, content: Content): Promise<void> {
     const { connection } = this.#uplink;
-    const isFromTabs = content.from === "chunks";
-    let filled: Filled | undefined;
-    let fault: unknown;
-    try {
-      filled = await this.#fill(live, content);
-    } catch (error) {
-      fault = error;
-    }
+    const filled = await this.#fill(live, content).catch(asError);
     this.#guard(() => {
       if (!this.#isHere(live)) {
-        filled?.replica.free();
+        free(filled);
         return;
       }
       const early = live.takeEarly();
       live.loaded = true;
-      if (filled !== undefined) {
-        live.adopt(filled, isFromTabs);
-        live.replica.disconnect();
-      }
       const isSameSession = connection === this.#uplink.connection;
-      if (filled !== undefined || !isSameSession) {
-        this.#sessionBegins(live);
+      if (filled instanceof Error) {
+        this.#notFilled(live, filled, isSameSession && content.from === "message");
+        return;
       }
-      if (fault !== undefined) {
-        this.#broken(live, fault);
-      } else if (filled === undefined) {
-        this.#takeHere(live, content, isSameSession);
-      }
+      this.#goOn(live, content, filled, isSameSession);
       for (const message of early) {
         this.#received(live, message);
       }
       this.#apply(live);
     });
+  }
+
+  /** `isServers`: what the server said was bad, and the session with it goes on to this moment. */
+  #notFilled(live: LiveDocument, fault: Error, isServers: boolean): void {
+    if (isServers) {
+      this.#broken(live, fault);
+    } else {
+      this.#looked(live, fault);
+      this.#sessionBegins(live);
+    }
+  }
+
+  /** With the replica that was filled, in a session of its own; or, where there are no workers, with this tab's. */
+  #goOn(live: LiveDocument, content: Content, filled: Filled | undefined, isSameSession: boolean): void {
+    if (filled !== undefined) {
+      live.adopt(filled, content.from === "chunks");
+      live.replica.disconnect();
+    }
+    if (filled !== undefined || !isSameSession) {
+      this.#sessionBegins(live);
+    }
+    if (filled === undefined) {
+      this.#takeHere(live, content, isSameSession);
+    }
   }
 
   /** There are no workers. */
@@ -949,5 +959,12 @@ export class Client implements Host {
     if (this.#trap !== undefined) {
       throw new Error("the client failed; load the page again", { cause: this.#trap });
     }
+  }
+}
+
+/** A replica that nobody waits for any more. */
+function free(filled: Filled | Error | undefined): void {
+  if (filled !== undefined && !(filled instanceof Error)) {
+    filled.replica.free();
   }
 }
