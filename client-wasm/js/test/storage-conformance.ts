@@ -70,9 +70,9 @@ export function conformance(kind: Kind): void {
 
   check("changes come back in their order, each once", async (storage) => {
     const [a, b, c] = [change(9), change(3), change(5, 0)];
-    assert.deepEqual(await storage.append("d", [a, b]), { snapshotBytes: 0, changes: 2, changeBytes: 20 });
+    assert.deepEqual(await storage.append("d", [a, b], "others"), { snapshotBytes: 0, changes: 2, changeBytes: 20 });
     const other = { hash: a.hash, bytes: bytes(1) };
-    assert.deepEqual(await storage.append("d", [other, c, c]), { snapshotBytes: 0, changes: 3, changeBytes: 20 });
+    assert.deepEqual(await storage.append("d", [other, c, c], "others"), { snapshotBytes: 0, changes: 3, changeBytes: 20 });
     const opened = await kind.again(storage);
     assert.deepEqual(await opened.load("d"), {
       snapshots: [],
@@ -84,14 +84,14 @@ export function conformance(kind: Kind): void {
   });
 
   check("an append of nothing makes the document", async (storage) => {
-    assert.deepEqual(await storage.append("d", []), { snapshotBytes: 0, changes: 0, changeBytes: 0 });
+    assert.deepEqual(await storage.append("d", [], "others"), { snapshotBytes: 0, changes: 0, changeBytes: 0 });
     assert.deepEqual(await storage.list(), ["d"]);
     assert.deepEqual((await loaded(storage, "d")).changes, []);
   });
 
   check("many appends at once keep their order", async (storage) => {
     const numbers = Array.from({ length: 100 }, (_, index) => (index * 37) % 101);
-    const sizes = await Promise.all(numbers.map((number) => storage.append("d", [change(number)])));
+    const sizes = await Promise.all(numbers.map((number) => storage.append("d", [change(number)], "others")));
     assert.deepEqual(
       sizes.map(({ changes }) => changes),
       numbers.map((_, index) => index + 1),
@@ -112,8 +112,8 @@ export function conformance(kind: Kind): void {
   });
 
   check("compacting removes what is named, and only that", async (storage) => {
-    await storage.append("d", [change(1), change(2), change(3)]);
-    await storage.append("e", [change(1)]);
+    await storage.append("d", [change(1), change(2), change(3)], "others");
+    await storage.append("e", [change(1)], "others");
     await storage.setSyncState("d", bytes(7));
     const name = await storage.compact("d", bytes(1, 2, 3), {
       snapshots: [],
@@ -127,30 +127,30 @@ export function conformance(kind: Kind): void {
       damaged: 0,
     });
     assert.deepEqual(await hashes(opened, "e"), [change(1).hash]);
-    assert.deepEqual(await opened.append("d", [change(4, 4)]), { snapshotBytes: 3, changes: 2, changeBytes: 14 });
+    assert.deepEqual(await opened.append("d", [change(4, 4)], "others"), { snapshotBytes: 3, changes: 2, changeBytes: 14 });
     await opened.close();
   });
 
   check("a snapshot stays until it is named", async (storage) => {
     const first = await storage.compact("d", bytes(1), NOTHING);
     const second = await storage.compact("d", bytes(2, 2), NOTHING);
-    assert.deepEqual(await storage.append("d", []), { snapshotBytes: 3, changes: 0, changeBytes: 0 });
+    assert.deepEqual(await storage.append("d", [], "others"), { snapshotBytes: 3, changes: 0, changeBytes: 0 });
     const third = await storage.compact("d", bytes(3), { snapshots: [first], changes: [] });
     const names = (await loaded(storage, "d")).snapshots.map(({ name }) => name);
     assert.deepEqual(names.sort(), [second, third].sort());
-    assert.deepEqual(await storage.append("d", []), { snapshotBytes: 3, changes: 0, changeBytes: 0 });
+    assert.deepEqual(await storage.append("d", [], "others"), { snapshotBytes: 3, changes: 0, changeBytes: 0 });
   });
 
   check("a change that was compacted away can be stored again", async (storage) => {
-    await storage.append("d", [change(1)]);
+    await storage.append("d", [change(1)], "others");
     await storage.compact("d", bytes(1), { snapshots: [], changes: [change(1).hash] });
-    assert.equal((await storage.append("d", [change(1)])).changes, 1);
+    assert.equal((await storage.append("d", [change(1)], "others")).changes, 1);
     assert.deepEqual(await hashes(storage, "d"), [change(1).hash]);
   });
 
   check("removing one document leaves the others", async (storage) => {
     for (const document of ["a", "ab", "b"]) {
-      await storage.append(document, [change(1)]);
+      await storage.append(document, [change(1)], "others");
       await storage.compact(document, bytes(1), NOTHING);
       await storage.setSyncState(document, bytes(1));
     }
@@ -166,7 +166,7 @@ export function conformance(kind: Kind): void {
 
   check("clearing forgets all documents but not the id", async (storage) => {
     const { id } = storage;
-    await storage.append("a", [change(1)]);
+    await storage.append("a", [change(1)], "others");
     await storage.compact("b", bytes(1), NOTHING);
     await storage.setSyncState("c", bytes(1));
     await storage.clear();
@@ -177,11 +177,46 @@ export function conformance(kind: Kind): void {
     await opened.close();
   });
 
+  check("own changes are unsent until they are said to be sent, also those that were there already", async (storage) => {
+    await storage.append("a", [change(1)], "others");
+    await storage.append("a", [change(1), change(2), change(3)], "own");
+    await storage.append("b", [change(1)], "others");
+    await storage.append("ab", [change(1)], "own");
+    const opened = await kind.again(storage);
+    assert.deepEqual(await opened.unsent(), ["a", "ab"]);
+    const asked: string[] = [];
+    const isSent = (hash: string): boolean => asked.push(hash) > 0 && hash !== change(2).hash;
+    assert.equal(await opened.sent("a", isSent), 1);
+    assert.deepEqual(asked, [1, 2, 3].map((number) => change(number).hash));
+    assert.deepEqual(await opened.unsent(), ["a", "ab"]);
+    assert.equal(await opened.sent("a", () => true), 0);
+    assert.equal(await opened.sent("never there", () => true), 0);
+    assert.deepEqual(await opened.unsent(), ["ab"]);
+    assert.deepEqual(await hashes(opened, "a"), [1, 2, 3].map((number) => change(number).hash));
+    await opened.close();
+  });
+
+  check("unsent changes stay so when they are compacted, and are forgotten with their document", async (storage) => {
+    for (const document of ["a", "b", "c"]) await storage.append(document, [change(1)], "own");
+    await storage.compact("a", bytes(1), { snapshots: [], changes: [change(1).hash] });
+    await storage.setSyncState("a", bytes(1));
+    await storage.forgetDamaged("a");
+    await storage.remove("b");
+    const opened = await kind.again(storage);
+    assert.deepEqual(await opened.unsent(), ["a", "c"]);
+    const asked: string[] = [];
+    assert.equal(await opened.sent("a", (hash) => asked.push(hash) < 0), 1);
+    assert.deepEqual(asked, [change(1).hash]);
+    await opened.clear();
+    assert.deepEqual(await opened.unsent(), []);
+    await opened.close();
+  });
+
   check("bytes are copied on the way in and on the way out", async (storage) => {
     const memory = new Uint8Array(1000).fill(5);
     const view = memory.subarray(10, 13);
     const done = [
-      storage.append("d", [{ hash: change(1).hash, bytes: view }]),
+      storage.append("d", [{ hash: change(1).hash, bytes: view }], "others"),
       storage.setSyncState("d", view),
       storage.compact("d", view, NOTHING),
     ];
@@ -199,7 +234,7 @@ export function conformance(kind: Kind): void {
   });
 
   check("nothing is damaged, so nothing is forgotten", async (storage) => {
-    await storage.append("d", [change(1)]);
+    await storage.append("d", [change(1)], "others");
     assert.equal(await storage.forgetDamaged("d"), 0);
     assert.equal(await storage.forgetDamaged("never there"), 0);
     assert.deepEqual(await storage.list(), ["d"]);
@@ -208,13 +243,13 @@ export function conformance(kind: Kind): void {
 
   check("what was begun before closing ends, what comes later is refused", async (storage) => {
     const begun = [
-      storage.append("d", [change(1)]),
+      storage.append("d", [change(1)], "others"),
       storage.compact("d", bytes(1), NOTHING).then(() => undefined),
-      storage.append("d", [change(2)]),
+      storage.append("d", [change(2)], "others"),
     ];
     const closing = storage.close();
     const late = [
-      storage.append("d", []),
+      storage.append("d", [], "others"),
       storage.setSyncState("d", bytes()),
       storage.compact("d", bytes(), NOTHING),
       storage.load("d"),
@@ -222,6 +257,8 @@ export function conformance(kind: Kind): void {
       storage.remove("d"),
       storage.clear(),
       storage.forgetDamaged("d"),
+      storage.sent("d", () => true),
+      storage.unsent(),
     ];
     await Promise.all(late.map((call) => assert.rejects(call, fault("closed"))));
     await Promise.all([...begun, closing, storage.close()]);

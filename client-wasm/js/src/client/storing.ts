@@ -47,7 +47,7 @@ export class Storing {
     }
     for (const live of documents) {
       if (live.unsaved.size > 0 && live.state !== "deleted") {
-        this.#storage.append(live.id, [...live.unsaved.values()]).catch((error: unknown) => this.#host.looked(live, asError(error)));
+        this.#storage.append(live.id, [...live.unsaved.values()], "own").catch((error: unknown) => this.#host.looked(live, asError(error)));
       }
     }
   }
@@ -59,7 +59,7 @@ export class Storing {
     }
     live.saving = true;
     const chunks = [...live.unsaved.values()];
-    this.#storage.append(live.id, chunks).then(
+    this.#storage.append(live.id, chunks, "own").then(
       (tail) => {
         live.saving = false;
         live.stored(chunks);
@@ -89,7 +89,7 @@ export class Storing {
     const storage = this.#storage;
     const kept = arrived.isSnapshot
       ? this.#compact(live)
-      : storage.append(live.id, arrived.chunks).then((tail) => {
+      : storage.append(live.id, arrived.chunks, "others").then((tail) => {
           live.stored(arrived.chunks);
           this.#maybeCompact(live, tail);
         });

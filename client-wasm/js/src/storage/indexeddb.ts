@@ -11,8 +11,8 @@ import { openDatabase, read, readAll, readOne, runTransaction } from "./idb.js";
 import type { OpenHow } from "./idb.js";
 import { askToPersist, estimate } from "./quota.js";
 import { StorageError } from "./storage.js";
-import type { Contained, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
-import { applyEdits, claimId, clear, compact, forgetDamaged, remove } from "./writes.js";
+import type { Contained, Origin, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
+import { applyEdits, claimId, clear, compact, forgetDamaged, remove, sent, unsent } from "./writes.js";
 import type { Edit } from "./writes.js";
 
 /** What {@link IndexedDbStorage.open} may be told, mostly by tests. */
@@ -127,13 +127,21 @@ export class IndexedDbStorage implements Storage {
     return keys.filter((key) => typeof key === "string");
   }
 
-  async append(document: string, changes: readonly StoredChange[]): Promise<TailSize> {
+  async append(document: string, changes: readonly StoredChange[], origin: Origin): Promise<TailSize> {
     const records = changes.map(({ hash, bytes }) => encodeChange(document, hash, bytes));
-    return this.#edit({ document, changes: records, syncState: undefined });
+    return this.#edit({ document, changes: records, origin, syncState: undefined });
+  }
+
+  sent(document: string, isSent: (hash: string) => boolean): Promise<number> {
+    return this.#alone((tx) => sent(tx, document, isSent));
+  }
+
+  unsent(): Promise<string[]> {
+    return this.#read(unsent);
   }
 
   async setSyncState(document: string, state: Uint8Array): Promise<void> {
-    await this.#edit({ document, changes: [], syncState: encodeSync(document, state) });
+    await this.#edit({ document, changes: [], origin: "others", syncState: encodeSync(document, state) });
   }
 
   async compact(document: string, snapshot: Uint8Array, contained: Contained): Promise<string> {

@@ -1,11 +1,12 @@
 /** Documents in memory: the fallback where there is no IndexedDB, and what tests use. Gone with the page. */
 
 import { StorageError, randomName } from "./storage.js";
-import type { Contained, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
+import type { Contained, Origin, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
 
 interface Kept {
   readonly snapshots: Map<string, Uint8Array>;
   readonly changes: Map<string, Uint8Array>;
+  readonly unsent: Set<string>;
   syncState: Uint8Array | undefined;
 }
 
@@ -30,14 +31,29 @@ export class MemoryStorage implements Storage {
     );
   }
 
-  async append(document: string, changes: readonly StoredChange[]): Promise<TailSize> {
+  async append(document: string, changes: readonly StoredChange[], origin: Origin): Promise<TailSize> {
     const kept = this.#keep(document);
-    for (const { hash, bytes } of changes) if (!kept.changes.has(hash)) kept.changes.set(hash, bytes.slice());
+    for (const { hash, bytes } of changes) {
+      if (!kept.changes.has(hash)) kept.changes.set(hash, bytes.slice());
+      if (origin === "own") kept.unsent.add(hash);
+    }
     return {
       snapshotBytes: sumOfLengths(kept.snapshots),
       changes: kept.changes.size,
       changeBytes: sumOfLengths(kept.changes),
     };
+  }
+
+  async sent(document: string, isSent: (hash: string) => boolean): Promise<number> {
+    this.#check();
+    const unsent = this.#documents.get(document)?.unsent ?? new Set();
+    for (const hash of [...unsent].filter(isSent)) unsent.delete(hash);
+    return unsent.size;
+  }
+
+  async unsent(): Promise<string[]> {
+    this.#check();
+    return [...this.#documents].filter(([, { unsent }]) => unsent.size > 0).map(([document]) => document).sort();
   }
 
   async setSyncState(document: string, state: Uint8Array): Promise<void> {
@@ -83,7 +99,7 @@ export class MemoryStorage implements Storage {
 
   #keep(document: string): Kept {
     this.#check();
-    const kept = this.#documents.get(document) ?? { snapshots: new Map(), changes: new Map(), syncState: undefined };
+    const kept = this.#documents.get(document) ?? nothing();
     this.#documents.set(document, kept);
     return kept;
   }
@@ -91,6 +107,10 @@ export class MemoryStorage implements Storage {
   #check(): void {
     if (this.#closed) throw new StorageError("closed", "the store is closed: it was closed");
   }
+}
+
+function nothing(): Kept {
+  return { snapshots: new Map(), changes: new Map(), unsent: new Set(), syncState: undefined };
 }
 
 /** Bytes in all values. A pass per append: tails are kept short. */

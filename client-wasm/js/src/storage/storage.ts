@@ -2,8 +2,8 @@
  * Where documents are kept in a browser. `IndexedDbStorage` is the real one, `MemoryStorage` the stated
  * fallback, `openStorage` chooses; both run the same conformance tests (`test/storage-conformance.ts`).
  *
- * The life of a document here: `load` once; `append` for every change, from here or elsewhere; `setSyncState`
- * when the server confirmed something; `compact` when the {@link TailSize} says that it is worth it.
+ * The life of a document here: `load` once; `append` for every change, from here or elsewhere; `setSyncState` and
+ * `sent` when the server confirmed something; `compact` when the {@link TailSize} says that it is worth it.
  */
 
 /** A stored change chunk. */
@@ -12,6 +12,13 @@ export interface StoredChange {
   readonly hash: string;
   readonly bytes: Uint8Array;
 }
+
+/** Where changes came from that are stored. */
+export type Origin =
+  /** This browser: the change is marked as unsent until {@link Storage.sent} says otherwise. */
+  | "own"
+  /** Elsewhere: whoever brought it has it. */
+  | "others";
 
 /** A stored document chunk. */
 export interface StoredSnapshot {
@@ -111,9 +118,17 @@ export interface Storage {
   load(document: string): Promise<StoredDocument | undefined>;
   /**
    * Adds changes; those that are there already and can be read are left as they are. What is left to compact
-   * afterwards.
+   * afterwards. Marks of own changes are stored with them, at once.
    */
-  append(document: string, changes: readonly StoredChange[]): Promise<TailSize>;
+  append(document: string, changes: readonly StoredChange[], origin: Origin): Promise<TailSize>;
+  /**
+   * Takes the mark from those unsent changes of the document that the server is known to keep, as `isSent` says when
+   * the marks are read: it is asked later than the call, and must not throw. How many marks are left. Nothing else
+   * takes a mark away but forgetting the document.
+   */
+  sent(document: string, isSent: (hash: string) => boolean): Promise<number>;
+  /** The ids of all documents that have changes marked as unsent. */
+  unsent(): Promise<string[]>;
   /** To be called only after the changes of which it speaks were stored: an `append` may still fail. */
   setSyncState(document: string, state: Uint8Array): Promise<void>;
   /**

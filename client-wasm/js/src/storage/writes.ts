@@ -8,6 +8,7 @@ import {
   META,
   SNAPSHOTS,
   SYNC,
+  UNSENT,
   bytesOf,
   countTail,
   decodeChange,
@@ -19,15 +20,16 @@ import {
   keysOf,
   orderAfter,
 } from "./format.js";
-import type { ChangeRecord, SnapshotRecord, SyncRecord, Tail } from "./format.js";
+import type { ChangeRecord, SnapshotRecord, SyncRecord, Tail, UnsentRecord } from "./format.js";
 import { read, readAll, readOne } from "./idb.js";
 import { randomName } from "./storage.js";
-import type { Contained, TailSize } from "./storage.js";
+import type { Contained, Origin, TailSize } from "./storage.js";
 
 /** An append, a new sync state, or both; may share a transaction with others. */
 export interface Edit {
   readonly document: string;
   readonly changes: readonly Omit<ChangeRecord, "order">[];
+  readonly origin: Origin;
   readonly syncState: SyncRecord | undefined;
 }
 
@@ -51,9 +53,10 @@ export async function applyEdits(tx: IDBTransaction, edits: readonly Edit[]): Pr
     Array.from(wanted, async ([document, hashes]) => views.set(document, await readView(tx, document, hashes))),
   );
 
-  const sizes = edits.map(({ document, changes, syncState }): TailSize => {
+  const sizes = edits.map(({ document, changes, origin, syncState }): TailSize => {
     const view = views.get(document) ?? { tail: countTail(document, [], []), records: new Map() };
     for (const change of changes) putChange(tx, view, change);
+    if (origin === "own") for (const change of changes) mark(tx, change);
     if (syncState) tx.objectStore(SYNC).put(syncState);
     return sizeOf(view.tail);
   });
@@ -94,12 +97,43 @@ export async function forgetDamaged(tx: IDBTransaction, document: string): Promi
   return removed.reduce((sum, count) => sum + count, 0);
 }
 
+/** Removes the marks of changes that are sent. How many are left. */
+export async function sent(tx: IDBTransaction, document: string, isSent: (hash: string) => boolean): Promise<number> {
+  const store = tx.objectStore(UNSENT);
+  const range = keysOf(document);
+  const keys = await read(store.getAllKeys(range));
+  const done = keys.filter((key) => Array.isArray(key) && isSent(String(key[1])));
+  if (done.length === keys.length) store.delete(range);
+  else for (const key of done) store.delete(key);
+  return keys.length - done.length;
+}
+
+/** The documents that have marks: one step for each, however many marks it has. */
+export function unsent(tx: IDBTransaction): Promise<string[]> {
+  const found: string[] = [];
+  const request = tx.objectStore(UNSENT).openKeyCursor();
+  return new Promise((resolve, reject) => {
+    request.onerror = () => reject(request.error ?? new Error("a request failed"));
+    request.onsuccess = () => {
+      const cursor = request.result;
+      const document: unknown = Array.isArray(cursor?.key) ? cursor.key[0] : undefined;
+      if (typeof document !== "string") {
+        resolve(found);
+        return;
+      }
+      found.push(document);
+      cursor?.continue(keysOf(document).upper as IDBValidKey);
+    };
+  });
+}
+
 /** Removes all of a document. */
 export function remove(tx: IDBTransaction, document: string): void {
   tx.objectStore(DOCUMENTS).delete(document);
   tx.objectStore(CHANGES).delete(keysOf(document));
   tx.objectStore(SNAPSHOTS).delete(keysOf(document));
   tx.objectStore(SYNC).delete(document);
+  tx.objectStore(UNSENT).delete(keysOf(document));
 }
 
 /** Removes all documents. */
@@ -114,6 +148,11 @@ export async function claimId(tx: IDBTransaction): Promise<string> {
   const id = randomName();
   tx.objectStore(META).put(id, ID_KEY);
   return id;
+}
+
+function mark(tx: IDBTransaction, { document, hash }: UnsentRecord): void {
+  const record: UnsentRecord = { document, hash };
+  tx.objectStore(UNSENT).put(record);
 }
 
 /** Leaves a readable record of the same hash as it is; replaces a damaged one. */
