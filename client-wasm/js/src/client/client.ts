@@ -13,6 +13,7 @@ import type { Chunk, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
 import { DocumentHandle, type Host } from "./document.js";
 import { concat, isTrap, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
+import { Outbox } from "./outbox.js";
 import { Presence } from "./presence.js";
 import { Scheduler } from "./scheduler.js";
 import { asError, Storing } from "./storing.js";
@@ -45,6 +46,18 @@ export interface ClientParts {
   readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
 }
 
+/** Ends of a connection that nothing sent on it was the reason of. */
+const BLAMELESS_CODES = new Set([
+  "network",
+  "timeout",
+  "leave",
+  "token",
+  "back-off",
+  "replaced",
+  "too-many-documents",
+  "overloaded",
+  "shutting-down",
+]);
 /** Authors of messages that are not stored, whose last count is known. */
 const MAX_AUTHORS = 10_000;
 
@@ -60,6 +73,7 @@ export class Client implements Host {
   readonly #uplink: Uplink;
   readonly #flushing: Scheduler;
   readonly #storing: Storing;
+  readonly #outbox: Outbox;
   /** Last count of each author's messages, as far as they are not stored. */
   readonly #heard = new Map<string, number>();
   #role: Role = "follower";
@@ -101,7 +115,14 @@ export class Client implements Host {
       isUsable: (live) => this.#trap === undefined && this.#isHere(live),
       keepsOthers: () => this.#role !== "follower",
       looked: (live, error) => this.#looked(live, error),
-      saved: (live) => this.#maybeDrop(live),
+      saved: (live) => this.#guard(() => this.#maybeDrop(live)),
+      lacks: (live) => void this.#readAgain(live),
+    });
+    this.#outbox = new Outbox({
+      unsent: () => this.#unsent(),
+      isConnected: () => this.#uplink.connection !== undefined && !this.#closed,
+      bring: (id) => this.#guard(() => this.#bring(id)),
+      giveUp: (id) => this.#guard(() => this.#giveUp(id)),
     });
     this.#status = this.#look();
     this.#tabs = parts.joinTabs({
@@ -357,6 +378,7 @@ export class Client implements Host {
       if (live.hasIncoming) {
         this.#flushing.request();
       }
+      this.#maybeDrop(live);
     });
   }
 
@@ -405,11 +427,53 @@ export class Client implements Host {
     if (!this.#isHere(live) || !live.loaded || live.state === "failed") {
       return;
     }
-    const isNeeded = live.handles > 0 || live.wantedBy.size > 0 || live.unsaved.size > 0 || live.unsynced > 0;
-    if (!isNeeded && !live.hasIncoming) {
-      this.#live.delete(live.id);
-      this.#dropped.add(live.id);
+    const isToSend = this.#isToSend(live);
+    if (!isToSend) {
+      this.#outbox.left(live.id, live.unsynced === 0);
+    }
+    const isNeeded = live.handles > 0 || live.wantedBy.size > 0 || live.unsaved.size > 0 || isToSend;
+    if (!isNeeded && !live.hasIncoming && this.#storing.isSettled(live)) {
+      this.#forget(live);
       live.replica.free();
+    }
+  }
+
+  /** Whether something of it is still to be sent, and can be. */
+  #isToSend(live: LiveDocument): boolean {
+    return live.unsynced > 0 && this.#parts.url !== undefined && !live.readOnly && !live.givenUp;
+  }
+
+  #forget(live: LiveDocument): void {
+    this.#live.delete(live.id);
+    if (live.inSession) {
+      this.#dropped.add(live.id);
+    }
+  }
+
+  async #unsent(): Promise<readonly string[]> {
+    try {
+      return (await this.#parts.storage.unsent()).filter((id) => this.#isId(id));
+    } catch {
+      // Those who store something are told what is wrong with it.
+      return [];
+    }
+  }
+
+  /** Of a document that is here already, only the marks may be wrong. */
+  #bring(id: string): void {
+    const live = this.#obtain(id);
+    live.marked = true;
+    if (live.loaded) {
+      this.#storing.keepSyncState(live);
+      this.#maybeDrop(live);
+    }
+  }
+
+  #giveUp(id: string): void {
+    const live = this.#live.get(id);
+    if (live !== undefined) {
+      live.givenUp = true;
+      this.#maybeDrop(live);
     }
   }
 
@@ -418,8 +482,8 @@ export class Client implements Host {
     if (live !== undefined) {
       live.state = "deleted";
       live.presence.stop();
-      this.#live.delete(id);
-      this.#dropped.add(id);
+      this.#forget(live);
+      this.#outbox.left(id, false);
       this.#looked(live);
     }
   }
@@ -491,6 +555,9 @@ export class Client implements Host {
     for (const live of this.#live.values()) {
       live.wantedBy.clear();
     }
+    if (role === "follower") {
+      this.#outbox.stop();
+    }
     if (role === "leader") {
       this.#post({ t: "who" });
       this.#guard(() => {
@@ -513,7 +580,7 @@ export class Client implements Host {
 
   /** Also when nothing is wanted: the leader answers with what it knows of the connection. */
   #wantAll(): void {
-    const isWanted = (live: LiveDocument): boolean => live.handles > 0 || live.unsynced > 0 || live.unsaved.size > 0;
+    const isWanted = (live: LiveDocument): boolean => live.handles > 0 || live.unsaved.size > 0 || this.#isToSend(live);
     this.#want([...this.#live.values()].filter((live) => live.loaded && isWanted(live)));
   }
 
@@ -540,6 +607,9 @@ export class Client implements Host {
       this.#judge(live);
       this.#looked(live);
     }
+    if (state === "waiting" && fault !== undefined && !BLAMELESS_CODES.has(fault.code)) {
+      this.#outbox.refused();
+    }
   }
 
   #sessionsBegin(): void {
@@ -548,6 +618,7 @@ export class Client implements Host {
       live.unavailable = false;
       this.#sessionBegins(live);
     }
+    void this.#outbox.look();
   }
 
   #sessionBegins(live: LiveDocument): void {
@@ -561,12 +632,14 @@ export class Client implements Host {
       return;
     }
     live.replica.connect();
+    live.inSession = true;
     this.#pump(live);
   }
 
   #sessionsEnd(): void {
     for (const live of this.#live.values()) {
       live.replica.disconnect();
+      live.inSession = false;
     }
   }
 
@@ -763,6 +836,7 @@ export class Client implements Host {
       live.wantedBy.delete(tab);
       this.#maybeDrop(live);
     }
+    void this.#outbox.look();
   }
 
   // Messages that nobody stores.

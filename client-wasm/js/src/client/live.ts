@@ -66,6 +66,14 @@ export class LiveDocument {
   canUndo = false;
   canRedo = false;
   readOnly = false;
+  /** The server ends connections because of it: it is not sent any more unless somebody shows it. */
+  givenUp = false;
+  /** Storage may have changes marked as unsent that the server keeps, or will keep. */
+  marked = false;
+  /** Marks are being taken away. */
+  settling = false;
+  /** Whether there is a session with the server in this connection. */
+  inSession = false;
   /** What of it could not be read from storage, until it is whole again. */
   damage: Error | undefined;
   /** Changes of others could not be stored: storage must not speak of them. */
@@ -114,6 +122,7 @@ export class LiveDocument {
     }
     this.synced = this.replica.syncedHeads();
     this.#countUnsynced();
+    this.marked ||= this.unsynced > 0;
     return { patches: this.#show(), damaged };
   }
 
@@ -156,6 +165,7 @@ export class LiveDocument {
     }
     const after = this.replica.heads();
     const fromTabs = this.#arrived(between, after);
+    this.marked ||= fromTabs !== undefined;
     if (sameHeads(before, after)) {
       return { patches: [], fromTabs, fromServer };
     }
@@ -178,6 +188,7 @@ export class LiveDocument {
   changed(chunk: Chunk, isStep: boolean): readonly WasmPatch[] {
     this.unsaved.set(chunk.hash, chunk);
     this.unsynced += 1;
+    this.marked = true;
     this.#unsynced?.add(chunk.hash);
     const patches = this.#show();
     if (isStep) {
@@ -212,6 +223,11 @@ export class LiveDocument {
   isSynced(hashes: readonly ChangeHash[]): boolean {
     const unsynced = this.#unsynced;
     return this.loaded && (this.unsynced === 0 || (unsynced !== undefined && hashes.every((hash) => !unsynced.has(hash))));
+  }
+
+  /** Whether a change is here and the server known to keep it: what is not here was not counted. */
+  isSent(hash: ChangeHash): boolean {
+    return this.replica.has(hash) && !this.isBehind && this.isSynced([hash]);
   }
 
   /** These changes are in storage. */

@@ -3,6 +3,7 @@
  * leads, all as one snapshot now and then. What could not be stored is tried again.
  */
 import type { Storage, TailSize } from "../storage/storage.js";
+import type { ChangeHash } from "../wasm.js";
 import { type Arrived, type LiveDocument, sameHeads } from "./live.js";
 
 /** What {@link Storing} needs of its client. */
@@ -15,6 +16,8 @@ export interface StoringHost {
   looked(live: LiveDocument, error?: Error): void;
   /** All of it may be stored. */
   saved(live: LiveDocument): void;
+  /** Storage has changes that are not here. */
+  lacks(live: LiveDocument): void;
 }
 
 /** So much beside a snapshot is compacted: changes, and bytes where they are more than the snapshot. */
@@ -63,6 +66,11 @@ export class Storing {
       (tail) => {
         live.saving = false;
         live.stored(chunks);
+        if (live.isSynced(chunks.map((chunk) => chunk.hash))) {
+          // Their marks came later than the server's word.
+          live.marked = true;
+          this.#takeMarks(live);
+        }
         if (this.#storage.kind !== "memory") {
           for (const { hash } of chunks) {
             live.unsaved.delete(hash);
@@ -177,17 +185,66 @@ export class Storing {
     }
   }
 
+  /** The server told something about what it keeps: stores that, some time soon. */
   keepSyncState(live: LiveDocument): void {
     if (!this.#syncStates.has(live.id)) {
       const store = (): void => {
         this.#syncStates.delete(live.id);
-        // It speaks of all changes that are here, and none of them would come again.
-        if (this.#host.isUsable(live) && !live.isEmpty && !live.unkept && live.keeping === 0 && live.unsaved.size === 0) {
-          this.#storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#host.looked(live, asError(error)));
-        }
+        this.#storeSyncState(live);
+        this.#takeMarks(live);
       };
       this.#syncStates.set(live.id, setTimeout(store, SYNC_STATE_AFTER_MS));
     }
+  }
+
+  /**
+   * Whether storage knows of all changes that the server has them. If not it is told, and `saved` tells when that is
+   * over: a document that was dropped can't say any more which they are.
+   */
+  isSettled(live: LiveDocument): boolean {
+    if (live.marked && live.unsynced === 0 && this.#host.keepsOthers()) {
+      this.#storeSyncState(live);
+      this.#takeMarks(live);
+    }
+    return !live.settling;
+  }
+
+  #storeSyncState(live: LiveDocument): void {
+    // It speaks of all changes that are here, and none of them would come again.
+    if (this.#host.isUsable(live) && !live.isEmpty && !live.unkept && live.keeping === 0 && live.unsaved.size === 0) {
+      this.#storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#host.looked(live, asError(error)));
+    }
+  }
+
+  /** Changes that the server keeps are not unsent. What it says of later ones, and those that fail, are for later. */
+  #takeMarks(live: LiveDocument): void {
+    if (!live.marked || live.settling || this.#stopped || !this.#host.isUsable(live)) {
+      return;
+    }
+    live.settling = true;
+    live.marked = false;
+    let lacks = false;
+    const isSent = (hash: ChangeHash): boolean => {
+      if (!this.#host.isUsable(live)) {
+        return false;
+      }
+      lacks ||= !live.replica.has(hash);
+      return live.isSent(hash);
+    };
+    this.#storage
+      .sent(live.id, isSent)
+      .catch((error: unknown) => this.#host.looked(live, asError(error)))
+      .finally(() => {
+        live.settling = false;
+        if (live.marked && live.unsynced === 0) {
+          this.#takeMarks(live);
+        }
+        live.marked ||= live.unsynced > 0;
+        if (lacks) {
+          this.#host.lacks(live);
+        }
+        this.#host.saved(live);
+      });
   }
 }
 
