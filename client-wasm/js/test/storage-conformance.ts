@@ -177,6 +177,15 @@ export function conformance(kind: Kind): void {
     await opened.close();
   });
 
+  check("the tail is what is beside the snapshots", async (storage) => {
+    await storage.append("d", [change(2), change(1)], "own");
+    await storage.append("da", [change(3)], "own");
+    assert.deepEqual((await storage.tail("d")).sort(), [change(1).hash, change(2).hash]);
+    await storage.compact("d", bytes(1), { snapshots: [], changes: [change(1).hash] });
+    assert.deepEqual(await storage.tail("d"), [change(2).hash]);
+    assert.deepEqual(await storage.tail("never there"), []);
+  });
+
   check("own changes are unsent until they are said to be sent, also those that were there already", async (storage) => {
     await storage.append("a", [change(1)], "others");
     await storage.append("a", [change(1), change(2), change(3)], "own");
@@ -259,6 +268,7 @@ export function conformance(kind: Kind): void {
       storage.forgetDamaged("d"),
       storage.sent("d", () => true),
       storage.unsent(),
+      storage.tail("d"),
     ];
     await Promise.all(late.map((call) => assert.rejects(call, fault("closed"))));
     await Promise.all([...begun, closing, storage.close()]);

@@ -5,7 +5,7 @@
 import { PatchError } from "../value/errors.js";
 import { applyPatches, EMPTY, type Root } from "../value/tree.js";
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
-import type { Contained, StoredChange, StoredDocument } from "../storage/storage.js";
+import type { Contained, StoredDocument } from "../storage/storage.js";
 import type { ServerNews } from "./messages.js";
 import type { Presence } from "./presence.js";
 
@@ -107,7 +107,7 @@ export class LiveDocument {
   /** Takes what is stored. Changes that can't be read are left out, and counted. */
   restore(stored: StoredDocument): { readonly patches: readonly WasmPatch[]; readonly damaged: number } {
     const chunks = [...stored.snapshots, ...stored.changes].map((one) => one.bytes);
-    this.stored(stored.changes);
+    this.stored(stored.changes.map((change) => change.hash));
     let damaged = 0;
     this.#isApplied(concat(chunks));
     // Automerge may stop at what it can't read, silently: one is bad, and the others are worth having.
@@ -231,8 +231,8 @@ export class LiveDocument {
   }
 
   /** These changes are in storage. */
-  stored(changes: readonly StoredChange[]): void {
-    for (const { hash } of changes) {
+  stored(hashes: Iterable<ChangeHash>): void {
+    for (const hash of hashes) {
       this.#tail.add(hash);
     }
   }

@@ -65,8 +65,9 @@ export class Storing {
     this.#storage.append(live.id, chunks, "own").then(
       (tail) => {
         live.saving = false;
-        live.stored(chunks);
-        if (live.isSynced(chunks.map((chunk) => chunk.hash))) {
+        const hashes = chunks.map((chunk) => chunk.hash);
+        live.stored(hashes);
+        if (live.isSynced(hashes)) {
           // Their marks came later than the server's word.
           live.marked = true;
           this.#takeMarks(live);
@@ -98,7 +99,7 @@ export class Storing {
     const kept = arrived.isSnapshot
       ? this.#compact(live)
       : storage.append(live.id, arrived.chunks, "others").then((tail) => {
-          live.stored(arrived.chunks);
+          live.stored(arrived.chunks.map((chunk) => chunk.hash));
           this.#maybeCompact(live, tail);
         });
     live.keeping += 1;
@@ -175,13 +176,22 @@ export class Storing {
     if (!this.#host.isUsable(live)) {
       return;
     }
-    const { snapshot, contained } = live.compacted();
-    const stored = this.#storage.compact(live.id, snapshot, contained).then((name) => live.storedAs(name, contained));
+    const stored = this.#replace(live);
     live.compacting = stored.catch(() => undefined);
     try {
       await stored;
     } finally {
       live.compacting = undefined;
+    }
+  }
+
+  async #replace(live: LiveDocument): Promise<void> {
+    // Other tabs store their own changes, some of them after the snapshot that has these: each would be beside it for
+    // ever, and the tail be too long at every append.
+    live.stored(await this.#storage.tail(live.id));
+    if (this.#host.isUsable(live)) {
+      const { snapshot, contained } = live.compacted();
+      live.storedAs(await this.#storage.compact(live.id, snapshot, contained), contained);
     }
   }
 

@@ -132,6 +132,11 @@ export class IndexedDbStorage implements Storage {
     return this.#edit({ document, changes: records, origin, syncState: undefined });
   }
 
+  async tail(document: string): Promise<string[]> {
+    const keys = await this.#read((tx) => read(tx.objectStore(CHANGES).getAllKeys(keysOf(document))));
+    return keys.filter((key) => Array.isArray(key)).map((key) => String(key[1]));
+  }
+
   sent(document: string, isSent: (hash: string) => boolean): Promise<number> {
     return this.#alone((tx) => sent(tx, document, isSent));
   }

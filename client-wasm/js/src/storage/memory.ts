@@ -44,6 +44,11 @@ export class MemoryStorage implements Storage {
     };
   }
 
+  async tail(document: string): Promise<string[]> {
+    this.#check();
+    return [...(this.#documents.get(document)?.changes.keys() ?? [])];
+  }
+
   async sent(document: string, isSent: (hash: string) => boolean): Promise<number> {
     this.#check();
     const unsent = this.#documents.get(document)?.unsent ?? new Set();

@@ -129,6 +129,8 @@ export interface Storage {
   sent(document: string, isSent: (hash: string) => boolean): Promise<number>;
   /** The ids of all documents that have changes marked as unsent. */
   unsent(): Promise<string[]>;
+  /** Hashes of the changes beside the snapshots, whoever stored them and whether they can be read or not. */
+  tail(document: string): Promise<string[]>;
   /** To be called only after the changes of which it speaks were stored: an `append` may still fail. */
   setSyncState(document: string, state: Uint8Array): Promise<void>;
   /**
