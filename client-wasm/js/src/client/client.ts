@@ -256,7 +256,7 @@ export class Client implements Host {
 
   /** @internal */
   release(handle: DocumentHandle<unknown>): void {
-    this.#handles.get(handle.id)?.delete(handle);
+    this.#removeHandle(handle);
     const live = this.#live.get(handle.id);
     // A document that was deleted, and is here again, is not the one that the handle was of.
     if (live !== undefined && handle.shows(live)) {
@@ -266,6 +266,14 @@ export class Client implements Host {
         this.#post({ t: "unwant", id: live.id });
       }
       this.#maybeDrop(live);
+    }
+  }
+
+  #removeHandle(handle: DocumentHandle<unknown>): void {
+    const all = this.#handles.get(handle.id);
+    all?.delete(handle);
+    if (all?.size === 0) {
+      this.#handles.delete(handle.id);
     }
   }
 
@@ -373,7 +381,10 @@ export class Client implements Host {
       live.loaded = true;
       this.#judge(live);
       this.#looked(live, fault);
-      this.#want([live]);
+      // Its handles may be closed by now.
+      if (this.#isWanted(live)) {
+        this.#want([live]);
+      }
       this.#sessionBegins(live);
       if (live.hasIncoming) {
         this.#flushing.request();
@@ -427,14 +438,15 @@ export class Client implements Host {
     if (!this.#isHere(live) || !live.loaded || live.state === "failed") {
       return;
     }
-    const isToSend = this.#isToSend(live);
-    if (!isToSend) {
+    if (!this.#isToSend(live)) {
       this.#outbox.left(live.id, live.unsynced === 0);
     }
-    const isNeeded = live.handles > 0 || live.wantedBy.size > 0 || live.unsaved.size > 0 || isToSend;
-    if (!isNeeded && !live.hasIncoming && this.#storing.isSettled(live)) {
+    if (!this.#isWanted(live) && !live.hasIncoming && this.#storing.isSettled(live)) {
       this.#forget(live);
       live.replica.free();
+      if (this.#role === "follower") {
+        this.#post({ t: "unwant", id: live.id });
+      }
     }
   }
 
@@ -554,6 +566,7 @@ export class Client implements Host {
     this.#role = role;
     for (const live of this.#live.values()) {
       live.wantedBy.clear();
+      live.told = undefined;
     }
     if (role === "follower") {
       this.#outbox.stop();
@@ -580,8 +593,12 @@ export class Client implements Host {
 
   /** Also when nothing is wanted: the leader answers with what it knows of the connection. */
   #wantAll(): void {
-    const isWanted = (live: LiveDocument): boolean => live.handles > 0 || live.unsaved.size > 0 || this.#isToSend(live);
-    this.#want([...this.#live.values()].filter((live) => live.loaded && isWanted(live)));
+    this.#want([...this.#live.values()].filter((live) => live.loaded && this.#isWanted(live)));
+  }
+
+  /** By this tab, or by one that this tab leads. */
+  #isWanted(live: LiveDocument): boolean {
+    return live.handles > 0 || live.wantedBy.size > 0 || live.unsaved.size > 0 || this.#isToSend(live);
   }
 
   #steer(): void {
@@ -694,16 +711,20 @@ export class Client implements Host {
     }
   }
 
-  /** The server may have told something about what it keeps. */
-  #news(live: LiveDocument): void {
+  /** The server may have told something about what it keeps. `asker`: a tab that is told in any case. */
+  #news(live: LiveDocument, asker?: string): void {
     const { replica } = live;
     const news: ServerNews = {
       synced: replica.syncedHeads(),
       unavailable: live.unavailable && live.isEmpty,
       readOnly: replica.isReadOnly(),
     };
-    this.#post({ t: "server", id: live.id, news });
-    this.#storing.keepSyncState(live);
+    if (live.tells(news)) {
+      this.#post({ t: "server", id: live.id, news });
+      this.#storing.keepSyncState(live);
+    } else if (asker !== undefined) {
+      this.#post({ t: "server", id: live.id, news }, asker);
+    }
     this.#learned(live, news);
   }
 
@@ -826,7 +847,7 @@ export class Client implements Host {
       if (heads.some((hash) => !live.replica.has(hash))) {
         this.#want([live], tab);
       }
-      this.#news(live);
+      this.#news(live, tab);
     }
   }
 

@@ -80,6 +80,8 @@ export class LiveDocument {
   unkept = false;
   /** How many are on their way into storage. */
   keeping = 0;
+  /** What the other tabs were told last by this one, which leads. */
+  told: ServerNews | undefined;
   /** Heads that are durable on the server, as last told. */
   synced: Heads = [];
   /** Handles of this tab that show it; with none it is only kept in sync for other tabs. */
@@ -258,6 +260,18 @@ export class LiveDocument {
       this.synced = news.synced;
       this.#countUnsynced();
     }
+  }
+
+  /** The other tabs are told this. Whether it is something new. */
+  tells(news: ServerNews): boolean {
+    const { told } = this;
+    this.told = news;
+    return (
+      told === undefined ||
+      told.unavailable !== news.unavailable ||
+      told.readOnly !== news.readOnly ||
+      !sameHeads(told.synced, news.synced)
+    );
   }
 
   /** Applies each by itself. How many of them are bad. */

@@ -200,7 +200,12 @@ export class Storing {
     if (!this.#syncStates.has(live.id)) {
       const store = (): void => {
         this.#syncStates.delete(live.id);
-        this.#storeSyncState(live);
+        if (isBusy(live) && this.#host.isUsable(live)) {
+          // Nobody says again what is known now.
+          this.keepSyncState(live);
+        } else {
+          this.#storeSyncState(live);
+        }
         this.#takeMarks(live);
       };
       this.#syncStates.set(live.id, setTimeout(store, SYNC_STATE_AFTER_MS));
@@ -221,7 +226,7 @@ export class Storing {
 
   #storeSyncState(live: LiveDocument): void {
     // It speaks of all changes that are here, and none of them would come again.
-    if (this.#host.isUsable(live) && !live.isEmpty && !live.unkept && live.keeping === 0 && live.unsaved.size === 0) {
+    if (this.#host.isUsable(live) && !live.isEmpty && !live.unkept && !isBusy(live)) {
       this.#storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#host.looked(live, asError(error)));
     }
   }
@@ -256,6 +261,11 @@ export class Storing {
         this.#host.saved(live);
       });
   }
+}
+
+/** Whether something of it is not in storage yet. */
+function isBusy(live: LiveDocument): boolean {
+  return live.keeping > 0 || live.unsaved.size > 0;
 }
 
 /** Whatever was thrown, as an error. */
