@@ -131,7 +131,7 @@ function open(lab: Lab): Promise<IndexedDbStorage> {
 function perform(storage: IndexedDbStorage, call: Call, named: readonly string[]): Promise<unknown> {
   switch (call.kind) {
     case "append":
-      return storage.append(call.document, call.numbers.map((number) => change(number, number + 1)), call.origin);
+      return storage.append(call.document, call.numbers.map((number) => change(number, number + 1)), call.origin, "any");
     case "sent": {
       const hashes = call.numbers.map((number) => change(number).hash);
       return storage.sent(call.document, (hash) => hashes.includes(hash));
@@ -140,7 +140,7 @@ function perform(storage: IndexedDbStorage, call: Call, named: readonly string[]
       return storage.setSyncState(call.document, Uint8Array.of(call.value));
     case "compact": {
       const changes = call.numbers.map((number) => change(number).hash);
-      return storage.compact(call.document, new Uint8Array(call.length), { snapshots: named, changes });
+      return storage.compact(call.document, new Uint8Array(call.length), { snapshots: named, changes }, "any");
     }
     case "remove":
       return storage.remove(call.document);
@@ -200,7 +200,7 @@ function apply(model: Model, { call, named, result }: Done): Model | undefined {
       return model.has(document) ? become({ ...doc, unsent }) : model;
     }
     case "sync":
-      return become({ ...doc, sync: call.value });
+      return model.has(document) ? become({ ...doc, sync: call.value }) : model;
     case "compact": {
       const snapshots = new Map(doc.snapshots);
       for (const name of named) snapshots.delete(name);

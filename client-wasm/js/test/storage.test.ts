@@ -123,7 +123,7 @@ for (const [why, expected, options] of fallbacks) {
     assert.equal(storage.kind, "memory");
     assert.ok(fallback);
     fault(expected)(fallback);
-    await storage.append("d", [change(1)], "others");
+    await storage.append("d", [change(1)], "others", "any");
     if (expected !== "blocked") {
       await assert.rejects(openStorage({ ...given, kind: "indexeddb" }), fault(expected));
     }
@@ -154,7 +154,7 @@ test("openStorage: who gave up waiting doesn't upgrade later", async () => {
 test("openStorage: a database of version 1 is upgraded with all that is in it, and no marks", async () => {
   const lab = new Lab();
   const now = await openStorage({ name: "test", factory: lab.factory, kind: "indexeddb" });
-  await now.storage.append("d", [change(1)], "own");
+  await now.storage.append("d", [change(1)], "own", "any");
   await now.storage.close();
   const records = await lab.edit("test", "changes", (store) => store.getAll());
   const old = new Lab();
@@ -171,6 +171,6 @@ test("openStorage: a database of version 1 is upgraded with all that is in it, a
   assert.equal(storage.id, now.storage.id);
   assert.deepEqual((await storage.load("d"))?.changes, [change(1)]);
   assert.deepEqual(await storage.unsent(), []);
-  await storage.append("d", [change(2)], "own");
+  await storage.append("d", [change(2)], "own", "any");
   assert.deepEqual(await storage.unsent(), ["d"]);
 });

@@ -117,6 +117,7 @@ export class Client implements Host {
       looked: (live, error) => this.#looked(live, error),
       saved: (live) => this.#guard(() => this.#maybeDrop(live)),
       lacks: (live) => void this.#readAgain(live),
+      removed: (live) => this.#removed(live),
     });
     this.#outbox = new Outbox({
       unsent: () => this.#unsent(),
@@ -204,13 +205,14 @@ export class Client implements Host {
     await this.#parts.storage.remove(id);
   }
 
-  /** Forgets all documents in this browser. */
+  /** Forgets all documents in this browser, in all tabs; but those that are made, or opened, from now on. */
   async clear(): Promise<void> {
-    for (const id of new Set([...this.#live.keys(), ...(await this.list())])) {
+    this.#check();
+    for (const id of [...this.#live.keys()]) {
       this.#deleted(id);
-      this.#post({ t: "deleted", id });
     }
     await this.#parts.storage.clear();
+    this.#post({ t: "cleared" });
   }
 
   /** Takes all tabs of this browser off the network, or back; they go on exchanging changes. */
@@ -497,6 +499,29 @@ export class Client implements Host {
       this.#forget(live);
       this.#outbox.left(id, false);
       this.#looked(live);
+    }
+  }
+
+  #removed(live: LiveDocument): void {
+    if (this.#isHere(live)) {
+      this.#deleted(live.id);
+    }
+  }
+
+  /** Another tab forgot all documents. What this one made since is stored, whole, and stays. */
+  async #cleared(): Promise<void> {
+    const { storage } = this.#parts;
+    const before = [...this.#live.values()].filter((live) => live.isStored);
+    try {
+      if (storage.kind === "memory") {
+        await storage.clear();
+      }
+      const stored = new Set(await storage.list());
+      for (const live of before.filter(({ id }) => !stored.has(id))) {
+        this.#removed(live);
+      }
+    } catch {
+      // Whoever stores the next change finds out.
     }
   }
 
@@ -812,6 +837,13 @@ export class Client implements Host {
         break;
       case "deleted":
         this.#deleted(message.id);
+        if (this.#parts.storage.kind === "memory") {
+          // Each tab has its own.
+          void this.#parts.storage.remove(message.id);
+        }
+        break;
+      case "cleared":
+        void this.#cleared();
         break;
     }
   }

@@ -72,6 +72,8 @@ export class LiveDocument {
   marked = false;
   /** Marks are being taken away. */
   settling = false;
+  /** Whether storage has the document, as far as this tab knows: what is stored then builds on that. */
+  isStored = false;
   /** Whether there is a session with the server in this connection. */
   inSession = false;
   /** What of it could not be read from storage, until it is whole again. */
@@ -109,6 +111,7 @@ export class LiveDocument {
   /** Takes what is stored. Changes that can't be read are left out, and counted. */
   restore(stored: StoredDocument): { readonly patches: readonly WasmPatch[]; readonly damaged: number } {
     const chunks = [...stored.snapshots, ...stored.changes].map((one) => one.bytes);
+    this.isStored = true;
     this.stored(stored.changes.map((change) => change.hash));
     let damaged = 0;
     this.#isApplied(concat(chunks));
@@ -234,6 +237,7 @@ export class LiveDocument {
 
   /** These changes are in storage. */
   stored(hashes: Iterable<ChangeHash>): void {
+    this.isStored = true;
     for (const hash of hashes) {
       this.#tail.add(hash);
     }
@@ -247,6 +251,7 @@ export class LiveDocument {
 
   /** The snapshot is stored, and what it contained is gone. */
   storedAs(name: string, contained: Contained): void {
+    this.isStored = true;
     this.#snapshots = [name];
     for (const hash of contained.changes) {
       this.#tail.delete(hash);

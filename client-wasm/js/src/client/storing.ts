@@ -2,7 +2,7 @@
  * What of the documents goes into this browser's storage, and when: own changes at once, others' by the tab that
  * leads, all as one snapshot now and then. What could not be stored is tried again.
  */
-import type { Storage, TailSize } from "../storage/storage.js";
+import { type Expected, type Storage, StorageError, type TailSize } from "../storage/storage.js";
 import type { ChangeHash } from "../wasm.js";
 import { type Arrived, type LiveDocument, sameHeads } from "./live.js";
 
@@ -18,6 +18,8 @@ export interface StoringHost {
   saved(live: LiveDocument): void;
   /** Storage has changes that are not here. */
   lacks(live: LiveDocument): void;
+  /** It was removed from storage, by another tab, and what was to be stored with it. */
+  removed(live: LiveDocument): void;
 }
 
 /** So much beside a snapshot is compacted: changes, and bytes where they are more than the snapshot. */
@@ -32,7 +34,7 @@ const SYNC_STATE_AFTER_MS = 1_000;
 export class Storing {
   readonly #storage: Storage;
   readonly #host: StoringHost;
-  readonly #syncStates = new Map<string, ReturnType<typeof setTimeout>>();
+  readonly #syncStates = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
   /** One attempt more for each document, however much of it could not be stored. */
   readonly #retries = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
   #stopped = false;
@@ -50,7 +52,8 @@ export class Storing {
     }
     for (const live of documents) {
       if (live.unsaved.size > 0 && live.state !== "deleted") {
-        this.#storage.append(live.id, [...live.unsaved.values()], "own").catch((error: unknown) => this.#host.looked(live, asError(error)));
+        const chunks = [...live.unsaved.values()];
+        this.#storage.append(live.id, chunks, "own", expected(live)).catch((error: unknown) => this.#host.looked(live, asError(error)));
       }
     }
   }
@@ -62,7 +65,7 @@ export class Storing {
     }
     live.saving = true;
     const chunks = [...live.unsaved.values()];
-    this.#storage.append(live.id, chunks, "own").then(
+    this.#storage.append(live.id, chunks, "own", expected(live)).then(
       (tail) => {
         live.saving = false;
         const hashes = chunks.map((chunk) => chunk.hash);
@@ -84,8 +87,7 @@ export class Storing {
       },
       (error: unknown) => {
         live.saving = false;
-        this.#host.looked(live, asError(error));
-        this.#retry(live);
+        this.#failed(live, error);
       },
     );
   }
@@ -98,7 +100,7 @@ export class Storing {
     const storage = this.#storage;
     const kept = arrived.isSnapshot
       ? this.#compact(live)
-      : storage.append(live.id, arrived.chunks, "others").then((tail) => {
+      : storage.append(live.id, arrived.chunks, "others", expected(live)).then((tail) => {
           live.stored(arrived.chunks.map((chunk) => chunk.hash));
           this.#maybeCompact(live, tail);
         });
@@ -106,8 +108,7 @@ export class Storing {
     kept
       .catch((error: unknown) => {
         live.unkept = true;
-        this.#host.looked(live, asError(error));
-        this.#retry(live);
+        this.#failed(live, error);
       })
       .finally(() => {
         live.keeping -= 1;
@@ -143,11 +144,18 @@ export class Storing {
         this.#host.looked(live);
         this.keepSyncState(live);
       },
-      (error: unknown) => {
-        this.#host.looked(live, asError(error));
-        this.#retry(live);
-      },
+      (error: unknown) => this.#failed(live, error),
     );
+  }
+
+  /** It could not be stored: it is tried again, unless the document is gone, with all that it would build on. */
+  #failed(live: LiveDocument, error: unknown): void {
+    if (error instanceof StorageError && error.fault === "removed") {
+      this.#host.removed(live);
+      return;
+    }
+    this.#host.looked(live, asError(error));
+    this.#retry(live);
   }
 
   /** What could not be read from storage is here again: it is stored anew, and the damaged records go. */
@@ -164,7 +172,7 @@ export class Storing {
   #maybeCompact(live: LiveDocument, tail: TailSize): void {
     const isLong = tail.changes > COMPACT_CHANGES || tail.changeBytes > Math.max(COMPACT_BYTES, tail.snapshotBytes);
     if (isLong && live.compacting === undefined && this.#host.keepsOthers()) {
-      this.#compact(live).catch((error: unknown) => this.#host.looked(live, asError(error)));
+      this.#compact(live).catch((error: unknown) => this.#failed(live, error));
     }
   }
 
@@ -188,18 +196,22 @@ export class Storing {
   async #replace(live: LiveDocument): Promise<void> {
     // Other tabs store their own changes, some of them after the snapshot that has these: each would be beside it for
     // ever, and the tail be too long at every append.
-    live.stored(await this.#storage.tail(live.id));
+    const ground = expected(live);
+    const tail = await this.#storage.tail(live.id);
+    if (tail.length > 0) {
+      live.stored(tail);
+    }
     if (this.#host.isUsable(live)) {
       const { snapshot, contained } = live.compacted();
-      live.storedAs(await this.#storage.compact(live.id, snapshot, contained), contained);
+      live.storedAs(await this.#storage.compact(live.id, snapshot, contained, ground), contained);
     }
   }
 
   /** The server told something about what it keeps: stores that, some time soon. */
   keepSyncState(live: LiveDocument): void {
-    if (!this.#syncStates.has(live.id)) {
+    if (!this.#syncStates.has(live)) {
       const store = (): void => {
-        this.#syncStates.delete(live.id);
+        this.#syncStates.delete(live);
         if (isBusy(live) && this.#host.isUsable(live)) {
           // Nobody says again what is known now.
           this.keepSyncState(live);
@@ -208,7 +220,7 @@ export class Storing {
         }
         this.#takeMarks(live);
       };
-      this.#syncStates.set(live.id, setTimeout(store, SYNC_STATE_AFTER_MS));
+      this.#syncStates.set(live, setTimeout(store, SYNC_STATE_AFTER_MS));
     }
   }
 
@@ -261,6 +273,10 @@ export class Storing {
         this.#host.saved(live);
       });
   }
+}
+
+function expected(live: LiveDocument): Expected {
+  return live.isStored ? "stored" : "any";
 }
 
 /** Whether something of it is not in storage yet. */

@@ -38,7 +38,8 @@
  * - between making the database and giving it an id: a database without one, which the next `open` gives it.
  *
  * **Two tabs.** Transactions that write the same stores run one after another, whichever tab they are of, and
- * each reads what it builds on. A compaction removes only what it names, so that a snapshot of another tab
+ * each reads what it builds on. A write that builds on a stored document is refused when that was removed: what is
+ * stored of a document is whole. A compaction removes only what it names, so that a snapshot of another tab
  * stays when this one has not loaded it, and so do changes of which this tab has not heard.
  */
 

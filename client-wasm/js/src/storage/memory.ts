@@ -1,7 +1,7 @@
 /** Documents in memory: the fallback where there is no IndexedDB, and what tests use. Gone with the page. */
 
-import { StorageError, randomName } from "./storage.js";
-import type { Contained, Origin, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
+import { StorageError, randomName, removed } from "./storage.js";
+import type { Contained, Expected, Origin, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
 
 interface Kept {
   readonly snapshots: Map<string, Uint8Array>;
@@ -31,8 +31,8 @@ export class MemoryStorage implements Storage {
     );
   }
 
-  async append(document: string, changes: readonly StoredChange[], origin: Origin): Promise<TailSize> {
-    const kept = this.#keep(document);
+  async append(document: string, changes: readonly StoredChange[], origin: Origin, expected: Expected): Promise<TailSize> {
+    const kept = this.#keep(document, expected);
     for (const { hash, bytes } of changes) {
       if (!kept.changes.has(hash)) kept.changes.set(hash, bytes.slice());
       if (origin === "own") kept.unsent.add(hash);
@@ -62,11 +62,13 @@ export class MemoryStorage implements Storage {
   }
 
   async setSyncState(document: string, state: Uint8Array): Promise<void> {
-    this.#keep(document).syncState = state.slice();
+    this.#check();
+    const kept = this.#documents.get(document);
+    if (kept) kept.syncState = state.slice();
   }
 
-  async compact(document: string, snapshot: Uint8Array, contained: Contained): Promise<string> {
-    const kept = this.#keep(document);
+  async compact(document: string, snapshot: Uint8Array, contained: Contained, expected: Expected): Promise<string> {
+    const kept = this.#keep(document, expected);
     const name = randomName();
     for (const hash of contained.changes) kept.changes.delete(hash);
     for (const old of contained.snapshots) kept.snapshots.delete(old);
@@ -102,9 +104,11 @@ export class MemoryStorage implements Storage {
     this.#closed = true;
   }
 
-  #keep(document: string): Kept {
+  #keep(document: string, expected: Expected): Kept {
     this.#check();
-    const kept = this.#documents.get(document) ?? nothing();
+    const there = this.#documents.get(document);
+    if (!there && expected === "stored") throw removed(document);
+    const kept = there ?? nothing();
     this.#documents.set(document, kept);
     return kept;
   }

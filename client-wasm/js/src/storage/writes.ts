@@ -22,26 +22,29 @@ import {
 } from "./format.js";
 import type { ChangeRecord, SnapshotRecord, SyncRecord, Tail, UnsentRecord } from "./format.js";
 import { read, readAll, readOne } from "./idb.js";
-import { randomName } from "./storage.js";
-import type { Contained, Origin, TailSize } from "./storage.js";
+import { randomName, removed } from "./storage.js";
+import type { Contained, Expected, Origin, TailSize } from "./storage.js";
 
 /** An append, a new sync state, or both; may share a transaction with others. */
 export interface Edit {
   readonly document: string;
   readonly changes: readonly Omit<ChangeRecord, "order">[];
   readonly origin: Origin;
+  readonly expected: Expected;
   readonly syncState: SyncRecord | undefined;
 }
 
 /** What is known of a document while edits are applied to it. */
 interface View {
   tail: Tail;
+  /** Whether anything is stored of it. */
+  isThere: boolean;
   /** Records by hash: of those hashes that are to be written, at least. */
   readonly records: Map<string, unknown>;
 }
 
-/** Writes edits in their order. What is left to compact after each. */
-export async function applyEdits(tx: IDBTransaction, edits: readonly Edit[]): Promise<TailSize[]> {
+/** Writes edits in their order. What is left to compact after each; nothing of one that expected what is not there. */
+export async function applyEdits(tx: IDBTransaction, edits: readonly Edit[]): Promise<(TailSize | undefined)[]> {
   const wanted = new Map<string, Set<string>>();
   for (const { document, changes } of edits) {
     const hashes = wanted.get(document) ?? new Set();
@@ -53,21 +56,29 @@ export async function applyEdits(tx: IDBTransaction, edits: readonly Edit[]): Pr
     Array.from(wanted, async ([document, hashes]) => views.set(document, await readView(tx, document, hashes))),
   );
 
-  const sizes = edits.map(({ document, changes, origin, syncState }): TailSize => {
-    const view = views.get(document) ?? { tail: countTail(document, [], []), records: new Map() };
+  const sizes = edits.map(({ document, changes, origin, expected, syncState }): TailSize | undefined => {
+    const view = views.get(document);
+    if (!view || (expected === "stored" && !view.isThere)) return undefined;
+    view.isThere = true;
     for (const change of changes) putChange(tx, view, change);
     if (origin === "own") for (const change of changes) mark(tx, change);
     if (syncState) tx.objectStore(SYNC).put(syncState);
     return sizeOf(view.tail);
   });
-  for (const { tail } of views.values()) tx.objectStore(DOCUMENTS).put(tail);
+  for (const { tail, isThere } of views.values()) if (isThere) tx.objectStore(DOCUMENTS).put(tail);
   return sizes;
 }
 
 /** Adds a snapshot and removes what it contains. Counts the tail anew. */
-export async function compact(tx: IDBTransaction, snapshot: SnapshotRecord, contained: Contained): Promise<void> {
+export async function compact(
+  tx: IDBTransaction,
+  snapshot: SnapshotRecord,
+  contained: Contained,
+  expected: Expected,
+): Promise<void> {
   const { document } = snapshot;
   const [records, keys] = await readForCount(tx, document);
+  if (expected === "stored" && records.length + keys.length === 0) throw removed(document);
   const changes = new Set(contained.changes);
   const snapshots = new Set(contained.snapshots);
   for (const hash of changes) tx.objectStore(CHANGES).delete([document, hash]);
@@ -181,14 +192,15 @@ async function readView(tx: IDBTransaction, document: string, hashes: ReadonlySe
       Array.from(hashes, async (hash) => [hash, await readOne(store, [document, hash])] as const),
     );
     for (const [hash, record] of found) records.set(hash, record);
-    return { tail, records };
+    return { tail, isThere: true, records };
   }
   const [all, keys] = await readForCount(tx, document);
   for (const record of all) {
     const hash = hashOf(record);
     if (hash !== undefined) records.set(hash, record);
   }
-  return { tail: tail ?? countTail(document, all, keys), records };
+  const isThere = tail !== undefined || all.length + keys.length > 0;
+  return { tail: tail ?? countTail(document, all, keys), isThere, records };
 }
 
 function readForCount(tx: IDBTransaction, document: string): Promise<[unknown[], IDBValidKey[]]> {

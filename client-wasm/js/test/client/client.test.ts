@@ -1,5 +1,6 @@
 /**
  * Promise: a client keeps no document that nobody shows and that is kept elsewhere, and tells its tabs nothing twice.
+ * What one tab removes is removed in all, and what storage has of a document is whole.
  *
  * Clients of the real module and the real storage (IndexedDB is a fake), without a server. Tabs are made up: the first
  * leads, and messages take a turn of the event loop. Replicas are counted as they are made and freed, so that a
@@ -13,7 +14,7 @@ import { IndexedDbStorage } from "../../src/storage/indexeddb.js";
 import type { Storage } from "../../src/storage/storage.js";
 import { stayAlone } from "../../src/tabs/alone.js";
 import type { Tabs, TabsEvents } from "../../src/tabs/tabs.js";
-import type { Wasm } from "../../src/wasm.js";
+import type { Wasm, WasmReplica } from "../../src/wasm.js";
 import { loadWasm } from "../real-replica.js";
 import { Lab } from "../storage-faults.js";
 
@@ -87,6 +88,10 @@ class Browser {
 
   static async start(): Promise<Browser> {
     return new Browser(await loadWasm());
+  }
+
+  replica(id: string): WasmReplica {
+    return new this.#wasm.Replica(id);
   }
 
   storage(): Promise<Storage> {
@@ -174,5 +179,94 @@ test("what is known of the server is told once, and to each tab that asks", asyn
     assert.ok(news().some(({ to }) => to === undefined || to === tab), `${tab} was told`);
   }
   assert.deepEqual(news().map(({ to }) => to), [undefined, "tab-2"]);
+  await browser.close();
+});
+
+/** What storage has, by a client that has nothing else. */
+async function stored(browser: Browser, id: string): Promise<unknown> {
+  const storage = await browser.storage();
+  const found = await storage.load(id);
+  await storage.close();
+  if (found === undefined) {
+    return undefined;
+  }
+  const replica = browser.replica(id);
+  for (const { bytes } of [...found.snapshots, ...found.changes]) replica.apply(bytes);
+  const value = replica.get("_root", "n");
+  replica.free();
+  return value ?? "not whole";
+}
+
+test("a document that is opened right after it was deleted is not the deleted one", async () => {
+  const browser = await Browser.start();
+  const client = await browser.client(true);
+  const made = client.create({ n: 1 });
+  await made.whenSaved();
+  // Something that is written for long, so that the removal waits.
+  for (let n = 0; n < 20; n += 1) client.create({ n });
+  const deleted = client.delete(made.id);
+  const opened = client.open<{ n?: number }>(made.id);
+  await deleted;
+  await settle();
+  assert.equal(made.status.state, "deleted");
+  assert.deepEqual(opened.value, {});
+  assert.notEqual(opened.status.state, "ready");
+  await browser.close();
+});
+
+test("a tab that edits a document while another deletes it is told; nothing of it is stored", async () => {
+  const browser = await Browser.start();
+  const [one, other] = [await browser.client(), await browser.client()];
+  const made = one.create({ n: 1 });
+  await made.whenSaved();
+  const opened = await other.open<{ n: number }>(made.id).whenReady();
+  let release = (): void => {};
+  browser.group.held = new Promise((resolve) => (release = resolve));
+  await one.delete(made.id);
+  opened.change((draft) => void (draft.n = 2));
+  await until(() => opened.status.state === "deleted", "storage tells, before the other tab's message comes");
+  assert.equal(await stored(browser, made.id), undefined);
+  release();
+  await settle();
+  assert.deepEqual(await one.list(), []);
+  await browser.close();
+});
+
+test("all is cleared while another tab creates: each document is either whole in storage or deleted", async () => {
+  const browser = await Browser.start();
+  const [one, other] = [await browser.client(), await browser.client()];
+  const handles = [other.create({ n: 0 })];
+  await handles[0]?.whenSaved();
+  const clearing = one.clear();
+  for (let n = 1; n < 30; n += 1) {
+    handles.push(other.create({ n }));
+    if (n % 3 === 0) await new Promise((soon) => setImmediate(soon));
+  }
+  await clearing;
+  const allSaved = (): Promise<unknown> => Promise.allSettled(handles.map(async (handle) => handle.whenSaved()));
+  await allSaved();
+  await settle();
+  for (const handle of handles) {
+    if (handle.status.state !== "deleted") handle.change((draft) => void (draft.n += 100));
+  }
+  await allSaved();
+  for (const [n, handle] of handles.entries()) {
+    const isDeleted = handle.status.state === "deleted";
+    assert.equal(await stored(browser, handle.id), isDeleted ? undefined : n + 100, `document ${n}`);
+  }
+  assert.equal(handles[0]?.status.state, "deleted");
+  assert.equal(handles.at(-1)?.status.state, "ready");
+  await browser.close();
+});
+
+test("what another tab cleared is deleted here, also when nobody edits it", async () => {
+  const browser = await Browser.start();
+  const [one, other] = [await browser.client(), await browser.client()];
+  const made = other.create({ n: 1 });
+  await made.whenSaved();
+  made.change((draft) => void (draft.n = 2));
+  await one.clear();
+  await until(() => made.status.state === "deleted", "it is told");
+  assert.deepEqual(await other.list(), []);
   await browser.close();
 });

@@ -37,6 +37,7 @@ class Tab {
       looked: (_, error) => assert.equal(error, undefined),
       saved: () => {},
       lacks: () => {},
+      removed: () => assert.fail("nobody removes it"),
     });
   }
 
