@@ -219,6 +219,28 @@ export async function until(tab, check, argument) {
   await tab.waitForFunction(check, argument, { timeout: PATIENCE_MS, polling: 20 });
 }
 
+/** Waits until nothing in the storage of the tab's browser is marked as unsent to the server. */
+export async function sentAll(tab, { url }) {
+  const count = (name) =>
+    new Promise((resolve, reject) => {
+      const opening = indexedDB.open(name);
+      opening.onerror = () => reject(opening.error);
+      opening.onsuccess = () => {
+        const counting = opening.result.transaction("unsent").objectStore("unsent").count();
+        opening.result.close();
+        counting.onerror = () => reject(counting.error);
+        counting.onsuccess = () => resolve(counting.result);
+      };
+    });
+  const deadline = Date.now() + PATIENCE_MS;
+  for (let unsent; (unsent = await tab.evaluate(count, `concord ${url} `)) > 0; ) {
+    if (Date.now() > deadline) {
+      throw new Error(`${unsent} changes are marked as unsent`);
+    }
+    await new Promise((soon) => setTimeout(soon, 50));
+  }
+}
+
 /** For `JSON.stringify`: keys have no order of their own. */
 const sortedKeys = (_, part) =>
   typeof part === "object" && part !== null && !Array.isArray(part)

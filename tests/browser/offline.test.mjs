@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { begin, make, openDocument, openTab, settled, stage, until } from "./harness.mjs";
+import { begin, make, openDocument, openTab, sentAll, settled, stage, until } from "./harness.mjs";
 
 let server, pages, browser;
 
@@ -129,4 +129,28 @@ test("what is changed right before a client is closed is stored", async () => {
   await settled([tab]);
   assert.deepEqual(tab.faults, []);
   await context.close();
+});
+
+test("what was changed offline is sent by a tab that does not open the document", async () => {
+  const context = await browser.newContext();
+  const tab = await openTab(context, pages, server.url);
+  const url = await make(tab, { n: 0 });
+  const created = await tab.evaluate(async () => {
+    window.client.setOffline(true);
+    window.doc.change((draft) => void (draft.n = 1));
+    const made = window.client.create({ n: 2 });
+    await Promise.all([window.doc.whenSaved(), made.whenSaved()]);
+    return made.url;
+  });
+  await tab.close();
+  const other = await openTab(context, pages, server.url);
+  const reader = await openTab(await browser.newContext(), pages, server.url);
+  for (const [each, n] of [[url, 1], [created, 2]]) {
+    await openDocument(reader, each);
+    await until(reader, (n) => window.doc.value.n === n, n);
+  }
+  // What is sent is not sent again by who comes next.
+  await sentAll(other, server);
+  assert.deepEqual([...tab.faults, ...other.faults, ...reader.faults], []);
+  await Promise.all([context.close(), reader.context().close()]);
 });

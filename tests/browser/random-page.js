@@ -143,6 +143,10 @@ export function look() {
   return [...documents].map(([url, doc]) => ({ url, value: canonical(doc.value), heads: doc.heads.join(), status: doc.status }));
 }
 
+export function valueOf(url) {
+  return JSON.parse(canonical(documents.get(url).value));
+}
+
 /** All that was believed to be on the server. */
 export function beliefs() {
   return [...believed].map(([url, heads]) => [url, [...heads]]);

@@ -70,9 +70,9 @@ export function conformance(kind: Kind): void {
 
   check("changes come back in their order, each once", async (storage) => {
     const [a, b, c] = [change(9), change(3), change(5, 0)];
-    assert.deepEqual(await storage.append("d", [a, b]), { snapshotBytes: 0, changes: 2, changeBytes: 20 });
+    assert.deepEqual(await storage.append("d", [a, b], "others", "any"), { snapshotBytes: 0, changes: 2, changeBytes: 20 });
     const other = { hash: a.hash, bytes: bytes(1) };
-    assert.deepEqual(await storage.append("d", [other, c, c]), { snapshotBytes: 0, changes: 3, changeBytes: 20 });
+    assert.deepEqual(await storage.append("d", [other, c, c], "others", "any"), { snapshotBytes: 0, changes: 3, changeBytes: 20 });
     const opened = await kind.again(storage);
     assert.deepEqual(await opened.load("d"), {
       snapshots: [],
@@ -84,14 +84,14 @@ export function conformance(kind: Kind): void {
   });
 
   check("an append of nothing makes the document", async (storage) => {
-    assert.deepEqual(await storage.append("d", []), { snapshotBytes: 0, changes: 0, changeBytes: 0 });
+    assert.deepEqual(await storage.append("d", [], "others", "any"), { snapshotBytes: 0, changes: 0, changeBytes: 0 });
     assert.deepEqual(await storage.list(), ["d"]);
     assert.deepEqual((await loaded(storage, "d")).changes, []);
   });
 
   check("many appends at once keep their order", async (storage) => {
     const numbers = Array.from({ length: 100 }, (_, index) => (index * 37) % 101);
-    const sizes = await Promise.all(numbers.map((number) => storage.append("d", [change(number)])));
+    const sizes = await Promise.all(numbers.map((number) => storage.append("d", [change(number)], "others", "any")));
     assert.deepEqual(
       sizes.map(({ changes }) => changes),
       numbers.map((_, index) => index + 1),
@@ -102,7 +102,11 @@ export function conformance(kind: Kind): void {
     );
   });
 
-  check("a sync state replaces the one before", async (storage) => {
+  check("a sync state replaces the one before; there is none without a document", async (storage) => {
+    await storage.setSyncState("d", bytes(0));
+    assert.deepEqual(await storage.list(), []);
+    assert.equal(await storage.load("d"), undefined);
+    await storage.append("d", [], "others", "any");
     await storage.setSyncState("d", bytes(1, 2));
     await storage.setSyncState("d", bytes(3));
     const opened = await kind.again(storage);
@@ -112,13 +116,13 @@ export function conformance(kind: Kind): void {
   });
 
   check("compacting removes what is named, and only that", async (storage) => {
-    await storage.append("d", [change(1), change(2), change(3)]);
-    await storage.append("e", [change(1)]);
+    await storage.append("d", [change(1), change(2), change(3)], "others", "any");
+    await storage.append("e", [change(1)], "others", "any");
     await storage.setSyncState("d", bytes(7));
     const name = await storage.compact("d", bytes(1, 2, 3), {
       snapshots: [],
       changes: [change(1).hash, change(3).hash, change(99).hash],
-    });
+    }, "any");
     const opened = await kind.again(storage);
     assert.deepEqual(await opened.load("d"), {
       snapshots: [{ name, bytes: bytes(1, 2, 3) }],
@@ -127,31 +131,31 @@ export function conformance(kind: Kind): void {
       damaged: 0,
     });
     assert.deepEqual(await hashes(opened, "e"), [change(1).hash]);
-    assert.deepEqual(await opened.append("d", [change(4, 4)]), { snapshotBytes: 3, changes: 2, changeBytes: 14 });
+    assert.deepEqual(await opened.append("d", [change(4, 4)], "others", "any"), { snapshotBytes: 3, changes: 2, changeBytes: 14 });
     await opened.close();
   });
 
   check("a snapshot stays until it is named", async (storage) => {
-    const first = await storage.compact("d", bytes(1), NOTHING);
-    const second = await storage.compact("d", bytes(2, 2), NOTHING);
-    assert.deepEqual(await storage.append("d", []), { snapshotBytes: 3, changes: 0, changeBytes: 0 });
-    const third = await storage.compact("d", bytes(3), { snapshots: [first], changes: [] });
+    const first = await storage.compact("d", bytes(1), NOTHING, "any");
+    const second = await storage.compact("d", bytes(2, 2), NOTHING, "any");
+    assert.deepEqual(await storage.append("d", [], "others", "any"), { snapshotBytes: 3, changes: 0, changeBytes: 0 });
+    const third = await storage.compact("d", bytes(3), { snapshots: [first], changes: [] }, "any");
     const names = (await loaded(storage, "d")).snapshots.map(({ name }) => name);
     assert.deepEqual(names.sort(), [second, third].sort());
-    assert.deepEqual(await storage.append("d", []), { snapshotBytes: 3, changes: 0, changeBytes: 0 });
+    assert.deepEqual(await storage.append("d", [], "others", "any"), { snapshotBytes: 3, changes: 0, changeBytes: 0 });
   });
 
   check("a change that was compacted away can be stored again", async (storage) => {
-    await storage.append("d", [change(1)]);
-    await storage.compact("d", bytes(1), { snapshots: [], changes: [change(1).hash] });
-    assert.equal((await storage.append("d", [change(1)])).changes, 1);
+    await storage.append("d", [change(1)], "others", "any");
+    await storage.compact("d", bytes(1), { snapshots: [], changes: [change(1).hash] }, "any");
+    assert.equal((await storage.append("d", [change(1)], "others", "any")).changes, 1);
     assert.deepEqual(await hashes(storage, "d"), [change(1).hash]);
   });
 
   check("removing one document leaves the others", async (storage) => {
     for (const document of ["a", "ab", "b"]) {
-      await storage.append(document, [change(1)]);
-      await storage.compact(document, bytes(1), NOTHING);
+      await storage.append(document, [change(1)], "others", "any");
+      await storage.compact(document, bytes(1), NOTHING, "any");
       await storage.setSyncState(document, bytes(1));
     }
     await storage.remove("a");
@@ -166,8 +170,9 @@ export function conformance(kind: Kind): void {
 
   check("clearing forgets all documents but not the id", async (storage) => {
     const { id } = storage;
-    await storage.append("a", [change(1)]);
-    await storage.compact("b", bytes(1), NOTHING);
+    await storage.append("a", [change(1)], "others", "any");
+    await storage.compact("b", bytes(1), NOTHING, "any");
+    await storage.append("c", [], "others", "any");
     await storage.setSyncState("c", bytes(1));
     await storage.clear();
     const opened = await kind.again(storage);
@@ -177,13 +182,100 @@ export function conformance(kind: Kind): void {
     await opened.close();
   });
 
+  check("the tail is what is beside the snapshots", async (storage) => {
+    await storage.append("d", [change(2), change(1)], "own", "any");
+    await storage.append("da", [change(3)], "own", "any");
+    assert.deepEqual((await storage.tail("d")).sort(), [change(1).hash, change(2).hash]);
+    await storage.compact("d", bytes(1), { snapshots: [], changes: [change(1).hash] }, "any");
+    assert.deepEqual(await storage.tail("d"), [change(2).hash]);
+    assert.deepEqual(await storage.tail("never there"), []);
+  });
+
+  check("own changes are unsent until they are said to be sent, also those that were there already", async (storage) => {
+    await storage.append("a", [change(1)], "others", "any");
+    await storage.append("a", [change(1), change(2), change(3)], "own", "any");
+    await storage.append("b", [change(1)], "others", "any");
+    await storage.append("ab", [change(1)], "own", "any");
+    const opened = await kind.again(storage);
+    assert.deepEqual(await opened.unsent(), ["a", "ab"]);
+    const asked: string[] = [];
+    const isSent = (hash: string): boolean => asked.push(hash) > 0 && hash !== change(2).hash;
+    assert.equal(await opened.sent("a", isSent), 1);
+    assert.deepEqual(asked, [1, 2, 3].map((number) => change(number).hash));
+    assert.deepEqual(await opened.unsent(), ["a", "ab"]);
+    assert.equal(await opened.sent("a", () => true), 0);
+    assert.equal(await opened.sent("never there", () => true), 0);
+    assert.deepEqual(await opened.unsent(), ["ab"]);
+    assert.deepEqual(await hashes(opened, "a"), [1, 2, 3].map((number) => change(number).hash));
+    await opened.close();
+  });
+
+  check("unsent changes stay so when they are compacted, and are forgotten with their document", async (storage) => {
+    for (const document of ["a", "b", "c"]) await storage.append(document, [change(1)], "own", "any");
+    await storage.compact("a", bytes(1), { snapshots: [], changes: [change(1).hash] }, "any");
+    await storage.setSyncState("a", bytes(1));
+    await storage.forgetDamaged("a");
+    await storage.remove("b");
+    const opened = await kind.again(storage);
+    assert.deepEqual(await opened.unsent(), ["a", "c"]);
+    const asked: string[] = [];
+    assert.equal(await opened.sent("a", (hash) => asked.push(hash) < 0), 1);
+    assert.deepEqual(asked, [change(1).hash]);
+    await opened.clear();
+    assert.deepEqual(await opened.unsent(), []);
+    await opened.close();
+  });
+
+  check("what builds on a document that was removed is not stored; what was called with it is", async (storage) => {
+    const gone = fault("removed");
+    await storage.append("a", [change(1)], "own", "any");
+    const calls = [
+      storage.append("a", [change(2)], "own", "stored"),
+      storage.remove("a"),
+      storage.append("b", [change(1)], "own", "any"),
+      assert.rejects(storage.append("a", [change(3)], "own", "stored"), gone),
+      storage.append("b", [change(2)], "own", "stored"),
+      storage.setSyncState("a", bytes(1)),
+      assert.rejects(storage.compact("a", bytes(1), NOTHING, "stored"), gone),
+    ];
+    await Promise.all(calls);
+    const opened = await kind.again(storage);
+    assert.deepEqual(await opened.list(), ["b"]);
+    assert.deepEqual(await opened.unsent(), ["b"]);
+    assert.equal(await opened.load("a"), undefined);
+    assert.deepEqual(await hashes(opened, "b"), [change(1).hash, change(2).hash]);
+    await opened.append("a", [change(4)], "own", "any");
+    await opened.append("a", [change(5)], "own", "stored");
+    await opened.compact("a", bytes(1), { snapshots: [], changes: [change(4).hash, change(5).hash] }, "stored");
+    await opened.append("a", [change(6)], "own", "stored");
+    assert.deepEqual(await hashes(opened, "a"), [change(6).hash]);
+    await opened.close();
+  });
+
+  check("reads see the writes that were called before them, and wait for them", async (storage) => {
+    // Of different kinds, so that they are different transactions.
+    const writes = [
+      storage.append("a", [change(1)], "own", "any"),
+      storage.remove("a"),
+      storage.append("a", [change(2)], "own", "any"),
+      storage.compact("b", bytes(1), NOTHING, "any"),
+      storage.append("c", [change(1)], "own", "any"),
+    ];
+    const reads = [storage.tail("a"), storage.list(), storage.unsent(), storage.load("b").then((found) => found?.snapshots.length)];
+    assert.deepEqual(await Promise.all(reads), [[change(2).hash], ["a", "b", "c"], ["a", "c"], 1]);
+    await Promise.all(writes);
+    const removing = storage.clear();
+    assert.equal(await storage.load("a"), undefined);
+    await removing;
+  });
+
   check("bytes are copied on the way in and on the way out", async (storage) => {
     const memory = new Uint8Array(1000).fill(5);
     const view = memory.subarray(10, 13);
     const done = [
-      storage.append("d", [{ hash: change(1).hash, bytes: view }]),
+      storage.append("d", [{ hash: change(1).hash, bytes: view }], "others", "any"),
       storage.setSyncState("d", view),
-      storage.compact("d", view, NOTHING),
+      storage.compact("d", view, NOTHING, "any"),
     ];
     memory.fill(6);
     await Promise.all(done);
@@ -199,7 +291,7 @@ export function conformance(kind: Kind): void {
   });
 
   check("nothing is damaged, so nothing is forgotten", async (storage) => {
-    await storage.append("d", [change(1)]);
+    await storage.append("d", [change(1)], "others", "any");
     assert.equal(await storage.forgetDamaged("d"), 0);
     assert.equal(await storage.forgetDamaged("never there"), 0);
     assert.deepEqual(await storage.list(), ["d"]);
@@ -208,20 +300,23 @@ export function conformance(kind: Kind): void {
 
   check("what was begun before closing ends, what comes later is refused", async (storage) => {
     const begun = [
-      storage.append("d", [change(1)]),
-      storage.compact("d", bytes(1), NOTHING).then(() => undefined),
-      storage.append("d", [change(2)]),
+      storage.append("d", [change(1)], "others", "any"),
+      storage.compact("d", bytes(1), NOTHING, "any").then(() => undefined),
+      storage.append("d", [change(2)], "others", "any"),
     ];
     const closing = storage.close();
     const late = [
-      storage.append("d", []),
+      storage.append("d", [], "others", "any"),
       storage.setSyncState("d", bytes()),
-      storage.compact("d", bytes(), NOTHING),
+      storage.compact("d", bytes(), NOTHING, "any"),
       storage.load("d"),
       storage.list(),
       storage.remove("d"),
       storage.clear(),
       storage.forgetDamaged("d"),
+      storage.sent("d", () => true),
+      storage.unsent(),
+      storage.tail("d"),
     ];
     await Promise.all(late.map((call) => assert.rejects(call, fault("closed"))));
     await Promise.all([...begun, closing, storage.close()]);

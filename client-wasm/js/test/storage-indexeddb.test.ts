@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { forceCloseDatabase } from "fake-indexeddb";
+import { FORMAT_VERSION } from "../src/storage/format.js";
 import { IndexedDbStorage } from "../src/storage/indexeddb.js";
 import { bytes, change, fault, hashes, loaded } from "./storage-conformance.js";
 import { Lab } from "./storage-faults.js";
@@ -29,9 +30,9 @@ test("a write resolves only after its transaction was committed, and strictly so
   lab.held = new Promise((resolve) => (release = resolve));
   let resolved = 0;
   const writes = [
-    storage.append("d", [change(1)]),
+    storage.append("d", [change(1)], "others", "any"),
     storage.setSyncState("d", bytes(1)),
-    storage.compact("d", bytes(1), NOTHING),
+    storage.compact("d", bytes(1), NOTHING, "any"),
     storage.remove("e"),
   ].map((write) => write.then(() => resolved++));
   await pause();
@@ -49,9 +50,9 @@ test("appends that wait are written by one transaction", async () => {
   const began = lab.begun.length;
   let release = (): void => undefined;
   lab.held = new Promise((resolve) => (release = resolve));
-  const first = storage.append("d", [change(0)]);
+  const first = storage.append("d", [change(0)], "others", "any");
   await pause(5);
-  const rest = Array.from({ length: 50 }, (_, index) => storage.append("d", [change(index + 1)]));
+  const rest = Array.from({ length: 50 }, (_, index) => storage.append("d", [change(index + 1)], "others", "any"));
   release();
   lab.held = Promise.resolve();
   const sizes = await Promise.all([first, ...rest]);
@@ -66,25 +67,27 @@ for (const fate of ["quota at a write", "quota at commit", "unknown at commit"] 
   test(`a transaction that fails (${fate}) stores nothing and rejects all that were in it`, async () => {
     const lab = new Lab();
     const storage = await open(lab);
-    await storage.append("d", [change(1)]);
-    const kept = await storage.compact("d", bytes(9), NOTHING);
+    await storage.append("d", [change(1)], "others", "any");
+    const kept = await storage.compact("d", bytes(9), NOTHING, "any");
     const before = await storage.load("d");
     const expected = fault(fate.startsWith("quota") ? "quota" : "failed");
 
     lab.fate = () => fate;
     await Promise.all([
-      assert.rejects(storage.append("d", [change(2), change(3)]), expected),
-      assert.rejects(storage.append("e", [change(2)]), expected),
+      assert.rejects(storage.append("d", [change(2), change(3)], "others", "any"), expected),
+      assert.rejects(storage.append("e", [change(2)], "others", "any"), expected),
       assert.rejects(storage.setSyncState("d", bytes(1)), expected),
     ]);
+    await assert.rejects(storage.append("f", [change(1)], "own", "any"), expected);
     const contained = { snapshots: [kept], changes: [change(1).hash] };
-    await assert.rejects(storage.compact("d", bytes(8), contained), expected);
+    await assert.rejects(storage.compact("d", bytes(8), contained, "any"), expected);
     if (fate !== "quota at a write") await assert.rejects(storage.remove("d"), expected);
     assert.deepEqual(await storage.load("d"), before);
     assert.deepEqual(await storage.list(), ["d"]);
+    assert.deepEqual(await storage.unsent(), [], "no mark without its change");
 
     lab.fate = () => "ok";
-    assert.equal((await storage.append("d", [change(2)])).changes, 2);
+    assert.equal((await storage.append("d", [change(2)], "others", "any")).changes, 2);
     assert.deepEqual(await hashes(storage, "d"), [change(1).hash, change(2).hash]);
   });
 }
@@ -96,9 +99,9 @@ test("a snapshot without space doesn't take waiting changes with it", async () =
   let turn = 0;
   lab.fate = () => fates[turn++] ?? "ok";
   const writes = [
-    storage.append("d", [change(1)]),
-    storage.compact("d", bytes(1), { snapshots: [], changes: [change(1).hash] }),
-    storage.append("d", [change(2)]),
+    storage.append("d", [change(1)], "others", "any"),
+    storage.compact("d", bytes(1), { snapshots: [], changes: [change(1).hash] }, "any"),
+    storage.append("d", [change(2)], "others", "any"),
   ];
   const [first, second, third] = await Promise.allSettled(writes);
   assert.deepEqual([first?.status, second?.status, third?.status], ["fulfilled", "rejected", "fulfilled"]);
@@ -122,7 +125,7 @@ for (const [what, spoil] of spoiled) {
   test(`damaged change: ${what} is left out, kept, and healed by the same change`, async () => {
     const lab = new Lab();
     const storage = await open(lab);
-    await storage.append("d", [change(0), change(1), change(2)]);
+    await storage.append("d", [change(0), change(1), change(2)], "others", "any");
     await storage.setSyncState("d", bytes(1));
     const key = ["d", change(1).hash];
     const record = (await lab.edit("test", "changes", (store) => store.get(key))) as Record<string, unknown>;
@@ -135,7 +138,7 @@ for (const [what, spoil] of spoiled) {
     assert.equal(found.syncState, undefined, "it would speak of the damaged change");
     assert.deepEqual(await lab.edit("test", "changes", (store) => store.get(key)), odd);
 
-    assert.equal((await storage.append("d", [change(1)])).changes, 3);
+    assert.equal((await storage.append("d", [change(1)], "others", "any")).changes, 3);
     const healed = await loaded(storage, "d");
     assert.equal(healed.damaged, 0);
     assert.deepEqual(healed.changes, [change(0), change(2), change(1)]);
@@ -146,40 +149,40 @@ for (const [what, spoil] of spoiled) {
 test("damaged snapshot: stays when it isn't named; forgotten when told to", async () => {
   const lab = new Lab();
   const storage = await open(lab);
-  await storage.append("d", [change(1), change(2)]);
-  const name = await storage.compact("d", bytes(1, 2, 3), NOTHING);
+  await storage.append("d", [change(1), change(2)], "others", "any");
+  const name = await storage.compact("d", bytes(1, 2, 3), NOTHING, "any");
   await lab.edit("test", "snapshots", (store) => store.put({ document: "d", name, bytes: bytes(1, 2, 4), crc: 1 }));
   await lab.edit("test", "changes", (store) => store.put({ document: "d", hash: change(2).hash }));
   await lab.edit("test", "changes", (store) => store.put({ document: "d", hash: "?", bytes: 4 }));
   const found = await loaded(storage, "d");
   assert.deepEqual([found.snapshots, found.damaged], [[], 3]);
 
-  const fresh = await storage.compact("d", bytes(5), { snapshots: [], changes: [change(1).hash, change(2).hash] });
+  const fresh = await storage.compact("d", bytes(5), { snapshots: [], changes: [change(1).hash, change(2).hash] }, "any");
   const compacted = await loaded(storage, "d");
   assert.deepEqual(compacted.snapshots, [{ name: fresh, bytes: bytes(5) }]);
   assert.deepEqual(compacted.damaged, 2, "the named one was replaced");
   assert.equal(await storage.forgetDamaged("d"), 2);
   assert.equal((await loaded(storage, "d")).damaged, 0);
-  assert.deepEqual(await storage.append("d", []), { snapshotBytes: 1, changes: 0, changeBytes: 0 });
+  assert.deepEqual(await storage.append("d", [], "others", "any"), { snapshotBytes: 1, changes: 0, changeBytes: 0 });
 });
 
 test("damaged bookkeeping is counted anew, a damaged sync state is none", async () => {
   const lab = new Lab();
   const storage = await open(lab);
-  await storage.append("d", [change(1), change(2)]);
+  await storage.append("d", [change(1), change(2)], "others", "any");
   const odd = [{ document: "d" }, { document: "d", changes: "2", next: {} }, { document: "d", next: NaN }];
   for (const [index, tail] of odd.entries()) {
     await lab.edit("test", "documents", (store) => store.put(tail));
     await lab.edit("test", "sync", (store) => store.put({ document: "d", bytes: [1] }));
     assert.equal((await loaded(storage, "d")).syncState, undefined);
     assert.equal((await loaded(storage, "d")).damaged, 0);
-    const size = await storage.append("d", [change(index + 3)]);
+    const size = await storage.append("d", [change(index + 3)], "others", "any");
     assert.deepEqual(size, { snapshotBytes: 0, changes: index + 3, changeBytes: (index + 3) * 10 });
   }
   await lab.edit("test", "documents", (store) => store.delete("d"));
   await lab.edit("test", "documents", (store) => store.put({ document: 5 }));
   assert.equal((await loaded(storage, "d")).changes.length, 5);
-  assert.deepEqual((await storage.append("d", [change(2)])).changes, 5);
+  assert.deepEqual((await storage.append("d", [change(2)], "others", "any")).changes, 5);
   assert.deepEqual(await hashes(storage, "d"), [1, 2, 3, 4, 5].map((number) => change(number).hash));
   assert.deepEqual(await storage.list(), ["d"]);
 });
@@ -189,9 +192,9 @@ test("no bookkeeping, however odd, makes a change that is stored unreadable", as
   const storage = await open(lab);
   const tail = { document: "d", snapshotBytes: 0, changes: 0, changeBytes: 0, next: 2 ** 52 - 1 };
   await lab.edit("test", "documents", (store) => store.put(tail));
-  for (const number of [1, 2, 3]) await storage.append("d", [change(number)]);
+  for (const number of [1, 2, 3]) await storage.append("d", [change(number)], "others", "any");
   await lab.edit("test", "documents", (store) => store.delete("d"));
-  await storage.append("d", [change(4), change(5)]);
+  await storage.append("d", [change(4), change(5)], "others", "any");
   const found = await loaded(storage, "d");
   assert.deepEqual([found.changes.length, found.damaged], [5, 0]);
 });
@@ -199,8 +202,8 @@ test("no bookkeeping, however odd, makes a change that is stored unreadable", as
 test("a record that the browser can't read doesn't hide the others", async (context) => {
   const lab = new Lab();
   const storage = await open(lab);
-  await storage.append("d", [change(1), change(2), change(3)]);
-  const name = await storage.compact("d", bytes(1), NOTHING);
+  await storage.append("d", [change(1), change(2), change(3)], "others", "any");
+  const name = await storage.compact("d", bytes(1), NOTHING, "any");
   const connection = lab.connections[0];
   assert.ok(connection);
   const begin = connection.transaction.bind(connection);
@@ -248,12 +251,12 @@ test("two tabs that open at once have one id, and keep it", async () => {
 test("compacting in one tab leaves what another stored meanwhile", async () => {
   const lab = new Lab();
   const [one, two] = [await open(lab), await open(lab)];
-  await one.append("d", [change(1)]);
+  await one.append("d", [change(1)], "others", "any");
   const [, first, , second] = await Promise.all([
-    two.append("d", [change(2)]),
-    one.compact("d", bytes(1), { snapshots: [], changes: [change(1).hash] }),
-    two.append("d", [change(3)]),
-    two.compact("d", bytes(2), { snapshots: [], changes: [change(1).hash, change(2).hash] }),
+    two.append("d", [change(2)], "others", "any"),
+    one.compact("d", bytes(1), { snapshots: [], changes: [change(1).hash] }, "any"),
+    two.append("d", [change(3)], "others", "any"),
+    two.compact("d", bytes(2), { snapshots: [], changes: [change(1).hash, change(2).hash] }, "any"),
   ]);
   const found = await loaded(one, "d");
   assert.deepEqual(found.changes, [change(3)]);
@@ -266,16 +269,16 @@ test("another tab needs a newer version: writes under way end, then it is closed
   const storage = await open(lab);
   let release = (): void => undefined;
   lab.held = new Promise((resolve) => (release = resolve));
-  const write = storage.append("d", [change(1)]);
+  const write = storage.append("d", [change(1)], "others", "any");
   await pause(5);
-  const waiting = storage.append("d", [change(2)]);
-  const upgraded = lab.raw("test", 2);
+  const waiting = storage.append("d", [change(2)], "others", "any");
+  const upgraded = lab.raw("test", FORMAT_VERSION + 1);
   await pause(5);
   await assert.rejects(storage.load("d"), fault("closed"));
   release();
   await Promise.all([write, assert.rejects(waiting, fault("closed"))]);
   (await upgraded).close();
-  await assert.rejects(storage.append("d", [change(3)]), fault("closed"));
+  await assert.rejects(storage.append("d", [change(3)], "others", "any"), fault("closed"));
   await storage.close();
   const found = await lab.edit("test", "changes", (store) => store.getAllKeys());
   assert.deepEqual(found, [["d", change(1).hash]]);
@@ -285,10 +288,10 @@ test("the browser closes the connection: it is opened once more", async () => {
   const lab = new Lab();
   const storage = await open(lab);
   const { id } = storage;
-  await storage.append("d", [change(1)]);
+  await storage.append("d", [change(1)], "others", "any");
   for (let round = 0; round < 2; round++) {
     forceClose(lab);
-    await Promise.all([storage.append("d", [change(2)]), storage.load("d"), storage.list()]);
+    await Promise.all([storage.append("d", [change(2)], "others", "any"), storage.load("d"), storage.list()]);
   }
   assert.equal(lab.connections.length, 3);
   assert.deepEqual(await hashes(storage, "d"), [change(1).hash, change(2).hash]);
@@ -299,9 +302,9 @@ test("the browser closes the connection and says nothing: one call fails, the ne
   const lab = new Lab();
   const storage = await open(lab);
   lab.fate = () => "cannot begin";
-  await assert.rejects(storage.append("d", [change(1)]), fault("closed"));
+  await assert.rejects(storage.append("d", [change(1)], "others", "any"), fault("closed"));
   lab.fate = () => "ok";
-  await storage.append("d", [change(1)]);
+  await storage.append("d", [change(1)], "others", "any");
 });
 
 test("a transaction that the browser aborts by closing gives closed", async () => {
@@ -310,7 +313,7 @@ test("a transaction that the browser aborts by closing gives closed", async () =
   let release = (): void => undefined;
   lab.held = new Promise((resolve) => (release = resolve));
   lab.fate = () => "ok";
-  const write = storage.append("d", [change(1)]);
+  const write = storage.append("d", [change(1)], "others", "any");
   await pause(5);
   abortAll(lab);
   await assert.rejects(write, fault("closed"));
@@ -321,10 +324,10 @@ test("a transaction that the browser aborts by closing gives closed", async () =
 test("the database was deleted underneath: closed for good, and not made anew", async () => {
   const lab = new Lab();
   const storage = await open(lab);
-  await storage.append("d", [change(1)]);
+  await storage.append("d", [change(1)], "others", "any");
   forceClose(lab);
   await new Promise((resolve) => (lab.inner.deleteDatabase("test").onsuccess = resolve));
-  for (let round = 0; round < 2; round++) await assert.rejects(storage.append("d", [change(2)]), fault("closed"));
+  for (let round = 0; round < 2; round++) await assert.rejects(storage.append("d", [change(2)], "others", "any"), fault("closed"));
   assert.deepEqual(await lab.inner.databases(), []);
 
   const other = await open(lab);
@@ -338,7 +341,7 @@ test("the database was made anew underneath: closed, as its changes are not ours
   forceClose(lab);
   await new Promise((resolve) => (lab.inner.deleteDatabase("test").onsuccess = resolve));
   await (await open(lab)).close();
-  await assert.rejects(storage.append("d", [change(2)]), fault("closed"));
+  await assert.rejects(storage.append("d", [change(2)], "others", "any"), fault("closed"));
   assert.deepEqual(await lab.edit("test", "changes", (store) => store.getAllKeys()), []);
 });
 

@@ -14,7 +14,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { IndexedDbStorage } from "../src/storage/indexeddb.js";
 import { StorageError } from "../src/storage/storage.js";
-import type { StoredDocument, TailSize } from "../src/storage/storage.js";
+import type { Origin, StoredDocument, TailSize } from "../src/storage/storage.js";
 import { change } from "./storage-conformance.js";
 import { Lab } from "./storage-faults.js";
 import type { Fate } from "./storage-faults.js";
@@ -24,17 +24,19 @@ const RUNS = process.env["CONCORD_TEST_LONG"] === "1" ? 5_000 : 150;
 const DOCUMENTS = ["a", "b"];
 
 type Call = { readonly connection: 0 | 1; readonly document: string; readonly turns: number } & (
-  | { readonly kind: "append"; readonly numbers: readonly number[] }
+  | { readonly kind: "append"; readonly numbers: readonly number[]; readonly origin: Origin }
+  | { readonly kind: "sent"; readonly numbers: readonly number[] }
   | { readonly kind: "sync"; readonly value: number }
   /** `old` picks among the snapshots known before the batch. */
   | { readonly kind: "compact"; readonly length: number; readonly numbers: readonly number[]; readonly old: readonly number[] }
   | { readonly kind: "remove" | "clear" | "load" }
 );
 
-/** A document: snapshots with their lengths, numbers of changes in order, sync state. */
+/** A document: snapshots with their lengths, numbers of changes in order and of those marked as unsent, sync state. */
 interface Doc {
   readonly snapshots: ReadonlyMap<string, number>;
   readonly changes: readonly number[];
+  readonly unsent: readonly number[];
   readonly sync: number | undefined;
 }
 type Model = ReadonlyMap<string, Doc>;
@@ -48,7 +50,8 @@ interface Done {
 
 const numbers = fc.array(fc.integer({ min: 0, max: 6 }), { maxLength: 3 });
 const kinds = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ kind: fc.constant("append" as const), numbers }) },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant("append" as const), numbers, origin: fc.constantFrom("own", "others") }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("sent" as const), numbers }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("sync" as const), value: fc.nat(9) }) },
   {
     weight: 3,
@@ -109,9 +112,10 @@ test(`two connections agree with the model, CONCORD_TEST_SEED=${SEED}`, async ()
       const after = await open(lab);
       const end = new Map<string, string>();
       for (const name of DOCUMENTS) end.set(name, shape(await after.load(name)));
+      const marked = await marks(after);
       assert.deepEqual((await after.list()).sort(), DOCUMENTS.filter((name) => end.get(name) !== "none"));
       await after.close();
-      const found = explain(model, done, end);
+      const found = explain(model, done, end, marked);
       assert.ok(found, "some order of the calls explains what was seen");
       model = found;
     }
@@ -127,12 +131,16 @@ function open(lab: Lab): Promise<IndexedDbStorage> {
 function perform(storage: IndexedDbStorage, call: Call, named: readonly string[]): Promise<unknown> {
   switch (call.kind) {
     case "append":
-      return storage.append(call.document, call.numbers.map((number) => change(number, number + 1)));
+      return storage.append(call.document, call.numbers.map((number) => change(number, number + 1)), call.origin, "any");
+    case "sent": {
+      const hashes = call.numbers.map((number) => change(number).hash);
+      return storage.sent(call.document, (hash) => hashes.includes(hash));
+    }
     case "sync":
       return storage.setSyncState(call.document, Uint8Array.of(call.value));
     case "compact": {
       const changes = call.numbers.map((number) => change(number).hash);
-      return storage.compact(call.document, new Uint8Array(call.length), { snapshots: named, changes });
+      return storage.compact(call.document, new Uint8Array(call.length), { snapshots: named, changes }, "any");
     }
     case "remove":
       return storage.remove(call.document);
@@ -144,7 +152,7 @@ function perform(storage: IndexedDbStorage, call: Call, named: readonly string[]
 }
 
 /** Looks for an order that explains all results; the model at its end. */
-function explain(start: Model, done: readonly Done[], end: ReadonlyMap<string, string>): Model | undefined {
+function explain(start: Model, done: readonly Done[], end: ReadonlyMap<string, string>, marked: string): Model | undefined {
   const reads = done.filter(({ call }) => call.kind === "load");
   const queues = [0, 1].map((side) => done.filter(({ call }) => call.kind !== "load" && call.connection === side));
   const search = (model: Model, at: readonly [number, number], unread: readonly Done[]): Model | undefined => {
@@ -153,7 +161,7 @@ function explain(start: Model, done: readonly Done[], end: ReadonlyMap<string, s
     const next = [queues[0]?.[at[0]], queues[1]?.[at[1]]] as const;
     if (!next[0] && !next[1]) {
       const same = DOCUMENTS.every((name) => end.get(name) === modelShape(model.get(name)));
-      return same && left.length === 0 ? model : undefined;
+      return same && marked === modelMarks(model) && left.length === 0 ? model : undefined;
     }
     for (const side of [0, 1] as const) {
       const step = next[side];
@@ -167,7 +175,7 @@ function explain(start: Model, done: readonly Done[], end: ReadonlyMap<string, s
   return search(start, [0, 0], reads);
 }
 
-const EMPTY: Doc = { snapshots: new Map(), changes: [], sync: undefined };
+const EMPTY: Doc = { snapshots: new Map(), changes: [], unsent: [], sync: undefined };
 
 /** The model after a call, or nothing when the call gave another result than the model does. */
 function apply(model: Model, { call, named, result }: Done): Model | undefined {
@@ -182,10 +190,17 @@ function apply(model: Model, { call, named, result }: Done): Model | undefined {
         changes: changes.length,
         changeBytes: changes.reduce((sum, number) => sum + number + 1, 0),
       };
-      return JSON.stringify(size) === JSON.stringify(result) ? become({ ...doc, changes }) : undefined;
+      return JSON.stringify(size) === JSON.stringify(result)
+        ? become({ ...doc, changes, unsent: call.origin === "own" ? [...new Set([...doc.unsent, ...call.numbers])] : doc.unsent })
+        : undefined;
+    }
+    case "sent": {
+      const unsent = doc.unsent.filter((number) => !call.numbers.includes(number));
+      if (unsent.length !== result) return undefined;
+      return model.has(document) ? become({ ...doc, unsent }) : model;
     }
     case "sync":
-      return become({ ...doc, sync: call.value });
+      return model.has(document) ? become({ ...doc, sync: call.value }) : model;
     case "compact": {
       const snapshots = new Map(doc.snapshots);
       for (const name of named) snapshots.delete(name);
@@ -213,10 +228,26 @@ function shape(found: StoredDocument | undefined): string {
     assert.deepEqual(bytes, change(number, number + 1).bytes);
     return number;
   });
-  return modelShape({ snapshots, changes, sync: found.syncState?.[0] });
+  return modelShape({ snapshots, changes, unsent: [], sync: found.syncState?.[0] });
 }
 
 function modelShape(doc: Doc | undefined): string {
   if (!doc) return "none";
   return JSON.stringify([[...doc.snapshots].sort(), doc.changes, doc.sync ?? null]);
+}
+
+/** All marks, by document. */
+async function marks(storage: IndexedDbStorage): Promise<string> {
+  const found: [string, number[]][] = [];
+  for (const document of await storage.unsent()) {
+    const numbers: number[] = [];
+    await storage.sent(document, (hash) => numbers.push(Number.parseInt(hash, 16)) < 0);
+    found.push([document, numbers.sort()]);
+  }
+  return JSON.stringify(found);
+}
+
+function modelMarks(model: Model): string {
+  const marked = [...model].filter(([, { unsent }]) => unsent.length > 0);
+  return JSON.stringify(marked.map(([document, { unsent }]) => [document, [...unsent].sort()]).sort());
 }

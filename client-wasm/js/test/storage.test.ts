@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { crc32 } from "../src/storage/crc32.js";
+import { FORMAT_VERSION } from "../src/storage/format.js";
 import { IndexedDbStorage } from "../src/storage/indexeddb.js";
 import { MemoryStorage } from "../src/storage/memory.js";
 import { openStorage } from "../src/storage/open.js";
@@ -71,12 +72,21 @@ const fallbacks: [string, StorageFault, () => Promise<Omit<OpenStorageOptions, "
     "version",
     async () => {
       const lab = new Lab();
-      (await lab.raw("test", 2, (database) => database.createObjectStore("new things"))).close();
+      (await lab.raw("test", FORMAT_VERSION + 1, (database) => database.createObjectStore("new things"))).close();
       return { factory: lab.factory };
     },
   ],
   [
     "it isn't ours",
+    "corrupt",
+    async () => {
+      const lab = new Lab();
+      (await lab.raw("test", FORMAT_VERSION, (database) => database.createObjectStore("meta"))).close();
+      return { factory: lab.factory };
+    },
+  ],
+  [
+    "it isn't ours, of an older version",
     "corrupt",
     async () => {
       const lab = new Lab();
@@ -99,7 +109,6 @@ const fallbacks: [string, StorageFault, () => Promise<Omit<OpenStorageOptions, "
     async () => {
       const lab = new Lab();
       const old = await lab.raw("test", 1);
-      lab.versionFor = () => 2;
       // fake-indexeddb asks again and again whether it is closed, and would keep the test alive for ever.
       setTimeout(() => old.close(), 500);
       return { factory: lab.factory, blockedMs: 20 };
@@ -114,7 +123,7 @@ for (const [why, expected, options] of fallbacks) {
     assert.equal(storage.kind, "memory");
     assert.ok(fallback);
     fault(expected)(fallback);
-    await storage.append("d", [change(1)]);
+    await storage.append("d", [change(1)], "others", "any");
     if (expected !== "blocked") {
       await assert.rejects(openStorage({ ...given, kind: "indexeddb" }), fault(expected));
     }
@@ -133,7 +142,6 @@ test("openStorage: a database of a newer version stays as it is", async () => {
 test("openStorage: who gave up waiting doesn't upgrade later", async () => {
   const lab = new Lab();
   const old = await lab.raw("test", 1, (database) => database.createObjectStore("old things"));
-  lab.versionFor = () => 2;
   const { fallback } = await openStorage({ name: "test", factory: lab.factory, blockedMs: 10 });
   assert.equal(fallback?.fault, "blocked");
   old.close();
@@ -141,4 +149,28 @@ test("openStorage: who gave up waiting doesn't upgrade later", async () => {
   assert.deepEqual(await lab.inner.databases(), [{ name: "test", version: 1 }]);
   const again = await lab.raw("test");
   assert.deepEqual([...again.objectStoreNames], ["old things"]);
+});
+
+test("openStorage: a database of version 1 is upgraded with all that is in it, and no marks", async () => {
+  const lab = new Lab();
+  const now = await openStorage({ name: "test", factory: lab.factory, kind: "indexeddb" });
+  await now.storage.append("d", [change(1)], "own", "any");
+  await now.storage.close();
+  const records = await lab.edit("test", "changes", (store) => store.getAll());
+  const old = new Lab();
+  const version1 = await old.raw("test", 1, (database) => {
+    database.createObjectStore("meta").put(now.storage.id, "id");
+    database.createObjectStore("documents", { keyPath: "document" });
+    const changes = database.createObjectStore("changes", { keyPath: ["document", "hash"] });
+    for (const record of records as unknown[]) changes.put(record);
+    database.createObjectStore("snapshots", { keyPath: ["document", "name"] });
+    database.createObjectStore("sync", { keyPath: "document" });
+  });
+  version1.close();
+  const { storage } = await openStorage({ name: "test", factory: old.factory, kind: "indexeddb" });
+  assert.equal(storage.id, now.storage.id);
+  assert.deepEqual((await storage.load("d"))?.changes, [change(1)]);
+  assert.deepEqual(await storage.unsent(), []);
+  await storage.append("d", [change(2)], "own", "any");
+  assert.deepEqual(await storage.unsent(), ["d"]);
 });

@@ -16,6 +16,7 @@ import { DocumentHandle, type Host } from "./document.js";
 import { concat, isTrap } from "./chunks.js";
 import { chunksOf, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
+import { Outbox } from "./outbox.js";
 import { Presence } from "./presence.js";
 import { Scheduler } from "./scheduler.js";
 import { asError, Storing } from "./storing.js";
@@ -50,6 +51,18 @@ export interface ClientParts {
   readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
 }
 
+/** Ends of a connection that nothing sent on it was the reason of. */
+const BLAMELESS_CODES = new Set([
+  "network",
+  "timeout",
+  "leave",
+  "token",
+  "back-off",
+  "replaced",
+  "too-many-documents",
+  "overloaded",
+  "shutting-down",
+]);
 /** Authors of messages that are not stored, whose last count is known. */
 const MAX_AUTHORS = 10_000;
 
@@ -65,6 +78,7 @@ export class Client implements Host {
   readonly #uplink: Uplink;
   readonly #flushing: Scheduler;
   readonly #storing: Storing;
+  readonly #outbox: Outbox;
   /** Last count of each author's messages, as far as they are not stored. */
   readonly #heard = new Map<string, number>();
   #role: Role = "follower";
@@ -106,7 +120,15 @@ export class Client implements Host {
       isUsable: (live) => this.#trap === undefined && this.#isHere(live),
       keepsOthers: () => this.#role !== "follower",
       looked: (live, error) => this.#looked(live, error),
-      saved: (live) => this.#maybeDrop(live),
+      saved: (live) => this.#guard(() => this.#maybeDrop(live)),
+      lacks: (live) => void this.#readAgain(live),
+      removed: (live) => this.#removed(live),
+    });
+    this.#outbox = new Outbox({
+      unsent: () => this.#unsent(),
+      isConnected: () => this.#uplink.connection !== undefined && !this.#closed,
+      bring: (id) => this.#guard(() => this.#bring(id)),
+      giveUp: (id) => this.#guard(() => this.#giveUp(id)),
     });
     this.#status = this.#look();
     this.#tabs = parts.joinTabs({
@@ -188,13 +210,14 @@ export class Client implements Host {
     await this.#parts.storage.remove(id);
   }
 
-  /** Forgets all documents in this browser. */
+  /** Forgets all documents in this browser, in all tabs; but those that are made, or opened, from now on. */
   async clear(): Promise<void> {
-    for (const id of new Set([...this.#live.keys(), ...(await this.list())])) {
+    this.#check();
+    for (const id of [...this.#live.keys()]) {
       this.#deleted(id);
-      this.#post({ t: "deleted", id });
     }
     await this.#parts.storage.clear();
+    this.#post({ t: "cleared" });
   }
 
   /** Takes all tabs of this browser off the network, or back; they go on exchanging changes. */
@@ -240,7 +263,7 @@ export class Client implements Host {
 
   /** @internal */
   release(handle: DocumentHandle<unknown>): void {
-    this.#handles.get(handle.id)?.delete(handle);
+    this.#removeHandle(handle);
     const live = this.#live.get(handle.id);
     // A document that was deleted, and is here again, is not the one that the handle was of.
     if (live !== undefined && handle.shows(live)) {
@@ -250,6 +273,14 @@ export class Client implements Host {
         this.#post({ t: "unwant", id: live.id });
       }
       this.#maybeDrop(live);
+    }
+  }
+
+  #removeHandle(handle: DocumentHandle<unknown>): void {
+    const all = this.#handles.get(handle.id);
+    all?.delete(handle);
+    if (all?.size === 0) {
+      this.#handles.delete(handle.id);
     }
   }
 
@@ -360,11 +391,15 @@ export class Client implements Host {
       live.loaded = true;
       this.#judge(live);
       this.#looked(live, fault);
-      this.#want([live]);
+      // Its handles may be closed by now.
+      if (this.#isWanted(live)) {
+        this.#want([live]);
+      }
       this.#sessionBegins(live);
       if (live.hasIncoming) {
         this.#flushing.request();
       }
+      this.#maybeDrop(live);
     });
   }
 
@@ -497,11 +532,54 @@ export class Client implements Host {
     if (!this.#isHere(live) || !live.loaded || live.state === "failed") {
       return;
     }
-    const isNeeded = live.handles > 0 || live.wantedBy.size > 0 || live.unsaved.size > 0 || live.unsynced > 0;
-    if (!isNeeded && !live.hasIncoming) {
-      this.#live.delete(live.id);
-      this.#dropped.add(live.id);
+    if (!this.#isToSend(live)) {
+      this.#outbox.left(live.id, live.unsynced === 0);
+    }
+    if (!this.#isWanted(live) && !live.hasIncoming && this.#storing.isSettled(live)) {
+      this.#forget(live);
       live.replica.free();
+      if (this.#role === "follower") {
+        this.#post({ t: "unwant", id: live.id });
+      }
+    }
+  }
+
+  /** Whether something of it is still to be sent, and can be. */
+  #isToSend(live: LiveDocument): boolean {
+    return live.unsynced > 0 && this.#parts.url !== undefined && !live.readOnly && !live.givenUp;
+  }
+
+  #forget(live: LiveDocument): void {
+    this.#live.delete(live.id);
+    if (live.inSession) {
+      this.#dropped.add(live.id);
+    }
+  }
+
+  async #unsent(): Promise<readonly string[]> {
+    try {
+      return (await this.#parts.storage.unsent()).filter((id) => this.#isId(id));
+    } catch {
+      // Those who store something are told what is wrong with it.
+      return [];
+    }
+  }
+
+  /** Of a document that is here already, only the marks may be wrong. */
+  #bring(id: string): void {
+    const live = this.#obtain(id);
+    live.marked = true;
+    if (live.loaded) {
+      this.#storing.keepSyncState(live);
+      this.#maybeDrop(live);
+    }
+  }
+
+  #giveUp(id: string): void {
+    const live = this.#live.get(id);
+    if (live !== undefined) {
+      live.givenUp = true;
+      this.#maybeDrop(live);
     }
   }
 
@@ -510,9 +588,32 @@ export class Client implements Host {
     if (live !== undefined) {
       live.state = "deleted";
       live.presence.stop();
-      this.#live.delete(id);
-      this.#dropped.add(id);
+      this.#forget(live);
+      this.#outbox.left(id, false);
       this.#looked(live);
+    }
+  }
+
+  #removed(live: LiveDocument): void {
+    if (this.#isHere(live)) {
+      this.#deleted(live.id);
+    }
+  }
+
+  /** Another tab forgot all documents. What this one made since is stored, whole, and stays. */
+  async #cleared(): Promise<void> {
+    const { storage } = this.#parts;
+    const before = [...this.#live.values()].filter((live) => live.isStored);
+    try {
+      if (storage.kind === "memory") {
+        await storage.clear();
+      }
+      const stored = new Set(await storage.list());
+      for (const live of before.filter(({ id }) => !stored.has(id))) {
+        this.#removed(live);
+      }
+    } catch {
+      // Whoever stores the next change finds out.
     }
   }
 
@@ -591,6 +692,10 @@ export class Client implements Host {
     this.#role = role;
     for (const live of this.#live.values()) {
       live.wantedBy.clear();
+      live.told = undefined;
+    }
+    if (role === "follower") {
+      this.#outbox.stop();
     }
     if (role === "leader") {
       this.#post({ t: "who" });
@@ -614,8 +719,12 @@ export class Client implements Host {
 
   /** Also when nothing is wanted: the leader answers with what it knows of the connection. */
   #wantAll(): void {
-    const isWanted = (live: LiveDocument): boolean => live.handles > 0 || live.unsynced > 0 || live.unsaved.size > 0;
-    this.#want([...this.#live.values()].filter((live) => live.loaded && isWanted(live)));
+    this.#want([...this.#live.values()].filter((live) => live.loaded && this.#isWanted(live)));
+  }
+
+  /** By this tab, or by one that this tab leads. */
+  #isWanted(live: LiveDocument): boolean {
+    return live.handles > 0 || live.wantedBy.size > 0 || live.unsaved.size > 0 || this.#isToSend(live);
   }
 
   #steer(): void {
@@ -641,6 +750,9 @@ export class Client implements Host {
       this.#judge(live);
       this.#looked(live);
     }
+    if (state === "waiting" && fault !== undefined && !BLAMELESS_CODES.has(fault.code)) {
+      this.#outbox.refused();
+    }
   }
 
   #sessionsBegin(): void {
@@ -649,6 +761,7 @@ export class Client implements Host {
       live.unavailable = false;
       this.#sessionBegins(live);
     }
+    void this.#outbox.look();
   }
 
   #sessionBegins(live: LiveDocument): void {
@@ -662,6 +775,7 @@ export class Client implements Host {
       return;
     }
     live.replica.connect();
+    live.inSession = true;
     this.#pump(live);
   }
 
@@ -669,6 +783,7 @@ export class Client implements Host {
     for (const live of this.#live.values()) {
       live.takeEarly();
       live.replica.disconnect();
+      live.inSession = false;
     }
   }
 
@@ -731,16 +846,20 @@ export class Client implements Host {
     }
   }
 
-  /** The server may have told something about what it keeps. */
-  #news(live: LiveDocument): void {
+  /** The server may have told something about what it keeps. `asker`: a tab that is told in any case. */
+  #news(live: LiveDocument, asker?: string): void {
     const { replica } = live;
     const news: ServerNews = {
       synced: replica.syncedHeads(),
       unavailable: live.unavailable && live.isEmpty,
       readOnly: replica.isReadOnly(),
     };
-    this.#post({ t: "server", id: live.id, news });
-    this.#storing.keepSyncState(live);
+    if (live.tells(news)) {
+      this.#post({ t: "server", id: live.id, news });
+      this.#storing.keepSyncState(live);
+    } else if (asker !== undefined) {
+      this.#post({ t: "server", id: live.id, news }, asker);
+    }
     this.#learned(live, news);
   }
 
@@ -828,6 +947,13 @@ export class Client implements Host {
         break;
       case "deleted":
         this.#deleted(message.id);
+        if (this.#parts.storage.kind === "memory") {
+          // Each tab has its own.
+          void this.#parts.storage.remove(message.id);
+        }
+        break;
+      case "cleared":
+        void this.#cleared();
         break;
     }
   }
@@ -863,7 +989,7 @@ export class Client implements Host {
       if (heads.some((hash) => !live.replica.has(hash))) {
         this.#want([live], tab);
       }
-      this.#news(live);
+      this.#news(live, tab);
     }
   }
 
@@ -873,6 +999,7 @@ export class Client implements Host {
       live.wantedBy.delete(tab);
       this.#maybeDrop(live);
     }
+    void this.#outbox.look();
   }
 
   // Messages that nobody stores.

@@ -5,7 +5,7 @@
 import { applied, applyPatches, EMPTY, type Root, type Shown } from "../value/tree.js";
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
 import type { Filled } from "../long/loader.js";
-import type { Contained, StoredChange, StoredDocument } from "../storage/storage.js";
+import type { Contained, StoredDocument } from "../storage/storage.js";
 import { applyChunks, type Chunks, concat } from "./chunks.js";
 import type { ServerNews } from "./messages.js";
 import type { Presence } from "./presence.js";
@@ -85,12 +85,24 @@ export class LiveDocument {
   canUndo = false;
   canRedo = false;
   readOnly = false;
+  /** The server ends connections because of it: it is not sent any more unless somebody shows it. */
+  givenUp = false;
+  /** Storage may have changes marked as unsent that the server keeps, or will keep. */
+  marked = false;
+  /** Marks are being taken away. */
+  settling = false;
+  /** Whether storage has the document, as far as this tab knows: what is stored then builds on that. */
+  isStored = false;
+  /** Whether there is a session with the server in this connection. */
+  inSession = false;
   /** What of it could not be read from storage, until it is whole again. */
   damage: Error | undefined;
   /** Changes of others could not be stored: storage must not speak of them. */
   unkept = false;
   /** How many are on their way into storage. */
   keeping = 0;
+  /** What the other tabs were told last by this one, which leads. */
+  told: ServerNews | undefined;
   /** Heads that are durable on the server, as last told. */
   synced: Heads = [];
   /** Handles of this tab that show it; with none it is only kept in sync for other tabs. */
@@ -145,7 +157,8 @@ export class LiveDocument {
    * it already.
    */
   restore(stored: StoredDocument, filled: Filled | undefined): { readonly patches: readonly WasmPatch[]; readonly damaged: number } {
-    this.stored(stored.changes);
+    this.isStored = true;
+    this.stored(stored.changes.map((change) => change.hash));
     if (filled !== undefined) {
       this.adopt(filled, false);
     }
@@ -157,6 +170,7 @@ export class LiveDocument {
     }
     this.synced = this.replica.syncedHeads();
     this.#countUnsynced();
+    this.marked ||= this.unsynced > 0;
     return { patches: this.#show(), damaged };
   }
 
@@ -216,6 +230,7 @@ export class LiveDocument {
     }
     const after = this.replica.heads();
     const fromTabs = this.#arrived(between, after);
+    this.marked ||= fromTabs !== undefined;
     if (sameHeads(before, after)) {
       return { patches: [], fromTabs, fromServer };
     }
@@ -238,6 +253,7 @@ export class LiveDocument {
   changed(chunk: Chunk, isStep: boolean): readonly WasmPatch[] {
     this.unsaved.set(chunk.hash, chunk);
     this.unsynced += 1;
+    this.marked = true;
     this.#unsynced?.add(chunk.hash);
     const patches = this.#show();
     if (isStep) {
@@ -274,9 +290,15 @@ export class LiveDocument {
     return this.loaded && (this.unsynced === 0 || (unsynced !== undefined && hashes.every((hash) => !unsynced.has(hash))));
   }
 
+  /** Whether a change is here and the server known to keep it: what is not here was not counted. */
+  isSent(hash: ChangeHash): boolean {
+    return this.replica.has(hash) && !this.isBehind && this.isSynced([hash]);
+  }
+
   /** These changes are in storage. */
-  stored(changes: readonly StoredChange[]): void {
-    for (const { hash } of changes) {
+  stored(hashes: Iterable<ChangeHash>): void {
+    this.isStored = true;
+    for (const hash of hashes) {
       this.#tail.add(hash);
     }
   }
@@ -289,6 +311,7 @@ export class LiveDocument {
 
   /** The snapshot is stored, and what it contained is gone. */
   storedAs(name: string, contained: Contained): void {
+    this.isStored = true;
     this.#snapshots = [name];
     for (const hash of contained.changes) {
       this.#tail.delete(hash);
@@ -302,6 +325,18 @@ export class LiveDocument {
       this.synced = news.synced;
       this.#countUnsynced();
     }
+  }
+
+  /** The other tabs are told this. Whether it is something new. */
+  tells(news: ServerNews): boolean {
+    const { told } = this;
+    this.told = news;
+    return (
+      told === undefined ||
+      told.unavailable !== news.unavailable ||
+      told.readOnly !== news.readOnly ||
+      !sameHeads(told.synced, news.synced)
+    );
   }
 
   #arrived(before: Heads, after: Heads): Arrived | undefined {

@@ -35,7 +35,9 @@ export type TabMessage =
   | { readonly t: "ephemeral"; readonly message: Ephemeral; readonly fromServer: boolean }
   /** The page asked to be offline, or no longer. */
   | { readonly t: "offline"; readonly offline: boolean }
-  | { readonly t: "deleted"; readonly id: string };
+  | { readonly t: "deleted"; readonly id: string }
+  /** All documents were removed from storage. */
+  | { readonly t: "cleared" };
 
 /** The message, if it is one: other versions of a page may be open on the same origin. */
 export function asTabMessage(value: unknown): TabMessage | undefined {
@@ -54,6 +56,8 @@ export function asTabMessage(value: unknown): TabMessage | undefined {
       return hasId ? (message as TabMessage) : undefined;
     case "who":
       return { t: "who" };
+    case "cleared":
+      return { t: "cleared" };
     case "changes":
       return hasId && message["bytes"] instanceof Uint8Array && isHeads(message["heads"])
         ? (message as TabMessage)

@@ -2,7 +2,8 @@
  * What of the documents goes into this browser's storage, and when: own changes at once, others' by the tab that
  * leads, all as one snapshot now and then. What could not be stored is tried again.
  */
-import type { Storage, TailSize } from "../storage/storage.js";
+import { type Expected, type Storage, StorageError, type TailSize } from "../storage/storage.js";
+import type { ChangeHash } from "../wasm.js";
 import { type Arrived, type LiveDocument, sameHeads } from "./live.js";
 
 /** What {@link Storing} needs of its client. */
@@ -15,6 +16,10 @@ export interface StoringHost {
   looked(live: LiveDocument, error?: Error): void;
   /** All of it may be stored. */
   saved(live: LiveDocument): void;
+  /** Storage has changes that are not here. */
+  lacks(live: LiveDocument): void;
+  /** It was removed from storage, by another tab, and what was to be stored with it. */
+  removed(live: LiveDocument): void;
 }
 
 /** So much beside a snapshot is compacted: changes, and bytes where they are more than the snapshot. */
@@ -29,7 +34,7 @@ const SYNC_STATE_AFTER_MS = 1_000;
 export class Storing {
   readonly #storage: Storage;
   readonly #host: StoringHost;
-  readonly #syncStates = new Map<string, ReturnType<typeof setTimeout>>();
+  readonly #syncStates = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
   /** One attempt more for each document, however much of it could not be stored. */
   readonly #retries = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
   #stopped = false;
@@ -47,7 +52,8 @@ export class Storing {
     }
     for (const live of documents) {
       if (live.unsaved.size > 0 && live.state !== "deleted") {
-        this.#storage.append(live.id, [...live.unsaved.values()]).catch((error: unknown) => this.#host.looked(live, asError(error)));
+        const chunks = [...live.unsaved.values()];
+        this.#storage.append(live.id, chunks, "own", expected(live)).catch((error: unknown) => this.#host.looked(live, asError(error)));
       }
     }
   }
@@ -59,10 +65,16 @@ export class Storing {
     }
     live.saving = true;
     const chunks = [...live.unsaved.values()];
-    this.#storage.append(live.id, chunks).then(
+    this.#storage.append(live.id, chunks, "own", expected(live)).then(
       (tail) => {
         live.saving = false;
-        live.stored(chunks);
+        const hashes = chunks.map((chunk) => chunk.hash);
+        live.stored(hashes);
+        if (live.isSynced(hashes)) {
+          // Their marks came later than the server's word.
+          live.marked = true;
+          this.#takeMarks(live);
+        }
         if (this.#storage.kind !== "memory") {
           for (const { hash } of chunks) {
             live.unsaved.delete(hash);
@@ -75,8 +87,7 @@ export class Storing {
       },
       (error: unknown) => {
         live.saving = false;
-        this.#host.looked(live, asError(error));
-        this.#retry(live);
+        this.#failed(live, error);
       },
     );
   }
@@ -89,16 +100,15 @@ export class Storing {
     const storage = this.#storage;
     const kept = arrived.isSnapshot || arrived.chunks.length > COMPACT_CHANGES
       ? this.#compact(live)
-      : storage.append(live.id, arrived.chunks).then((tail) => {
-          live.stored(arrived.chunks);
+      : storage.append(live.id, arrived.chunks, "others", expected(live)).then((tail) => {
+          live.stored(arrived.chunks.map((chunk) => chunk.hash));
           this.#maybeCompact(live, tail);
         });
     live.keeping += 1;
     kept
       .catch((error: unknown) => {
         live.unkept = true;
-        this.#host.looked(live, asError(error));
-        this.#retry(live);
+        this.#failed(live, error);
       })
       .finally(() => {
         live.keeping -= 1;
@@ -134,11 +144,18 @@ export class Storing {
         this.#host.looked(live);
         this.keepSyncState(live);
       },
-      (error: unknown) => {
-        this.#host.looked(live, asError(error));
-        this.#retry(live);
-      },
+      (error: unknown) => this.#failed(live, error),
     );
+  }
+
+  /** It could not be stored: it is tried again, unless the document is gone, with all that it would build on. */
+  #failed(live: LiveDocument, error: unknown): void {
+    if (error instanceof StorageError && error.fault === "removed") {
+      this.#host.removed(live);
+      return;
+    }
+    this.#host.looked(live, asError(error));
+    this.#retry(live);
   }
 
   /** What could not be read from storage is here again: it is stored anew, and the damaged records go. */
@@ -155,7 +172,7 @@ export class Storing {
   #maybeCompact(live: LiveDocument, tail: TailSize): void {
     const isLong = tail.changes > COMPACT_CHANGES || tail.changeBytes > Math.max(COMPACT_BYTES, tail.snapshotBytes);
     if (isLong && live.compacting === undefined && this.#host.keepsOthers()) {
-      this.#compact(live).catch((error: unknown) => this.#host.looked(live, asError(error)));
+      this.#compact(live).catch((error: unknown) => this.#failed(live, error));
     }
   }
 
@@ -167,8 +184,7 @@ export class Storing {
     if (!this.#host.isUsable(live)) {
       return;
     }
-    const { snapshot, contained } = live.compacted();
-    const stored = this.#storage.compact(live.id, snapshot, contained).then((name) => live.storedAs(name, contained));
+    const stored = this.#replace(live);
     live.compacting = stored.catch(() => undefined);
     try {
       await stored;
@@ -177,18 +193,95 @@ export class Storing {
     }
   }
 
-  keepSyncState(live: LiveDocument): void {
-    if (!this.#syncStates.has(live.id)) {
-      const store = (): void => {
-        this.#syncStates.delete(live.id);
-        // It speaks of all changes that are here, and none of them would come again.
-        if (this.#host.isUsable(live) && !live.isEmpty && !live.unkept && live.keeping === 0 && live.unsaved.size === 0) {
-          this.#storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#host.looked(live, asError(error)));
-        }
-      };
-      this.#syncStates.set(live.id, setTimeout(store, SYNC_STATE_AFTER_MS));
+  async #replace(live: LiveDocument): Promise<void> {
+    // Other tabs store their own changes, some of them after the snapshot that has these: each would be beside it for
+    // ever, and the tail be too long at every append.
+    const ground = expected(live);
+    const tail = await this.#storage.tail(live.id);
+    if (tail.length > 0) {
+      live.stored(tail);
+    }
+    if (this.#host.isUsable(live)) {
+      const { snapshot, contained } = live.compacted();
+      live.storedAs(await this.#storage.compact(live.id, snapshot, contained, ground), contained);
     }
   }
+
+  /** The server told something about what it keeps: stores that, some time soon. */
+  keepSyncState(live: LiveDocument): void {
+    if (!this.#syncStates.has(live)) {
+      const store = (): void => {
+        this.#syncStates.delete(live);
+        if (isBusy(live) && this.#host.isUsable(live)) {
+          // Nobody says again what is known now.
+          this.keepSyncState(live);
+        } else {
+          this.#storeSyncState(live);
+        }
+        this.#takeMarks(live);
+      };
+      this.#syncStates.set(live, setTimeout(store, SYNC_STATE_AFTER_MS));
+    }
+  }
+
+  /**
+   * Whether storage knows of all changes that the server has them. If not it is told, and `saved` tells when that is
+   * over: a document that was dropped can't say any more which they are.
+   */
+  isSettled(live: LiveDocument): boolean {
+    if (live.marked && live.unsynced === 0 && this.#host.keepsOthers()) {
+      this.#storeSyncState(live);
+      this.#takeMarks(live);
+    }
+    return !live.settling;
+  }
+
+  #storeSyncState(live: LiveDocument): void {
+    // It speaks of all changes that are here, and none of them would come again.
+    if (this.#host.isUsable(live) && !live.isEmpty && !live.unkept && !isBusy(live)) {
+      this.#storage.setSyncState(live.id, live.replica.syncState()).catch((error: unknown) => this.#host.looked(live, asError(error)));
+    }
+  }
+
+  /** Changes that the server keeps are not unsent. What it says of later ones, and those that fail, are for later. */
+  #takeMarks(live: LiveDocument): void {
+    if (!live.marked || live.settling || this.#stopped || !this.#host.isUsable(live)) {
+      return;
+    }
+    live.settling = true;
+    live.marked = false;
+    let lacks = false;
+    const isSent = (hash: ChangeHash): boolean => {
+      if (!this.#host.isUsable(live)) {
+        return false;
+      }
+      lacks ||= !live.replica.has(hash);
+      return live.isSent(hash);
+    };
+    this.#storage
+      .sent(live.id, isSent)
+      .catch((error: unknown) => this.#host.looked(live, asError(error)))
+      .finally(() => {
+        live.settling = false;
+        if (live.marked && live.unsynced === 0) {
+          this.#takeMarks(live);
+        }
+        live.marked ||= live.unsynced > 0;
+        if (lacks) {
+          this.#host.lacks(live);
+        }
+        this.#host.saved(live);
+      });
+  }
+}
+
+function expected(live: LiveDocument): Expected {
+  return live.isStored ? "stored" : "any";
+}
+
+/** Whether something of it is not in storage yet. */
+function isBusy(live: LiveDocument): boolean {
+  return live.keeping > 0 || live.unsaved.size > 0;
 }
 
 /** Whatever was thrown, as an error. */

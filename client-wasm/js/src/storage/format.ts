@@ -8,6 +8,7 @@
  * | `changes`   | `[document, hash]` | {@link ChangeRecord}                                           |
  * | `snapshots` | `[document, name]` | {@link SnapshotRecord}; a name ends with `-` and its length    |
  * | `sync`      | `document`         | {@link SyncRecord}                                             |
+ * | `unsent`    | `[document, hash]` | {@link UnsentRecord}: its key says it all                      |
  *
  * **Truth and bookkeeping.** Changes and snapshots are the truth; each has a CRC-32 over its key and its
  * bytes, so that a record under the wrong key is noticed, too. A `Tail` follows from them: it is checked for
@@ -16,20 +17,29 @@
  * which the replica sorts out. Losing a sync record costs a fuller exchange with the server, losing the id one
  * session at the server.
  *
+ * **Unsent changes.** A mark says that a change was made in this browser and that the server is not known to keep
+ * it; it stays when its change moves into a snapshot. Whichever tab leads opens the marked documents and sends them.
+ * A mark too many costs opening a document that the server has; so does the mark of a change that can't be read any
+ * more, whenever a tab begins to lead. A mark too few costs nothing while some tab shows the document, and else that
+ * it is sent when one does; so a database of version 1, which has no marks, begins with none. (No release wrote such
+ * databases; to mark all documents would open every one of them once.)
+ *
  * **Crash safety.** Each call of `Storage` writes in one IndexedDB transaction, and resolves after that
  * transaction's `complete` with durability `strict`, which browsers send after their own log is on disk. So a
  * crash leaves either all of a transaction or nothing. What is on disk when it happens
  *
- * - while changes are appended: the changes and the tail's new sizes, or neither. Nobody was told of them;
+ * - while changes are appended: the changes, their marks and the tail's new sizes, or nothing. Nobody was told;
+ * - between the server's word that it keeps a change and taking its mark: a mark too many;
  * - between an append and the sync state that speaks of it: changes of which the server is asked again;
  * - while compacting: the old snapshots and all changes, or the new snapshot and the changes that it doesn't
- *   contain. Both are the whole document;
+ *   contain. Both are the whole document; marks are not touched;
  * - while a document is removed: all of it, or nothing;
  * - while the database is made or upgraded: no database or the old one, as an upgrade is one transaction;
  * - between making the database and giving it an id: a database without one, which the next `open` gives it.
  *
  * **Two tabs.** Transactions that write the same stores run one after another, whichever tab they are of, and
- * each reads what it builds on. A compaction removes only what it names, so that a snapshot of another tab
+ * each reads what it builds on. A write that builds on a stored document is refused when that was removed: what is
+ * stored of a document is whole. A compaction removes only what it names, so that a snapshot of another tab
  * stays when this one has not loaded it, and so do changes of which this tab has not heard.
  */
 
@@ -37,15 +47,18 @@ import { crc32 } from "./crc32.js";
 import { StorageError, randomName } from "./storage.js";
 
 /** The database's version. Whatever changes the layout raises it and adds a case to {@link upgrade}. */
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
 
 export const META = "meta";
 export const DOCUMENTS = "documents";
 export const CHANGES = "changes";
 export const SNAPSHOTS = "snapshots";
 export const SYNC = "sync";
+export const UNSENT = "unsent";
 /** All stores that have something about a document. */
-export const DOCUMENT_STORES = [DOCUMENTS, CHANGES, SNAPSHOTS, SYNC] as const;
+export const DOCUMENT_STORES = [DOCUMENTS, CHANGES, SNAPSHOTS, SYNC, UNSENT] as const;
+/** What a database of version 1 has, if it is ours. */
+const STORES_1 = [META, DOCUMENTS, CHANGES, SNAPSHOTS, SYNC] as const;
 
 /** Where `meta` has the id. */
 export const ID_KEY = "id";
@@ -88,6 +101,12 @@ export interface SyncRecord extends Checked {
   readonly document: string;
 }
 
+/** A mark: the server is not known to keep this change, which was made here. */
+export interface UnsentRecord {
+  readonly document: string;
+  readonly hash: string;
+}
+
 /**
  * Brings a database from `version`, 0 when it is new, to {@link FORMAT_VERSION}, inside the upgrade's
  * transaction. Throws a {@link StorageError} for a version that never was.
@@ -102,6 +121,10 @@ export function upgrade(database: IDBDatabase, version: number): void {
         database.createObjectStore(SNAPSHOTS, { keyPath: ["document", "name"] });
         database.createObjectStore(SYNC, { keyPath: "document" });
         break;
+      case 1:
+        if (!hasStores(database, STORES_1)) throw new StorageError("corrupt", "it lacks the stores of version 1");
+        database.createObjectStore(UNSENT, { keyPath: ["document", "hash"] });
+        break;
       default:
         throw new StorageError("version", `a database of version ${from}, which never was`);
     }
@@ -110,10 +133,14 @@ export function upgrade(database: IDBDatabase, version: number): void {
 
 /** Whether the database has the stores that this code uses. */
 export function isOurs(database: IDBDatabase): boolean {
-  return [META, ...DOCUMENT_STORES].every((store) => database.objectStoreNames.contains(store));
+  return hasStores(database, [META, ...DOCUMENT_STORES]);
 }
 
-/** All keys of a document in `changes` and `snapshots`: arrays sort after all strings. */
+function hasStores(database: IDBDatabase, stores: readonly string[]): boolean {
+  return stores.every((store) => database.objectStoreNames.contains(store));
+}
+
+/** All keys of a document in `changes`, `snapshots` and `unsent`: arrays sort after all strings. */
 export function keysOf(document: string): IDBKeyRange {
   return IDBKeyRange.bound([document], [document, []]);
 }

@@ -10,9 +10,9 @@ import { BLOCKED_MS, OPEN_MS, explain, explainOpening } from "./idb.js";
 import { openDatabase, read, readAll, readOne, runTransaction } from "./idb.js";
 import type { OpenHow } from "./idb.js";
 import { askToPersist, estimate } from "./quota.js";
-import { StorageError } from "./storage.js";
-import type { Contained, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
-import { applyEdits, claimId, clear, compact, forgetDamaged, remove } from "./writes.js";
+import { StorageError, removed } from "./storage.js";
+import type { Contained, Expected, Origin, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
+import { applyEdits, claimId, clear, compact, forgetDamaged, remove, sent, unsent } from "./writes.js";
 import type { Edit } from "./writes.js";
 
 /** What {@link IndexedDbStorage.open} may be told, mostly by tests. */
@@ -33,11 +33,12 @@ interface Waiting {
   readonly edit?: Edit;
   /** Otherwise: runs it alone. Never rejects. */
   readonly alone?: () => Promise<void>;
-  readonly resolve: (size: TailSize) => void;
+  /** Of which document it is; none: of all. */
+  readonly document: string | undefined;
+  /** Nothing: the document was not there. */
+  readonly resolve: (size: TailSize | undefined) => void;
   readonly reject: (error: StorageError) => void;
 }
-
-const NO_SIZE: TailSize = { snapshotBytes: 0, changes: 0, changeBytes: 0 };
 
 /**
  * A {@link Storage} in IndexedDB.
@@ -65,6 +66,8 @@ export class IndexedDbStorage implements Storage {
   /** Set by `close`: new calls are refused, waiting writes are still written. */
   #closing: Promise<void> | undefined;
   #queue: Waiting[] = [];
+  /** Writes that were called and are not over, each with when it is. */
+  readonly #unwritten = new Map<Waiting, Promise<unknown>>();
   #writing: Promise<void> | undefined;
 
   private constructor(
@@ -109,6 +112,7 @@ export class IndexedDbStorage implements Storage {
         readAll(tx.objectStore(SNAPSHOTS), keysOf(document)),
         readOne(tx.objectStore(SYNC), document),
       ]),
+      document,
     );
     if (tail === undefined && sync === undefined && changes.length + snapshots.length === 0) return undefined;
     const goodChanges = changes.map(decodeChange).filter((change) => change !== undefined);
@@ -127,28 +131,49 @@ export class IndexedDbStorage implements Storage {
     return keys.filter((key) => typeof key === "string");
   }
 
-  async append(document: string, changes: readonly StoredChange[]): Promise<TailSize> {
+  async append(
+    document: string,
+    changes: readonly StoredChange[],
+    origin: Origin,
+    expected: Expected,
+  ): Promise<TailSize> {
     const records = changes.map(({ hash, bytes }) => encodeChange(document, hash, bytes));
-    return this.#edit({ document, changes: records, syncState: undefined });
+    const size = await this.#edit({ document, changes: records, origin, expected, syncState: undefined });
+    if (!size) throw removed(document);
+    return size;
+  }
+
+  async tail(document: string): Promise<string[]> {
+    const keys = await this.#read((tx) => read(tx.objectStore(CHANGES).getAllKeys(keysOf(document))), document);
+    return keys.filter((key) => Array.isArray(key)).map((key) => String(key[1]));
+  }
+
+  sent(document: string, isSent: (hash: string) => boolean): Promise<number> {
+    return this.#alone((tx) => sent(tx, document, isSent), document);
+  }
+
+  unsent(): Promise<string[]> {
+    return this.#read(unsent);
   }
 
   async setSyncState(document: string, state: Uint8Array): Promise<void> {
-    await this.#edit({ document, changes: [], syncState: encodeSync(document, state) });
+    const syncState = encodeSync(document, state);
+    await this.#edit({ document, changes: [], origin: "others", expected: "stored", syncState });
   }
 
-  async compact(document: string, snapshot: Uint8Array, contained: Contained): Promise<string> {
+  async compact(document: string, snapshot: Uint8Array, contained: Contained, expected: Expected): Promise<string> {
     const record = encodeSnapshot(document, snapshot);
     const names = { snapshots: [...contained.snapshots], changes: [...contained.changes] };
-    await this.#alone((tx) => compact(tx, record, names));
+    await this.#alone((tx) => compact(tx, record, names, expected), document);
     return record.name;
   }
 
   forgetDamaged(document: string): Promise<number> {
-    return this.#alone((tx) => forgetDamaged(tx, document));
+    return this.#alone((tx) => forgetDamaged(tx, document), document);
   }
 
   remove(document: string): Promise<void> {
-    return this.#alone(async (tx) => remove(tx, document));
+    return this.#alone(async (tx) => remove(tx, document), document);
   }
 
   clear(): Promise<void> {
@@ -167,29 +192,37 @@ export class IndexedDbStorage implements Storage {
     return this.#closing;
   }
 
-  #edit(edit: Edit): Promise<TailSize> {
-    return new Promise((resolve, reject) => this.#enqueue({ edit, resolve, reject }));
+  #edit(edit: Edit): Promise<TailSize | undefined> {
+    const { document } = edit;
+    return this.#enqueue((resolve, reject) => ({ edit, document, resolve, reject }));
   }
 
-  #alone<T>(body: (tx: IDBTransaction) => Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
+  #alone<T>(body: (tx: IDBTransaction) => Promise<T>, document?: string): Promise<T> {
+    return this.#enqueue<T>((resolve, reject) => {
       const alone = (): Promise<void> => this.#transact("readwrite", body).then(resolve, reject);
-      this.#enqueue({ alone, resolve: () => undefined, reject });
+      return { alone, document, resolve: () => undefined, reject };
     });
   }
 
-  async #read<T>(body: (tx: IDBTransaction) => Promise<T>): Promise<T> {
+  /** Of a document, or of all, after what was to be written there before. */
+  async #read<T>(body: (tx: IDBTransaction) => Promise<T>, document?: string): Promise<T> {
     if (this.#closing) throw closed("it was closed");
+    const touches = (waiting: Waiting): boolean =>
+      document === undefined || waiting.document === undefined || waiting.document === document;
+    const before = [...this.#unwritten].filter(([waiting]) => touches(waiting)).map(([, over]) => over);
+    if (before.length > 0) await Promise.all(before);
     return this.#transact("readonly", body);
   }
 
-  #enqueue(waiting: Waiting): void {
-    if (this.#closing) {
-      waiting.reject(closed("it was closed"));
-      return;
-    }
+  #enqueue<T>(waitingOf: (resolve: (result: T) => void, reject: (error: unknown) => void) => Waiting): Promise<T> {
+    if (this.#closing) return Promise.reject(closed("it was closed"));
+    const { result, resolve, reject } = later<T>();
+    const waiting = waitingOf(resolve, reject);
+    const over = (): void => void this.#unwritten.delete(waiting);
+    this.#unwritten.set(waiting, result.then(over, over));
     this.#queue.push(waiting);
     this.#writing ??= this.#writeAll();
+    return result;
   }
 
   /** Writes what waits until nothing does. Never rejects. */
@@ -210,7 +243,7 @@ export class IndexedDbStorage implements Storage {
     const edits = group.map(({ edit }) => edit).filter((edit) => edit !== undefined);
     try {
       const sizes = await this.#transact("readwrite", (tx) => applyEdits(tx, edits));
-      group.forEach(({ resolve }, index) => resolve(sizes[index] ?? NO_SIZE));
+      group.forEach(({ resolve }, index) => resolve(sizes[index]));
     } catch (error) {
       for (const { reject } of group) reject(explain(error));
     }
@@ -297,6 +330,18 @@ function globalFactory(): IDBFactory {
   }
   if (!factory) throw new StorageError("unavailable", "this browser has no IndexedDB");
   return factory;
+}
+
+interface Later<T> {
+  readonly result: Promise<T>;
+  readonly resolve: (result: T) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+function later<T>(): Later<T> {
+  let ends: Omit<Later<T>, "result"> | undefined;
+  const result = new Promise<T>((resolve, reject) => (ends = { resolve, reject }));
+  return { result, ...(ends as unknown as Omit<Later<T>, "result">) };
 }
 
 function closed(why: string, cause?: unknown): StorageError {

@@ -1,11 +1,12 @@
 /** Documents in memory: the fallback where there is no IndexedDB, and what tests use. Gone with the page. */
 
-import { StorageError, randomName } from "./storage.js";
-import type { Contained, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
+import { StorageError, randomName, removed } from "./storage.js";
+import type { Contained, Expected, Origin, Storage, StorageEstimate, StoredChange, StoredDocument, TailSize } from "./storage.js";
 
 interface Kept {
   readonly snapshots: Map<string, Uint8Array>;
   readonly changes: Map<string, Uint8Array>;
+  readonly unsent: Set<string>;
   syncState: Uint8Array | undefined;
 }
 
@@ -30,9 +31,12 @@ export class MemoryStorage implements Storage {
     );
   }
 
-  async append(document: string, changes: readonly StoredChange[]): Promise<TailSize> {
-    const kept = this.#keep(document);
-    for (const { hash, bytes } of changes) if (!kept.changes.has(hash)) kept.changes.set(hash, bytes.slice());
+  async append(document: string, changes: readonly StoredChange[], origin: Origin, expected: Expected): Promise<TailSize> {
+    const kept = this.#keep(document, expected);
+    for (const { hash, bytes } of changes) {
+      if (!kept.changes.has(hash)) kept.changes.set(hash, bytes.slice());
+      if (origin === "own") kept.unsent.add(hash);
+    }
     return {
       snapshotBytes: sumOfLengths(kept.snapshots),
       changes: kept.changes.size,
@@ -40,12 +44,31 @@ export class MemoryStorage implements Storage {
     };
   }
 
-  async setSyncState(document: string, state: Uint8Array): Promise<void> {
-    this.#keep(document).syncState = state.slice();
+  async tail(document: string): Promise<string[]> {
+    this.#check();
+    return [...(this.#documents.get(document)?.changes.keys() ?? [])];
   }
 
-  async compact(document: string, snapshot: Uint8Array, contained: Contained): Promise<string> {
-    const kept = this.#keep(document);
+  async sent(document: string, isSent: (hash: string) => boolean): Promise<number> {
+    this.#check();
+    const unsent = this.#documents.get(document)?.unsent ?? new Set();
+    for (const hash of [...unsent].filter(isSent)) unsent.delete(hash);
+    return unsent.size;
+  }
+
+  async unsent(): Promise<string[]> {
+    this.#check();
+    return [...this.#documents].filter(([, { unsent }]) => unsent.size > 0).map(([document]) => document).sort();
+  }
+
+  async setSyncState(document: string, state: Uint8Array): Promise<void> {
+    this.#check();
+    const kept = this.#documents.get(document);
+    if (kept) kept.syncState = state.slice();
+  }
+
+  async compact(document: string, snapshot: Uint8Array, contained: Contained, expected: Expected): Promise<string> {
+    const kept = this.#keep(document, expected);
     const name = randomName();
     for (const hash of contained.changes) kept.changes.delete(hash);
     for (const old of contained.snapshots) kept.snapshots.delete(old);
@@ -81,9 +104,11 @@ export class MemoryStorage implements Storage {
     this.#closed = true;
   }
 
-  #keep(document: string): Kept {
+  #keep(document: string, expected: Expected): Kept {
     this.#check();
-    const kept = this.#documents.get(document) ?? { snapshots: new Map(), changes: new Map(), syncState: undefined };
+    const there = this.#documents.get(document);
+    if (!there && expected === "stored") throw removed(document);
+    const kept = there ?? nothing();
     this.#documents.set(document, kept);
     return kept;
   }
@@ -91,6 +116,10 @@ export class MemoryStorage implements Storage {
   #check(): void {
     if (this.#closed) throw new StorageError("closed", "the store is closed: it was closed");
   }
+}
+
+function nothing(): Kept {
+  return { snapshots: new Map(), changes: new Map(), unsent: new Set(), syncState: undefined };
 }
 
 /** Bytes in all values. A pass per append: tails are kept short. */

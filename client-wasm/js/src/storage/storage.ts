@@ -2,8 +2,8 @@
  * Where documents are kept in a browser. `IndexedDbStorage` is the real one, `MemoryStorage` the stated
  * fallback, `openStorage` chooses; both run the same conformance tests (`test/storage-conformance.ts`).
  *
- * The life of a document here: `load` once; `append` for every change, from here or elsewhere; `setSyncState`
- * when the server confirmed something; `compact` when the {@link TailSize} says that it is worth it.
+ * The life of a document here: `load` once; `append` for every change, from here or elsewhere; `setSyncState` and
+ * `sent` when the server confirmed something; `compact` when the {@link TailSize} says that it is worth it.
  */
 
 /** A stored change chunk. */
@@ -12,6 +12,20 @@ export interface StoredChange {
   readonly hash: string;
   readonly bytes: Uint8Array;
 }
+
+/** What a write takes for granted. */
+export type Expected =
+  /** Nothing: the document may be new. */
+  | "any"
+  /** The document is stored. If it is not, it was removed meanwhile: nothing is written, and the call says `removed`. */
+  | "stored";
+
+/** Where changes came from that are stored. */
+export type Origin =
+  /** This browser: the change is marked as unsent until {@link Storage.sent} says otherwise. */
+  | "own"
+  /** Elsewhere: whoever brought it has it. */
+  | "others";
 
 /** A stored document chunk. */
 export interface StoredSnapshot {
@@ -79,6 +93,8 @@ export type StorageFault =
   | "version"
   /** The store is closed: by `close`, by another tab that needs a newer format, by the browser. */
   | "closed"
+  /** The document was removed, by another tab; nothing of this call was stored. What builds on it has no ground. */
+  | "removed"
   /** The browser refused for some other reason, see `cause`. Nothing of this call was stored. */
   | "failed";
 
@@ -96,8 +112,8 @@ export class StorageError extends Error {
  * A store of documents. All may be called from several tabs at the same time. Of a store that is kept at all,
  * a promise that resolves means: on disk, and still there when the browser crashes. One that rejects (always
  * with a {@link StorageError}): nothing of that call was stored. Nothing is removed before its replacement is
- * there. Writes of one `Storage` happen in the order of the calls; reads see all writes that have resolved.
- * Bytes are copied by the call, and may be changed afterwards.
+ * there. Writes of one `Storage` happen in the order of the calls; reads see all writes that have resolved, and of
+ * the same `Storage` all that were called before. Bytes are copied by the call, and may be changed afterwards.
  */
 export interface Storage {
   readonly kind: "indexeddb" | "memory";
@@ -111,16 +127,29 @@ export interface Storage {
   load(document: string): Promise<StoredDocument | undefined>;
   /**
    * Adds changes; those that are there already and can be read are left as they are. What is left to compact
-   * afterwards.
+   * afterwards. Marks of own changes are stored with them, at once.
    */
-  append(document: string, changes: readonly StoredChange[]): Promise<TailSize>;
-  /** To be called only after the changes of which it speaks were stored: an `append` may still fail. */
+  append(document: string, changes: readonly StoredChange[], origin: Origin, expected: Expected): Promise<TailSize>;
+  /**
+   * Takes the mark from those unsent changes of the document that the server is known to keep, as `isSent` says when
+   * the marks are read: it is asked later than the call, and must not throw. How many marks are left. Nothing else
+   * takes a mark away but forgetting the document.
+   */
+  sent(document: string, isSent: (hash: string) => boolean): Promise<number>;
+  /** The ids of all documents that have changes marked as unsent. */
+  unsent(): Promise<string[]>;
+  /** Hashes of the changes beside the snapshots, whoever stored them and whether they can be read or not. */
+  tail(document: string): Promise<string[]>;
+  /**
+   * To be called only after the changes of which it speaks were stored: an `append` may still fail. Does nothing when
+   * nothing is stored of the document: it was removed meanwhile.
+   */
   setSyncState(document: string, state: Uint8Array): Promise<void>;
   /**
    * At once: adds this snapshot and removes exactly the records that it contains. All else stays, also what
    * another tab stored meanwhile. The new snapshot's name.
    */
-  compact(document: string, snapshot: Uint8Array, contained: Contained): Promise<string>;
+  compact(document: string, snapshot: Uint8Array, contained: Contained, expected: Expected): Promise<string>;
   /**
    * Removes records that can't be read: for when the document is known to be whole without them. How many
    * snapshots and changes that were.
@@ -134,6 +163,11 @@ export interface Storage {
   clear(): Promise<void>;
   /** Further calls fail with `closed`; what was begun ends first. */
   close(): Promise<void>;
+}
+
+/** For a write that expected a document. */
+export function removed(document: string): StorageError {
+  return new StorageError("removed", `the document ${document} was removed`);
 }
 
 /** 128 random bits as 32 hex digits. */

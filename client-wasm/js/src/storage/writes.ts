@@ -8,6 +8,7 @@ import {
   META,
   SNAPSHOTS,
   SYNC,
+  UNSENT,
   bytesOf,
   countTail,
   decodeChange,
@@ -19,27 +20,31 @@ import {
   keysOf,
   orderAfter,
 } from "./format.js";
-import type { ChangeRecord, SnapshotRecord, SyncRecord, Tail } from "./format.js";
+import type { ChangeRecord, SnapshotRecord, SyncRecord, Tail, UnsentRecord } from "./format.js";
 import { read, readAll, readOne } from "./idb.js";
-import { randomName } from "./storage.js";
-import type { Contained, TailSize } from "./storage.js";
+import { randomName, removed } from "./storage.js";
+import type { Contained, Expected, Origin, TailSize } from "./storage.js";
 
 /** An append, a new sync state, or both; may share a transaction with others. */
 export interface Edit {
   readonly document: string;
   readonly changes: readonly Omit<ChangeRecord, "order">[];
+  readonly origin: Origin;
+  readonly expected: Expected;
   readonly syncState: SyncRecord | undefined;
 }
 
 /** What is known of a document while edits are applied to it. */
 interface View {
   tail: Tail;
+  /** Whether anything is stored of it. */
+  isThere: boolean;
   /** Records by hash: of those hashes that are to be written, at least. */
   readonly records: Map<string, unknown>;
 }
 
-/** Writes edits in their order. What is left to compact after each. */
-export async function applyEdits(tx: IDBTransaction, edits: readonly Edit[]): Promise<TailSize[]> {
+/** Writes edits in their order. What is left to compact after each; nothing of one that expected what is not there. */
+export async function applyEdits(tx: IDBTransaction, edits: readonly Edit[]): Promise<(TailSize | undefined)[]> {
   const wanted = new Map<string, Set<string>>();
   for (const { document, changes } of edits) {
     const hashes = wanted.get(document) ?? new Set();
@@ -51,20 +56,29 @@ export async function applyEdits(tx: IDBTransaction, edits: readonly Edit[]): Pr
     Array.from(wanted, async ([document, hashes]) => views.set(document, await readView(tx, document, hashes))),
   );
 
-  const sizes = edits.map(({ document, changes, syncState }): TailSize => {
-    const view = views.get(document) ?? { tail: countTail(document, [], []), records: new Map() };
+  const sizes = edits.map(({ document, changes, origin, expected, syncState }): TailSize | undefined => {
+    const view = views.get(document);
+    if (!view || (expected === "stored" && !view.isThere)) return undefined;
+    view.isThere = true;
     for (const change of changes) putChange(tx, view, change);
+    if (origin === "own") for (const change of changes) mark(tx, change);
     if (syncState) tx.objectStore(SYNC).put(syncState);
     return sizeOf(view.tail);
   });
-  for (const { tail } of views.values()) tx.objectStore(DOCUMENTS).put(tail);
+  for (const { tail, isThere } of views.values()) if (isThere) tx.objectStore(DOCUMENTS).put(tail);
   return sizes;
 }
 
 /** Adds a snapshot and removes what it contains. Counts the tail anew. */
-export async function compact(tx: IDBTransaction, snapshot: SnapshotRecord, contained: Contained): Promise<void> {
+export async function compact(
+  tx: IDBTransaction,
+  snapshot: SnapshotRecord,
+  contained: Contained,
+  expected: Expected,
+): Promise<void> {
   const { document } = snapshot;
   const [records, keys] = await readForCount(tx, document);
+  if (expected === "stored" && records.length + keys.length === 0) throw removed(document);
   const changes = new Set(contained.changes);
   const snapshots = new Set(contained.snapshots);
   for (const hash of changes) tx.objectStore(CHANGES).delete([document, hash]);
@@ -94,12 +108,43 @@ export async function forgetDamaged(tx: IDBTransaction, document: string): Promi
   return removed.reduce((sum, count) => sum + count, 0);
 }
 
+/** Removes the marks of changes that are sent. How many are left. */
+export async function sent(tx: IDBTransaction, document: string, isSent: (hash: string) => boolean): Promise<number> {
+  const store = tx.objectStore(UNSENT);
+  const range = keysOf(document);
+  const keys = await read(store.getAllKeys(range));
+  const done = keys.filter((key) => Array.isArray(key) && isSent(String(key[1])));
+  if (done.length === keys.length) store.delete(range);
+  else for (const key of done) store.delete(key);
+  return keys.length - done.length;
+}
+
+/** The documents that have marks: one step for each, however many marks it has. */
+export function unsent(tx: IDBTransaction): Promise<string[]> {
+  const found: string[] = [];
+  const request = tx.objectStore(UNSENT).openKeyCursor();
+  return new Promise((resolve, reject) => {
+    request.onerror = () => reject(request.error ?? new Error("a request failed"));
+    request.onsuccess = () => {
+      const cursor = request.result;
+      const document: unknown = Array.isArray(cursor?.key) ? cursor.key[0] : undefined;
+      if (typeof document !== "string") {
+        resolve(found);
+        return;
+      }
+      found.push(document);
+      cursor?.continue(keysOf(document).upper as IDBValidKey);
+    };
+  });
+}
+
 /** Removes all of a document. */
 export function remove(tx: IDBTransaction, document: string): void {
   tx.objectStore(DOCUMENTS).delete(document);
   tx.objectStore(CHANGES).delete(keysOf(document));
   tx.objectStore(SNAPSHOTS).delete(keysOf(document));
   tx.objectStore(SYNC).delete(document);
+  tx.objectStore(UNSENT).delete(keysOf(document));
 }
 
 /** Removes all documents. */
@@ -114,6 +159,11 @@ export async function claimId(tx: IDBTransaction): Promise<string> {
   const id = randomName();
   tx.objectStore(META).put(id, ID_KEY);
   return id;
+}
+
+function mark(tx: IDBTransaction, { document, hash }: UnsentRecord): void {
+  const record: UnsentRecord = { document, hash };
+  tx.objectStore(UNSENT).put(record);
 }
 
 /** Leaves a readable record of the same hash as it is; replaces a damaged one. */
@@ -142,14 +192,15 @@ async function readView(tx: IDBTransaction, document: string, hashes: ReadonlySe
       Array.from(hashes, async (hash) => [hash, await readOne(store, [document, hash])] as const),
     );
     for (const [hash, record] of found) records.set(hash, record);
-    return { tail, records };
+    return { tail, isThere: true, records };
   }
   const [all, keys] = await readForCount(tx, document);
   for (const record of all) {
     const hash = hashOf(record);
     if (hash !== undefined) records.set(hash, record);
   }
-  return { tail: tail ?? countTail(document, all, keys), records };
+  const isThere = tail !== undefined || all.length + keys.length > 0;
+  return { tail: tail ?? countTail(document, all, keys), isThere, records };
 }
 
 function readForCount(tx: IDBTransaction, document: string): Promise<[unknown[], IDBValidKey[]]> {

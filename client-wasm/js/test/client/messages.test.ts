@@ -16,6 +16,7 @@ const GOOD: readonly TabMessage[] = [
   { t: "want", documents: [{ id: "d", heads: [] }, { id: "e", heads: [HASH, HASH] }] },
   { t: "unwant", id: "d" },
   { t: "who" },
+  { t: "cleared" },
   { t: "changes", id: "d", bytes: new Uint8Array([1, 2]), heads: ["a".repeat(64)] },
   { t: "server", id: "d", news: NEWS },
   { t: "server", id: "d", news: { synced: [], unavailable: true, readOnly: false } },

@@ -1,0 +1,273 @@
+/**
+ * Promise: a client keeps no document that nobody shows and that is kept elsewhere, and tells its tabs nothing twice.
+ * What one tab removes is removed in all, and what storage has of a document is whole.
+ *
+ * Clients of the real module and the real storage (IndexedDB is a fake), without a server. Tabs are made up: the first
+ * leads, and messages take a turn of the event loop. Replicas are counted as they are made and freed, so that a
+ * document which is kept can't hide.
+ */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Client } from "../../src/client/client.js";
+import { IndexedDbStorage } from "../../src/storage/indexeddb.js";
+import type { Storage } from "../../src/storage/storage.js";
+import { stayAlone } from "../../src/tabs/alone.js";
+import type { Tabs, TabsEvents } from "../../src/tabs/tabs.js";
+import type { Wasm, WasmReplica } from "../../src/wasm.js";
+import { loadWasm } from "../real-replica.js";
+import { Lab } from "../storage-faults.js";
+
+interface Message {
+  readonly from: string;
+  readonly to: string | undefined;
+  readonly body: unknown;
+}
+
+/** The tabs of one browser. */
+class Group {
+  readonly said: Message[] = [];
+  /** Messages wait while this is set. */
+  held: Promise<void> | undefined;
+  readonly #members = new Map<string, TabsEvents>();
+
+  join(events: TabsEvents): Tabs {
+    const id = `tab-${this.#members.size}`;
+    const role = this.#members.size === 0 ? "leader" : "follower";
+    this.#members.set(id, events);
+    setImmediate(() => {
+      events.leader("tab-0");
+      events.role(role);
+    });
+    return {
+      id,
+      role,
+      reason: undefined,
+      leader: "tab-0",
+      term: 1,
+      post: (message, to) => void this.#deliver({ from: id, to, body: structuredClone(message) }),
+      close: () => this.#members.delete(id),
+    };
+  }
+
+  async #deliver(message: Message): Promise<void> {
+    this.said.push(message);
+    await this.held;
+    await new Promise((soon) => setImmediate(soon));
+    for (const [id, events] of this.#members) {
+      if (id !== message.from && (message.to === undefined || message.to === id)) {
+        events.message(message.body, message.from);
+      }
+    }
+  }
+}
+
+/** A browser's storage, its tabs, and how many replicas there are. */
+class Browser {
+  readonly lab = new Lab();
+  readonly group = new Group();
+  replicas = 0;
+  readonly #wasm: Wasm;
+  readonly #clients: Client[] = [];
+
+  private constructor(wasm: Wasm) {
+    const count = (by: number): void => void (this.replicas += by);
+    class Replica extends wasm.Replica {
+      constructor(id: string) {
+        super(id);
+        count(1);
+      }
+
+      override free(): void {
+        count(-1);
+        super.free();
+      }
+    }
+    this.#wasm = { ...wasm, Replica };
+  }
+
+  static async start(): Promise<Browser> {
+    return new Browser(await loadWasm());
+  }
+
+  replica(id: string): WasmReplica {
+    return new this.#wasm.Replica(id);
+  }
+
+  storage(): Promise<Storage> {
+    return IndexedDbStorage.open("test", { factory: this.lab.factory });
+  }
+
+  async client(isAlone = false): Promise<Client> {
+    const client = new Client({
+      wasm: this.#wasm,
+      long: undefined,
+      storage: await this.storage(),
+      storageFault: undefined,
+      joinTabs: (events) => (isAlone ? stayAlone(events, "asked") : this.group.join(events)),
+      url: undefined,
+      getToken: undefined,
+    });
+    this.#clients.push(client);
+    await settle();
+    return client;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#clients.map((client) => client.close()));
+  }
+}
+
+/** Until timers of some milliseconds have run. */
+function settle(ms = 30): Promise<void> {
+  return new Promise((soon) => setTimeout(soon, ms));
+}
+
+async function until(is: () => boolean, what: string): Promise<void> {
+  for (let waited = 0; !is(); waited += 10) {
+    assert.ok(waited < 5_000, what);
+    await settle(10);
+  }
+}
+
+for (const isAlone of [true, false]) {
+  test(`without a server a document is freed when its handle is closed and it is saved${isAlone ? "; alone" : ""}`, async () => {
+    const browser = await Browser.start();
+    const client = await browser.client(isAlone);
+    for (let n = 0; n < 10; n += 1) {
+      const made = client.create({ n });
+      made.close();
+    }
+    const kept = client.create({ n: 10 });
+    await until(() => browser.replicas === 1, "only the one that is shown is kept");
+    assert.equal((await client.list()).length, 11);
+    assert.equal(kept.value.n, 10);
+    await browser.close();
+  });
+}
+
+test("a follower's documents are freed in all tabs, also one that is closed before it is loaded", async () => {
+  const browser = await Browser.start();
+  const leader = await browser.client();
+  const follower = await browser.client();
+  const made = leader.create({ n: 1 });
+  await made.whenSaved();
+  made.close();
+  await until(() => browser.replicas === 0, "nobody shows it");
+  const hasty = follower.open(made.id);
+  hasty.close();
+  const patient = follower.open(made.id);
+  await patient.whenReady();
+  await until(() => browser.replicas === 2, "both tabs have it");
+  patient.close();
+  await until(() => browser.replicas === 0, "nobody shows it any more");
+  follower.open(made.id).close();
+  await settle();
+  assert.equal(browser.replicas, 0, "it was closed before it was loaded");
+  await browser.close();
+});
+
+test("what is known of the server is told once, and to each tab that asks", async () => {
+  const browser = await Browser.start();
+  const leader = await browser.client();
+  const made = leader.create({ n: 0 });
+  await made.whenSaved();
+  const news = (): Message[] => browser.group.said.filter(({ body }) => (body as { t: string }).t === "server");
+  for (const tab of ["tab-1", "tab-2"]) {
+    const follower = await browser.client();
+    await follower.open(made.id).whenReady();
+    await settle();
+    assert.ok(news().some(({ to }) => to === undefined || to === tab), `${tab} was told`);
+  }
+  assert.deepEqual(news().map(({ to }) => to), [undefined, "tab-2"]);
+  await browser.close();
+});
+
+/** What storage has, by a client that has nothing else. */
+async function stored(browser: Browser, id: string): Promise<unknown> {
+  const storage = await browser.storage();
+  const found = await storage.load(id);
+  await storage.close();
+  if (found === undefined) {
+    return undefined;
+  }
+  const replica = browser.replica(id);
+  for (const { bytes } of [...found.snapshots, ...found.changes]) replica.apply(bytes);
+  const value = replica.get("_root", "n");
+  replica.free();
+  return value ?? "not whole";
+}
+
+test("a document that is opened right after it was deleted is not the deleted one", async () => {
+  const browser = await Browser.start();
+  const client = await browser.client(true);
+  const made = client.create({ n: 1 });
+  await made.whenSaved();
+  // Something that is written for long, so that the removal waits.
+  for (let n = 0; n < 20; n += 1) client.create({ n });
+  const deleted = client.delete(made.id);
+  const opened = client.open<{ n?: number }>(made.id);
+  await deleted;
+  await settle();
+  assert.equal(made.status.state, "deleted");
+  assert.deepEqual(opened.value, {});
+  assert.notEqual(opened.status.state, "ready");
+  await browser.close();
+});
+
+test("a tab that edits a document while another deletes it is told; nothing of it is stored", async () => {
+  const browser = await Browser.start();
+  const [one, other] = [await browser.client(), await browser.client()];
+  const made = one.create({ n: 1 });
+  await made.whenSaved();
+  const opened = await other.open<{ n: number }>(made.id).whenReady();
+  let release = (): void => {};
+  browser.group.held = new Promise((resolve) => (release = resolve));
+  await one.delete(made.id);
+  opened.change((draft) => void (draft.n = 2));
+  await until(() => opened.status.state === "deleted", "storage tells, before the other tab's message comes");
+  assert.equal(await stored(browser, made.id), undefined);
+  release();
+  await settle();
+  assert.deepEqual(await one.list(), []);
+  await browser.close();
+});
+
+test("all is cleared while another tab creates: each document is either whole in storage or deleted", async () => {
+  const browser = await Browser.start();
+  const [one, other] = [await browser.client(), await browser.client()];
+  const handles = [other.create({ n: 0 })];
+  await handles[0]?.whenSaved();
+  const clearing = one.clear();
+  for (let n = 1; n < 30; n += 1) {
+    handles.push(other.create({ n }));
+    if (n % 3 === 0) await new Promise((soon) => setImmediate(soon));
+  }
+  await clearing;
+  const allSaved = (): Promise<unknown> => Promise.allSettled(handles.map(async (handle) => handle.whenSaved()));
+  await allSaved();
+  await settle();
+  for (const handle of handles) {
+    if (handle.status.state !== "deleted") handle.change((draft) => void (draft.n += 100));
+  }
+  await allSaved();
+  for (const [n, handle] of handles.entries()) {
+    const isDeleted = handle.status.state === "deleted";
+    assert.equal(await stored(browser, handle.id), isDeleted ? undefined : n + 100, `document ${n}`);
+  }
+  assert.equal(handles[0]?.status.state, "deleted");
+  assert.equal(handles.at(-1)?.status.state, "ready");
+  await browser.close();
+});
+
+test("what another tab cleared is deleted here, also when nobody edits it", async () => {
+  const browser = await Browser.start();
+  const [one, other] = [await browser.client(), await browser.client()];
+  const made = other.create({ n: 1 });
+  await made.whenSaved();
+  made.change((draft) => void (draft.n = 2));
+  await one.clear();
+  await until(() => made.status.state === "deleted", "it is told");
+  assert.deepEqual(await other.list(), []);
+  await browser.close();
+});
