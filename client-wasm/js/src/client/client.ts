@@ -89,6 +89,7 @@ export class Client implements Host {
         // A tab that shares nothing with the others must not replace their connection.
         peer: () => (this.#role === "alone" ? this.#author(this.#tab) : `concord-${parts.storage.id}`),
         storage: parts.storage.kind === "indexeddb" ? parts.storage.id : undefined,
+        isUsed: () => this.#live.size > 0,
       },
       {
         state: (state, fault) => this.#connectionIs(state, fault),
@@ -561,7 +562,8 @@ export class Client implements Host {
       return;
     }
     live.replica.connect();
-    this.#pump(live);
+    // The first message of a session is always answered.
+    this.#pump(live, true);
   }
 
   #sessionsEnd(): void {
@@ -571,14 +573,14 @@ export class Client implements Host {
   }
 
   /** Sends what the server lacks. */
-  #pump(live: LiveDocument): void {
+  #pump(live: LiveDocument, isFirst = false): void {
     const { connection } = this.#uplink;
     if (connection === undefined || !live.loaded || !this.#isHere(live)) {
       return;
     }
-    const isAnswered = live.isEmpty || (live.unsynced > 0 && !live.readOnly);
+    const isAnswered = isFirst || live.isEmpty || (live.unsynced > 0 && !live.readOnly);
     for (let frame = live.replica.nextFrame(connection); frame !== undefined; frame = live.replica.nextFrame(connection)) {
-      this.#uplink.send(frame, isAnswered);
+      this.#uplink.send(frame, isAnswered ? live.id : undefined);
     }
   }
 
@@ -793,7 +795,7 @@ export class Client implements Host {
         // Names that are none: another page's rubbish.
         return;
       }
-      this.#uplink.send(frame, false);
+      this.#uplink.send(frame, undefined);
     }
   }
 
