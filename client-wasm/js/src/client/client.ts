@@ -9,7 +9,7 @@ import { Emitter } from "../emitter.js";
 import { randomName, type Storage, type StorageError } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
 import { edit } from "../value/draft.js";
-import type { Chunk, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
+import type { Chunk, Heads, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
 import { DocumentHandle, type Host } from "./document.js";
 import { concat, isTrap, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
@@ -45,6 +45,12 @@ export interface ClientParts {
   readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
 }
 
+/** What the server believes that we have of a document. */
+interface Left {
+  readonly heads: Heads;
+  readonly syncState: Uint8Array;
+}
+
 /** Authors of messages that are not stored, whose last count is known. */
 const MAX_AUTHORS = 10_000;
 
@@ -68,8 +74,8 @@ export class Client implements Host {
     fault: undefined,
   };
   #status: ClientStatus;
-  /** Documents that were here earlier in this connection, and are not now. */
-  readonly #dropped = new Set<string>();
+  /** Documents that were here earlier in this connection, and are not now; what was left, as far as that is known. */
+  readonly #dropped = new Map<string, Left | undefined>();
   #count = 0;
   #offline = false;
   #closed = false;
@@ -409,7 +415,9 @@ export class Client implements Host {
     const isNeeded = live.handles > 0 || live.wantedBy.size > 0 || live.unsaved.size > 0 || live.unsynced > 0;
     if (!isNeeded && !live.hasIncoming) {
       this.#live.delete(live.id);
-      this.#dropped.add(live.id);
+      // Whether it is read-only is told once in a session.
+      const left = { heads: live.replica.heads(), syncState: live.replica.syncState() };
+      this.#dropped.set(live.id, live.readOnly ? undefined : left);
       live.replica.free();
     }
   }
@@ -420,7 +428,7 @@ export class Client implements Host {
       live.state = "deleted";
       live.presence.stop();
       this.#live.delete(id);
-      this.#dropped.add(id);
+      this.#dropped.set(id, undefined);
       this.#looked(live);
     }
   }
@@ -555,15 +563,29 @@ export class Client implements Host {
     if (this.#uplink.connection === undefined || !live.loaded) {
       return;
     }
-    if (this.#dropped.has(live.id)) {
-      // The server believes that we have what we had in the session before.
+    const wasHere = this.#dropped.has(live.id);
+    if (wasHere && !this.#takesUp(live)) {
       this.#uplink.stop();
       this.#steer();
       return;
     }
     live.replica.connect();
-    // The first message of a session is always answered.
-    this.#pump(live, true);
+    if (wasHere) {
+      this.#news(live);
+    }
+    // To the server it is one session, of which it answers the first message always.
+    this.#pump(live, !wasHere);
+  }
+
+  /** Goes on where the document was dropped, if all that the server believes to be here is here again. */
+  #takesUp(live: LiveDocument): boolean {
+    const left = this.#dropped.get(live.id);
+    if (left === undefined || !left.heads.every((hash) => live.replica.has(hash))) {
+      return false;
+    }
+    this.#dropped.delete(live.id);
+    live.replica.restoreSyncState(left.syncState);
+    return true;
   }
 
   #sessionsEnd(): void {
@@ -597,6 +619,10 @@ export class Client implements Host {
     }
     const live = this.#live.get(message.document);
     if (live === undefined || !live.loaded) {
+      // The server believes that this came.
+      if (message.type === "sync" && this.#dropped.has(message.document)) {
+        this.#dropped.set(message.document, undefined);
+      }
       return;
     }
     if (message.type === "unavailable") {
