@@ -434,9 +434,15 @@ export class Client implements Host {
   }
 
   #shown(live: LiveDocument, patches: readonly WasmPatch[], before: unknown, source: "local" | "remote"): void {
-    for (const handle of this.#handlesOf(live)) {
-      handle.shown(patches, before, source);
-    }
+    // Whoever comes meanwhile has seen what came of it.
+    const handles = this.#handlesOf(live);
+    const event = { patches, before, after: live.value, source };
+    // A listener that changes the document must not have others hear of that before they heard of what was before it.
+    live.telling.run(() => {
+      for (const handle of handles) {
+        handle.shown(event);
+      }
+    });
     this.#looked(live);
   }
 

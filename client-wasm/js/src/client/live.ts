@@ -2,6 +2,7 @@
  * One document in this tab: the replica, the value it shows, and what of it is not yet kept elsewhere.
  * Does no IO; {@link Client} does what it says.
  */
+import { InOrder } from "../in-order.js";
 import { PatchError } from "../value/errors.js";
 import { applyPatches, EMPTY, type Root } from "../value/tree.js";
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
@@ -80,6 +81,8 @@ export class LiveDocument {
   readonly wantedBy = new Set<string>();
   /** Who has it open. */
   readonly presence: Presence;
+  /** What handles are told of its patches. */
+  readonly telling = new InOrder();
   #incoming: { readonly bytes: Uint8Array; readonly heads: Heads }[] = [];
   /** What is known to be in storage: names of snapshots, and hashes of changes beside them. */
   #snapshots: readonly string[] = [];
