@@ -147,13 +147,15 @@ export class Uplink {
     this.#retry = undefined;
     this.#attempts += 1;
     const attempt = this.#attempts;
-    this.#events.state("connecting", this.#fault);
     const isCurrent = (): boolean => this.#wanted && this.#attempts === attempt;
+    this.#events.state("connecting", this.#fault);
+    // Whoever was told may have stopped it, or begun anew.
+    if (!isCurrent()) {
+      return;
+    }
     const { url, getToken } = this.#options;
     if (getToken === undefined) {
-      if (isCurrent()) {
-        this.#openAt(url);
-      }
+      this.#openAt(url);
       return;
     }
     const fail = (message: string): void => {
