@@ -258,7 +258,7 @@ test("CodeMirror: an editor that is there before its document", async () => {
 test("CodeMirror: a listener that changes the text while an editor does, and two editors in a page", async () => {
   const { tabs, close } = await bench.tabsOf({ notes: "start" });
   await tabs[0].evaluate(() => {
-    // Whoever writes "?" is answered in the middle of that: who listens later hears of the answer first.
+    // Whoever writes "?" is answered in the middle of that.
     window.doc.on("patches", ({ patches }) => {
       if (patches.some((patch) => patch.value === "?")) {
         window.doc.splice(["notes"], [{ index: 0, remove: 0, insert: "answer " }]);

@@ -53,17 +53,34 @@ function places(text) {
 
 const pick = (list, random) => list[Math.floor(random * list.length)];
 
+/** Longer than two changes of a text may be apart to be one step, milliseconds. */
+const NEXT_STEP_MS = 5_000;
+let clock = Date.now();
+
+/** Runs `work` at a time so long after the last one's: which changes are one step must not hang on the machine. */
+function later(ms, work) {
+  const { now } = Date;
+  clock += ms;
+  Date.now = () => clock;
+  try {
+    work();
+  } finally {
+    Date.now = now;
+  }
+}
+
 /**
  * Makes one change, which brings the token `operation`, or removes one that is there. What it did, or nothing where
- * there is nothing to do it to. `random`: two numbers in [0, 1).
+ * there is nothing to do it to. `random`: two numbers in [0, 1). `goesOn`: right after the one before.
  */
-export function edit(url, kind, operation, random) {
+export function edit(url, kind, operation, random, goesOn) {
   const doc = documents.get(url);
   if (doc?.status.state !== "ready") {
     return undefined;
   }
   let removed;
-  doc.change((draft) => {
+  let into;
+  const change = (draft) => {
     switch (kind) {
       case "title":
         draft.title = operation;
@@ -86,6 +103,7 @@ export function edit(url, kind, operation, random) {
           draft.nested[operation] = { deep: { tokens: [operation], note: "" } };
         } else {
           draft.nested[key].deep.tokens.unshift(operation);
+          into = key;
         }
         break;
       }
@@ -121,12 +139,25 @@ export function edit(url, kind, operation, random) {
         break;
       }
     }
-  });
+  };
+  later(goesOn ? 1 : NEXT_STEP_MS, () => doc.change(change));
   if (kind.startsWith("un") && removed === undefined) {
     return undefined;
   }
   report(doc, operation);
-  return { removed, by: kind === "count" ? 1 + Math.floor(random[0] * 9) : 0 };
+  return { removed, into, by: kind === "count" ? 1 + Math.floor(random[0] * 9) : 0 };
+}
+
+/** Undoes or redoes; what was shown before and after, or nothing where nothing is shown. */
+export function takeBack(url, what, operation) {
+  const doc = documents.get(url);
+  if (doc?.status.state !== "ready") {
+    return undefined;
+  }
+  const before = canonical(doc.value);
+  const did = doc[what]();
+  report(doc, operation);
+  return { did, before: JSON.parse(before), after: JSON.parse(canonical(doc.value)) };
 }
 
 /** As text; keys have no order of their own. */

@@ -5,14 +5,16 @@
 // Steps come from one seed, which is printed; CONCORD_TEST_SEED runs it again, CONCORD_TEST_LONG=1 runs 10,000 steps
 // and CONCORD_TEST_STEPS as many as it says. What happens in which order is then the same, though not when.
 //
-// Each edit brings a token of its own, so that a lost or doubled one can't hide behind another. What was believed
-// to be synced is checked with the server killed and all other browsers offline, so that none can bring it late.
+// Each edit brings a token of its own, so that a lost or doubled one can't hide behind another (reference.mjs says
+// what must become of each). What undo and redo changed is compared at once, before anything else can happen. What was
+// believed to be synced is checked with the server killed and all other browsers offline, so that none can bring it late.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
 import { begin, launch, PATIENCE_MS, sentAll, Server, servePages } from "./harness.mjs";
+import { Reference, Steps } from "./reference.mjs";
 
 const LONG = process.env.CONCORD_TEST_LONG === "1";
 const STEPS = Number(process.env.CONCORD_TEST_STEPS ?? (LONG ? 10_000 : 300));
@@ -28,6 +30,8 @@ const KINDS = ["title", "map", "list", "text", "nested", "inside", "line", "coun
 const STEP_WEIGHTS = {
   edit: 60,
   burst: 10,
+  undo: 10,
+  redo: 8,
   wait: 8,
   network: 6,
   reload: 5,
@@ -69,8 +73,8 @@ let server, pages, chromium;
 /** `{ context, tabs, offline }` each. */
 let browsers = [];
 let isServerUp = true;
-/** By operation: what it did, where, and whether it was saved. */
-const operations = new Map();
+const reference = new Reference();
+const { operations } = reference;
 /** By URL: which browser made it. */
 const documents = new Map();
 /** By URL: heads that were believed to be synced, by any tab. */
@@ -119,16 +123,15 @@ async function addTab(browser) {
 
 async function start(tab) {
   await begin(tab, server.url);
+  // A page that is loaded again has nothing to undo.
+  tab.life = Symbol("page");
+  tab.steps = new Map();
   for (const url of tab.shows) {
     await run(tab, "open", url);
   }
 }
 
 const allTabs = () => browsers.flatMap((browser) => browser.tabs);
-
-function name() {
-  return `t${operations.size}.`;
-}
 
 /** Writes down what a tab believed, before it is gone. */
 async function confess(tab) {
@@ -144,19 +147,37 @@ async function confess(tab) {
 async function edit(tab, kinds = KINDS) {
   const url = pick([...tab.shows]);
   const kind = pick(kinds);
-  const operation = name();
-  const made = { url, kind, saved: false, removed: undefined, by: 0 };
-  operations.set(operation, made);
-  const done = await run(tab, "edit", url, kind, operation, [random(), random()]);
-  if (done === undefined) {
-    made.kind = "nothing";
+  const operation = reference.add(kind, url, tab.life);
+  const goesOn = random() < 0.5;
+  const told = await run(tab, "edit", url, kind, operation, [random(), random()], goesOn);
+  reference.tell(operation, told);
+  if (told !== undefined) {
+    stepsOf(tab, url).made(operation, operations.get(operation), goesOn);
   }
-  Object.assign(made, done);
+}
+
+function stepsOf(tab, url) {
+  const steps = tab.steps.get(url) ?? new Steps();
+  tab.steps.set(url, steps);
+  return steps;
+}
+
+/** Undoes or redoes in one of the documents in which the tab has something to take back. */
+async function takeBack(tab, what) {
+  const from = { undo: "done", redo: "undone" }[what];
+  const urls = [...tab.steps].filter(([, steps]) => steps[from].length > 0 && !steps.isBlind).map(([url]) => url);
+  if (urls.length > 0) {
+    const url = pick(urls);
+    const operation = reference.add(what, url, tab.life);
+    const told = await run(tab, "takeBack", url, what, operation);
+    if (told !== undefined) {
+      reference.tookBack(operation, tab.steps.get(url), told);
+    }
+  }
 }
 
 async function create(browser, tab) {
-  const operation = name();
-  operations.set(operation, { kind: "create", saved: false });
+  const operation = reference.add("create", undefined, tab.life);
   const url = await run(tab, "create", operation);
   tab.shows.add(url);
   documents.set(url, { browser, operation });
@@ -170,6 +191,17 @@ const STEP = {
       await edit(tab);
     }
   },
+  async undo(_, tab) {
+    const count = 1 + below(3);
+    for (let left = count; left > 0; left -= 1) {
+      await takeBack(tab, "undo");
+    }
+    // Right away, before anything new takes the possibility away.
+    for (let left = below(count + 1); left > 0; left -= 1) {
+      await takeBack(tab, "redo");
+    }
+  },
+  redo: (_, tab) => takeBack(tab, "redo"),
   wait: () => new Promise((soon) => setTimeout(soon, random() * 150)),
   async network(browser, tab) {
     browser.offline = !browser.offline;
@@ -300,47 +332,6 @@ async function settled() {
   }
 }
 
-/** Compares with what was done. */
-function check(url, value) {
-  const tokens = [
-    ...value.list,
-    ...Object.keys(value.map),
-    ...value.text.split(";").slice(0, -1),
-    ...value.lines[0].text.split(";").slice(0, -1),
-    ...Object.values(value.nested).flatMap(({ deep }) => deep.tokens),
-  ];
-  const present = new Set(tokens);
-  assert.equal(present.size, tokens.length, `a token is there twice: ${tokens.filter((token, at) => tokens.indexOf(token) !== at)}`);
-  const mine = [...operations].filter(([, made]) => made.url === url);
-  const removed = new Map();
-  for (const [, made] of mine) {
-    if (made.removed !== undefined) {
-      removed.set(made.removed, removed.get(made.removed) || made.saved);
-    }
-  }
-  for (const [token, made] of mine) {
-    if (["map", "list", "text", "nested", "inside", "line"].includes(made.kind)) {
-      if (made.saved && !removed.has(token)) {
-        assert.ok(present.has(token), `${token} (${made.kind}) was saved, and is lost`);
-      }
-      if (removed.get(token) === true) {
-        assert.ok(!present.has(token), `${token} (${made.kind}) was removed, and is back`);
-      }
-    }
-  }
-  for (const token of tokens) {
-    assert.equal(operations.get(token)?.url, url, `${token} was never made here`);
-  }
-  const counts = mine.filter(([, made]) => made.kind === "count");
-  const sum = (of) => of.reduce((all, [, made]) => all + made.by, 0);
-  const least = sum(counts.filter(([, made]) => made.saved));
-  // What a crashing tab did may not be known to us.
-  const most = counts.some(([, made]) => made.by === 0) ? Infinity : sum(counts);
-  assert.ok(least <= value.count && value.count <= most, `${value.count} is not in ${least} to ${most}`);
-  const titles = mine.filter(([, made]) => made.kind === "title").map(([token]) => token);
-  assert.ok(value.title === "" ? !titles.some((token) => operations.get(token).saved) : titles.includes(value.title));
-}
-
 /** A document that no tab shows, when all that was done is in it. */
 async function fromServer(reader, url) {
   await run(reader, "open", url);
@@ -348,7 +339,7 @@ async function fromServer(reader, url) {
   for (;;) {
     const value = await run(reader, "valueOf", url);
     try {
-      check(url, value);
+      reference.check(url, value);
       return value;
     } catch (error) {
       if (Date.now() > deadline) {
@@ -384,7 +375,7 @@ async function rest() {
     }
   }
   for (const [url, value] of values) {
-    check(url, value);
+    reference.check(url, value);
     await run(reader, "open", url);
     await reader.waitForFunction(
       async ([url, value]) => {
@@ -421,5 +412,5 @@ test(`${STEPS} random steps, CONCORD_TEST_SEED=${SEED}`, { timeout: LONG ? 3_600
     throw error;
   }
   const of = (kind) => [...operations.values()].filter((made) => made.kind === kind).length;
-  console.log(`${operations.size} operations, ${of("nothing")} without anything to do`);
+  console.log(`${operations.size} operations, ${of("nothing")} without anything to do, ${of("undo")} undone, ${of("redo")} redone`);
 });

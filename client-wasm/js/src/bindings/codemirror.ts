@@ -132,8 +132,8 @@ class Collaboration implements PluginValue {
   #followed: unknown;
   /** Whether there was a text: what the editor shows until then is its own. */
   #wasThere = false;
-  /** Events while own edits are being made: the first is theirs. */
-  #events: number | undefined;
+  /** Own edits are being made, and were not told of yet: the next event is theirs. */
+  #isMaking = false;
   /** Whether pending has to be found anew, from the texts themselves. */
   #isLost = false;
   #isDue = false;
@@ -211,34 +211,29 @@ class Collaboration implements PluginValue {
     const mine = changes.map(this.#pending);
     this.#pending = this.#pending.map(changes, true);
     const { edits, isExact } = editsOf(mine, text);
-    this.#events = 0;
-    let isMade = false;
+    this.#isLost = false;
+    this.#isMaking = true;
     try {
       this.#handle.splice(path, edits);
-      isMade = true;
     } catch (error) {
       logException(startState, error, "concord");
     }
-    const others = this.#events - 1;
-    this.#events = undefined;
-    this.#followed = this.#handle.value;
-    this.#isLost = false;
-    // Whatever changed the document in between may be in neither.
-    const now = readText(this.#handle.value, this.#path);
-    if (!isMade || !isExact || others > 0 || now?.length !== this.#pending.newLength) {
+    // In a listener it is told of later, behind what that listener was told of.
+    const isTold = !this.#isMaking;
+    this.#isMaking = false;
+    if (!isTold || !isExact) {
       this.#resyncLater();
     }
   }
 
   /** The document is another. */
-  #changed({ patches, before }: PatchesEvent<unknown>): void {
-    if (this.#events !== undefined) {
-      this.#events += 1;
-      if (this.#events === 1) {
-        return;
-      }
+  #changed({ patches, before, after }: PatchesEvent<unknown>): void {
+    if (this.#isMaking) {
+      this.#isMaking = false;
+      this.#followed = after;
+      return;
     }
-    // Where listeners change the document, what happened last is told first: then no patch says where it belongs.
+    // Not what was there when this editor came, or what own edits in a listener were made on.
     let pending = before === this.#followed ? this.#pending : undefined;
     for (const patch of patches) {
       const path: readonly Prop[] | undefined = this.#path;
@@ -258,11 +253,8 @@ class Collaboration implements PluginValue {
         }
       }
     }
-    if (this.#events !== undefined) {
-      return;
-    }
-    this.#followed = this.#handle.value;
-    const text = readText(this.#followed, this.#path);
+    this.#followed = after;
+    const text = readText(after, this.#path);
     if (pending === undefined || text === undefined || pending.newLength !== text.length) {
       this.#resyncLater();
     } else {

@@ -11,9 +11,9 @@ import type { Content } from "../long/protocol.js";
 import { randomName, type Storage, type StorageError } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
 import { edit } from "../value/draft.js";
-import type { Chunk, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
+import type { Chunk, Heads, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
 import { DocumentHandle, type Host } from "./document.js";
-import { concat, isTrap } from "./chunks.js";
+import { type Chunks, concat, isTrap } from "./chunks.js";
 import { chunksOf, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
 import { Outbox } from "./outbox.js";
@@ -63,6 +63,13 @@ const BLAMELESS_CODES = new Set([
   "overloaded",
   "shutting-down",
 ]);
+
+/** What the server believes that we have of a document. */
+interface Left {
+  readonly heads: Heads;
+  readonly syncState: Uint8Array;
+}
+
 /** Authors of messages that are not stored, whose last count is known. */
 const MAX_AUTHORS = 10_000;
 
@@ -87,8 +94,8 @@ export class Client implements Host {
     fault: undefined,
   };
   #status: ClientStatus;
-  /** Documents that were here earlier in this connection, and are not now. */
-  readonly #dropped = new Set<string>();
+  /** Documents that were here earlier in this connection, and are not now; what was left, as far as that is known. */
+  readonly #dropped = new Map<string, Left | undefined>();
   #count = 0;
   #offline = false;
   #closed = false;
@@ -108,6 +115,7 @@ export class Client implements Host {
         // A tab that shares nothing with the others must not replace their connection.
         peer: () => (this.#role === "alone" ? this.#author(this.#tab) : `concord-${parts.storage.id}`),
         storage: parts.storage.kind === "indexeddb" ? parts.storage.id : undefined,
+        isUsed: () => this.#live.size > 0,
       },
       {
         state: (state, fault) => this.#connectionIs(state, fault),
@@ -396,6 +404,9 @@ export class Client implements Host {
         this.#want([live]);
       }
       this.#sessionBegins(live);
+      for (const message of live.takeEarly()) {
+        this.#received(live, message);
+      }
       if (live.hasIncoming) {
         this.#flushing.request();
       }
@@ -440,8 +451,8 @@ export class Client implements Host {
       const early = live.takeEarly();
       live.loaded = true;
       const isSameSession = connection === this.#uplink.connection;
-      if (filled instanceof Error) {
-        this.#notFilled(live, filled, isSameSession && content.from === "message");
+      if (filled instanceof Error && isSameSession && content.from === "message") {
+        this.#broken(live, filled);
         return;
       }
       this.#goOn(live, content, filled, isSameSession);
@@ -452,38 +463,33 @@ export class Client implements Host {
     });
   }
 
-  /** `isServers`: what the server said was bad, and the session with it goes on to this moment. */
-  #notFilled(live: LiveDocument, fault: Error, isServers: boolean): void {
-    if (isServers) {
-      this.#broken(live, fault);
-    } else {
-      this.#looked(live, fault);
-      this.#sessionBegins(live);
-    }
-  }
-
-  /** With the replica that was filled, in a session of its own; or, where there are no workers, with this tab's. */
-  #goOn(live: LiveDocument, content: Content, filled: Filled | undefined, isSameSession: boolean): void {
-    if (filled !== undefined) {
+  /** With the replica that was filled; or, where that could not be, with the one that was here. */
+  #goOn(live: LiveDocument, content: Content, filled: Filled | Error | undefined, isSameSession: boolean): void {
+    if (filled instanceof Error) {
+      this.#looked(live, filled);
+    } else if (filled !== undefined) {
       live.adopt(filled, content.from === "chunks");
       live.replica.disconnect();
     }
-    if (filled !== undefined || !isSameSession) {
+    if (!isSameSession) {
       this.#sessionBegins(live);
-    }
-    if (filled === undefined) {
-      this.#takeHere(live, content, isSameSession);
+    } else if (filled === undefined) {
+      this.#takeHere(live, content);
+    } else if (!live.isEmpty && this.#uplink.connection !== undefined) {
+      // To the server it is the session that it was.
+      live.replica.connect();
+      this.#pump(live);
     }
   }
 
   /** There are no workers. */
-  #takeHere(live: LiveDocument, content: Content, isSameSession: boolean): void {
-    if (content.from === "chunks") {
-      for (const chunk of content.chunks.chunks) {
-        live.receive(chunk, content.chunks.expected);
-      }
-    } else if (isSameSession) {
+  #takeHere(live: LiveDocument, content: Content): void {
+    if (content.from === "message") {
       this.#received(live, content.message);
+      return;
+    }
+    for (const chunk of content.chunks.chunks) {
+      live.receive(chunk, content.chunks.expected);
     }
   }
 
@@ -500,15 +506,30 @@ export class Client implements Host {
   async #readAgain(live: LiveDocument): Promise<void> {
     try {
       const stored = await this.#parts.storage.load(live.id);
-      if (stored !== undefined && this.#isHere(live)) {
-        for (const { bytes } of [...stored.snapshots, ...stored.changes]) {
-          live.receive(bytes, []);
-        }
-        this.#flushing.request();
+      if (stored === undefined || !this.#isHere(live)) {
+        return;
       }
+      for (const { hash, bytes } of stored.changes) {
+        live.receive(bytes, [hash]);
+      }
+      const snapshots = live.unknownOf(stored.snapshots).map((snapshot) => snapshot.bytes);
+      await this.#receiveSnapshots(live, { chunks: snapshots, expected: [], unknown: snapshots.length });
+      this.#flushing.request();
     } catch (error) {
       this.#looked(live, asError(error));
     }
+  }
+
+  /** Of long ones only what is not here is applied in the page. */
+  async #receiveSnapshots(live: LiveDocument, snapshots: Chunks): Promise<void> {
+    const filled = live.isEmpty ? undefined : await this.#fill(live, { from: "chunks", chunks: snapshots });
+    if (this.#isHere(live)) {
+      const chunks = filled?.replica.changesSince(live.replica.heads()).map((chunk) => chunk.bytes) ?? snapshots.chunks;
+      for (const bytes of chunks) {
+        live.receive(bytes, []);
+      }
+    }
+    free(filled);
   }
 
   /** Tells the other tabs, or one, what is wanted, and what is there of it. */
@@ -536,7 +557,8 @@ export class Client implements Host {
       this.#outbox.left(live.id, live.unsynced === 0);
     }
     if (!this.#isWanted(live) && !live.hasIncoming && this.#storing.isSettled(live)) {
-      this.#forget(live);
+      // Whether it is read-only is told once in a session.
+      this.#forget(live, live.readOnly ? undefined : { heads: live.replica.heads(), syncState: live.replica.syncState() });
       live.replica.free();
       if (this.#role === "follower") {
         this.#post({ t: "unwant", id: live.id });
@@ -549,10 +571,10 @@ export class Client implements Host {
     return live.unsynced > 0 && this.#parts.url !== undefined && !live.readOnly && !live.givenUp;
   }
 
-  #forget(live: LiveDocument): void {
+  #forget(live: LiveDocument, left?: Left): void {
     this.#live.delete(live.id);
     if (live.inSession) {
-      this.#dropped.add(live.id);
+      this.#dropped.set(live.id, left);
     }
   }
 
@@ -618,9 +640,15 @@ export class Client implements Host {
   }
 
   #shown(live: LiveDocument, patches: readonly WasmPatch[], before: unknown, source: "local" | "remote"): void {
-    for (const handle of this.#handlesOf(live)) {
-      handle.shown(patches, before, source);
-    }
+    // Whoever comes meanwhile has seen what came of it.
+    const handles = this.#handlesOf(live);
+    const event = { patches, before, after: live.value, source };
+    // A listener that changes the document must not have others hear of that before they heard of what was before it.
+    live.telling.run(() => {
+      for (const handle of handles) {
+        handle.shown(event);
+      }
+    });
     this.#looked(live);
   }
 
@@ -768,15 +796,30 @@ export class Client implements Host {
     if (this.#uplink.connection === undefined || !live.loaded) {
       return;
     }
-    if (this.#dropped.has(live.id)) {
-      // The server believes that we have what we had in the session before.
+    const wasHere = this.#dropped.has(live.id);
+    if (wasHere && !this.#takesUp(live)) {
       this.#uplink.stop();
       this.#steer();
       return;
     }
     live.replica.connect();
     live.inSession = true;
-    this.#pump(live);
+    if (wasHere) {
+      this.#news(live);
+    }
+    // To the server it is one session, of which it answers the first message always.
+    this.#pump(live, !wasHere);
+  }
+
+  /** Goes on where the document was dropped, if all that the server believes to be here is here again. */
+  #takesUp(live: LiveDocument): boolean {
+    const left = this.#dropped.get(live.id);
+    if (left === undefined || !left.heads.every((hash) => live.replica.has(hash))) {
+      return false;
+    }
+    this.#dropped.delete(live.id);
+    live.replica.restoreSyncState(left.syncState);
+    return true;
   }
 
   #sessionsEnd(): void {
@@ -788,15 +831,15 @@ export class Client implements Host {
   }
 
   /** Sends what the server lacks. */
-  #pump(live: LiveDocument): void {
+  #pump(live: LiveDocument, isFirst = false): void {
     const { connection } = this.#uplink;
     if (connection === undefined || !live.loaded || !this.#isHere(live)) {
       return;
     }
-    const isAnswered = live.isEmpty || (live.unsynced > 0 && !live.readOnly);
+    const isAnswered = isFirst || live.isEmpty || (live.unsynced > 0 && !live.readOnly);
     const next = (): Uint8Array | undefined => live.replica.nextFrame(...connection.peers());
     for (let frame = next(); frame !== undefined; frame = next()) {
-      this.#uplink.send(frame, isAnswered);
+      this.#uplink.send(frame, isAnswered ? live.id : undefined);
     }
   }
 
@@ -813,6 +856,10 @@ export class Client implements Host {
     }
     const live = this.#live.get(message.document);
     if (live === undefined) {
+      // The server believes that this came.
+      if (message.type === "sync" && this.#dropped.has(message.document)) {
+        this.#dropped.set(message.document, undefined);
+      }
       return;
     }
     if (message.type === "unavailable") {
@@ -1030,7 +1077,7 @@ export class Client implements Host {
         // Names that are none: another page's rubbish.
         return;
       }
-      this.#uplink.send(frame, false);
+      this.#uplink.send(frame, undefined);
     }
   }
 

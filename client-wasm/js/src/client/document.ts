@@ -43,6 +43,7 @@ export interface PatchesEvent<T> {
 
 /** Events of a {@link DocumentHandle}. */
 export interface DocumentEvents<T> {
+  /** In the order in which they happened: `after` of one is `before` of the next, also when a listener made that. */
   patches: (event: PatchesEvent<T>) => void;
   status: (status: DocumentStatus) => void;
 }
@@ -58,6 +59,14 @@ export interface TextEdit {
   readonly index: number;
   readonly remove: number;
   readonly insert: string;
+}
+
+/** A batch of patches, as the client has it. */
+export interface Shown {
+  readonly patches: readonly WasmPatch[];
+  readonly before: unknown;
+  readonly after: unknown;
+  readonly source: "local" | "remote";
 }
 
 /** What a handle needs of its client. */
@@ -267,13 +276,13 @@ export class DocumentHandle<T> {
   }
 
   /** @internal The value is another. */
-  shown(patches: readonly WasmPatch[], before: unknown, source: "local" | "remote"): void {
+  shown({ patches, before, after, source }: Shown): void {
     if (patches.length > 0) {
       if (this.#events.has("patches")) {
         this.#events.emit("patches", {
           patches: patches.map(publicPatch),
           before: before as Frozen<T>,
-          after: this.value,
+          after: after as Frozen<T>,
           source,
         });
       }

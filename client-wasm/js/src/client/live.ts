@@ -2,10 +2,11 @@
  * One document in this tab: the replica, the value it shows, and what of it is not yet kept elsewhere.
  * Does no IO; {@link Client} does what it says.
  */
+import { InOrder } from "../in-order.js";
 import { applied, applyPatches, EMPTY, type Root, type Shown } from "../value/tree.js";
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
 import type { Filled } from "../long/loader.js";
-import type { Contained, StoredDocument } from "../storage/storage.js";
+import type { Contained, StoredDocument, StoredSnapshot } from "../storage/storage.js";
 import { applyChunks, type Chunks, concat } from "./chunks.js";
 import type { ServerNews } from "./messages.js";
 import type { Presence } from "./presence.js";
@@ -38,7 +39,7 @@ export interface Reading {
   readonly bytes: number;
 }
 
-/** Chunks that another tab sent, and the heads that they make. */
+/** Chunks that another tab sent, and the heads that they make, where that is known. */
 interface FromTab {
   readonly bytes: Uint8Array;
   readonly heads: Heads;
@@ -111,6 +112,8 @@ export class LiveDocument {
   readonly wantedBy = new Set<string>();
   /** Who has it open. */
   readonly presence: Presence;
+  /** What handles are told of its patches. */
+  readonly telling = new InOrder();
   #replica: WasmReplica;
   #incoming: FromTab[] = [];
   /** What the replica has and was not shown yet is other tabs', and not the server's. */
@@ -189,7 +192,7 @@ export class LiveDocument {
     return !sameHeads(this.#shown, this.replica.heads());
   }
 
-  /** Chunks from another tab, which make these heads; to be applied when it is time. */
+  /** Chunks from another tab, which make these heads, if it told; to be applied when it is time. */
   receive(bytes: Uint8Array, heads: Heads): void {
     this.#incoming.push({ bytes, heads });
   }
@@ -199,7 +202,11 @@ export class LiveDocument {
     const now = this.#nextIncoming();
     return now.length === 0
       ? undefined
-      : { chunks: now.map((one) => one.bytes), expected: now.flatMap((one) => one.heads), unknown: 0 };
+      : {
+          chunks: now.map((one) => one.bytes),
+          expected: now.flatMap((one) => one.heads),
+          unknown: now.filter((one) => one.heads.length === 0).length,
+        };
   }
 
   /** The same, which does not wait any more. */
@@ -211,7 +218,7 @@ export class LiveDocument {
 
   #nextIncoming(): readonly FromTab[] {
     // A snapshot costs seconds to read, be everything in it here or not.
-    this.#incoming = this.#incoming.filter(({ heads }) => heads.some((head) => !this.replica.has(head)));
+    this.#incoming = this.#incoming.filter(({ heads }) => heads.length === 0 || heads.some((head) => !this.replica.has(head)));
     let bytes = 0;
     const later = this.#incoming.findIndex((one) => (bytes += one.bytes.length) > SLICE_BYTES);
     return later < 0 ? this.#incoming : this.#incoming.slice(0, Math.max(later, 1));
@@ -307,6 +314,11 @@ export class LiveDocument {
   compacted(): { readonly snapshot: Uint8Array; readonly contained: Contained } {
     const changes = [...this.#tail].filter((hash) => this.replica.has(hash));
     return { snapshot: this.replica.save(), contained: { snapshots: this.#snapshots, changes } };
+  }
+
+  /** Those that this tab neither loaded nor stored. */
+  unknownOf(snapshots: readonly StoredSnapshot[]): StoredSnapshot[] {
+    return snapshots.filter((snapshot) => !this.#snapshots.includes(snapshot.name));
   }
 
   /** The snapshot is stored, and what it contained is gone. */

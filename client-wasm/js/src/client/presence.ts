@@ -2,7 +2,7 @@
  * Who is here: a small state of each tab that has a document open, sent as messages that nobody stores, in the
  * form of automerge-repo's `Presence`, so that both see each other.
  */
-import { Emitter } from "../emitter.js";
+import { Emitter, report } from "../emitter.js";
 
 /** What a tab tells of itself; anything that JSON takes. */
 export type PresenceState = { readonly [key: string]: unknown };
@@ -70,7 +70,7 @@ export class Presence {
     this.#own = { ...before, ...state };
     try {
       if (before === undefined) {
-        this.#snapshot();
+        this.#send(this.#snapshot());
         this.#start();
         return;
       }
@@ -95,7 +95,7 @@ export class Presence {
     this.#beat = undefined;
     if (this.#own !== undefined) {
       this.#own = undefined;
-      this.#send({ [MARKER]: { type: "goodbye" } });
+      this.#trySend({ [MARKER]: { type: "goodbye" } });
     }
   }
 
@@ -129,8 +129,8 @@ export class Presence {
       this.#start();
       this.#changed();
       // Who is new does not know of us yet.
-      if (known === undefined && this.#own !== undefined) {
-        this.#snapshot();
+      if (known === undefined) {
+        this.again();
       }
     }
     return true;
@@ -143,10 +143,10 @@ export class Presence {
     }
   }
 
-  /** @internal Others took us for gone: tells them all of it again. */
+  /** @internal Others do not know of us, or took us for gone: tells them all of it again. */
   again(): void {
     if (this.#own !== undefined) {
-      this.#snapshot();
+      this.#trySend(this.#snapshot());
     }
   }
 
@@ -173,19 +173,28 @@ export class Presence {
       if (this.#own !== undefined) {
         // After a sleep, or a browser that runs timers of hidden pages once a minute, others may have forgotten us,
         // and a heartbeat alone tells them nothing.
-        if (now - this.#beaten > GONE_AFTER_MS) {
-          this.#snapshot();
-        } else {
-          this.#send({ [MARKER]: { type: "heartbeat" } });
-        }
+        const isForgotten = now - this.#beaten > GONE_AFTER_MS;
+        this.#trySend(isForgotten ? this.#snapshot() : { [MARKER]: { type: "heartbeat" } });
       }
       this.#beaten = now;
       this.expire(now);
     }, HEARTBEAT_MS);
   }
 
-  #snapshot(): void {
-    this.#send({ [MARKER]: { type: "snapshot", state: this.#own } });
+  #snapshot(): unknown {
+    return { [MARKER]: { type: "snapshot", state: this.#own } };
+  }
+
+  /**
+   * The page may have put into its state what can't be sent, since it was set: that is the page's fault, and no reason
+   * for whoever brought a message, or for the other documents, to fail.
+   */
+  #trySend(value: unknown): void {
+    try {
+      this.#send(value);
+    } catch (error) {
+      report(error);
+    }
   }
 
   #changed(): void {

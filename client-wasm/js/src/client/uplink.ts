@@ -1,8 +1,9 @@
 /**
  * The connection to the server: opens WebSockets until one stays open, with full jitter between attempts, and
- * ends those on which nothing is heard any more.
+ * ends those on which nothing is heard any more (see `patience.ts` for when that is).
  */
-import type { Wasm, WasmConnection, WasmIncoming } from "../wasm.js";
+import type { Wasm, WasmConnection, WasmIncoming, WasmReplica } from "../wasm.js";
+import { Patience } from "./patience.js";
 
 /** What the page can be told about the connection. */
 export type ConnectionState =
@@ -25,6 +26,8 @@ export interface UplinkOptions {
   readonly peer: () => string;
   /** Names what this browser stores, or nothing when it stores nothing. */
   readonly storage: string | undefined;
+  /** Whether anything is missed while the connection is dead and nobody knows. */
+  readonly isUsed: () => boolean;
 }
 
 /** What happens on it. */
@@ -48,10 +51,16 @@ const BACKOFF_BASE_MS = 250;
 const BACKOFF_CAP_MS = 20_000;
 /** A connection that lived so long was a good one, after which attempts begin anew, milliseconds. */
 const PROVEN_AFTER_MS = 5_000;
+/** Applications know their token by then, or how to ask for it again, milliseconds. */
+const TOKEN_WITHIN_MS = 30_000;
 /** A connection that did not get so far by then is given up, milliseconds. */
 const OPEN_WITHIN_MS = 10_000;
-/** What was sent is answered by then, or the connection is half open: the server answers every sync message. */
-const ANSWER_WITHIN_MS = 10_000;
+/**
+ * After so long without a message the server is asked for a sign of life, milliseconds. Browsers tell a page nothing
+ * of pings. Also when the page is hidden: others of its browser, which are not, hear by it, and the server pings it six
+ * times meanwhile anyway.
+ */
+const PROBE_AFTER_MS = 30_000;
 /** The slowest network on which a long message is waited for, bytes a millisecond. */
 const SLOWEST_BYTES_PER_MS = 8;
 /** Close codes after which trying soon again helps nobody: refused changes, forbidden, held off. */
@@ -65,9 +74,14 @@ export class Uplink {
   readonly #options: UplinkOptions;
   readonly #events: UplinkEvents;
   readonly #backoff;
+  readonly #patience = new Patience();
   #wanted = false;
+  /** The attempt that is under way; what comes of earlier ones is not heard. */
+  #attempts = 0;
   #socket: WebSocket | undefined;
   #connection: WasmConnection | undefined;
+  /** A document that nobody has, to ask for: one for each connection, as the server keeps in mind who asked. */
+  #probe: { readonly id: string; readonly replica: WasmReplica } | undefined;
   #isOpen = false;
   #openedAt = 0;
   #retry: ReturnType<typeof setTimeout> | undefined;
@@ -94,10 +108,12 @@ export class Uplink {
     }
   }
 
-  /** Does not wait for the next attempt: the network is back, or somebody looks at the page again. */
+  /** Does not wait for the next attempt, or for silence: the network is back, or another. */
   hurry(): void {
     if (this.#wanted && this.#socket === undefined && this.#retry !== undefined) {
       this.#attempt();
+    } else if (this.#isOpen && !this.#patience.isWaiting) {
+      this.#sendProbe();
     }
   }
 
@@ -110,43 +126,58 @@ export class Uplink {
     this.#events.state("offline", undefined);
   }
 
-  /** Sends a frame. `answered`: whether the server answers it, so that silence means that it is gone. */
-  send(frame: Uint8Array, answered: boolean): void {
+  /** Sends a frame. `about`: the document about which the server answers it, so that silence means that it is gone. */
+  send(frame: Uint8Array, about: string | undefined): void {
     const socket = this.#socket;
     if (!this.#isOpen || socket === undefined) {
       return;
     }
     socket.send(frame as Uint8Array<ArrayBuffer>);
-    if (answered && this.#deadline === undefined) {
-      this.#expect(ANSWER_WITHIN_MS + frame.length / SLOWEST_BYTES_PER_MS, "no answer");
+    if (about !== undefined) {
+      const wasWaiting = this.#patience.isWaiting;
+      this.#patience.asked(about);
+      if (!wasWaiting) {
+        this.#listen(socket);
+      }
     }
   }
 
   #attempt(): void {
     clearTimeout(this.#retry);
     this.#retry = undefined;
+    this.#attempts += 1;
+    const attempt = this.#attempts;
+    const isCurrent = (): boolean => this.#wanted && this.#attempts === attempt;
     this.#events.state("connecting", this.#fault);
-    const socketAt = (url: string): void => {
-      if (!this.#wanted || this.#socket !== undefined) {
-        return;
-      }
-      try {
-        this.#open(new WebSocket(url));
-      } catch (error) {
-        this.#again({ code: "network", message: String(error) });
-      }
-    };
-    const { url, getToken } = this.#options;
-    if (getToken === undefined) {
-      socketAt(url);
+    // Whoever was told may have stopped it, or begun anew.
+    if (!isCurrent()) {
       return;
     }
+    const { url, getToken } = this.#options;
+    if (getToken === undefined) {
+      this.#openAt(url);
+      return;
+    }
+    const fail = (message: string): void => {
+      if (isCurrent()) {
+        this.#again({ code: "token", message });
+      }
+    };
+    this.#expect(TOKEN_WITHIN_MS, () => fail("no token in time"));
     Promise.resolve()
       .then(getToken)
       .then(
-        (token) => socketAt(withToken(url, token)),
-        (error: unknown) => this.#again({ code: "token", message: String(error) }),
+        (token) => isCurrent() && this.#openAt(url, token),
+        (error: unknown) => fail(String(error)),
       );
+  }
+
+  #openAt(url: string, token?: string): void {
+    try {
+      this.#open(new WebSocket(withToken(url, token)));
+    } catch (error) {
+      this.#again({ code: "network", message: String(error) });
+    }
   }
 
   #open(socket: WebSocket): void {
@@ -154,7 +185,7 @@ export class Uplink {
     const connection = new this.#wasm.Connection(this.#options.peer(), this.#options.storage);
     this.#socket = socket;
     this.#connection = connection;
-    this.#expect(OPEN_WITHIN_MS, "could not connect in time");
+    this.#expect(OPEN_WITHIN_MS, () => this.#again({ code: "timeout", message: "could not connect in time" }));
     const isCurrent = (): boolean => this.#socket === socket;
     socket.onopen = () => {
       if (isCurrent()) {
@@ -164,6 +195,9 @@ export class Uplink {
     socket.onmessage = (event: MessageEvent<unknown>) => {
       if (isCurrent()) {
         this.#receive(connection, event.data);
+      }
+      if (isCurrent() && this.#isOpen) {
+        this.#listen(socket);
       }
     };
     socket.onclose = (event: CloseEvent) => {
@@ -176,8 +210,6 @@ export class Uplink {
   }
 
   #receive(connection: WasmConnection, data: unknown): void {
-    clearTimeout(this.#deadline);
-    this.#deadline = undefined;
     try {
       if (!(data instanceof ArrayBuffer)) {
         throw new TypeError("a text frame");
@@ -192,6 +224,9 @@ export class Uplink {
       } else if (message.type === "leave") {
         this.#again({ code: "leave", message: "the server said goodbye" });
       } else {
+        if (message.type === "sync" || message.type === "unavailable") {
+          this.#patience.answered(message.document);
+        }
         this.#events.incoming(message);
       }
     } catch (error) {
@@ -206,9 +241,49 @@ export class Uplink {
     }
   }
 
-  #expect(ms: number, what: string): void {
+  /** From now on: for what was asked, or else for anything. */
+  #listen(socket: WebSocket): void {
+    if (!this.#patience.isWaiting) {
+      this.#expect(PROBE_AFTER_MS, () => this.#sendProbe());
+      return;
+    }
+    this.#expect(this.#patience.waitMs + socket.bufferedAmount / SLOWEST_BYTES_PER_MS, () => {
+      this.#patience.lost();
+      this.#again({ code: "timeout", message: "no answer" });
+    });
+  }
+
+  /**
+   * Asks for a document that nobody has: of all that may be sent again and again, the one thing that the server answers
+   * each time.
+   */
+  #sendProbe(): void {
+    const socket = this.#socket;
+    const connection = this.#connection;
+    if (socket === undefined || connection === undefined) {
+      return;
+    }
+    if (!this.#options.isUsed()) {
+      this.#listen(socket);
+      return;
+    }
+    try {
+      this.#probe ??= nobodys(this.#wasm);
+      const { id, replica } = this.#probe;
+      // It asks once in a session.
+      replica.connect();
+      const frame = replica.nextFrame(...connection.peers());
+      if (frame !== undefined) {
+        this.send(frame, id);
+      }
+    } catch (error) {
+      this.#again(faultOf(error));
+    }
+  }
+
+  #expect(ms: number, then: () => void): void {
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#again({ code: "timeout", message: what }), ms);
+    this.#deadline = setTimeout(then, ms);
   }
 
   #again(fault: ConnectionFault, leastMs?: number): void {
@@ -223,8 +298,9 @@ export class Uplink {
 
   #end(fault: ConnectionFault | undefined): void {
     this.#fault = fault;
+    this.#attempts += 1;
     clearTimeout(this.#deadline);
-    this.#deadline = undefined;
+    this.#patience.ended();
     const socket = this.#socket;
     const connection = this.#connection;
     const wasOpen = this.#isOpen;
@@ -242,12 +318,20 @@ export class Uplink {
     if (wasOpen) {
       this.#events.closed();
     }
+    const probe = this.#probe;
+    this.#probe = undefined;
     try {
       connection?.free();
+      probe?.replica.free();
     } catch {
       // After a trap in it, it can't be freed.
     }
   }
+}
+
+function nobodys(wasm: Wasm): { readonly id: string; readonly replica: WasmReplica } {
+  const id = wasm.documentId(crypto.getRandomValues(new Uint8Array(16)));
+  return { id, replica: new wasm.Replica(id) };
 }
 
 function withToken(url: string, token: string | undefined): string {

@@ -149,6 +149,45 @@ test("who is silent for too long is gone, whether anybody listens or not", (cont
   assert.equal(presence.peers.length, 0);
 });
 
+test("a listener that throws, and own state that can't be sent any more, harm nobody who brings a message", async (context) => {
+  context.mock.timers.enable({ apis: ["setInterval", "Date"], now: 1_700_000_000_000 });
+  const reported: unknown[] = [];
+  context.mock.method(globalThis, "queueMicrotask", (task: () => void) => {
+    try {
+      task();
+    } catch (error) {
+      reported.push(error);
+    }
+  });
+  let fails = false;
+  const sent: unknown[] = [];
+  const presence = new Presence((value) => {
+    if (fails) throw new Error("not to be sent");
+    sent.push(value);
+  });
+  presence.set({ at: 1 });
+  const heard: number[] = [];
+  presence.on("change", () => {
+    throw new Error("the listener's");
+  });
+  presence.on("change", (peers) => heard.push(peers.length));
+  fails = true;
+  assert.ok(presence.receive("b", snapshot({ at: 1 }), Date.now()));
+  presence.again();
+  context.mock.timers.tick(HEARTBEAT_MS);
+  assert.deepEqual(heard, [1]);
+  assert.deepEqual(reported.map((error) => (error as Error).message), ["the listener's", ...Array<string>(3).fill("not to be sent")]);
+  // Who is silent still goes, and what can be sent again is.
+  context.mock.timers.tick(GONE_MS);
+  assert.deepEqual(heard, [1, 0]);
+  assert.throws(() => presence.set({ at: 2 }), /not to be sent/);
+  fails = false;
+  sent.length = 0;
+  context.mock.timers.tick(HEARTBEAT_MS);
+  assert.deepEqual(sent, [inside("heartbeat")]);
+  presence.stop();
+});
+
 test("hostile messages change nothing", (context) => {
   const { presence, receive, states } = start(context);
   presence.set({ at: 1 });
