@@ -29,8 +29,8 @@ mod spec;
 mod value;
 mod walk;
 
-pub use chunk::{Chunk, change_hash, parse_chunks, parse_message, split_chunks};
-pub use document::decode_document;
+pub use chunk::{Chunk, Chunks, change_hash, parse_chunks, parse_message, split_chunks};
+pub use document::{check_document, decode_document};
 pub use error::ChunkError;
 pub use needs::{
     Container, ElementRef, Made, Need, ObjectKind, ObjectRef, OpRef, Ops, Place, What,

@@ -1,0 +1,126 @@
+//! What is judged of changes before Automerge sees them.
+//!
+//! Automerge believes whoever sends it changes: run lengths in 55 bytes hold a page up for a minute and then
+//! take all its memory, and a panic ends the module for every document of the page. So each chunk is judged by
+//! itself first, as the server judges what clients send it (`concord_shared::change`): changes op by op,
+//! documents by what they claim. Neither costs more than the chunk's bytes and ops.
+//!
+//! What a change refers to in the document is not judged here: that takes the server's index. A server that
+//! means harm can still send a change of an object that is not there, on which Automerge panics.
+
+use automerge::ChangeHash;
+use automerge::sync::ChunkList;
+use bytes::Bytes;
+use concord_shared::change::{Chunk, ChunkError, Chunks, check_document};
+use concord_shared::limits::Limits;
+
+/// How many times a document may have become what a server takes as an upload: it grows after it was taken.
+/// Beyond twice that it does not fit a browser, whose modules have 4 GiB.
+const GROWN: usize = 2;
+
+/// Bounds on what a server may send: what it lets in from one client in one message, and documents that grew.
+pub fn server_limits() -> Limits {
+    let taken = Limits::default();
+    let grown = GROWN as u64;
+    Limits {
+        // A catch-up has the changes of many messages in one; they can't be more than a document's.
+        ops_per_message: taken.document_ops,
+        document_bytes: GROWN * taken.document_bytes,
+        document_memory_bytes: GROWN * taken.document_memory_bytes,
+        document_changes: grown * taken.document_changes,
+        document_ops: grown * taken.document_ops,
+        document_ops_in_a_few_bytes: grown * taken.document_ops_in_a_few_bytes,
+        document_ops_per_byte: grown * taken.document_ops_per_byte,
+        ..taken
+    }
+}
+
+/// Bounds on what comes out of storage and from other tabs. What this browser made is not lost because a server
+/// would not take it: a larger paste, a commit message of a megabyte. It is bounded by what can be loaded at all.
+pub fn own_limits() -> Limits {
+    let sent = server_limits();
+    Limits {
+        chunks: usize::MAX,
+        documents: usize::MAX,
+        change_bytes: sent.document_bytes,
+        inflated_bytes: sent.document_bytes,
+        ops_per_change: sent.document_ops,
+        ops_per_message: sent.document_ops,
+        preds_per_change: sent.document_ops,
+        message_bytes: sent.document_bytes,
+        extra_bytes: sent.document_bytes,
+        document_ops_in_a_few_bytes: sent.document_ops,
+        ..sent
+    }
+}
+
+/// Chunks that Automerge may see.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    bytes: Vec<u8>,
+    heads: Vec<ChangeHash>,
+}
+
+impl Judged {
+    /// All chunks of these blobs, or what is wrong with the first bad one.
+    pub(super) fn all(blobs: &[Bytes], limits: &Limits) -> Result<Self, ChunkError> {
+        let mut judged = Self::default();
+        for chunk in Chunks::new(blobs, limits) {
+            judged.take(&chunk?, limits)?;
+        }
+        Ok(judged)
+    }
+
+    /// The good ones among the chunks, and what is wrong with the first bad one.
+    pub(super) fn good_ones(chunks: &Bytes, limits: &Limits) -> (Self, Option<ChunkError>) {
+        let mut judged = Self::default();
+        let mut bad = None;
+        for chunk in Chunks::new(std::slice::from_ref(chunks), limits) {
+            let taken = chunk.and_then(|chunk| judged.take(&chunk, limits));
+            bad = bad.or(taken.err());
+        }
+        (judged, bad)
+    }
+
+    fn take(&mut self, chunk: &Chunk, limits: &Limits) -> Result<(), ChunkError> {
+        let bytes = match chunk {
+            // Inflated as it is now: it need not be done again.
+            Chunk::Change(change) => &change.bytes,
+            Chunk::Document(document) => {
+                self.heads.extend(check_document(document, limits)?);
+                document
+            }
+        };
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The chunks, one after the other.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Heads of the document chunks among them: they are in a document to which these chunks were applied.
+    pub(super) fn heads(&self) -> &[ChangeHash] {
+        &self.heads
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Adds what came later.
+    pub(super) fn append(&mut self, mut later: Self) {
+        self.bytes.append(&mut later.bytes);
+        self.heads.append(&mut later.heads);
+    }
+
+    /// As the changes of a sync message.
+    pub(super) fn into_list(self) -> ChunkList {
+        if self.is_empty() {
+            ChunkList::empty()
+        } else {
+            ChunkList::from(self.bytes)
+        }
+    }
+}
