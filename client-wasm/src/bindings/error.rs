@@ -68,7 +68,7 @@ impl Coded for ReplicaError {
             Self::Message { source, .. } => source.code().as_str(),
             Self::Chunk { source, .. } => source.code().as_str(),
             Self::Apply { .. } => "bad-change",
-            Self::Load { .. } | Self::LeftOut { .. } => "bad-document",
+            Self::Load { .. } | Self::Document { .. } => "bad-document",
             Self::NotConnected { .. } => "not-connected",
         }
     }

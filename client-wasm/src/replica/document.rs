@@ -44,9 +44,12 @@ pub enum ReplicaError {
         /// What is wrong with it.
         source: Box<ChunkError>,
     },
-    /// Automerge left out what it could not read, without an error.
-    #[error("{bytes} bytes of changes of {document}, of which some were left out")]
-    LeftOut {
+    /// A document chunk was applied, and the document does not have the heads that the chunk names: Automerge left
+    /// it out without a word, or it was made by hand.
+    #[error(
+        "{bytes} bytes of changes of {document}: a document chunk without the heads that it names"
+    )]
+    Document {
         /// The document that was addressed.
         document: DocumentId,
         /// How many bytes of changes were to be applied.
@@ -422,7 +425,7 @@ impl Replica {
         if heads.iter().all(is_here) {
             return Ok(());
         }
-        Err(ReplicaError::LeftOut {
+        Err(ReplicaError::Document {
             document: self.document.clone(),
             bytes,
         })

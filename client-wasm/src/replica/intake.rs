@@ -1,6 +1,6 @@
 //! What is judged of changes before Automerge sees them.
 //!
-//! Automerge believes whoever sends it changes: run lengths in 55 bytes hold a page up for a minute and then
+//! Automerge believes whoever sends it changes: run lengths in 54 bytes hold a page up for a minute and then
 //! take all its memory, and a panic ends the module for every document of the page. So each chunk is judged by
 //! itself first, as the server judges what clients send it (`concord_shared::change`): changes op by op,
 //! documents by what they claim. Neither costs more than the chunk's bytes and ops.
@@ -14,9 +14,13 @@ use bytes::Bytes;
 use concord_shared::change::{Chunk, ChunkError, Chunks, check_document};
 use concord_shared::limits::Limits;
 
-/// How many times a document may have become what a server takes as an upload: it grows after it was taken.
-/// Beyond twice that it does not fit a browser, whose modules have 4 GiB.
+/// How much more there may be in a document than a server takes as an upload: it grows after it was taken.
+/// At twice that it takes some 2 GiB for a moment, of the 4 GiB that a browser's module has.
 const GROWN: usize = 2;
+
+/// Bytes of what this browser made itself, inflated: a change, or a document. What it holds otherwise must fit
+/// beside that.
+const OWN_BYTES: usize = 512 << 20;
 
 /// Bounds on what a server may send: what it lets in from one client in one message, and documents that grew.
 pub fn server_limits() -> Limits {
@@ -25,7 +29,6 @@ pub fn server_limits() -> Limits {
     Limits {
         // A catch-up has the changes of many messages in one; they can't be more than a document's.
         ops_per_message: taken.document_ops,
-        document_bytes: GROWN * taken.document_bytes,
         document_memory_bytes: GROWN * taken.document_memory_bytes,
         document_changes: grown * taken.document_changes,
         document_ops: grown * taken.document_ops,
@@ -42,13 +45,14 @@ pub fn own_limits() -> Limits {
     Limits {
         chunks: usize::MAX,
         documents: usize::MAX,
-        change_bytes: sent.document_bytes,
-        inflated_bytes: sent.document_bytes,
+        change_bytes: OWN_BYTES,
+        inflated_bytes: OWN_BYTES,
+        document_bytes: OWN_BYTES,
         ops_per_change: sent.document_ops,
         ops_per_message: sent.document_ops,
         preds_per_change: sent.document_ops,
-        message_bytes: sent.document_bytes,
-        extra_bytes: sent.document_bytes,
+        message_bytes: OWN_BYTES,
+        extra_bytes: OWN_BYTES,
         document_ops_in_a_few_bytes: sent.document_ops,
         ..sent
     }
@@ -77,7 +81,13 @@ impl Judged {
         let mut bad = None;
         for chunk in Chunks::new(std::slice::from_ref(chunks), limits) {
             let taken = chunk.and_then(|chunk| judged.take(&chunk, limits));
-            bad = bad.or(taken.err());
+            let Err(error) = taken else { continue };
+            // The next may cost as much.
+            let is_enough = error.is_beyond_a_bound();
+            bad = bad.or(Some(error));
+            if is_enough {
+                break;
+            }
         }
         (judged, bad)
     }

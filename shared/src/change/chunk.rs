@@ -49,8 +49,8 @@ pub fn parse_message(blobs: &[Bytes], limits: &Limits) -> Result<Vec<Chunk>, Chu
 /// of them refer to at once. The bounds are those of [`parse_message`].
 ///
 /// What comes after an error is worth reading where the sender is trusted not to mean harm: after a chunk
-/// that is bad in itself comes the next, after bytes that no chunk begins with the next blob. Beyond a bound
-/// nothing comes, since what was spent on the error is not counted.
+/// that is bad in itself comes the next, after bytes that no chunk begins with the next blob. Whoever reads on
+/// ends where an error [is beyond a bound](ChunkError::is_beyond_a_bound): what was spent on it is not counted.
 pub struct Chunks<'a> {
     blobs: std::slice::Iter<'a, Bytes>,
     blob: Option<(&'a Bytes, Reader<'a>)>,
@@ -112,13 +112,7 @@ impl Iterator for Chunks<'_> {
         if raw.is_err() {
             self.blob = None;
         }
-        let chunk = self.check(raw);
-        if let Err(error) = &chunk
-            && error.is_beyond_a_bound()
-        {
-            (self.blob, self.blobs) = (None, [].iter());
-        }
-        Some(chunk)
+        Some(self.check(raw))
     }
 }
 

@@ -101,10 +101,10 @@ export class LiveDocument {
     const chunks = [...stored.snapshots, ...stored.changes].map((one) => one.bytes);
     this.stored(stored.changes);
     let damaged = 0;
-    this.#isApplied(concat(chunks));
-    // Automerge may stop at what it can't read, silently: one is bad, and the others are worth having.
+    const isTaken = this.#isApplied(concat(chunks));
+    // One is bad, and the others are worth having; behind some kinds of bad ones there is no telling where they begin.
     const isWhole = stored.changes.every((change) => this.replica.has(change.hash));
-    if (!isWhole || this.isEmpty || stored.snapshots.length > 1) {
+    if (!isTaken || !isWhole || this.isEmpty || stored.snapshots.length > 1) {
       damaged = this.#applyEach(chunks);
     }
     // Only what was read may be replaced by a snapshot of this replica.
@@ -147,10 +147,10 @@ export class LiveDocument {
       const messages = this.#incoming;
       this.#incoming = [];
       const chunks = messages.map((message) => message.bytes);
-      this.#isApplied(concat(chunks));
-      // Automerge stops at what it can't read, silently: another page's rubbish must not take with it what came
-      // behind it.
-      if (chunks.length > 1 && messages.some(({ heads }) => heads.some((head) => !this.replica.has(head)))) {
+      const isTaken = this.#isApplied(concat(chunks));
+      // Another page's rubbish must not take with it what came behind it.
+      const isWhole = messages.every(({ heads }) => heads.every((head) => this.replica.has(head)));
+      if (chunks.length > 1 && !(isTaken && isWhole)) {
         this.#applyEach(chunks);
       }
     }
@@ -249,7 +249,7 @@ export class LiveDocument {
     return chunks.filter((chunk) => !this.#isApplied(chunk)).length;
   }
 
-  /** Applies what may be bad. Whether it was taken, as far as Automerge says so. */
+  /** Applies what may be bad. Whether all of it was taken. */
   #isApplied(chunks: Uint8Array): boolean {
     try {
       this.replica.apply(chunks);
