@@ -57,20 +57,20 @@ fn data_from(chunk: &[u8]) -> usize {
     9 + length.count() + 1
 }
 
+/// A number that has a sign: one more byte where the last one's highest bit would be set.
+fn signed(mut left: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while left >= 0x40 {
+        bytes.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
+        left >>= 7;
+    }
+    bytes.push(u8::try_from(left).unwrap());
+    bytes
+}
+
 /// `count` ops that are alike: the key "k" of the root is set, without predecessors.
 fn run_of(count: u64) -> Vec<u8> {
-    let length = |extra: &[u8]| {
-        let mut bytes = Vec::new();
-        // As a signed number: one more byte where its highest bit would be set.
-        let mut left = count;
-        while left >= 0x40 {
-            bytes.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
-            left >>= 7;
-        }
-        bytes.push(u8::try_from(left).unwrap());
-        bytes.extend_from_slice(extra);
-        bytes
-    };
+    let length = |extra: &[u8]| [signed(count).as_slice(), extra].concat();
     let mut inserts = Vec::new();
     push_uleb(&mut inserts, count);
     let columns = [
@@ -93,6 +93,25 @@ fn deflated(data: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
+}
+
+/// A document of so many changes, without ops and heads.
+fn document_of(changes: u64) -> Vec<u8> {
+    let columns = [
+        (0x01, [signed(changes), vec![0]].concat()),
+        (0x03, [signed(changes), vec![1]].concat()),
+        (0x13, [signed(changes), vec![1]].concat()),
+        (0x40, [vec![0x7f, 0], signed(changes - 1), vec![1]].concat()),
+        (0x43, [vec![0x7f, 0], signed(changes - 2), vec![1]].concat()),
+    ];
+    let mut data = vec![1, 1, 7, 0, 5];
+    for (spec, bytes) in &columns {
+        data.push(*spec);
+        push_uleb(&mut data, bytes.len() as u64);
+    }
+    data.push(0);
+    data.extend(columns.into_iter().flat_map(|(_, bytes)| bytes));
+    chunk(DOCUMENT, &data)
 }
 
 /// A document of nothing but one column that inflates to so many bytes.
@@ -120,6 +139,16 @@ fn harms() -> Vec<(&'static str, Vec<u8>, ErrorCode)> {
             "5e7 ops in 54 bytes",
             run_of(50_000_000),
             ErrorCode::TooManyOps,
+        ),
+        (
+            "2e6 ops in two changes of 49 bytes",
+            run_of(1_000_000).repeat(2),
+            ErrorCode::TooManyOps,
+        ),
+        (
+            "a document of a million changes in 55 bytes",
+            document_of(900_000),
+            ErrorCode::BadDocument,
         ),
         (
             "a change that inflates to 17 MB",
@@ -223,7 +252,7 @@ fn of_what_tabs_and_storage_bring_the_good_is_kept_and_the_bad_is_said() {
     for (name, harm, expected) in harms() {
         let expected = match name {
             // What is this browser's own may be larger.
-            "a change that inflates to 17 MB" => continue,
+            "a change that inflates to 17 MB" | "2e6 ops in two changes of 49 bytes" => continue,
             // What follows is taken for its end.
             "a chunk cut short" => ErrorCode::BadChecksum,
             _ => expected,
@@ -279,6 +308,22 @@ fn a_document_chunk_without_the_heads_that_it_names_is_an_error() {
     assert!(matches!(error, ReplicaError::Document { .. }), "{error:?}");
     victim.apply_chunks(&good).unwrap();
     assert_eq!(victim.heads().len(), 2);
+}
+
+/// Each message is within bounds, and all that gather before the next picture would not be.
+#[test]
+fn what_is_much_work_does_not_gather() {
+    let mut victim = replica();
+    victim.connect();
+    for seq in 1..=3 {
+        let data = run_of(600_000);
+        let mut data = data[data_from(&data)..].to_vec();
+        // Another actor each time.
+        data[2] = 6 + seq;
+        let message = message(&[ChangeHash([1; 32])], &chunk(CHANGE, &data));
+        victim.receive(&message, &server_limits()).unwrap();
+        assert_eq!(victim.has_pending(), seq % 2 == 1, "after {seq}");
+    }
 }
 
 /// A paste of one letter, and its deletion by runs: many ops in few bytes, and honest.

@@ -40,6 +40,10 @@ pub use op_error::OpError;
 use automerge::{ActorId, ChangeHash};
 use bytes::Bytes;
 
+/// [Work](Change::work) for each byte of changes that is in proportion: a run of ops is a few bytes to send, but
+/// takes time and memory wherever it is applied. Text has one op for each byte or less.
+pub const WORK_PER_BYTE: u64 = 16;
+
 /// One change as the change graph knows it, with its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {

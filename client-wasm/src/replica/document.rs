@@ -22,9 +22,6 @@ use super::{
     undo::Aliases,
 };
 
-/// Bytes of received changes that wait for [`Replica::apply_pending`]; beyond it they are applied at once.
-pub const MAX_PENDING_BYTES: usize = 8 << 20;
-
 /// What can go wrong on a replica.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicaError {
@@ -283,7 +280,7 @@ impl Replica {
     ///
     /// Its changes are judged now, each by itself: if one is bad, nothing of the message is taken. A message
     /// without changes takes effect now; changes wait for [`apply_pending`](Self::apply_pending)
-    /// unless more than [`MAX_PENDING_BYTES`] have gathered. After an error the session is of no use:
+    /// unless there are [many](super::intake::MAX_PENDING_BYTES) already. After an error the session is of no use:
     /// disconnect.
     pub fn receive(&mut self, data: &[u8], limits: &Limits) -> Result<(), ReplicaError> {
         if !self.is_connected() {
@@ -313,7 +310,7 @@ impl Replica {
                 changes,
             },
         };
-        let full = pending.changes.bytes().len() > MAX_PENDING_BYTES;
+        let full = pending.changes.is_much();
         session.pending = Some(pending);
         if full {
             self.apply_pending().map(drop)

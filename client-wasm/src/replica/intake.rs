@@ -11,12 +11,20 @@
 use automerge::ChangeHash;
 use automerge::sync::ChunkList;
 use bytes::Bytes;
-use concord_shared::change::{Chunk, ChunkError, Chunks, check_document};
+use concord_shared::change::{Chunk, ChunkError, Chunks, WORK_PER_BYTE, check_document};
 use concord_shared::limits::Limits;
 
 /// How much more there may be in a document than a server takes as an upload: it grows after it was taken.
 /// At twice that it takes some 2 GiB for a moment, of the 4 GiB that a browser's module has.
 const GROWN: usize = 2;
+
+/// Work of a message's changes beyond what is in proportion to their bytes, in ops: as much as one change may
+/// have. A server holds a document's changes to a quarter of it, so a message seldom has any; a run of a million
+/// takes some seconds to apply.
+const FREE_WORK: u64 = 1_000_000;
+
+/// Bytes of received changes that wait to be applied; beyond it, or beyond [`FREE_WORK`], they are applied at once.
+pub const MAX_PENDING_BYTES: usize = 8 << 20;
 
 /// Bytes of what this browser made itself, inflated: a change, or a document. What it holds otherwise must fit
 /// beside that.
@@ -32,7 +40,6 @@ pub fn server_limits() -> Limits {
         document_memory_bytes: GROWN * taken.document_memory_bytes,
         document_changes: grown * taken.document_changes,
         document_ops: grown * taken.document_ops,
-        document_ops_in_a_few_bytes: grown * taken.document_ops_in_a_few_bytes,
         document_ops_per_byte: grown * taken.document_ops_per_byte,
         ..taken
     }
@@ -63,6 +70,7 @@ pub fn own_limits() -> Limits {
 pub(super) struct Judged {
     bytes: Vec<u8>,
     heads: Vec<ChangeHash>,
+    work: u64,
 }
 
 impl Judged {
@@ -71,6 +79,14 @@ impl Judged {
         let mut judged = Self::default();
         for chunk in Chunks::new(blobs, limits) {
             judged.take(&chunk?, limits)?;
+        }
+        let limit = FREE_WORK + WORK_PER_BYTE * judged.bytes.len() as u64;
+        if judged.work > limit {
+            return Err(ChunkError::TooManyOps {
+                what: "the changes of a message, for their bytes",
+                ops: judged.work,
+                limit,
+            });
         }
         Ok(judged)
     }
@@ -95,7 +111,10 @@ impl Judged {
     fn take(&mut self, chunk: &Chunk, limits: &Limits) -> Result<(), ChunkError> {
         let bytes = match chunk {
             // Inflated as it is now: it need not be done again.
-            Chunk::Change(change) => &change.bytes,
+            Chunk::Change(change) => {
+                self.work = self.work.saturating_add(change.work());
+                &change.bytes
+            }
             Chunk::Document(document) => {
                 self.heads.extend(check_document(document, limits)?);
                 document
@@ -119,8 +138,14 @@ impl Judged {
         self.bytes.is_empty()
     }
 
+    /// Whether this is much to apply at once.
+    pub(super) fn is_much(&self) -> bool {
+        self.bytes.len() > MAX_PENDING_BYTES || self.work > FREE_WORK
+    }
+
     /// Adds what came later.
     pub(super) fn append(&mut self, mut later: Self) {
+        self.work = self.work.saturating_add(later.work);
         self.bytes.append(&mut later.bytes);
         self.heads.append(&mut later.heads);
     }

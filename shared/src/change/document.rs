@@ -86,12 +86,19 @@ fn check(data: &[u8], limits: &Limits) -> Result<Vec<ChangeHash>, ChunkError> {
         }
     }
     data.finish("document")?;
-    check_changes(&changes, actors, limits)?;
+    let changes = check_changes(&changes, actors, limits)?;
+    if heads.is_empty() && changes > 0 {
+        return Err(ChunkError::BadValue {
+            what: "number of heads",
+            value: 0,
+        });
+    }
     check_ops(&ops, actors, limits)?;
     Ok(heads)
 }
 
-fn check_changes(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), ChunkError> {
+/// How many there are.
+fn check_changes(columns: &Columns, actors: u64, limits: &Limits) -> Result<u64, ChunkError> {
     let limit = RowLimit {
         of: "the document's changes",
         rows: limits.document_changes,
@@ -141,7 +148,8 @@ fn check_changes(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), 
         })?;
     let counted = counts.iter().map(|count| u64::from(*count)).sum();
     same_rows("deps", rows, counted)?;
-    check_graph(&max_ops, &counts, &deps, limits)
+    check_graph(&max_ops, &counts, &deps, limits)?;
+    Ok(changes)
 }
 
 /// Appends the values of a run, whose count is already bounded. Values out of range become one that
