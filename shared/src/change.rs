@@ -29,8 +29,8 @@ mod spec;
 mod value;
 mod walk;
 
-pub use chunk::{Chunk, change_hash, parse_chunks, parse_message, split_chunks};
-pub use document::decode_document;
+pub use chunk::{Chunk, Chunks, change_hash, parse_chunks, parse_message, split_chunks};
+pub use document::{check_document, decode_document};
 pub use error::ChunkError;
 pub use needs::{
     Container, ElementRef, Made, Need, ObjectKind, ObjectRef, OpRef, Ops, Place, What,
@@ -39,6 +39,10 @@ pub use op_error::OpError;
 
 use automerge::{ActorId, ChangeHash};
 use bytes::Bytes;
+
+/// [Work](Change::work) for each byte of changes that is in proportion: a run of ops is a few bytes to send, but
+/// takes time and memory wherever it is applied. Text has one op for each byte or less.
+pub const WORK_PER_BYTE: u64 = 16;
 
 /// One change as the change graph knows it, with its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

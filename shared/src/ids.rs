@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::ErrorCode;
+use crate::{ErrorCode, base58check};
 
 /// Longest document id in bytes: base58check of a UUID takes 28, legacy UUID text 36.
 pub const DOCUMENT_ID_BYTES: usize = 64;
@@ -145,7 +145,7 @@ impl PrincipalId {
 impl DocumentId {
     /// The id that automerge-repo gives a document with this UUID: its base58check.
     pub fn from_uuid(uuid: [u8; 16]) -> Self {
-        Self(bs58::encode(uuid).with_check().into_string().into())
+        Self(base58check::encode(&uuid).into())
     }
 
     /// Reads `automerge:ID` or a bare `ID`.

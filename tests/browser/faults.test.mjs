@@ -10,8 +10,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { put, shows, stageFaults, status } from "./faults.mjs";
-import { begin, make, openDocument, openTab, settled, until } from "./harness.mjs";
-import { CASES, serveHarm, TRAPS as TRAP_CASES } from "./hostile.mjs";
+import { begin, make, openDocument, openTab, PATIENCE_MS, settled, until } from "./harness.mjs";
+import { BOMB, BOMB_CHUNK, CASES, serveBetween, serveHarm, TRAPS as TRAP_CASES } from "./hostile.mjs";
 
 let server, pages, browserWith;
 
@@ -230,6 +230,86 @@ test("hostile servers: the page lives, says what happened, keeps what was saved,
   assert.deepEqual(faults, []);
   harm.stop();
   await context.close();
+});
+
+test("a bomb of 54 bytes: it is said, the page goes on, another document syncs; and so does this one when it is over", async () => {
+  const between = await serveBetween(server.url, BOMB);
+  const tab = await openTab(await browserWith(), pages, between.url);
+  const reader = await openTab(await browserWith(), pages, server.url);
+  const urls = await tab.evaluate(async () => {
+    window.attacked = window.client.create({ list: [] });
+    window.doc = window.client.create({ list: [] });
+    window.faults = [];
+    window.client.on("status", ({ fault }) => fault !== undefined && window.faults.push(fault.code));
+    // How long it does not answer at most.
+    window.held = 0;
+    let last = performance.now();
+    setInterval(() => {
+      const now = performance.now();
+      window.held = Math.max(window.held, now - last);
+      last = now;
+    }, 20);
+    await Promise.all([window.attacked, window.doc].map((doc) => doc.whenSynced()));
+    return [window.attacked.url, window.doc.url];
+  });
+  await openDocument(reader, urls[1]);
+  between.victim = urls[0].slice("automerge:".length);
+  const edit = (n) =>
+    tab.evaluate(async (n) => {
+      window.attacked.change((draft) => draft.list.push(n));
+      window.doc.change((draft) => draft.list.push(n));
+      await Promise.all([window.attacked, window.doc].map((doc) => doc.whenSaved()));
+    }, n);
+  await edit(1);
+  await until(tab, () => window.faults.includes("too-many-ops"));
+  await edit(2);
+  // In the middle of it: it comes again with each connection.
+  await shows(reader, { list: [1, 2] });
+  const begun = performance.now();
+  while (between.attacks < 3) {
+    assert.ok(performance.now() - begun < PATIENCE_MS, `${between.attacks} attacks`);
+    await tab.waitForTimeout(100);
+  }
+  const { held, states } = await tab.evaluate(() => ({
+    held: window.held,
+    states: [window.attacked, window.doc].map(({ status, value }) => [status.state, value.list]),
+  }));
+  assert.ok(held < 2_000, `${held} ms without an answer`);
+  assert.deepEqual(states, [["ready", [1, 2]], ["ready", [1, 2]]]);
+
+  between.victim = undefined;
+  await edit(3);
+  await tab.evaluate(() => Promise.all([window.attacked, window.doc].map((doc) => doc.whenSynced())));
+  await openDocument(reader, urls[0]);
+  await shows(reader, { list: [1, 2, 3] });
+  assert.deepEqual([...tab.faults, ...reader.faults], []);
+  between.stop();
+});
+
+test("a bomb from another page on the channel: the page goes on, and takes what is good", async () => {
+  const context = await browserWith();
+  const tab = await openTab(context, pages, server.url);
+  const url = await make(tab, { list: [] });
+  const evil = await context.newPage();
+  await evil.goto(pages.url);
+  await evil.evaluate(
+    ([name, id, bytes]) => {
+      const channel = new BroadcastChannel(name);
+      const message = { t: "changes", id, bytes: new Uint8Array(bytes), heads: ["ab".repeat(32)] };
+      for (let n = 0; n < 3; n += 1) {
+        channel.postMessage({ v: 1, from: "evil", term: 0, body: { type: "message", message } });
+      }
+    },
+    [`concord ${server.url} `, url.slice("automerge:".length), BOMB_CHUNK],
+  );
+  const second = await openTab(context, pages, server.url);
+  await openDocument(second, url);
+  await put(second, "second", 1);
+  await shows(tab, { second: 1 });
+  await put(tab, "first", 1);
+  await shows(second, { first: 1 });
+  await settled([tab, second]);
+  assert.deepEqual([...tab.faults, ...second.faults], []);
 });
 
 test("a server that takes us in and throws us out at once is asked less and less often", async () => {

@@ -4,11 +4,12 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { deflateRawSync } from "node:zlib";
 
 import { decode, encode } from "../../client-wasm/js/node_modules/cborg/cborg.js";
 
 // The packages of the interop tests and of the client; this folder has none.
-const { WebSocketServer } = createRequire(fileURLToPath(new URL("../interop/package.json", import.meta.url)))("ws");
+const { WebSocket, WebSocketServer } = createRequire(fileURLToPath(new URL("../interop/package.json", import.meta.url)))("ws");
 
 function uleb(number) {
   const bytes = [];
@@ -50,15 +51,32 @@ const BAD_SYNC = {
   "2^40 chunks": [0x42, 0, 0, 0, ...uleb(2n ** 40n)],
 };
 
-/** Chunks in sync messages; Automerge leaves out those that it can't read, and says nothing. */
+/** Fifty million ops in 54 bytes: a key is set, and what follows says how often. */
+const RUN = [0x80, 0xe1, 0xeb, 0x17];
+const OPS = [
+  ...latin("\0\x01\x07\x01\x01\0\0\0\x05\x15\x06\x34\x04\x42\x05\x56\x05\x70\x05"),
+  ...[...RUN, ...latin("\x01k"), ...RUN, ...RUN, 1, ...RUN, 2, ...RUN, 0],
+];
+export const BOMB_CHUNK = chunk(1, OPS);
+export const BOMB = bringing(BOMB_CHUNK);
+/** A change of an object that is not there. */
+const NO_OBJECT = latin(
+  "\0\x01\x07\x01\x01\0\0\x01\x01\x09\x07\x01\x02\x02\x02\x15\x03\x34\x01\x42\x02\x56\x02\x70\x02\x7f\x01\x7f\x05\x7f\x01k\x01\x7f\x01\x7f\x02\x7f\0",
+);
+/** 64 MB of nothing. */
+const INFLATES = [...deflateRawSync(new Uint8Array(64 << 20))];
+
+/** Chunks in sync messages, each with the code that the page is told. */
 const BAD_CHUNKS = {
-  "a chunk of garbage": bringing([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
-  "a chunk cut short": bringing(chunk(1, PREDECESSORS).slice(0, -3)),
-  "a chunk with a wrong checksum": bringing(chunk(1, PREDECESSORS).with(4, 0)),
-  "a chunk of 2^40 bytes": bringing([...chunk(1, []).slice(0, 9), ...uleb(2n ** 40n)]),
-  "a document chunk of garbage": bringing(chunk(0, [7, 7, 7, 7])),
-  "a compressed chunk of garbage": bringing(chunk(2, [1, 2, 3])),
-  "a chunk of an unknown kind": bringing(chunk(9, [1, 2, 3])),
+  "5e7 ops in 54 bytes": [BOMB, "too-many-ops"],
+  "a change that inflates to 64 MB": [bringing(chunk(2, INFLATES)), "change-too-large"],
+  "a chunk of garbage": [bringing([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]), "bad-chunk"],
+  "a chunk cut short": [bringing(chunk(1, PREDECESSORS).slice(0, -3)), "bad-chunk"],
+  "a chunk with a wrong checksum": [bringing(chunk(1, PREDECESSORS).with(4, 0)), "bad-checksum"],
+  "a chunk of 2^40 bytes": [bringing([...chunk(1, []).slice(0, 9), ...uleb(2n ** 40n)]), "bad-chunk"],
+  "a document chunk of garbage": [bringing(chunk(0, [7, 7, 7, 7])), "bad-document"],
+  "a compressed chunk of garbage": [bringing(chunk(2, [1, 2, 3])), "bad-chunk"],
+  "a chunk of an unknown kind": [bringing(chunk(9, [1, 2, 3])), "unsupported-chunk"],
 };
 
 /** A session on one socket. */
@@ -144,12 +162,16 @@ export const CASES = Object.fromEntries([
   ...Object.entries(BAD_HANDSHAKES).map(([name, [handshake, code]]) => [name, { handshake, code, ends: true }]),
   ...Object.entries(BAD_FRAMES).map(([name, [attack, ends]]) => [name, { attack, ends }]),
   ...Object.entries(BAD_SYNC).map(([name, bytes]) => [name, { attack: (session, id) => session.sync(id, bytes), ends: true }]),
-  ...Object.entries(BAD_CHUNKS).map(([name, bytes]) => [name, { attack: (session, id) => session.sync(id, bytes) }]),
+  ...Object.entries(BAD_CHUNKS).map(([name, [bytes, code]]) => [
+    name,
+    { attack: (session, id) => session.sync(id, bytes), code, ends: true },
+  ]),
 ]);
 
-/** Which our own server would never pass on: Automerge panics, or has no memory left. */
+/** Of what is not there: our own server would never pass it on, a client does not look for it, Automerge panics. */
 export const TRAPS = {
   "a million predecessors in 50 bytes": { attack: (session, id) => session.sync(id, bringing(chunk(1, PREDECESSORS))), ends: true },
+  "a change of an object that is not there": { attack: (session, id) => session.sync(id, bringing(chunk(1, NO_OBJECT))), ends: true },
 };
 
 /** Plays each case at its own path; `connections` counts by case. */
@@ -183,4 +205,57 @@ export async function serveHarm() {
       server.close();
     },
   };
+}
+
+/** So long has a document that is not attacked, to get its word through: milliseconds. */
+const ATTACKED_AFTER_MS = 300;
+
+/**
+ * Stands between clients and a server, and passes on all that they say. What it has `bytes` for gets these, too, as
+ * a sync message, on each connection; `attacks` counts them.
+ */
+export async function serveBetween(url, bytes) {
+  const between = { attacks: 0, victim: undefined };
+  const front = new WebSocketServer({ host: "127.0.0.1", port: 0 });
+  await once(front, "listening");
+  front.on("connection", (socket) => {
+    const back = new WebSocket(url);
+    const waiting = [];
+    let session;
+    let attacked = false;
+    for (const [one, other] of [
+      [socket, back],
+      [back, socket],
+    ]) {
+      one.on("error", () => {});
+      one.on("close", () => other.close());
+    }
+    back.on("open", () => waiting.splice(0).forEach((data) => back.send(data)));
+    back.on("message", (data) => socket.send(data));
+    socket.on("message", (data) => {
+      if (back.readyState === WebSocket.OPEN) {
+        back.send(data);
+      } else {
+        waiting.push(data);
+      }
+      const message = decode(new Uint8Array(data));
+      if (message.type === "join") {
+        session = new Session(socket, "hostile", message);
+      } else if (message.documentId === between.victim && between.victim !== undefined && !attacked) {
+        attacked = true;
+        setTimeout(() => {
+          if (socket.readyState === WebSocket.OPEN) {
+            between.attacks += 1;
+            session.sync(message.documentId, bytes);
+          }
+        }, ATTACKED_AFTER_MS);
+      }
+    });
+  });
+  between.url = `ws://127.0.0.1:${front.address().port}/sync`;
+  between.stop = () => {
+    front.clients.forEach((socket) => socket.terminate());
+    front.close();
+  };
+  return between;
 }

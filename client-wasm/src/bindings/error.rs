@@ -65,9 +65,10 @@ impl Coded for IdError {
 impl Coded for ReplicaError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Message { .. } => "bad-sync-message",
+            Self::Message { source, .. } => source.code().as_str(),
+            Self::Chunk { source, .. } => source.code().as_str(),
             Self::Apply { .. } => "bad-change",
-            Self::Load { .. } => "bad-document",
+            Self::Load { .. } | Self::Document { .. } => "bad-document",
             Self::NotConnected { .. } => "not-connected",
         }
     }

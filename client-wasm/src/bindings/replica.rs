@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell, RefMut};
 use automerge::transaction::{CommitOptions, Transactable as _};
 use automerge::{ActorId, AutoCommit, ChangeHash, Cursor, ObjId, ReadDoc as _};
 use concord_shared::ids::{DocumentId, PeerId};
-use concord_shared::limits::Limits;
 use js_sys::{Array, Uint8Array};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -16,6 +15,7 @@ use super::convert::{
 };
 use super::error::Thrown;
 use super::patch::patches;
+use crate::replica::intake::server_limits;
 use crate::{Open, Replica as Inner, UndoStack};
 
 /// See `WasmReplica` in `wasm.ts`.
@@ -361,7 +361,7 @@ impl Replica {
     /// A sync message of the server's.
     pub fn receive(&self, data: &[u8]) -> Done {
         let mut inner = self.settled()?;
-        let taken = inner.receive(data, &Limits::default());
+        let taken = inner.receive(data, &server_limits());
         taken.map_err(Thrown::of)
     }
 

@@ -5,19 +5,22 @@
 
 use automerge::{
     ActorId, AutoCommit, AutomergeError, ChangeHash, LoadOptions, TextEncoding,
-    sync::{self, ChunkList, MessageFlags, SyncDoc},
+    sync::{self, MessageFlags, SyncDoc},
 };
 use bytes::Bytes;
 use concord_shared::{
+    change::ChunkError,
     ids::DocumentId,
     limits::Limits,
-    sync::{SyncError, decode},
+    sync::{SyncError, SyncMessage, split},
 };
 
-use super::{receive::receive, session::Open, undo::Aliases};
-
-/// Bytes of received changes that wait for [`Replica::apply_pending`]; beyond it they are applied at once.
-pub const MAX_PENDING_BYTES: usize = 8 << 20;
+use super::{
+    intake::{Judged, own_limits},
+    receive::receive,
+    session::Open,
+    undo::Aliases,
+};
 
 /// What can go wrong on a replica.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,25 @@ pub enum ReplicaError {
         document: DocumentId,
         /// What the decoder found.
         source: SyncError,
+    },
+    /// A chunk that is out of bounds, or that no Automerge writes. Judged before Automerge sees it.
+    #[error("changes of {document}")]
+    Chunk {
+        /// The document that was addressed.
+        document: DocumentId,
+        /// What is wrong with it.
+        source: Box<ChunkError>,
+    },
+    /// A document chunk was applied, and the document does not have the heads that the chunk names: Automerge left
+    /// it out without a word, or it was made by hand.
+    #[error(
+        "{bytes} bytes of changes of {document}: a document chunk without the heads that it names"
+    )]
+    Document {
+        /// The document that was addressed.
+        document: DocumentId,
+        /// How many bytes of changes were to be applied.
+        bytes: usize,
     },
     /// The message is well formed, but its changes can't be applied.
     #[error("applying {bytes} bytes of changes to {document}")]
@@ -115,8 +137,7 @@ struct Session {
 #[derive(Debug)]
 struct Pending {
     last: sync::Message,
-    chunks: Vec<Vec<u8>>,
-    bytes: usize,
+    changes: Judged,
     reset: bool,
 }
 
@@ -198,13 +219,14 @@ impl Replica {
 
     /// Applies changes that did not come from the server: out of local storage, or from another tab. Chunks of any
     /// kind, one after the other; changes whose deps are missing wait inside the document.
+    ///
+    /// Bad ones are left out, and the first of them is the error: the good ones are worth having.
     pub fn apply_chunks(&mut self, chunks: &[u8]) -> Result<(), ReplicaError> {
-        let applied = self.doc.load_incremental(chunks);
-        applied.map(drop).map_err(|source| ReplicaError::Apply {
-            document: self.document.clone(),
-            bytes: chunks.len(),
-            source: Box::new(source),
-        })
+        let (changes, bad) = Judged::good_ones(&Bytes::copy_from_slice(chunks), &own_limits());
+        let applied = self.doc.load_incremental(changes.bytes());
+        applied.map_err(|source| self.cant_apply(chunks.len(), source))?;
+        self.check_taken(changes.heads(), chunks.len())?;
+        bad.map_or(Ok(()), |bad| Err(self.refused(bad)))
     }
 
     /// The whole document, compact, for local storage.
@@ -256,30 +278,39 @@ impl Replica {
 
     /// Takes one sync message from the server.
     ///
-    /// A message without changes takes effect now; changes wait for [`apply_pending`](Self::apply_pending)
-    /// unless more than [`MAX_PENDING_BYTES`] have gathered. After an error the session is of no use:
+    /// Its changes are judged now, each by itself: if one is bad, nothing of the message is taken. A message
+    /// without changes takes effect now; changes wait for [`apply_pending`](Self::apply_pending)
+    /// unless there are [many](super::intake::MAX_PENDING_BYTES) already. After an error the session is of no use:
     /// disconnect.
     pub fn receive(&mut self, data: &[u8], limits: &Limits) -> Result<(), ReplicaError> {
-        let Link::Up(session) = &mut self.link else {
-            return Err(ReplicaError::NotConnected {
+        if !self.is_connected() {
+            return Err(self.not_connected());
+        }
+        let data = Bytes::copy_from_slice(data);
+        let SyncMessage { message, changes } =
+            split(&data, limits).map_err(|source| ReplicaError::Message {
                 document: self.document.clone(),
-            });
+                source,
+            })?;
+        let changes = Judged::all(&changes, limits).map_err(|bad| self.refused(bad))?;
+        let Link::Up(session) = &mut self.link else {
+            return Err(self.not_connected());
         };
-        let message = decode(data, limits).map_err(|source| ReplicaError::Message {
-            document: self.document.clone(),
-            source,
-        })?;
         // A server that lost everything says so by empty heads, which undoes what came before it: the
         // one message that must not be merged with others.
-        if message.heads.is_empty() || (session.pending.is_none() && message.changes.is_empty()) {
+        if message.heads.is_empty() || (session.pending.is_none() && changes.is_empty()) {
             self.apply_pending()?;
-            return self.apply(message);
+            return self.apply(message, changes);
         }
         let pending = match session.pending.take() {
-            Some(earlier) => earlier.merged(message),
-            None => Pending::new(message),
+            Some(earlier) => earlier.merged(message, changes),
+            None => Pending {
+                reset: resets(&message),
+                last: message,
+                changes,
+            },
         };
-        let full = pending.bytes > MAX_PENDING_BYTES;
+        let full = pending.changes.is_much();
         session.pending = Some(pending);
         if full {
             self.apply_pending().map(drop)
@@ -296,7 +327,8 @@ impl Replica {
         let Some(pending) = session.pending.take() else {
             return Ok(false);
         };
-        self.apply(pending.into_message()).map(|()| true)
+        let (message, changes) = pending.into_parts();
+        self.apply(message, changes).map(|()| true)
     }
 
     /// As [`apply_pending`](Self::apply_pending), but of what is much only the first changes: about `most` bytes of
@@ -306,9 +338,10 @@ impl Replica {
             return Ok(());
         };
         match &mut session.pending {
-            Some(pending) if pending.bytes > most => {
-                let first = pending.take_first(most);
-                self.apply_chunks(&first)
+            Some(pending) if pending.changes.bytes().len() > most => {
+                let first = pending.changes.take_first(most);
+                let applied = self.doc.load_incremental(&first).map(drop);
+                applied.map_err(|source| self.cant_apply(first.len(), source))
             }
             _ => self.apply_pending().map(drop),
         }
@@ -386,39 +419,56 @@ impl Replica {
         matches!(&self.link, Link::Up(session) if session.state.is_peer_read_only())
     }
 
-    fn apply(&mut self, message: sync::Message) -> Result<(), ReplicaError> {
+    fn apply(&mut self, mut message: sync::Message, changes: Judged) -> Result<(), ReplicaError> {
         let Link::Up(session) = &mut self.link else {
-            return Err(ReplicaError::NotConnected {
-                document: self.document.clone(),
-            });
+            return Err(self.not_connected());
         };
-        let bytes = message.changes.iter().map(<[u8]>::len).sum();
-        receive(&mut self.doc, &mut session.state, message).map_err(|source| ReplicaError::Apply {
+        let bytes = changes.bytes().len();
+        let heads = changes.heads().to_vec();
+        message.changes = changes.into_list();
+        let received = receive(&mut self.doc, &mut session.state, message);
+        received.map_err(|source| self.cant_apply(bytes, source))?;
+        self.check_taken(&heads, bytes)
+    }
+
+    /// Automerge may leave out a document chunk without a word, whose `heads` then are not here. A change it
+    /// does not: all that it looks at in reading one was judged.
+    fn check_taken(&mut self, heads: &[ChangeHash], bytes: usize) -> Result<(), ReplicaError> {
+        let is_here = |head| self.doc.get_change_meta_by_hash(head).is_some();
+        if heads.iter().all(is_here) {
+            return Ok(());
+        }
+        Err(ReplicaError::Document {
+            document: self.document.clone(),
+            bytes,
+        })
+    }
+
+    fn refused(&self, source: ChunkError) -> ReplicaError {
+        ReplicaError::Chunk {
+            document: self.document.clone(),
+            source: Box::new(source),
+        }
+    }
+
+    fn cant_apply(&self, bytes: usize, source: AutomergeError) -> ReplicaError {
+        ReplicaError::Apply {
             document: self.document.clone(),
             bytes,
             source: Box::new(source),
-        })
+        }
+    }
+
+    fn not_connected(&self) -> ReplicaError {
+        ReplicaError::NotConnected {
+            document: self.document.clone(),
+        }
     }
 }
 
 impl Pending {
-    fn new(mut message: sync::Message) -> Self {
-        let chunks: Vec<Vec<u8>> = take_chunks(&mut message);
-        let bytes = chunks.iter().map(Vec::len).sum();
-        let reset = resets(&message);
-        Self {
-            last: message,
-            chunks,
-            bytes,
-            reset,
-        }
-    }
-
-    fn merged(mut self, mut next: sync::Message) -> Self {
-        for chunk in take_chunks(&mut next) {
-            self.bytes += chunk.len();
-            self.chunks.push(chunk);
-        }
+    fn merged(mut self, mut next: sync::Message, changes: Judged) -> Self {
+        self.changes.append(changes);
         self.reset |= resets(&next);
         // A need that a later message no longer repeats may have been named only once.
         next.need.append(&mut self.last.need);
@@ -429,21 +479,7 @@ impl Pending {
         self
     }
 
-    /// Changes from the front, `most` bytes or one. No change comes before one that it depends on.
-    fn take_first(&mut self, most: usize) -> Vec<u8> {
-        let mut sum = 0;
-        let fits = |chunk: &&Vec<u8>| {
-            sum += chunk.len();
-            sum <= most
-        };
-        let count = self.chunks.iter().take_while(fits).count().max(1);
-        let first: Vec<Vec<u8>> = self.chunks.drain(..count.min(self.chunks.len())).collect();
-        let first = first.concat();
-        self.bytes -= first.len();
-        first
-    }
-
-    fn into_message(self) -> sync::Message {
+    fn into_parts(self) -> (sync::Message, Judged) {
         let mut message = self.last;
         if self.reset {
             message
@@ -451,14 +487,8 @@ impl Pending {
                 .get_or_insert_default()
                 .set(MessageFlags::SYNC_RESET);
         }
-        message.changes = ChunkList::from(self.chunks);
-        message
+        (message, self.changes)
     }
-}
-
-fn take_chunks(message: &mut sync::Message) -> Vec<Vec<u8>> {
-    let chunks = std::mem::replace(&mut message.changes, ChunkList::empty());
-    chunks.iter().map(<[u8]>::to_vec).collect()
 }
 
 fn resets(message: &sync::Message) -> bool {

@@ -35,7 +35,7 @@ pub const MAX_ACTORS: usize = 32_768;
 /// some 100 ns wherever it is applied. Text has one for each byte or less.
 pub const FREE_OPS: u64 = 256 << 10;
 /// See [`FREE_OPS`].
-pub const OPS_PER_BYTE: u64 = 16;
+pub const OPS_PER_BYTE: u64 = concord_shared::change::WORK_PER_BYTE;
 
 /// How deep objects may lie in each other. A browser's Automerge takes seconds to show 2,000 levels, and runs
 /// out of memory at 20,000; programs that walk them by recursion end sooner.

@@ -42,39 +42,77 @@ pub fn parse_chunks(data: &Bytes, limits: &Limits) -> Result<Vec<Chunk>, ChunkEr
 /// first, and does it again elsewhere on [`ErrorCode::TooManyOps`](crate::ErrorCode::TooManyOps) or
 /// [`ErrorCode::ChangeTooLarge`](crate::ErrorCode::ChangeTooLarge).
 pub fn parse_message(blobs: &[Bytes], limits: &Limits) -> Result<Vec<Chunk>, ChunkError> {
-    let mut chunks = Vec::new();
-    let mut budget = Budget {
-        inflated_bytes: limits.inflated_bytes,
-        ops: limits.ops_per_message,
-        refs_bytes: limits.refs_bytes,
-        documents: limits.documents,
-    };
-    for blob in blobs {
-        let mut rest = Reader::new(blob);
-        while !rest.is_empty() {
-            within("chunks", chunks.len(), limits.chunks)?;
-            chunks.push(read_chunk(&mut rest, blob, &mut budget, limits)?);
-        }
-    }
-    Ok(chunks)
+    Chunks::new(blobs, limits).collect()
 }
 
-fn read_chunk(
-    rest: &mut Reader<'_>,
-    blob: &Bytes,
-    budget: &mut Budget,
-    limits: &Limits,
-) -> Result<Chunk, ChunkError> {
-    let raw = RawChunk::read(rest, blob)?;
-    match raw.kind {
-        DOCUMENT => {
-            within("document chunks", 0, budget.documents)?;
-            budget.documents -= 1;
-            raw.check_hash(&raw.bytes)?;
-            Ok(Chunk::Document(raw.bytes))
+/// The chunks of some blobs one by one, each checked when its turn comes: for whoever need not hold what all
+/// of them refer to at once. The bounds are those of [`parse_message`].
+///
+/// What comes after an error is worth reading where the sender is trusted not to mean harm: after a chunk
+/// that is bad in itself comes the next, after bytes that no chunk begins with the next blob. Whoever reads on
+/// ends where an error [is beyond a bound](ChunkError::is_beyond_a_bound): what was spent on it is not counted.
+pub struct Chunks<'a> {
+    blobs: std::slice::Iter<'a, Bytes>,
+    blob: Option<(&'a Bytes, Reader<'a>)>,
+    taken: usize,
+    budget: Budget,
+    limits: &'a Limits,
+}
+
+impl<'a> Chunks<'a> {
+    /// Of these blobs.
+    pub fn new(blobs: &'a [Bytes], limits: &'a Limits) -> Self {
+        Self {
+            blobs: blobs.iter(),
+            blob: None,
+            taken: 0,
+            budget: Budget {
+                inflated_bytes: limits.inflated_bytes,
+                ops: limits.ops_per_message,
+                refs_bytes: limits.refs_bytes,
+                documents: limits.documents,
+            },
+            limits,
         }
-        CHANGE | COMPRESSED_CHANGE => Ok(Chunk::Change(raw.into_change(budget, limits)?)),
-        found => Err(ChunkError::UnsupportedType { found }),
+    }
+
+    fn check(&mut self, raw: Result<RawChunk, ChunkError>) -> Result<Chunk, ChunkError> {
+        within("chunks", self.taken, self.limits.chunks)?;
+        self.taken += 1;
+        let raw = raw?;
+        match raw.kind {
+            DOCUMENT => {
+                within("document chunks", 0, self.budget.documents)?;
+                self.budget.documents -= 1;
+                raw.check_hash(&raw.bytes)?;
+                Ok(Chunk::Document(raw.bytes))
+            }
+            CHANGE | COMPRESSED_CHANGE => {
+                let change = raw.into_change(&mut self.budget, self.limits)?;
+                Ok(Chunk::Change(change))
+            }
+            found => Err(ChunkError::UnsupportedType { found }),
+        }
+    }
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = Result<Chunk, ChunkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let raw = loop {
+            match &mut self.blob {
+                Some((blob, rest)) if !rest.is_empty() => break RawChunk::read(rest, blob),
+                _ => {
+                    let blob = self.blobs.next()?;
+                    self.blob = Some((blob, Reader::new(blob)));
+                }
+            }
+        };
+        if raw.is_err() {
+            self.blob = None;
+        }
+        Some(self.check(raw))
     }
 }
 

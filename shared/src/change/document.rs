@@ -7,7 +7,7 @@
 
 use std::io::Read as _;
 
-use automerge::Automerge;
+use automerge::{Automerge, ChangeHash};
 use bytes::Bytes;
 
 use super::chunk::{Budget, RawChunk};
@@ -26,12 +26,8 @@ const MAX_COLUMNS: u64 = 64;
 /// kilobytes. The bounds are `limits.document_*`. What the ops say is not looked at: some documents in
 /// which op ids repeat make Automerge panic, which is caught and is an error.
 pub fn decode_document(chunk: &Bytes, limits: &Limits) -> Result<Vec<Change>, ChunkError> {
-    let raw = RawChunk::read(&mut Reader::new(chunk), chunk)?;
-    if raw.kind != super::chunk::DOCUMENT || raw.bytes.len() != chunk.len() {
-        return Err(ChunkError::UnsupportedType { found: raw.kind });
-    }
+    check_document(chunk, limits)?;
     let limits = &limits.for_document(chunk.len());
-    check(raw.data(), limits).map_err(|error| ChunkError::Document(Box::new(error)))?;
     let loaded = std::panic::catch_unwind(|| {
         let document = Automerge::load(chunk)?;
         Ok(document.get_changes(&[]))
@@ -56,8 +52,22 @@ pub fn decode_document(chunk: &Bytes, limits: &Limits) -> Result<Vec<Change>, Ch
         .collect()
 }
 
-/// Adds up what the document's columns claim.
-fn check(data: &[u8], limits: &Limits) -> Result<(), ChunkError> {
+/// Whether a document chunk, as [`parse_chunks`](super::parse_chunks) gives it, may be given to Automerge:
+/// what it claims is within `limits.document_*`, and in proportion to its bytes. The heads that it names.
+///
+/// Takes the time to inflate it and to read its run lengths, not to load it. What its ops say is not
+/// looked at, nor whether its heads are what it makes.
+pub fn check_document(chunk: &Bytes, limits: &Limits) -> Result<Vec<ChangeHash>, ChunkError> {
+    let raw = RawChunk::read(&mut Reader::new(chunk), chunk)?;
+    if raw.kind != super::chunk::DOCUMENT || raw.bytes.len() != chunk.len() {
+        return Err(ChunkError::UnsupportedType { found: raw.kind });
+    }
+    let limits = &limits.for_document(chunk.len());
+    check(raw.data(), limits).map_err(|error| ChunkError::Document(Box::new(error)))
+}
+
+/// Adds up what the document's columns claim. Its heads.
+fn check(data: &[u8], limits: &Limits) -> Result<Vec<ChangeHash>, ChunkError> {
     let mut data = Reader::new(data);
     let actors = data.count(limits.document_actors as u64, "actors")?;
     for _ in 0..actors {
@@ -71,16 +81,24 @@ fn check(data: &[u8], limits: &Limits) -> Result<(), ChunkError> {
     let ops = Columns::read(&mut data, &op_table, &mut inflated, limits)?;
     // Documents of old JavaScript versions end here.
     if !data.is_empty() {
-        for _ in heads {
+        for _ in &heads {
             data.uleb("index of a head")?;
         }
     }
     data.finish("document")?;
-    check_changes(&changes, actors, limits)?;
-    check_ops(&ops, actors, limits)
+    let changes = check_changes(&changes, actors, limits)?;
+    if heads.is_empty() && changes > 0 {
+        return Err(ChunkError::BadValue {
+            what: "number of heads",
+            value: 0,
+        });
+    }
+    check_ops(&ops, actors, limits)?;
+    Ok(heads)
 }
 
-fn check_changes(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), ChunkError> {
+/// How many there are.
+fn check_changes(columns: &Columns, actors: u64, limits: &Limits) -> Result<u64, ChunkError> {
     let limit = RowLimit {
         of: "the document's changes",
         rows: limits.document_changes,
@@ -130,7 +148,8 @@ fn check_changes(columns: &Columns, actors: u64, limits: &Limits) -> Result<(), 
         })?;
     let counted = counts.iter().map(|count| u64::from(*count)).sum();
     same_rows("deps", rows, counted)?;
-    check_graph(&max_ops, &counts, &deps, limits)
+    check_graph(&max_ops, &counts, &deps, limits)?;
+    Ok(changes)
 }
 
 /// Appends the values of a run, whose count is already bounded. Values out of range become one that

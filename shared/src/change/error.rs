@@ -148,6 +148,14 @@ impl ChunkError {
         }
     }
 
+    /// Whether it asks for more than the limits allow: of time and memory, not of sense.
+    pub fn is_beyond_a_bound(&self) -> bool {
+        matches!(
+            self.code(),
+            ErrorCode::ChangeTooLarge | ErrorCode::TooManyOps | ErrorCode::DocumentTooLarge
+        )
+    }
+
     /// What the peer is told.
     pub fn code(&self) -> ErrorCode {
         match self {

@@ -7,7 +7,7 @@ use minicbor::data::{Tag, Type};
 
 use super::{Message, PROTOCOL_VERSION, PeerMetadata, RemoteHeads};
 use crate::ids::IdError;
-use crate::{DocumentId, ErrorCode, Limits, PeerId, SessionId, StorageId};
+use crate::{DocumentId, ErrorCode, Limits, PeerId, SessionId, StorageId, base58check};
 
 /// The tag that some encoders put before a byte string: RFC 8746, "uint8 typed array".
 const BYTE_ARRAY: Tag = Tag::new(64);
@@ -555,13 +555,8 @@ impl<'b> Cbor<'b, '_> {
 }
 
 fn parse_head(text: &str) -> Result<ChangeHash, WireError> {
-    let mut hash = [0; 36]; // 32 bytes and the checksum's four
-    match bs58::decode(text).with_check(None).onto(&mut hash) {
-        Ok(32) => {}
-        _ => return Err(WireError::BadHead),
-    }
-    let (hash, _checksum) = hash.split_first_chunk().ok_or(WireError::BadHead)?;
-    Ok(ChangeHash(*hash))
+    let hash = base58check::decode(text).ok_or(WireError::BadHead)?;
+    Ok(ChangeHash(hash))
 }
 
 fn bad(what: &'static str) -> impl FnOnce(minicbor::decode::Error) -> WireError {

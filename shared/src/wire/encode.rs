@@ -7,7 +7,7 @@ use minicbor::Encoder;
 use minicbor::encode::Error;
 
 use super::{Message, PeerMetadata, RemoteHeads};
-use crate::{DocumentId, PeerId, StorageId};
+use crate::{DocumentId, PeerId, StorageId, base58check};
 
 type Written = Result<(), Error<Infallible>>;
 
@@ -282,7 +282,7 @@ fn write_remote_heads(cbor: &mut Encoder<Vec<u8>>, remote: &RemoteHeads) -> Writ
         .str("heads")?
         .array(remote.heads.len() as u64)?;
     for hash in &remote.heads {
-        cbor.str(&bs58::encode(hash.0).with_check().into_string())?;
+        cbor.str(&base58check::encode(&hash.0))?;
     }
     cbor.str("timestamp")?.f64(remote.timestamp_ms)?;
     Ok(())

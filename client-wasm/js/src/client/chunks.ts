@@ -11,16 +11,19 @@ export interface Chunks {
 }
 
 /**
- * Applies all of them. Automerge may stop at what it can't read, silently: one is bad, and the others are worth
- * having. So each by itself where anything is missing. How many could not be read.
+ * Applies all of them; or each by itself where anything is missing: one is bad, the others are worth having, and behind
+ * some kinds of bad ones there is no telling where they begin. How many could not be read.
  */
 export function applyChunks(replica: WasmReplica, { chunks, expected, unknown }: Chunks): number {
-  isApplied(replica, concat(chunks));
+  const isTaken = isApplied(replica, concat(chunks));
+  if (chunks.length === 1) {
+    return isTaken ? 0 : 1;
+  }
   const isWhole = unknown <= 1 && replica.heads().length > 0 && expected.every((hash) => replica.has(hash));
-  return isWhole ? 0 : chunks.filter((chunk) => !isApplied(replica, chunk)).length;
+  return isTaken && isWhole ? 0 : chunks.filter((chunk) => !isApplied(replica, chunk)).length;
 }
 
-/** Applies what may be bad. Whether it was taken, as far as Automerge says so. */
+/** Applies what may be bad. Whether all of it was taken. */
 function isApplied(replica: WasmReplica, chunks: Uint8Array): boolean {
   try {
     replica.apply(chunks);
