@@ -971,7 +971,8 @@ export class Client implements Host {
       }
       case "server": {
         const live = this.#live.get(message.id);
-        if (live !== undefined && this.#role === "follower") {
+        // A leader that hung, and was robbed, still tells what it knew: nobody says again what is newer.
+        if (live !== undefined && this.#role === "follower" && from === this.#tabs.leader) {
           this.#learned(live, message.news);
         }
         break;

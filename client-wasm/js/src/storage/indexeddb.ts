@@ -207,6 +207,7 @@ export class IndexedDbStorage implements Storage {
   /** Of a document, or of all, after what was to be written there before. */
   async #read<T>(body: (tx: IDBTransaction) => Promise<T>, document?: string): Promise<T> {
     if (this.#closing) throw closed("it was closed");
+    if (this.#ended) throw this.#ended;
     const touches = (waiting: Waiting): boolean =>
       document === undefined || waiting.document === undefined || waiting.document === document;
     const before = [...this.#unwritten].filter(([waiting]) => touches(waiting)).map(([, over]) => over);
