@@ -56,13 +56,25 @@ impl Toolchain {
         if let Some(rustc) = &self.rustc {
             command.env("RUSTC", rustc);
         }
+        let mut flags = Vec::new();
         if let Some(sysroot) = &self.sysroot {
-            // Before all other sources of flags, and paths with spaces are safe in it.
-            let flag = format!("--sysroot={}", sysroot.display());
-            command.env("CARGO_ENCODED_RUSTFLAGS", flag);
+            flags.push(format!("--sysroot={}", sysroot.display()));
         }
+        // Messages of panics have paths in them: how large the module is would depend on where somebody's home is.
+        if let Some(sources) = registry_sources() {
+            flags.push(format!("--remap-path-prefix={}=", sources.display()));
+        }
+        // Before all other sources of flags, and paths with spaces are safe in it.
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
         command
     }
+}
+
+/// Where cargo keeps the sources of dependencies, with the slash.
+fn registry_sources() -> Option<PathBuf> {
+    let in_home = || std::env::home_dir().map(|home| home.join(".cargo"));
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    Some(home.or_else(in_home)?.join("registry/src/"))
 }
 
 /// A way to a standard library for [`TARGET`].

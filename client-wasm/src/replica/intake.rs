@@ -150,8 +150,7 @@ impl Judged {
     pub(super) fn take_first(&mut self, most: usize) -> Vec<u8> {
         let fitting = self.ends.partition_point(|&end| end <= most);
         let count = fitting.max(1).min(self.ends.len());
-        let first_ends = self.ends.drain(..count);
-        let length = first_ends.last().unwrap_or(0);
+        let length = self.ends.drain(..count).next_back().unwrap_or(0);
         for end in &mut self.ends {
             *end -= length;
         }
