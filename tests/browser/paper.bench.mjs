@@ -88,10 +88,10 @@ async function stock(context, url) {
 
 try {
   const made = spawnSync(process.env.BUILT_CONCORD, ["replay", trace, "--to", server.url, "--window", "4096", "--json"], { encoding: "utf8" });
-  const url = /automerge:[1-9A-HJ-NP-Za-km-z]+/.exec(made.stdout + made.stderr)?.[0];
-  if (url === undefined) {
+  if (made.status !== 0) {
     throw new Error(`the paper could not be made: ${made.stderr}`);
   }
+  const url = `automerge:${JSON.parse(made.stdout).server.document}`;
   const results = { concord: [], stock: [] };
   for (let round = 0; round < ROUNDS; round += 1) {
     for (const [name, open] of Object.entries({ concord, stock })) {
