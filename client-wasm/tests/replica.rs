@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 
 use automerge::{
-    ActorId, Automerge, ROOT, ReadDoc, sync, sync::SyncDoc, transaction::Transactable,
+    ActorId, Automerge, ChangeHash, ROOT, ReadDoc, sync, sync::SyncDoc, transaction::Transactable,
 };
 use concord_client_wasm::Replica;
 use concord_shared::{ids::DocumentId, limits::Limits};
@@ -290,6 +290,63 @@ fn a_hundred_messages_are_applied_as_one() {
         heads
     });
     assert!(!reader.replica.apply_pending().unwrap());
+}
+
+/// What is applied in part is the server's, who has it: it is not counted as ours, and not sent back.
+#[test]
+fn between_parts_nothing_is_said_and_nothing_is_ours() {
+    let mut server = Automerge::new();
+    let mut both = [Client::new(1), Client::new(2)];
+    // Of a third of the document and more the whole is sent, in one piece.
+    for _ in 0..400 {
+        both[0].edit(0);
+    }
+    settle(&mut both, &mut server);
+    let [mut writer, mut reader] = both;
+    for _ in 0..100 {
+        writer.edit(0);
+    }
+    writer.send();
+    writer.server_receives(&mut server);
+    reader.server_sends(&server);
+    reader.receive();
+    let mut parts = 0;
+    while reader.replica.has_pending() {
+        reader.replica.apply_some_pending(500).unwrap();
+        parts += 1;
+        assert_eq!(reader.replica.unacknowledged(), 0);
+        assert!(reader.replica.has_pending() || parts > 5, "{parts} parts");
+        if reader.replica.has_pending() {
+            assert!(reader.replica.next_message().is_none());
+        }
+    }
+    let answer = reader.replica.next_message().unwrap();
+    assert!(answer.len() < 100, "{} bytes", answer.len());
+    assert!(reader.replica.synced());
+}
+
+/// A server that remembers what this browser lost: Automerge says so again each time that it is asked.
+#[test]
+fn a_server_that_believes_too_much_is_told_so_once() {
+    let mut client = Client::new(1);
+    client.edit(0);
+    client.connect();
+    client.send();
+    let message = sync::Message {
+        heads: vec![ChangeHash([7; 32])],
+        need: Vec::new(),
+        have: vec![sync::Have {
+            last_sync: vec![ChangeHash([7; 32])],
+            bloom: sync::BloomFilter::default(),
+        }],
+        changes: sync::ChunkList::empty(),
+        flags: None,
+        version: sync::MessageVersion::V1,
+    };
+    let limits = Limits::default();
+    client.replica.receive(&message.encode(), &limits).unwrap();
+    let said = std::iter::from_fn(|| client.replica.next_message());
+    assert!((1..=2).contains(&said.take(100).count()));
 }
 
 /// The server lost its data under a living connection, while changes of it waited to be applied. Had the

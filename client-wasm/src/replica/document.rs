@@ -17,7 +17,7 @@ use concord_shared::{
 
 use super::{
     intake::{Judged, own_limits},
-    receive::receive,
+    receive::{receive, receive_part},
     session::Open,
     undo::Aliases,
 };
@@ -131,6 +131,8 @@ struct Session {
     pending: Option<Pending>,
     /// A replica without a single change asks for the document, once a session, instead of announcing it.
     asked: bool,
+    /// The first changes of what is pending were applied, and the rest of it was not.
+    is_behind: bool,
 }
 
 /// Received messages that carry changes, merged into one: all of their changes, the last one's view.
@@ -261,6 +263,7 @@ impl Replica {
             state,
             pending: None,
             asked: false,
+            is_behind: false,
         }));
     }
 
@@ -327,6 +330,7 @@ impl Replica {
         let Some(pending) = session.pending.take() else {
             return Ok(false);
         };
+        session.is_behind = false;
         let (message, changes) = pending.into_parts();
         self.apply(message, changes).map(|()| true)
     }
@@ -337,14 +341,15 @@ impl Replica {
         let Link::Up(session) = &mut self.link else {
             return Ok(());
         };
-        match &mut session.pending {
+        let first = match &mut session.pending {
             Some(pending) if pending.changes.bytes().len() > most => {
-                let first = pending.changes.take_first(most);
-                let applied = self.doc.load_incremental(&first).map(drop);
-                applied.map_err(|source| self.cant_apply(first.len(), source))
+                pending.changes.take_first(most)
             }
-            _ => self.apply_pending().map(drop),
-        }
+            _ => return self.apply_pending().map(drop),
+        };
+        session.is_behind = true;
+        let taken = receive_part(&mut self.doc, &mut session.state, &first);
+        taken.map_err(|source| self.cant_apply(first.len(), source))
     }
 
     /// Whether changes were received that are not applied yet.
@@ -352,15 +357,22 @@ impl Replica {
         matches!(&self.link, Link::Up(session) if session.pending.is_some())
     }
 
-    /// The next sync message for the server, or `None` when there is nothing to say (or no session).
+    /// The next sync message for the server, or `None` when there is nothing to say (or no session), or when some of
+    /// what it said still waits: half of it would look to it as if it were ours.
     pub fn next_message(&mut self) -> Option<Vec<u8>> {
         let Link::Up(session) = &mut self.link else {
             return None;
         };
-        self.doc
-            .sync()
-            .generate_sync_message(&mut session.state)
-            .map(sync::Message::encode)
+        if session.is_behind {
+            return None;
+        }
+        let resets = lacks_last_sync(&mut self.doc, &session.state);
+        let message = self.doc.sync().generate_sync_message(&mut session.state);
+        if resets {
+            // Said once: Automerge says it each time that it is asked.
+            session.state.their_have = None;
+        }
+        message.map(sync::Message::encode)
     }
 
     /// [`next_message`](Self::next_message) in the frame of an open connection: the first message of a
@@ -495,4 +507,13 @@ fn resets(message: &sync::Message) -> bool {
     message
         .flags
         .is_some_and(|flags| flags.contains(MessageFlags::SYNC_RESET))
+}
+
+/// Whether the server believes to share something with us that we do not have.
+fn lacks_last_sync(doc: &mut AutoCommit, state: &sync::State) -> bool {
+    let have = state.their_have.as_ref().and_then(|have| have.first());
+    have.is_some_and(|have| {
+        let is_here = |hash| doc.get_change_meta_by_hash(hash).is_some();
+        !have.last_sync.iter().all(is_here)
+    })
 }

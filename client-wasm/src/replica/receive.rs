@@ -29,8 +29,7 @@ pub(super) fn receive(
     let has_changes = !message.changes.is_empty();
     if has_changes {
         let chunks: Vec<&[u8]> = message.changes.iter().collect();
-        doc.load_incremental(&chunks.concat())?;
-        state.shared_heads = advanced(&before, &doc.get_heads(), &state.shared_heads);
+        receive_part(doc, state, &chunks.concat())?;
     }
 
     let known =
@@ -61,6 +60,18 @@ pub(super) fn receive(
     state.their_have = Some(message.have);
     state.their_heads = Some(message.heads);
     state.their_need = Some(message.need);
+    Ok(())
+}
+
+/// Applies the first changes of a message, of which the rest comes later.
+pub(super) fn receive_part(
+    doc: &mut AutoCommit,
+    state: &mut State,
+    changes: &[u8],
+) -> Result<(), AutomergeError> {
+    let before = doc.get_heads();
+    doc.load_incremental(changes)?;
+    state.shared_heads = advanced(&before, &doc.get_heads(), &state.shared_heads);
     Ok(())
 }
 
