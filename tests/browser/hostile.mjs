@@ -137,6 +137,10 @@ const BAD_FRAMES = {
   "another document": [(session) => session.sync("4NMNnkMhL8jXrdJ9jamS58PAVdXu", [0x42, 0, 0, 0, 0]), false],
   "unavailable though it is here": [(session, id) => session.message({ type: "doc-unavailable", documentId: id }), false],
   "a head that nobody has": [(session, id) => session.sync(id, [0x42, 1, ...Array(32).fill(9), 0, 0, 0]), false],
+  "a version that nobody has, and both are said to share": [
+    (session, id) => session.sync(id, [0x42, 0, 0, 1, 1, ...Array(32).fill(7), 0, 0]),
+    false,
+  ],
   "messages that nobody can read": [
     (session, id) => {
       for (let count = 1; count <= 3_000; count += 1) {
