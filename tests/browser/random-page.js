@@ -55,13 +55,13 @@ const pick = (list, random) => list[Math.floor(random * list.length)];
 
 /** Longer than two changes of a text may be apart to be one step, milliseconds. */
 const NEXT_STEP_MS = 5_000;
-let clock = Date.now();
+/** By URL: when this page's last change of it was made. */
+const clocks = new Map();
 
-/** Runs `work` at a time so long after the last one's: which changes are one step must not hang on the machine. */
-function later(ms, work) {
+/** Runs `work` at this time: which changes are one step must not hang on the machine. */
+function atTime(time, work) {
   const { now } = Date;
-  clock += ms;
-  Date.now = () => clock;
+  Date.now = () => time;
   try {
     work();
   } finally {
@@ -140,10 +140,12 @@ export function edit(url, kind, operation, random, goesOn) {
       }
     }
   };
-  later(goesOn ? 1 : NEXT_STEP_MS, () => doc.change(change));
+  const time = (clocks.get(url) ?? Date.now()) + (goesOn ? 1 : NEXT_STEP_MS);
+  atTime(time, () => doc.change(change));
   if (kind.startsWith("un") && removed === undefined) {
     return undefined;
   }
+  clocks.set(url, time);
   report(doc, operation);
   return { removed, into, by: kind === "count" ? 1 + Math.floor(random[0] * 9) : 0 };
 }
