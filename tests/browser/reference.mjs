@@ -213,15 +213,22 @@ export class Reference {
 
   /** Whether taking the step back must show in what this operation did. */
   #must(one, step, { isUndo, page, before }) {
-    const { kind } = this.operations.get(one);
+    const { kind, url } = this.operations.get(one);
     if (kind === "title") {
-      return isUndo && before.title === one;
+      // Who undid or redid another one may have written this one again, and then it is theirs.
+      return isUndo && before.title === one && !this.#isRewritten(url, page);
     }
     if (kind === "count") {
       return true;
     }
     const { token, isThere } = this.#token(one, step, isUndo);
     return tokensOf(before).includes(token) !== isThere && this.#isAlone(token, page);
+  }
+
+  /** Whether a title was undone or redone in another page. */
+  #isRewritten(url, page) {
+    const titles = [...this.operations.values()].filter((made) => made.kind === "title" && made.url === url);
+    return titles.some(({ life }) => life.some((event) => event.page !== page));
   }
 
   #checkStep(step, seen) {
