@@ -100,7 +100,7 @@ export class LiveDocument {
   damage: Error | undefined;
   /** Changes of others could not be stored: storage must not speak of them. */
   unkept = false;
-  /** How many are on their way into storage. */
+  /** How many writes of others' changes, or of all as a snapshot, are under way: until then it is not dropped. */
   keeping = 0;
   /** What the other tabs were told last by this one, which leads. */
   told: ServerNews | undefined;

@@ -98,21 +98,35 @@ export class Storing {
       return;
     }
     const storage = this.#storage;
-    const kept = arrived.isSnapshot || arrived.chunks.length > COMPACT_CHANGES
-      ? this.#compact(live)
-      : storage.append(live.id, arrived.chunks, "others", expected(live)).then((tail) => {
-          live.stored(arrived.chunks.map((chunk) => chunk.hash));
-          this.#maybeCompact(live, tail);
-        });
-    live.keeping += 1;
-    kept
-      .catch((error: unknown) => {
+    const kept = async (): Promise<void> => {
+      try {
+        if (arrived.isSnapshot || arrived.chunks.length > COMPACT_CHANGES) {
+          await this.#compact(live);
+          return;
+        }
+        const tail = await storage.append(live.id, arrived.chunks, "others", expected(live));
+        live.stored(arrived.chunks.map((chunk) => chunk.hash));
+        this.#maybeCompact(live, tail);
+      } catch (error) {
         live.unkept = true;
-        this.#failed(live, error);
-      })
-      .finally(() => {
-        live.keeping -= 1;
-      });
+        throw error;
+      }
+    };
+    this.#keeping(live, kept).catch((error: unknown) => this.#failed(live, error));
+  }
+
+  /**
+   * Stores something of a document that is not to be dropped before that is over, well or not: a store that fails, as
+   * a full disk does, keeps nothing here but own changes.
+   */
+  async #keeping<T>(live: LiveDocument, work: () => Promise<T>): Promise<T> {
+    live.keeping += 1;
+    try {
+      return await work();
+    } finally {
+      live.keeping -= 1;
+      this.#host.saved(live);
+    }
   }
 
   /** Stores everything: this tab leads from now on, and who led before may not have stored what it passed on. */
@@ -138,14 +152,14 @@ export class Storing {
     if (this.#stopped || !live.unkept || !this.#host.isUsable(live)) {
       return;
     }
-    this.#compact(live).then(
-      () => {
+    const kept = async (): Promise<void> => {
+      if (await this.#compact(live)) {
         live.unkept = false;
         this.#host.looked(live);
         this.keepSyncState(live);
-      },
-      (error: unknown) => this.#failed(live, error),
-    );
+      }
+    };
+    this.#keeping(live, kept).catch((error: unknown) => this.#failed(live, error));
   }
 
   /** It could not be stored: it is tried again, unless the document is gone, with all that it would build on. */
@@ -164,9 +178,13 @@ export class Storing {
       return;
     }
     live.damage = undefined;
-    this.#compact(live)
-      .then(() => this.#storage.forgetDamaged(live.id))
-      .catch((error: unknown) => this.#host.looked(live, asError(error)));
+    const healed = async (): Promise<void> => {
+      // Without what is damaged the stored sync state counts again, and it speaks of all that was here.
+      if (await this.#compact(live)) {
+        await this.#storage.forgetDamaged(live.id);
+      }
+    };
+    this.#keeping(live, healed).catch((error: unknown) => this.#host.looked(live, asError(error)));
   }
 
   #maybeCompact(live: LiveDocument, tail: TailSize): void {
@@ -176,24 +194,32 @@ export class Storing {
     }
   }
 
-  /** Stores all as one snapshot, in place of what is known to be stored; after one that is under way. */
-  async #compact(live: LiveDocument): Promise<void> {
-    while (live.compacting !== undefined) {
-      await live.compacting;
-    }
-    if (!this.#host.isUsable(live)) {
-      return;
-    }
-    const stored = this.#replace(live);
-    live.compacting = stored.catch(() => undefined);
-    try {
-      await stored;
-    } finally {
-      live.compacting = undefined;
-    }
+  /**
+   * Stores all as one snapshot, in place of what is known to be stored; after one that is under way. Whether it did:
+   * not what was deleted or failed meanwhile.
+   */
+  #compact(live: LiveDocument): Promise<boolean> {
+    return this.#keeping(live, async () => {
+      while (live.compacting !== undefined) {
+        await live.compacting;
+      }
+      const stored = this.#replace(live);
+      live.compacting = stored.then(
+        () => undefined,
+        () => undefined,
+      );
+      try {
+        return await stored;
+      } finally {
+        live.compacting = undefined;
+      }
+    });
   }
 
-  async #replace(live: LiveDocument): Promise<void> {
+  async #replace(live: LiveDocument): Promise<boolean> {
+    if (!this.#host.isUsable(live)) {
+      return false;
+    }
     // Other tabs store their own changes, some of them after the snapshot that has these: each would be beside it for
     // ever, and the tail be too long at every append.
     const ground = expected(live);
@@ -201,10 +227,12 @@ export class Storing {
     if (tail.length > 0) {
       live.stored(tail);
     }
-    if (this.#host.isUsable(live)) {
-      const { snapshot, contained } = live.compacted();
-      live.storedAs(await this.#storage.compact(live.id, snapshot, contained, ground), contained);
+    if (!this.#host.isUsable(live)) {
+      return false;
     }
+    const { snapshot, contained } = live.compacted();
+    live.storedAs(await this.#storage.compact(live.id, snapshot, contained, ground), contained);
+    return true;
   }
 
   /** The server told something about what it keeps: stores that, some time soon. */
@@ -225,10 +253,13 @@ export class Storing {
   }
 
   /**
-   * Whether storage knows of all changes that the server has them. If not it is told, and `saved` tells when that is
-   * over: a document that was dropped can't say any more which they are.
+   * Whether nothing is on its way into storage, and storage knows of all changes that the server has them. If not it
+   * is told, and `saved` tells when that is over: a document that was dropped can't say any more which they are.
    */
   isSettled(live: LiveDocument): boolean {
+    if (live.keeping > 0) {
+      return false;
+    }
     if (live.marked && live.unsynced === 0 && this.#host.keepsOthers()) {
       this.#storeSyncState(live);
       this.#takeMarks(live);

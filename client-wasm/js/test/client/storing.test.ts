@@ -15,12 +15,14 @@ import type { Wasm } from "../../src/wasm.js";
 import { loadWasm } from "../real-replica.js";
 import { Lab } from "../storage-faults.js";
 
-/** One tab's part: a document, and what stores it. */
+/** One tab's part: a document, which is dropped as soon as it may be once nobody shows it, and what stores it. */
 class Tab {
   readonly live: LiveDocument;
   readonly storage: IndexedDbStorage;
   readonly storing: Storing;
   compactions = 0;
+  isShown = true;
+  isDropped = false;
 
   constructor(wasm: Wasm, id: string, storage: IndexedDbStorage, leads: boolean) {
     this.live = new LiveDocument(wasm, id, new Presence(() => {}));
@@ -32,13 +34,26 @@ class Tab {
       return compact(...given);
     };
     this.storing = new Storing(storage, {
-      isUsable: () => true,
+      isUsable: () => !this.isDropped,
       keepsOthers: () => leads,
       looked: (_, error) => assert.equal(error, undefined),
-      saved: () => {},
+      saved: () => this.maybeDrop(),
       lacks: () => {},
       removed: () => assert.fail("nobody removes it"),
     });
+  }
+
+  close(): void {
+    this.isShown = false;
+    this.maybeDrop();
+  }
+
+  maybeDrop(): void {
+    const { live, storing } = this;
+    if (!this.isShown && !this.isDropped && live.unsaved.size === 0 && storing.isSettled(live)) {
+      this.isDropped = true;
+      live.replica.free();
+    }
   }
 
   change(value: number): Uint8Array {
@@ -56,6 +71,13 @@ class Tab {
     while (this.live.saving || this.live.keeping > 0 || this.live.compacting !== undefined || this.live.settling) {
       await new Promise((soon) => setTimeout(soon, 1));
     }
+  }
+}
+
+async function until(is: () => boolean, what: string): Promise<void> {
+  for (let waited = 0; !is(); waited += 1) {
+    assert.ok(waited < 2_000, what);
+    await new Promise((soon) => setTimeout(soon, 1));
   }
 }
 
@@ -91,3 +113,30 @@ for (const order of ["before", "after"] as const) {
     assert.deepEqual(reader.replica.heads(), leader.live.replica.heads());
   });
 }
+
+test("what was damaged is forgotten only when all of the document is stored, also if nobody shows it any more", async () => {
+  const { leader } = await twoTabs();
+  const { live, storage, storing } = leader;
+  leader.change(1);
+  await leader.rest();
+  const steps: string[] = [];
+  const { compact, forgetDamaged } = storage;
+  storage.compact = async (...given) => {
+    const name = await compact.apply(storage, given);
+    steps.push("stored");
+    return name;
+  };
+  storage.forgetDamaged = async (...given) => {
+    steps.push("forgotten");
+    return forgetDamaged.apply(storage, given);
+  };
+  live.damage = new Error("1 stored change could not be read");
+  live.learn({ synced: live.replica.heads(), unavailable: false, readOnly: false });
+  assert.equal(storing.isSettled(live), false, "the marks of what is synced are being taken away");
+  await leader.rest();
+  storing.heal(live);
+  leader.close();
+  await until(() => leader.isDropped, "it is dropped in the end");
+  await new Promise((soon) => setTimeout(soon, 20));
+  assert.deepEqual(steps, ["stored", "forgotten"]);
+});
