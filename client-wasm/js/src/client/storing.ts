@@ -16,7 +16,7 @@ export interface StoringHost {
   looked(live: LiveDocument, error?: Error): void;
   /** All of it may be stored. */
   saved(live: LiveDocument): void;
-  /** Storage has changes that are not here. */
+  /** Storage has changes that are not here; of each it is told once while this tab leads. */
   lacks(live: LiveDocument): void;
   /** It was removed from storage, by another tab, and what was to be stored with it. */
   removed(live: LiveDocument): void;
@@ -35,6 +35,10 @@ export class Storing {
   readonly #storage: Storage;
   readonly #host: StoringHost;
   readonly #syncStates = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
+  /** Sync states whose time came while something was not stored of which they speak. */
+  readonly #late = new WeakSet<LiveDocument>();
+  /** Marked changes that are not here, though storage was read for them: maybe they can't be read. */
+  readonly #lacking = new WeakMap<LiveDocument, Set<ChangeHash>>();
   /** One attempt more for each document, however much of it could not be stored. */
   readonly #retries = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
   #stopped = false;
@@ -83,7 +87,7 @@ export class Storing {
         }
         this.#host.looked(live);
         this.#maybeCompact(live, tail);
-        this.#host.saved(live);
+        this.#ended(live);
       },
       (error: unknown) => {
         live.saving = false;
@@ -125,12 +129,21 @@ export class Storing {
       return await work();
     } finally {
       live.keeping -= 1;
-      this.#host.saved(live);
+      this.#ended(live);
     }
+  }
+
+  /** Something is stored, or could not be. */
+  #ended(live: LiveDocument): void {
+    if (!isBusy(live) && this.#late.delete(live)) {
+      this.keepSyncState(live);
+    }
+    this.#host.saved(live);
   }
 
   /** Stores everything: this tab leads from now on, and who led before may not have stored what it passed on. */
   takeOver(live: LiveDocument): void {
+    this.#lacking.delete(live);
     live.unkept = true;
     this.#keepAll(live);
   }
@@ -240,9 +253,9 @@ export class Storing {
     if (!this.#syncStates.has(live)) {
       const store = (): void => {
         this.#syncStates.delete(live);
-        if (isBusy(live) && this.#host.isUsable(live)) {
+        if (isBusy(live)) {
           // Nobody says again what is known now.
-          this.keepSyncState(live);
+          this.#late.add(live);
         } else {
           this.#storeSyncState(live);
         }
@@ -259,6 +272,11 @@ export class Storing {
   isSettled(live: LiveDocument): boolean {
     if (live.keeping > 0) {
       return false;
+    }
+    if (this.#syncStates.has(live)) {
+      clearTimeout(this.#syncStates.get(live));
+      this.#syncStates.delete(live);
+      this.#storeSyncState(live);
     }
     if (live.marked && live.unsynced === 0 && this.#host.keepsOthers()) {
       this.#storeSyncState(live);
@@ -281,12 +299,16 @@ export class Storing {
     }
     live.settling = true;
     live.marked = false;
-    let lacks = false;
+    const lacking = this.#lacking.get(live) ?? new Set();
+    this.#lacking.set(live, lacking);
+    const before = lacking.size;
     const isSent = (hash: ChangeHash): boolean => {
       if (!this.#host.isUsable(live)) {
         return false;
       }
-      lacks ||= !live.replica.has(hash);
+      if (!live.replica.has(hash)) {
+        lacking.add(hash);
+      }
       return live.isSent(hash);
     };
     this.#storage
@@ -298,7 +320,7 @@ export class Storing {
           this.#takeMarks(live);
         }
         live.marked ||= live.unsynced > 0;
-        if (lacks) {
+        if (lacking.size > before) {
           this.#host.lacks(live);
         }
         this.#host.saved(live);

@@ -6,11 +6,13 @@
  */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { LiveDocument } from "../../src/client/live.js";
 import { Presence } from "../../src/client/presence.js";
 import { Storing } from "../../src/client/storing.js";
 import { IndexedDbStorage } from "../../src/storage/indexeddb.js";
+import { MemoryStorage } from "../../src/storage/memory.js";
+import { type Storage, StorageError } from "../../src/storage/storage.js";
 import type { Wasm } from "../../src/wasm.js";
 import { loadWasm } from "../real-replica.js";
 import { Lab } from "../storage-faults.js";
@@ -18,13 +20,14 @@ import { Lab } from "../storage-faults.js";
 /** One tab's part: a document, which is dropped as soon as it may be once nobody shows it, and what stores it. */
 class Tab {
   readonly live: LiveDocument;
-  readonly storage: IndexedDbStorage;
+  readonly storage: Storage;
   readonly storing: Storing;
   compactions = 0;
+  lacked = 0;
   isShown = true;
   isDropped = false;
 
-  constructor(wasm: Wasm, id: string, storage: IndexedDbStorage, leads: boolean) {
+  constructor(wasm: Wasm, id: string, storage: Storage, leads: boolean) {
     this.live = new LiveDocument(wasm, id, new Presence(() => {}));
     this.live.loaded = true;
     this.storage = storage;
@@ -36,9 +39,9 @@ class Tab {
     this.storing = new Storing(storage, {
       isUsable: () => !this.isDropped,
       keepsOthers: () => leads,
-      looked: (_, error) => assert.equal(error, undefined),
+      looked: (_, error) => assert.ok(error === undefined || (error as StorageError).fault === "quota"),
       saved: () => this.maybeDrop(),
-      lacks: () => {},
+      lacks: () => void (this.lacked += 1),
       removed: () => assert.fail("nobody removes it"),
     });
   }
@@ -139,4 +142,70 @@ test("what was damaged is forgotten only when all of the document is stored, als
   await until(() => leader.isDropped, "it is dropped in the end");
   await new Promise((soon) => setTimeout(soon, 20));
   assert.deepEqual(steps, ["stored", "forgotten"]);
+});
+
+/** A tab that leads, with a store in memory whose calls are counted, and time that passes only in `tick`. */
+async function timed(context: TestContext) {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const storage = new MemoryStorage();
+  const wasm = await loadWasm();
+  const tab = new Tab(wasm, wasm.documentId(new Uint8Array(16)), storage, true);
+  const tick = async (seconds: number): Promise<void> => {
+    for (let tenths = 0; tenths < 10 * seconds; tenths += 1) {
+      context.mock.timers.tick(100);
+      for (let turn = 0; turn < 20; turn += 1) await null;
+    }
+  };
+  return { tab, tick, sent: context.mock.method(storage, "sent"), states: context.mock.method(storage, "setSyncState") };
+}
+
+test("a sync state that can't be stored yet costs nothing until something was stored, and is stored then", async (context) => {
+  const { tab, tick, sent, states } = await timed(context);
+  const { storage, live, storing } = tab;
+  Object.assign(storage, { kind: "indexeddb" });
+  const append = context.mock.method(storage, "append", () => Promise.reject(new StorageError("quota", "the disk is full")));
+  tab.change(1);
+  storing.keepSyncState(live);
+  await tick(60);
+  assert.ok(append.mock.callCount() > 5, "it is tried again");
+  assert.ok(sent.mock.callCount() <= 1, `marks were looked at ${sent.mock.callCount()} times`);
+  assert.equal(states.mock.callCount(), 0, "it speaks of what is not stored");
+  append.mock.restore();
+  await tick(10);
+  assert.equal(live.unsaved.size, 0);
+  assert.equal(states.mock.callCount(), 1);
+});
+
+test("a marked change that can't be read is looked for once in each leadership, and once more for each new one", async (context) => {
+  const { tab, tick } = await timed(context);
+  const { storage, live, storing } = tab;
+  const spoilt = (letter: string) => storage.append(live.id, [{ hash: letter.repeat(64), bytes: new Uint8Array(8) }], "own", "any");
+  const type = async (): Promise<void> => {
+    for (let n = 0; n < 10; n += 1) {
+      tab.change(n);
+      storing.keepSyncState(live);
+      await tick(2);
+    }
+  };
+  for (const letter of ["a", "b"]) {
+    await spoilt(letter);
+    await type();
+  }
+  assert.equal(tab.lacked, 2);
+  storing.takeOver(live);
+  await type();
+  assert.equal(tab.lacked, 3);
+});
+
+test("a document that is dropped before its sync state was stored has it stored then", async (context) => {
+  const { tab, tick, states } = await timed(context);
+  Object.assign(tab.storage, { kind: "indexeddb" });
+  tab.change(1);
+  await tick(2);
+  tab.live.marked = false;
+  tab.storing.keepSyncState(tab.live);
+  tab.close();
+  assert.ok(tab.isDropped);
+  await tick(2);
+  assert.equal(states.mock.callCount(), 1);
 });
