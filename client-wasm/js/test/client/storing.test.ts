@@ -1,8 +1,10 @@
 /**
  * Promise: storage is compacted when it is long, and then it is short: what one tab stored and another one compacts
- * is not compacted again and again; and a change counts as unsent until the server keeps it.
+ * is not compacted again and again; nothing is freed, or forgotten, before what replaces it is stored; what can't be
+ * stored or read now is not asked for again and again; and a change counts as unsent until the server keeps it.
  *
- * Replicas, documents and storage are the real ones (IndexedDB is a fake); calls of `compact` are counted.
+ * Replicas, documents and storage are the real ones (IndexedDB is a fake); calls are counted. A document's replica is
+ * freed as soon as `Storing` allows that, so that whatever uses it later throws; where seconds pass, time is the test's.
  */
 
 import assert from "node:assert/strict";
@@ -13,7 +15,7 @@ import { Storing } from "../../src/client/storing.js";
 import { IndexedDbStorage } from "../../src/storage/indexeddb.js";
 import { MemoryStorage } from "../../src/storage/memory.js";
 import { type Storage, StorageError } from "../../src/storage/storage.js";
-import type { Wasm } from "../../src/wasm.js";
+import type { Heads, Wasm } from "../../src/wasm.js";
 import { loadWasm } from "../real-replica.js";
 import { Lab } from "../storage-faults.js";
 
@@ -209,3 +211,47 @@ test("a document that is dropped before its sync state was stored has it stored 
   await tick(2);
   assert.equal(states.mock.callCount(), 1);
 });
+
+for (const order of ["stored first", "kept by the server first"] as const) {
+  test(`a change counts as unsent until the server keeps it: ${order}`, async () => {
+    const { leader } = await twoTabs();
+    const { live, storage, storing } = leader;
+    const serverKeeps = (synced: Heads): void => {
+      live.learn({ synced, unavailable: false, readOnly: false });
+      // As the client asks, which needs no answer while something is not stored at all.
+      if (live.unsaved.size === 0) {
+        storing.isSettled(live);
+      }
+    };
+    leader.change(1);
+    await leader.rest();
+    const first = live.replica.heads();
+    assert.deepEqual(await storage.unsent(), [live.id], "offline");
+
+    leader.change(2);
+    if (order === "stored first") {
+      await leader.rest();
+    }
+    serverKeeps(first);
+    storing.keepSyncState(live);
+    // Marks are looked at with the sync state, a second later.
+    await new Promise((later) => setTimeout(later, 1_100));
+    await leader.rest();
+    assert.deepEqual(await storage.unsent(), [live.id], "only the first is kept");
+
+    leader.change(3);
+    if (order === "stored first") {
+      await leader.rest();
+    }
+    serverKeeps(live.replica.heads());
+    await leader.rest();
+    assert.deepEqual(await storage.unsent(), []);
+
+    // A snapshot of it is no word of the server's.
+    leader.change(4);
+    await leader.rest();
+    storing.takeOver(live);
+    await leader.rest();
+    assert.deepEqual(await storage.unsent(), [live.id], "compacted");
+  });
+}
