@@ -86,8 +86,8 @@ export class LiveDocument {
   canUndo = false;
   canRedo = false;
   readOnly = false;
-  /** The server ends connections because of it: it is not sent any more unless somebody shows it. */
-  givenUp = false;
+  /** The server may have ended connections because of it: it is not sent until it is tried again, or shown. */
+  isLetGo = false;
   /** Storage may have changes marked as unsent that the server keeps, or will keep. */
   marked = false;
   /** Marks are being taken away. */
