@@ -181,6 +181,8 @@ test("one that is shown and ends the connection each time takes no others with i
 test("the only other one is not blamed for one that is shown", async () => {
   const all = new Refused(many(2), "d1");
   all.host.shown.add("d1");
+  // It was changed since the connection began.
+  all.host.unsent = async () => ["d0"];
   await all.connectOften(20);
   // Another connection shows nothing bad, and is not open for long.
   all.host.shown.clear();
