@@ -804,8 +804,7 @@ export class Client implements Host {
     }
     const wasHere = this.#dropped.has(live.id);
     if (wasHere && !this.#takesUp(live)) {
-      this.#uplink.stop();
-      this.#steer();
+      this.#uplink.restart();
       return;
     }
     live.replica.connect();

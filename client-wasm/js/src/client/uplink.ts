@@ -128,6 +128,14 @@ export class Uplink {
     this.#events.state("offline", undefined);
   }
 
+  /** Goes on with a new connection, at once: nothing is wrong, but sessions are to begin anew. */
+  restart(): void {
+    if (this.#wanted) {
+      this.#end(undefined);
+      this.#attempt();
+    }
+  }
+
   /** Sends a frame. `about`: the document about which the server answers it, so that silence means that it is gone. */
   send(frame: Uint8Array, about: string | undefined): void {
     const socket = this.#socket;
