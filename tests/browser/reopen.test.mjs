@@ -98,8 +98,13 @@ test("storage kept nothing of it: all of it comes again", async () => {
     IDBObjectStore.prototype.add = IDBObjectStore.prototype.put;
   });
   await close(reader);
+  await reader.evaluate(() => {
+    window.told = [];
+    window.client.on("status", ({ connection }) => window.told.push(connection));
+  });
   await openDocument(reader, url);
   const { list } = await settled([writer, reader]);
   assert.equal(list.length, 20);
   assert.equal(reader.connections, 2);
+  assert.deepEqual(await reader.evaluate(() => window.told), ["connecting", "open"], "it was never offline");
 });

@@ -51,19 +51,6 @@ export interface ClientParts {
   readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
 }
 
-/** Ends of a connection that nothing sent on it was the reason of. */
-const BLAMELESS_CODES = new Set([
-  "network",
-  "timeout",
-  "leave",
-  "token",
-  "back-off",
-  "replaced",
-  "too-many-documents",
-  "overloaded",
-  "shutting-down",
-]);
-
 /** What the server believes that we have of a document. */
 interface Left {
   readonly heads: Heads;
@@ -121,6 +108,7 @@ export class Client implements Host {
         state: (state, fault) => this.#connectionIs(state, fault),
         open: () => this.#guard(() => this.#sessionsBegin()),
         closed: () => this.#guard(() => this.#sessionsEnd()),
+        proven: () => this.#outbox.proven(),
         incoming: (message) => this.#guard(() => this.#incoming(message)),
       },
     );
@@ -136,7 +124,9 @@ export class Client implements Host {
       unsent: () => this.#unsent(),
       isConnected: () => this.#uplink.connection !== undefined && !this.#closed,
       bring: (id) => this.#guard(() => this.#bring(id)),
-      giveUp: (id) => this.#guard(() => this.#giveUp(id)),
+      hidden: () => this.#sending().flatMap((live) => (isShown(live) ? [] : [live.id])),
+      sendsShown: () => this.#sending().some(isShown),
+      letGo: (id) => this.#guard(() => this.#letGo(id)),
     });
     this.#status = this.#look();
     this.#tabs = parts.joinTabs({
@@ -344,6 +334,7 @@ export class Client implements Host {
     }
     all.add(handle as DocumentHandle<unknown>);
     live.handles += 1;
+    this.#takeBack(live);
     if (live.handles === 1 && live.loaded) {
       this.#want([live]);
     }
@@ -568,7 +559,7 @@ export class Client implements Host {
 
   /** Whether something of it is still to be sent, and can be. */
   #isToSend(live: LiveDocument): boolean {
-    return live.unsynced > 0 && this.#parts.url !== undefined && !live.readOnly && !live.givenUp;
+    return live.unsynced > 0 && this.#parts.url !== undefined && !live.readOnly && !live.isLetGo;
   }
 
   #forget(live: LiveDocument, left?: Left): void {
@@ -591,17 +582,31 @@ export class Client implements Host {
   #bring(id: string): void {
     const live = this.#obtain(id);
     live.marked = true;
+    this.#takeBack(live);
     if (live.loaded) {
       this.#storing.keepSyncState(live);
       this.#maybeDrop(live);
     }
   }
 
-  #giveUp(id: string): void {
+  #sending(): LiveDocument[] {
+    return [...this.#live.values()].filter((live) => this.#isToSend(live));
+  }
+
+  /** The documents that are shown are not the outbox's to send or not. */
+  #letGo(id: string): void {
     const live = this.#live.get(id);
-    if (live !== undefined) {
-      live.givenUp = true;
+    if (live !== undefined && !isShown(live)) {
+      live.isLetGo = true;
       this.#maybeDrop(live);
+    }
+  }
+
+  /** It is to be sent after all. */
+  #takeBack(live: LiveDocument): void {
+    if (live.isLetGo) {
+      live.isLetGo = false;
+      this.#sessionBegins(live);
     }
   }
 
@@ -752,7 +757,7 @@ export class Client implements Host {
 
   /** By this tab, or by one that this tab leads. */
   #isWanted(live: LiveDocument): boolean {
-    return live.handles > 0 || live.wantedBy.size > 0 || live.unsaved.size > 0 || this.#isToSend(live);
+    return isShown(live) || live.unsaved.size > 0 || this.#isToSend(live);
   }
 
   #steer(): void {
@@ -778,8 +783,9 @@ export class Client implements Host {
       this.#judge(live);
       this.#looked(live);
     }
-    if (state === "waiting" && fault !== undefined && !BLAMELESS_CODES.has(fault.code)) {
-      this.#outbox.refused();
+    if (state === "waiting" && fault !== undefined && this.#role !== "follower") {
+      // Later: whoever found the fault may still be at a document that goes.
+      queueMicrotask(() => this.#outbox.ended(fault.code));
     }
   }
 
@@ -793,13 +799,12 @@ export class Client implements Host {
   }
 
   #sessionBegins(live: LiveDocument): void {
-    if (this.#uplink.connection === undefined || !live.loaded) {
+    if (this.#uplink.connection === undefined || !live.loaded || live.isLetGo) {
       return;
     }
     const wasHere = this.#dropped.has(live.id);
     if (wasHere && !this.#takesUp(live)) {
-      this.#uplink.stop();
-      this.#steer();
+      this.#uplink.restart();
       return;
     }
     live.replica.connect();
@@ -833,7 +838,7 @@ export class Client implements Host {
   /** Sends what the server lacks. */
   #pump(live: LiveDocument, isFirst = false): void {
     const { connection } = this.#uplink;
-    if (connection === undefined || !live.loaded || !this.#isHere(live)) {
+    if (connection === undefined || !live.loaded || !live.inSession || !this.#isHere(live)) {
       return;
     }
     const isAnswered = isFirst || live.isEmpty || (live.unsynced > 0 && !live.readOnly);
@@ -1023,6 +1028,7 @@ export class Client implements Host {
     }
     if (leads) {
       live.wantedBy.add(tab);
+      this.#takeBack(live);
     }
     // What is not in storage can only come from who has it; and a new leader may have no storage to look into.
     const answers = leads || live.unsaved.size > 0 || tab === this.#tabs.leader;
@@ -1135,6 +1141,11 @@ export class Client implements Host {
       throw new Error("the client failed; load the page again", { cause: this.#trap });
     }
   }
+}
+
+/** In this tab, or in one that it leads. */
+function isShown(live: LiveDocument): boolean {
+  return live.handles > 0 || live.wantedBy.size > 0;
 }
 
 /** A replica that nobody waits for any more. */

@@ -86,8 +86,8 @@ export class LiveDocument {
   canUndo = false;
   canRedo = false;
   readOnly = false;
-  /** The server ends connections because of it: it is not sent any more unless somebody shows it. */
-  givenUp = false;
+  /** The server may have ended connections because of it: it is not sent until it is tried again, or shown. */
+  isLetGo = false;
   /** Storage may have changes marked as unsent that the server keeps, or will keep. */
   marked = false;
   /** Marks are being taken away. */
@@ -100,7 +100,7 @@ export class LiveDocument {
   damage: Error | undefined;
   /** Changes of others could not be stored: storage must not speak of them. */
   unkept = false;
-  /** How many are on their way into storage. */
+  /** How many writes of others' changes, or of all as a snapshot, are under way: until then it is not dropped. */
   keeping = 0;
   /** What the other tabs were told last by this one, which leads. */
   told: ServerNews | undefined;

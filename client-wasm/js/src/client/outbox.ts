@@ -1,6 +1,10 @@
 /**
  * What was changed in documents that no tab shows any more, and was not sent: whichever tab leads brings these
  * documents here, a few at a time, until the server has all of them. Storage remembers which they are.
+ *
+ * **Who is to blame.** A server that refuses what is in a document ends the connection, and does not say which it was.
+ * All that may be it, and that nobody shows, goes then, and comes back one at a time while nothing else is being sent:
+ * what ends the connection when it is alone, several times, is given up.
  */
 
 /** What an {@link Outbox} needs of its client. */
@@ -11,21 +15,45 @@ export interface OutboxHost {
   isConnected(): boolean;
   /** Brings a document here, if it is not, and sends it; {@link Outbox.left} tells when that is over. */
   bring(id: string): void;
-  /** The server refuses what is in it: it is not to be sent again. */
-  giveUp(id: string): void;
+  /** Documents that are here, that nobody shows, and that are being sent. */
+  hidden(): readonly string[];
+  /** Whether something is being sent of a document that somebody shows. */
+  sendsShown(): boolean;
+  /** It is not to be sent until it is brought again, or shown. */
+  letGo(id: string): void;
 }
 
 /** Documents that are brought at the same time: each costs its replica's memory. */
 const MAX_AT_ONCE = 4;
-/** A document is brought, or has a part in a connection's end, so often while a tab leads. */
+/** A document is brought in vain, or ends the connection, so often while a tab leads. */
 const MAX_TRIES = 3;
+/** Ends of a connection that nothing sent on it was the reason of. */
+const BLAMELESS_CODES = new Set([
+  "network",
+  "timeout",
+  "leave",
+  "token",
+  "back-off",
+  "replaced",
+  "too-many-documents",
+  "overloaded",
+  "shutting-down",
+]);
 
 /** See the module's comment. Of the tab that leads; others may ask it for nothing. */
 export class Outbox {
   readonly #host: OutboxHost;
   readonly #waiting = new Set<string>();
   readonly #brought = new Set<string>();
+  /** How often each was brought, and gone again with something left to send. */
   readonly #tries = new Map<string, number>();
+  /** How many connections ended while each was all that was being sent. */
+  readonly #ends = new Map<string, number>();
+  /** Those that were given up, and had another chance when the connection was good without them. */
+  readonly #forgiven = new Set<string>();
+  /** Something that was sent ended a connection: one at a time. */
+  #isCareful = false;
+  #isProven = false;
 
   constructor(host: OutboxHost) {
     this.#host = host;
@@ -37,7 +65,7 @@ export class Outbox {
       return;
     }
     for (const id of await this.#host.unsent()) {
-      if (!this.#brought.has(id) && this.#triesOf(id) < MAX_TRIES) {
+      if (!this.#brought.has(id) && count(this.#tries, id) < MAX_TRIES && count(this.#ends, id) < MAX_TRIES) {
         this.#waiting.add(id);
       }
     }
@@ -46,49 +74,96 @@ export class Outbox {
 
   /** Nothing more of the document can be sent now. `isSent`: because the server has all of it. */
   left(id: string, isSent: boolean): void {
+    const wasBrought = this.#brought.delete(id);
     if (isSent) {
       this.#tries.delete(id);
+      this.#ends.delete(id);
+    } else if (wasBrought) {
+      add(this.#tries, id);
     }
-    if (this.#brought.delete(id)) {
+    if (this.#isProven) {
+      this.#forgive();
+    }
+    if (wasBrought || this.#isCareful) {
       this.#fill();
     }
   }
 
-  /** The server ended the connection because of something that it was sent: maybe one of these. */
-  refused(): void {
-    for (const id of [...this.#brought]) {
-      this.#tried(id);
-      if (this.#triesOf(id) >= MAX_TRIES) {
-        this.#brought.delete(id);
-        this.#host.giveUp(id);
+  /** The connection has been open for a while: whatever ended those before it is not in this one. */
+  proven(): void {
+    this.#isProven = true;
+    this.#forgive();
+    this.#fill();
+  }
+
+  /** The connection is over, or there was none; `code` tells why. */
+  ended(code: string): void {
+    this.#isProven = false;
+    if (BLAMELESS_CODES.has(code)) {
+      return;
+    }
+    this.#isCareful = true;
+    const suspects = new Set([...this.#brought, ...this.#host.hidden()]);
+    const isAlone = suspects.size === 1 && !this.#host.sendsShown();
+    for (const id of suspects) {
+      if (isAlone && add(this.#ends, id) < MAX_TRIES) {
+        // It is sent once more, as the only one.
+        return;
       }
+      this.#brought.delete(id);
+      if (!isAlone) {
+        this.#waiting.add(id);
+      }
+      this.#host.letGo(id);
     }
   }
 
   /** Another tab leads, and tries them all anew. */
   stop(): void {
-    this.#waiting.clear();
-    this.#brought.clear();
-    this.#tries.clear();
+    for (const each of [this.#waiting, this.#brought, this.#tries, this.#ends, this.#forgiven]) {
+      each.clear();
+    }
+    this.#isCareful = false;
+    this.#isProven = false;
+  }
+
+  /** What was counted may have had another reason, which is gone. Not while one is being sent, however long it takes. */
+  #forgive(): void {
+    if (!this.#isCareful || this.#brought.size > 0 || this.#host.sendsShown()) {
+      return;
+    }
+    this.#isCareful = false;
+    for (const [id, ends] of this.#ends) {
+      if (ends < MAX_TRIES || !this.#forgiven.has(id)) {
+        this.#ends.delete(id);
+      }
+      if (ends >= MAX_TRIES) {
+        this.#forgiven.add(id);
+      }
+    }
+    void this.look();
   }
 
   #fill(): void {
+    const most = this.#isCareful ? 1 : MAX_AT_ONCE;
     for (const id of this.#waiting) {
-      if (this.#brought.size >= MAX_AT_ONCE || !this.#host.isConnected()) {
+      const waits = this.#isCareful && this.#host.sendsShown();
+      if (waits || this.#brought.size >= most || !this.#host.isConnected()) {
         return;
       }
       this.#waiting.delete(id);
       this.#brought.add(id);
-      this.#tried(id);
       this.#host.bring(id);
     }
   }
+}
 
-  #tried(id: string): void {
-    this.#tries.set(id, this.#triesOf(id) + 1);
-  }
+function count(counts: ReadonlyMap<string, number>, id: string): number {
+  return counts.get(id) ?? 0;
+}
 
-  #triesOf(id: string): number {
-    return this.#tries.get(id) ?? 0;
-  }
+function add(counts: Map<string, number>, id: string): number {
+  const next = count(counts, id) + 1;
+  counts.set(id, next);
+  return next;
 }

@@ -16,7 +16,7 @@ export interface StoringHost {
   looked(live: LiveDocument, error?: Error): void;
   /** All of it may be stored. */
   saved(live: LiveDocument): void;
-  /** Storage has changes that are not here. */
+  /** Storage has changes that are not here; of each it is told once while this tab leads. */
   lacks(live: LiveDocument): void;
   /** It was removed from storage, by another tab, and what was to be stored with it. */
   removed(live: LiveDocument): void;
@@ -35,6 +35,10 @@ export class Storing {
   readonly #storage: Storage;
   readonly #host: StoringHost;
   readonly #syncStates = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
+  /** Sync states whose time came while something was not stored of which they speak. */
+  readonly #late = new WeakSet<LiveDocument>();
+  /** Marked changes that are not here, though storage was read for them: maybe they can't be read. */
+  readonly #lacking = new WeakMap<LiveDocument, Set<ChangeHash>>();
   /** One attempt more for each document, however much of it could not be stored. */
   readonly #retries = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
   #stopped = false;
@@ -83,7 +87,7 @@ export class Storing {
         }
         this.#host.looked(live);
         this.#maybeCompact(live, tail);
-        this.#host.saved(live);
+        this.#ended(live);
       },
       (error: unknown) => {
         live.saving = false;
@@ -98,25 +102,48 @@ export class Storing {
       return;
     }
     const storage = this.#storage;
-    const kept = arrived.isSnapshot || arrived.chunks.length > COMPACT_CHANGES
-      ? this.#compact(live)
-      : storage.append(live.id, arrived.chunks, "others", expected(live)).then((tail) => {
-          live.stored(arrived.chunks.map((chunk) => chunk.hash));
-          this.#maybeCompact(live, tail);
-        });
-    live.keeping += 1;
-    kept
-      .catch((error: unknown) => {
+    const kept = async (): Promise<void> => {
+      try {
+        if (arrived.isSnapshot || arrived.chunks.length > COMPACT_CHANGES) {
+          await this.#compact(live);
+          return;
+        }
+        const tail = await storage.append(live.id, arrived.chunks, "others", expected(live));
+        live.stored(arrived.chunks.map((chunk) => chunk.hash));
+        this.#maybeCompact(live, tail);
+      } catch (error) {
         live.unkept = true;
-        this.#failed(live, error);
-      })
-      .finally(() => {
-        live.keeping -= 1;
-      });
+        throw error;
+      }
+    };
+    this.#keeping(live, kept).catch((error: unknown) => this.#failed(live, error));
+  }
+
+  /**
+   * Stores something of a document that is not to be dropped before that is over, well or not: a store that fails, as
+   * a full disk does, keeps nothing here but own changes.
+   */
+  async #keeping<T>(live: LiveDocument, work: () => Promise<T>): Promise<T> {
+    live.keeping += 1;
+    try {
+      return await work();
+    } finally {
+      live.keeping -= 1;
+      this.#ended(live);
+    }
+  }
+
+  /** Something is stored, or could not be. */
+  #ended(live: LiveDocument): void {
+    if (!isBusy(live) && this.#late.delete(live)) {
+      this.keepSyncState(live);
+    }
+    this.#host.saved(live);
   }
 
   /** Stores everything: this tab leads from now on, and who led before may not have stored what it passed on. */
   takeOver(live: LiveDocument): void {
+    this.#lacking.delete(live);
     live.unkept = true;
     this.#keepAll(live);
   }
@@ -138,14 +165,14 @@ export class Storing {
     if (this.#stopped || !live.unkept || !this.#host.isUsable(live)) {
       return;
     }
-    this.#compact(live).then(
-      () => {
+    const kept = async (): Promise<void> => {
+      if (await this.#compact(live)) {
         live.unkept = false;
         this.#host.looked(live);
         this.keepSyncState(live);
-      },
-      (error: unknown) => this.#failed(live, error),
-    );
+      }
+    };
+    this.#keeping(live, kept).catch((error: unknown) => this.#failed(live, error));
   }
 
   /** It could not be stored: it is tried again, unless the document is gone, with all that it would build on. */
@@ -164,9 +191,13 @@ export class Storing {
       return;
     }
     live.damage = undefined;
-    this.#compact(live)
-      .then(() => this.#storage.forgetDamaged(live.id))
-      .catch((error: unknown) => this.#host.looked(live, asError(error)));
+    const healed = async (): Promise<void> => {
+      // Without what is damaged the stored sync state counts again, and it speaks of all that was here.
+      if (await this.#compact(live)) {
+        await this.#storage.forgetDamaged(live.id);
+      }
+    };
+    this.#keeping(live, healed).catch((error: unknown) => this.#host.looked(live, asError(error)));
   }
 
   #maybeCompact(live: LiveDocument, tail: TailSize): void {
@@ -176,24 +207,32 @@ export class Storing {
     }
   }
 
-  /** Stores all as one snapshot, in place of what is known to be stored; after one that is under way. */
-  async #compact(live: LiveDocument): Promise<void> {
-    while (live.compacting !== undefined) {
-      await live.compacting;
-    }
-    if (!this.#host.isUsable(live)) {
-      return;
-    }
-    const stored = this.#replace(live);
-    live.compacting = stored.catch(() => undefined);
-    try {
-      await stored;
-    } finally {
-      live.compacting = undefined;
-    }
+  /**
+   * Stores all as one snapshot, in place of what is known to be stored; after one that is under way. Whether it did:
+   * not what was deleted or failed meanwhile.
+   */
+  #compact(live: LiveDocument): Promise<boolean> {
+    return this.#keeping(live, async () => {
+      while (live.compacting !== undefined) {
+        await live.compacting;
+      }
+      const stored = this.#replace(live);
+      live.compacting = stored.then(
+        () => undefined,
+        () => undefined,
+      );
+      try {
+        return await stored;
+      } finally {
+        live.compacting = undefined;
+      }
+    });
   }
 
-  async #replace(live: LiveDocument): Promise<void> {
+  async #replace(live: LiveDocument): Promise<boolean> {
+    if (!this.#host.isUsable(live)) {
+      return false;
+    }
     // Other tabs store their own changes, some of them after the snapshot that has these: each would be beside it for
     // ever, and the tail be too long at every append.
     const ground = expected(live);
@@ -201,10 +240,12 @@ export class Storing {
     if (tail.length > 0) {
       live.stored(tail);
     }
-    if (this.#host.isUsable(live)) {
-      const { snapshot, contained } = live.compacted();
-      live.storedAs(await this.#storage.compact(live.id, snapshot, contained, ground), contained);
+    if (!this.#host.isUsable(live)) {
+      return false;
     }
+    const { snapshot, contained } = live.compacted();
+    live.storedAs(await this.#storage.compact(live.id, snapshot, contained, ground), contained);
+    return true;
   }
 
   /** The server told something about what it keeps: stores that, some time soon. */
@@ -212,9 +253,9 @@ export class Storing {
     if (!this.#syncStates.has(live)) {
       const store = (): void => {
         this.#syncStates.delete(live);
-        if (isBusy(live) && this.#host.isUsable(live)) {
+        if (isBusy(live)) {
           // Nobody says again what is known now.
-          this.keepSyncState(live);
+          this.#late.add(live);
         } else {
           this.#storeSyncState(live);
         }
@@ -225,10 +266,18 @@ export class Storing {
   }
 
   /**
-   * Whether storage knows of all changes that the server has them. If not it is told, and `saved` tells when that is
-   * over: a document that was dropped can't say any more which they are.
+   * Whether nothing is on its way into storage, and storage knows of all changes that the server has them. If not it
+   * is told, and `saved` tells when that is over: a document that was dropped can't say any more which they are.
    */
   isSettled(live: LiveDocument): boolean {
+    if (live.keeping > 0) {
+      return false;
+    }
+    if (this.#syncStates.has(live)) {
+      clearTimeout(this.#syncStates.get(live));
+      this.#syncStates.delete(live);
+      this.#storeSyncState(live);
+    }
     if (live.marked && live.unsynced === 0 && this.#host.keepsOthers()) {
       this.#storeSyncState(live);
       this.#takeMarks(live);
@@ -250,12 +299,16 @@ export class Storing {
     }
     live.settling = true;
     live.marked = false;
-    let lacks = false;
+    const lacking = this.#lacking.get(live) ?? new Set();
+    this.#lacking.set(live, lacking);
+    const before = lacking.size;
     const isSent = (hash: ChangeHash): boolean => {
       if (!this.#host.isUsable(live)) {
         return false;
       }
-      lacks ||= !live.replica.has(hash);
+      if (!live.replica.has(hash)) {
+        lacking.add(hash);
+      }
       return live.isSent(hash);
     };
     this.#storage
@@ -267,7 +320,7 @@ export class Storing {
           this.#takeMarks(live);
         }
         live.marked ||= live.unsynced > 0;
-        if (lacks) {
+        if (lacking.size > before) {
           this.#host.lacks(live);
         }
         this.#host.saved(live);

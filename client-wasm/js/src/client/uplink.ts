@@ -35,6 +35,8 @@ export interface UplinkEvents {
   state(state: ConnectionState, error: ConnectionFault | undefined): void;
   /** The handshake is done; sessions begin. */
   open(): void;
+  /** It has been open for some seconds. */
+  proven(): void;
   /** Sessions are over. */
   closed(): void;
   incoming(message: WasmIncoming): void;
@@ -83,7 +85,7 @@ export class Uplink {
   /** A document that nobody has, to ask for: one for each connection, as the server keeps in mind who asked. */
   #probe: { readonly id: string; readonly replica: WasmReplica } | undefined;
   #isOpen = false;
-  #openedAt = 0;
+  #proof: ReturnType<typeof setTimeout> | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #deadline: ReturnType<typeof setTimeout> | undefined;
   #fault: ConnectionFault | undefined;
@@ -124,6 +126,14 @@ export class Uplink {
     this.#retry = undefined;
     this.#end(undefined);
     this.#events.state("offline", undefined);
+  }
+
+  /** Goes on with a new connection, at once: nothing is wrong, but sessions are to begin anew. */
+  restart(): void {
+    if (this.#wanted) {
+      this.#end(undefined);
+      this.#attempt();
+    }
   }
 
   /** Sends a frame. `about`: the document about which the server answers it, so that silence means that it is gone. */
@@ -217,7 +227,11 @@ export class Uplink {
       const message = connection.receive(new Uint8Array(data));
       if (message.type === "open") {
         this.#isOpen = true;
-        this.#openedAt = performance.now();
+        // Not at once: a server that takes us in and throws us out would be asked again and again.
+        this.#proof = setTimeout(() => {
+          this.#backoff.reset();
+          this.#events.proven();
+        }, PROVEN_AFTER_MS);
         this.#fault = undefined;
         this.#events.state("open", undefined);
         this.#events.open();
@@ -304,10 +318,7 @@ export class Uplink {
     const socket = this.#socket;
     const connection = this.#connection;
     const wasOpen = this.#isOpen;
-    // Not when it opens: a server that takes us in and throws us out would be asked again and again.
-    if (wasOpen && performance.now() - this.#openedAt >= PROVEN_AFTER_MS) {
-      this.#backoff.reset();
-    }
+    clearTimeout(this.#proof);
     this.#socket = undefined;
     this.#connection = undefined;
     this.#isOpen = false;

@@ -18,6 +18,8 @@ export type Body =
   | { readonly type: "lead" }
   /** "Does the leader live?" */
   | { readonly type: "ping" }
+  /** "I had more to say than I could keep until I was here": what it said before is to be asked for. */
+  | { readonly type: "lost" }
   /** "I leave." */
   | { readonly type: "bye" }
   /** A message of the page. */
@@ -53,6 +55,7 @@ function readBody(body: unknown): Body | undefined {
     case "here":
     case "lead":
     case "ping":
+    case "lost":
     case "bye":
       return { type: body["type"] };
     case "message":

@@ -34,7 +34,7 @@ import { type Channel, type PageEvent, type Platform, browserPlatform } from "./
 import { Presence } from "./presence.js";
 import type { AloneReason, Role, Tabs, TabsEvents } from "./tabs.js";
 
-/** Messages that a tab keeps while it waits for its own lock, which takes some milliseconds. */
+/** Messages that a tab keeps while it waits for its own lock: milliseconds, or long where a lock manager is busy. */
 export const MAX_OUTBOX = 1_024;
 
 /**
@@ -76,6 +76,8 @@ class Group implements Tabs {
   /** This tab's place in the queue for the leader's lock, or that lock. */
   #seat: Claim | undefined;
   #outbox: { readonly message: unknown; readonly to: string | undefined }[] = [];
+  /** There were too many for the outbox: none of them was sent. */
+  #hasLost = false;
   #cancelTimer: (() => void) | undefined;
 
   constructor(name: string, events: TabsEvents, platform: Platform) {
@@ -107,8 +109,12 @@ class Group implements Tabs {
   post(message: unknown, to?: string): void {
     if (to === this.id) return;
     if (this.#phase === "joining") {
-      this.#outbox.push({ message: structuredClone(message), to });
-      if (this.#outbox.length > MAX_OUTBOX) this.#fail("locks");
+      // Also of one that is forgotten the caller is told when it can't be sent.
+      const copy = structuredClone(message);
+      if (this.#outbox.length === MAX_OUTBOX) this.#hasLost = true;
+      // Some without those before them would be no better than none.
+      if (this.#hasLost) this.#outbox = [];
+      else this.#outbox.push({ message: copy, to });
     } else if (this.#phase === "present") {
       this.#send({ type: "message", message }, to);
       if (this.#follows()) this.#do(this.#liveness.sent(this.#platform.visible()));
@@ -149,6 +155,11 @@ class Group implements Tabs {
     const outbox = this.#outbox;
     this.#outbox = [];
     for (const { message, to } of outbox) this.#send({ type: "message", message }, to);
+    if (this.#hasLost) {
+      this.#hasLost = false;
+      this.#send({ type: "lost" });
+      this.#emit(() => this.#events.missed());
+    }
     this.#stand();
   }
 
@@ -163,6 +174,7 @@ class Group implements Tabs {
     }
     this.#do({ action: "none", timerMs: undefined });
     this.#outbox = [];
+    this.#hasLost = false;
     this.#leader = undefined;
     this.#seat?.release();
     this.#presence?.leave();
@@ -332,6 +344,9 @@ class Group implements Tabs {
         return;
       case "ping":
         if (this.#role === "leader") this.#send({ type: "lead" });
+        return;
+      case "lost":
+        this.#emit(() => this.#events.missed());
         return;
       case "bye":
         if (this.#presence?.unwatch(from)) this.#gone(from);

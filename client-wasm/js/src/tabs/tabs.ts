@@ -45,7 +45,10 @@ export interface TabsEvents {
    * that, and it is then called again.
    */
   gone(tab: string): void;
-  /** This tab is back from the back/forward cache; the others' messages in between are lost. */
+  /**
+   * Messages were lost: those of the others while this tab was in the back/forward cache, or some of its own, or of
+   * another tab's, that were more than a tab keeps before it has joined. Whoever lacks something is to ask for it.
+   */
   missed(): void;
 }
 
@@ -66,7 +69,8 @@ export interface Tabs {
   readonly term: number;
   /**
    * To all other tabs, or to one; anything that structured clone takes (else throws `DataCloneError`). Tabs that
-   * open later don't get it; it is lost when alone or closed, and with a tab that is gone.
+   * open later don't get it; it is lost when alone or closed, and with a tab that is gone. Before this tab has
+   * joined, messages wait; of too many all are lost, and everybody is told that (`missed`).
    */
   post(message: unknown, to?: string): void;
   /** Steps down, says goodbye; no event comes after that. Again: does nothing. */

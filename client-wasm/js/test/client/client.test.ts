@@ -90,6 +90,11 @@ class Browser {
     return new Browser(await loadWasm());
   }
 
+  /** Of some document. */
+  get id(): string {
+    return this.#wasm.documentId(new Uint8Array(16));
+  }
+
   replica(id: string): WasmReplica {
     return new this.#wasm.Replica(id);
   }
@@ -166,6 +171,29 @@ test("a follower's documents are freed in all tabs, also one that is closed befo
   assert.equal(browser.replicas, 0, "it was closed before it was loaded");
   await browser.close();
 });
+
+for (const fate of ["ok", "quota at a write"] as const) {
+  test(`what came from elsewhere is stored though its handle is closed at once, and then freed: ${fate}`, async () => {
+    const browser = await Browser.start();
+    const client = await browser.client();
+    const stranger = browser.group.join({ role() {}, leader() {}, message() {}, gone() {}, missed() {} });
+    const source = browser.replica(browser.id);
+    source.put("_root", "n", 7);
+    source.commit(undefined, 0);
+    const id = browser.id;
+    browser.lab.fate = () => fate;
+    const opened = client.open(id);
+    await settle();
+    stranger.post({ t: "changes", id, bytes: source.save(), heads: source.heads() });
+    await opened.whenReady();
+    source.free();
+    opened.close();
+    await until(() => browser.replicas === 0, "it is kept though nobody shows it");
+    browser.lab.fate = () => "ok";
+    assert.equal(await stored(browser, id), fate === "ok" ? 7 : undefined);
+    await browser.close();
+  });
+}
 
 test("what is known of the server is told once, and to each tab that asks", async () => {
   const browser = await Browser.start();

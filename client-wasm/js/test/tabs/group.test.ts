@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { joinTabs } from "../../src/tabs/group.js";
+import { joinTabs, MAX_OUTBOX } from "../../src/tabs/group.js";
 import type { Platform } from "../../src/tabs/platform.js";
 import { FakeTab, World } from "./world.js";
 
@@ -84,3 +84,22 @@ test("a tab that comes back need not wait for one that is stopped", async () => 
   // Once for the visit that it slept through, once for the end.
   assert.deepEqual(one.log, ["leader", { gone: two.tabs.id }, "follower", { gone: two.tabs.id }, "leader"]);
 });
+
+for (const more of [0, 1, MAX_OUTBOX]) {
+  test(`a tab that says ${MAX_OUTBOX} things and ${more} more before it joined joins; what is lost is known to all`, async () => {
+    const world = new World(4);
+    const others = [join(world), join(world)];
+    await world.run(1_000);
+    const tab = join(world);
+    for (let n = 0; n < MAX_OUTBOX + more; n += 1) tab.tabs.post(n);
+    assert.throws(() => tab.tabs.post(() => {}), { name: "DataCloneError" });
+    await world.run(10_000);
+    tab.tabs.post("later");
+    await world.run(1_000);
+    const isLost = more > 0;
+    const early = isLost ? ["missed"] : Array.from({ length: MAX_OUTBOX }, (_, n) => ({ message: n }));
+    for (const { log } of others) assert.deepEqual(log.slice(1), [...early, { message: "later" }]);
+    assert.deepEqual(tab.log, [...(isLost ? ["missed"] : []), "follower"]);
+    assert.equal(tab.tabs.reason, undefined);
+  });
+}
