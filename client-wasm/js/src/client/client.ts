@@ -6,7 +6,7 @@
  * twice or out of order; a replica takes each once and keeps what is early.
  */
 import { Emitter } from "../emitter.js";
-import type { Filled, LongLoader } from "../long/loader.js";
+import type { Filled, LongReader } from "../long/loader.js";
 import type { Content } from "../long/protocol.js";
 import { randomName, type Storage, type StorageError } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
@@ -42,7 +42,7 @@ export interface ClientEvents {
 export interface ClientParts {
   readonly wasm: Wasm;
   /** Nothing: long documents are read in the page, too. */
-  readonly long: LongLoader | undefined;
+  readonly long: LongReader | undefined;
   readonly storage: Storage;
   readonly storageFault: StorageError | undefined;
   readonly joinTabs: (events: TabsEvents) => Tabs;
@@ -393,25 +393,35 @@ export class Client implements Host {
       fault = asError(error);
     }
     this.#guard(() => {
-      if (!this.#isHere(live)) {
-        return;
+      if (this.#isHere(live)) {
+        live.loaded = true;
+        this.#sessionBegins(live);
+        this.#arrived(live, fault);
       }
-      live.loaded = true;
-      this.#judge(live);
-      this.#looked(live, fault);
-      // Its handles may be closed by now.
-      if (this.#isWanted(live)) {
-        this.#want([live]);
-      }
-      this.#sessionBegins(live);
-      for (const message of live.takeEarly()) {
-        this.#received(live, message);
-      }
-      if (live.hasIncoming) {
-        this.#flushing.request();
-      }
-      this.#maybeDrop(live);
     });
+  }
+
+  /** What was being read is here, or could not be read: whoever asked for it meanwhile was not answered. */
+  #arrived(live: LiveDocument, fault?: Error): void {
+    this.#judge(live);
+    this.#looked(live, fault);
+    if (!this.#isHere(live)) {
+      return;
+    }
+    // Its handles may be closed by now; and who leads may be another, whom nobody told.
+    if (this.#isWanted(live)) {
+      this.#want([live]);
+    }
+    for (const [tab, heads] of live.takeAsked()) {
+      this.#wantedBy(tab, live.id, heads);
+    }
+    for (let message = live.early.shift(); message !== undefined; message = live.early.shift()) {
+      this.#received(live, message);
+    }
+    if (live.hasIncoming) {
+      this.#flushing.request();
+    }
+    this.#maybeDrop(live);
   }
 
   /** A replica with this content, where that takes so long that a worker is to do it. */
@@ -448,7 +458,6 @@ export class Client implements Host {
         free(filled);
         return;
       }
-      const early = live.takeEarly();
       live.loaded = true;
       const isSameSession = connection === this.#uplink.connection;
       if (filled instanceof Error && isSameSession && content.from === "message") {
@@ -456,10 +465,10 @@ export class Client implements Host {
         return;
       }
       this.#goOn(live, content, filled, isSameSession);
-      for (const message of early) {
-        this.#received(live, message);
-      }
       this.#apply(live);
+      if (this.#isHere(live)) {
+        this.#arrived(live);
+      }
     });
   }
 
@@ -824,7 +833,7 @@ export class Client implements Host {
 
   #sessionsEnd(): void {
     for (const live of this.#live.values()) {
-      live.takeEarly();
+      live.early = [];
       live.replica.disconnect();
       live.inSession = false;
     }
@@ -954,6 +963,7 @@ export class Client implements Host {
         const live = this.#live.get(message.id);
         if (live !== undefined) {
           live.wantedBy.delete(from);
+          live.asked.delete(from);
           this.#maybeDrop(live);
         }
         break;
@@ -1024,15 +1034,19 @@ export class Client implements Host {
     if (leads) {
       live.wantedBy.add(tab);
     }
+    if (!live.loaded) {
+      live.asked.set(tab, heads);
+      return;
+    }
     // What is not in storage can only come from who has it; and a new leader may have no storage to look into.
     const answers = leads || live.unsaved.size > 0 || tab === this.#tabs.leader;
-    if (answers && live.loaded && !live.isEmpty) {
+    if (answers && !live.isEmpty) {
       const missing = live.missing(heads);
       if (missing !== undefined) {
         this.#post({ t: "changes", id, bytes: missing, heads: live.replica.heads() }, tab);
       }
     }
-    if (leads && live.loaded) {
+    if (leads) {
       // It has what did not come here: lost while one of us was in the back/forward cache.
       if (heads.some((hash) => !live.replica.has(hash))) {
         this.#want([live], tab);
@@ -1045,6 +1059,7 @@ export class Client implements Host {
     for (const live of [...this.#live.values()]) {
       live.presence.gone(this.#author(tab));
       live.wantedBy.delete(tab);
+      live.asked.delete(tab);
       this.#maybeDrop(live);
     }
     void this.#outbox.look();

@@ -110,6 +110,8 @@ export class LiveDocument {
   handles = 0;
   /** Tabs that show it. */
   readonly wantedBy = new Set<string>();
+  /** Tabs that asked for it while {@link loaded} was not, and what they have of it. */
+  readonly asked = new Map<string, Heads>();
   /** Who has it open. */
   readonly presence: Presence;
   /** What handles are told of its patches. */
@@ -148,11 +150,11 @@ export class LiveDocument {
     this.#isFromTabs = isFromTabs;
   }
 
-  /** What the server said meanwhile; it does not wait any more. */
-  takeEarly(): Uint8Array[] {
-    const early = this.early;
-    this.early = [];
-    return early;
+  /** Who asked meanwhile; they do not wait any more. */
+  takeAsked(): [tab: string, heads: Heads][] {
+    const asked = [...this.asked];
+    this.asked.clear();
+    return asked;
   }
 
   /**
@@ -182,9 +184,9 @@ export class LiveDocument {
     return this.replica.heads().length === 0;
   }
 
-  /** Whether something waits for {@link apply}. */
+  /** Whether something waits to be taken in, or for {@link apply}. */
   get hasIncoming(): boolean {
-    return this.#incoming.length > 0 || this.replica.hasPending() || this.isBehind;
+    return this.early.length > 0 || this.#incoming.length > 0 || this.replica.hasPending() || this.isBehind;
   }
 
   /** Whether the replica has more than is shown: it applies what it was sent by itself where that is much. */

@@ -22,8 +22,19 @@ const LONG_BYTES = 16 * 1024;
 /** A worker that was not heard of by then is not one. Milliseconds. */
 const HERE_WITHIN_MS = 10_000;
 
+/** Who reads long documents elsewhere than in the page. */
+export interface LongReader {
+  /** Whether reading it is better done there. */
+  takes(content: Content): boolean;
+  /**
+   * A replica filled there; nothing where that can't be done: then the page has to do it. `progress`: how many bytes of
+   * how many were read.
+   */
+  fill(document: string, content: Content, progress: (done: number, bytes: number) => void): Promise<Filled | undefined>;
+}
+
 /** Fills replicas, one after the other: each takes a multiple of what it needs in the end. */
-export class LongLoader {
+export class LongLoader implements LongReader {
   readonly #module: WebAssembly.Module;
   readonly #start: () => Worker;
   #isUsable = true;
@@ -35,15 +46,11 @@ export class LongLoader {
     this.#start = start;
   }
 
-  /** Whether reading it is better done here. */
   takes(content: Content): boolean {
     return this.#isUsable && sizeOf(content) > LONG_BYTES;
   }
 
-  /**
-   * A replica filled in a worker; nothing where workers can't be had (another origin's script, a policy of the page's):
-   * then the page has to do it. `progress`: how many bytes of how many were read.
-   */
+  /** Nothing where workers can't be had (another origin's script, a policy of the page's). */
   fill(document: string, content: Content, progress: (done: number, bytes: number) => void): Promise<Filled | undefined> {
     const filled = this.#last.then(() => this.#fill(document, content, progress));
     this.#last = filled.catch(() => undefined);

@@ -1,0 +1,74 @@
+/**
+ * Promise: while a long document is being read elsewhere nothing that happens is lost: neither who asked for it, nor what
+ * others sent; and one that could not be read is read in the page, or said to be unread.
+ *
+ * Whoever reads is a fake: the test decides when it is done and what comes of it. Tabs have storage of their own, so
+ * that what one shows came from another.
+ */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MemoryStorage } from "../../src/storage/memory.js";
+import type { Chunk } from "../../src/wasm.js";
+import { Browser, FakeLong, filled, settle, until } from "./browser.js";
+
+interface Doc {
+  n: number;
+}
+
+/** A document, a change for each value up to `n`, that no client has. */
+function documentOf(browser: Browser, n: number): { readonly id: string; readonly chunks: readonly Chunk[] } {
+  const id = browser.newId();
+  const replica = browser.replica(id);
+  const chunks: Chunk[] = [];
+  for (let at = 1; at <= n; at += 1) {
+    replica.put("_root", "n", at);
+    chunks.push(replica.commit(undefined, 0) as Chunk);
+  }
+  replica.free();
+  return { id, chunks };
+}
+
+test("who leads when a long document was read is told that it is wanted", async () => {
+  const browser = await Browser.start();
+  const long = new FakeLong();
+  const maker = await browser.client(false, undefined, new MemoryStorage());
+  const reader = await browser.client(false, long, new MemoryStorage());
+  const storage = new MemoryStorage();
+  await browser.client(false, undefined, storage);
+  const made = maker.create<Doc>({ n: 1 });
+  const opened = reader.open<Doc>(made.id);
+  const filling = await long.next();
+  await maker.close();
+  browser.group.leads("tab-2");
+  await settle();
+  filling.resolve(filled(browser, filling));
+  await opened.whenReady();
+  opened.change((draft) => void (draft.n = 2));
+  await settle();
+  const replica = browser.replica(made.id);
+  for (const { bytes } of (await storage.load(made.id))?.changes ?? []) replica.apply(bytes);
+  for (const { bytes } of (await storage.load(made.id))?.snapshots ?? []) replica.apply(bytes);
+  assert.equal(replica.get("_root", "n"), 2, "the one that leads has it, with what was changed");
+  await browser.close();
+});
+
+test("a tab that asks while the one that leads is reading is answered", async () => {
+  const browser = await Browser.start();
+  const { id, chunks } = documentOf(browser, 1);
+  const storage = await browser.storage();
+  await storage.append(id, chunks, "others", "any");
+  await storage.close();
+  const long = new FakeLong();
+  const leader = await browser.client(false, long);
+  leader.open(id);
+  const filling = await long.next();
+  browser.group.say("tab-0", "tab-9", { t: "want", documents: [{ id, heads: [] }] });
+  await settle();
+  filling.resolve(filled(browser, filling));
+  const answers = (): unknown[] =>
+    browser.group.said.filter(({ to }) => to === undefined || to === "tab-9").map(({ body }) => (body as { t: string }).t);
+  await until(() => answers().includes("changes"), "it is sent what it lacks");
+  assert.ok(answers().includes("server"));
+  await browser.close();
+});
