@@ -442,7 +442,7 @@ export class Client implements Host {
 
   /** Whether what came for an empty replica is long: then it is being read elsewhere, and applied when that is done. */
   #fills(live: LiveDocument, content: Content): boolean {
-    const isLong = live.isEmpty && this.#parts.long?.takes(content) === true;
+    const isLong = live.isEmpty && !live.isReadHere && this.#parts.long?.takes(content) === true;
     if (isLong) {
       live.loaded = false;
       void this.#fillAndApply(live, content);
@@ -467,38 +467,37 @@ export class Client implements Host {
       this.#goOn(live, content, filled, isSameSession);
       this.#apply(live);
       if (this.#isHere(live)) {
-        this.#arrived(live);
+        this.#arrived(live, hasTrapped(filled) ? filled : undefined);
       }
     });
   }
 
   /** With the replica that was filled; or, where that could not be, with the one that was here. */
   #goOn(live: LiveDocument, content: Content, filled: Filled | Error | undefined, isSameSession: boolean): void {
-    if (filled instanceof Error) {
-      this.#looked(live, filled);
-    } else if (filled !== undefined) {
+    const isFilled = filled !== undefined && !(filled instanceof Error);
+    if (isFilled) {
       live.adopt(filled, content.from === "chunks");
       live.replica.disconnect();
+    } else if (content.from === "chunks" && !hasTrapped(filled)) {
+      // No other tab sends them again.
+      this.#takeHere(live, content.chunks);
     }
     if (!isSameSession) {
       this.#sessionBegins(live);
-    } else if (filled === undefined) {
-      this.#takeHere(live, content);
-    } else if (!live.isEmpty && this.#uplink.connection !== undefined) {
+    } else if (isFilled && !live.isEmpty && this.#uplink.connection !== undefined) {
       // To the server it is the session that it was.
       live.replica.connect();
       this.#pump(live);
+    } else if (!isFilled && content.from === "message") {
+      this.#received(live, content.message);
     }
   }
 
-  /** There are no workers. */
-  #takeHere(live: LiveDocument, content: Content): void {
-    if (content.from === "message") {
-      this.#received(live, content.message);
-      return;
-    }
-    for (const chunk of content.chunks.chunks) {
-      live.receive(chunk, content.chunks.expected);
+  /** Chunks that were not read elsewhere. */
+  #takeHere(live: LiveDocument, { chunks, expected }: Chunks): void {
+    live.isReadHere = true;
+    for (const chunk of chunks) {
+      live.receive(chunk, expected);
     }
   }
 
@@ -1150,6 +1149,11 @@ export class Client implements Host {
       throw new Error("the client failed; load the page again", { cause: this.#trap });
     }
   }
+}
+
+/** Whether what was read elsewhere made the module trap there: it would do so here, too, and end all documents. */
+function hasTrapped(filled: Filled | Error | undefined): filled is Error {
+  return filled instanceof Error && (filled as { code?: unknown }).code === "internal";
 }
 
 /** A replica that nobody waits for any more. */

@@ -69,6 +69,8 @@ export class LiveDocument {
   early: Uint8Array[] = [];
   /** How far reading a long document is. */
   reading: Reading | undefined;
+  /** What comes for it is read in the page: elsewhere it could not be. */
+  isReadHere = false;
   /** The server does not have it, or does not show it. */
   unavailable = false;
   /** The document as plain data. */

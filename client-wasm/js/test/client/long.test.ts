@@ -72,3 +72,44 @@ test("a tab that asks while the one that leads is reading is answered", async ()
   assert.ok(answers().includes("server"));
   await browser.close();
 });
+
+/** A tab whose storage is empty, while what it opened comes from another tab. */
+async function reading(browser: Browser) {
+  const long = new FakeLong();
+  const maker = await browser.client(false, undefined, new MemoryStorage());
+  const reader = await browser.client(false, long, new MemoryStorage());
+  const made = maker.create<Doc>({ n: 1 });
+  const opened = reader.open<Doc>(made.id);
+  return { long, maker, made, opened, filling: await long.next() };
+}
+
+for (const [how, outcome] of [
+  ["can't be had", undefined],
+  ["fails", new Error("it went silent")],
+] as const) {
+  test(`what another tab sent is read in the page where a worker ${how}, and given to no worker again`, async () => {
+    const browser = await Browser.start();
+    const { long, filling, opened } = await reading(browser);
+    if (outcome === undefined) {
+      filling.resolve(undefined);
+    } else {
+      filling.reject(outcome);
+    }
+    await until(() => opened.status.state === "ready", "it is read");
+    assert.equal(opened.value.n, 1);
+    await settle();
+    assert.equal(long.fillings.length, 0);
+    await browser.close();
+  });
+}
+
+test("what makes a worker's module trap is not read in the page, whose other documents go on", async () => {
+  const browser = await Browser.start();
+  const { maker, made, filling, opened } = await reading(browser);
+  filling.reject(Object.assign(new Error("unreachable"), { code: "internal" }));
+  await until(() => opened.status.error !== undefined, "it is told");
+  assert.equal(opened.status.state, "loading");
+  assert.equal(maker.status.role, "leader");
+  assert.equal(made.status.state, "ready");
+  await browser.close();
+});
