@@ -467,7 +467,7 @@ export class Client implements Host {
       this.#goOn(live, content, filled, isSameSession);
       this.#apply(live);
       if (this.#isHere(live)) {
-        this.#arrived(live, hasTrapped(filled) ? filled : undefined);
+        this.#arrived(live);
       }
     });
   }
@@ -478,7 +478,9 @@ export class Client implements Host {
     if (isFilled) {
       live.adopt(filled, content.from === "chunks");
       live.replica.disconnect();
-    } else if (content.from === "chunks" && !hasTrapped(filled)) {
+    } else if (hasTrapped(filled)) {
+      live.damage = filled;
+    } else if (content.from === "chunks") {
       // No other tab sends them again.
       this.#takeHere(live, content.chunks);
     }

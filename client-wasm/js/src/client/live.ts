@@ -98,7 +98,7 @@ export class LiveDocument {
   isStored = false;
   /** Whether there is a session with the server in this connection. */
   inSession = false;
-  /** What of it could not be read from storage, until it is whole again. */
+  /** What of it could not be read, until it is whole again. */
   damage: Error | undefined;
   /** Changes of others could not be stored: storage must not speak of them. */
   unkept = false;
