@@ -442,7 +442,8 @@ export class Client implements Host {
 
   /** Whether what came for an empty replica is long: then it is being read elsewhere, and applied when that is done. */
   #fills(live: LiveDocument, content: Content): boolean {
-    const isLong = live.isEmpty && !live.isReadHere && this.#parts.long?.takes(content) === true;
+    // What waits in the replica would be lost with it.
+    const isLong = live.isEmpty && !live.isReadHere && !live.replica.hasPending() && this.#parts.long?.takes(content) === true;
     if (isLong) {
       live.loaded = false;
       void this.#fillAndApply(live, content);
@@ -534,9 +535,16 @@ export class Client implements Host {
   async #receiveSnapshots(live: LiveDocument, snapshots: Chunks): Promise<void> {
     const filled = live.isEmpty ? undefined : await this.#fill(live, { from: "chunks", chunks: snapshots });
     if (this.#isHere(live)) {
-      const chunks = filled?.replica.changesSince(live.replica.heads()).map((chunk) => chunk.bytes) ?? snapshots.chunks;
-      for (const bytes of chunks) {
+      for (const bytes of filled === undefined ? snapshots.chunks : []) {
         live.receive(bytes, []);
+      }
+      // Our newest changes may not be in it, and all of it be here.
+      if (filled?.replica.heads().every((hash) => live.replica.has(hash)) === false) {
+        for (const { hash, bytes } of filled.replica.changesSince(live.replica.heads())) {
+          if (!live.replica.has(hash)) {
+            live.receive(bytes, [hash]);
+          }
+        }
       }
     }
     free(filled);
@@ -707,6 +715,8 @@ export class Client implements Host {
     if (live.hasIncoming) {
       // Much came: the rest is for the next frames.
       this.#flushing.request();
+    } else if (live.lacksMore()) {
+      this.#want([live]);
     }
     if (this.#uplink.connection !== undefined) {
       this.#news(live);

@@ -129,6 +129,10 @@ export class LiveDocument {
   readonly #tail = new Set<ChangeHash>();
   /** The text that was edited last, when nothing else was since, and when. */
   #typing: { readonly object: string; readonly at: number } | undefined;
+  /** What other tabs said that they have, and is not here: it waits in the replica for what is below it, or is bad. */
+  readonly #lacking = new Set<ChangeHash>();
+  /** What of it was asked for. */
+  #askedFor: Heads = [];
   /** Heads of what {@link value} shows. */
   #shown: Heads = [];
 
@@ -149,6 +153,8 @@ export class LiveDocument {
     this.#replica.free();
     this.#replica = replica;
     this.#adopted = shown;
+    // What waited was in the other one.
+    this.#askedFor = [];
     this.#isFromTabs = isFromTabs;
   }
 
@@ -238,6 +244,9 @@ export class LiveDocument {
     const incoming = this.takeIncoming();
     if (incoming !== undefined) {
       applyChunks(this.replica, incoming);
+      for (const hash of incoming.expected) {
+        this.#lacking.add(hash);
+      }
     }
     const after = this.replica.heads();
     const fromTabs = this.#arrived(between, after);
@@ -247,6 +256,16 @@ export class LiveDocument {
     }
     this.#countUnsynced();
     return { patches: this.#show(), fromTabs, fromServer };
+  }
+
+  /** Whether other tabs have something that is not here, for which {@link lacksMore} did not say so before. */
+  lacksMore(): boolean {
+    const lacking = [...this.#lacking].filter((hash) => !this.replica.has(hash)).sort();
+    this.#lacking.clear();
+    lacking.forEach((hash) => this.#lacking.add(hash));
+    const isNew = lacking.length > 0 && !sameHeads(lacking, this.#askedFor);
+    this.#askedFor = lacking;
+    return isNew;
   }
 
   /** Chunks of what somebody who has `heads` lacks. */

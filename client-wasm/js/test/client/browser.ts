@@ -32,6 +32,11 @@ export class Group {
     this.#members.get(to)?.message(body, from);
   }
 
+  /** The others took it for gone. */
+  missed(tab: string): void {
+    this.#members.get(tab)?.missed();
+  }
+
   /** Another tab leads from now on; the one that did is gone. */
   leads(tab: string): void {
     for (const [id, events] of this.#members) {
@@ -76,15 +81,23 @@ export class Browser {
   readonly lab = new Lab();
   readonly group = new Group();
   replicas = 0;
+  /** Told how many bytes of chunks a replica is to apply. */
+  onApply: (bytes: number) => void = () => {};
   readonly #wasm: Wasm;
   readonly #clients: Client[] = [];
 
   private constructor(wasm: Wasm) {
     const count = (by: number): void => void (this.replicas += by);
+    const applies = (bytes: number): void => this.onApply(bytes);
     class Replica extends wasm.Replica {
       constructor(id: string) {
         super(id);
         count(1);
+      }
+
+      override apply(chunks: Uint8Array): void {
+        applies(chunks.length);
+        super.apply(chunks);
       }
 
       override free(): void {
