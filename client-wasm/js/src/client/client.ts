@@ -64,6 +64,11 @@ const BLAMELESS_CODES = new Set([
   "shutting-down",
 ]);
 
+/** What could not be read from storage is read again so much later, milliseconds; twice that the next time. */
+const READ_AGAIN_AFTER_MS = 2_000;
+/** So often, while the page lives: then it is not, and whoever brings it to be sent may try others. */
+const MAX_READS = 6;
+
 /** What the server believes that we have of a document. */
 interface Left {
   readonly heads: Heads;
@@ -377,7 +382,7 @@ export class Client implements Host {
     let fault: Error | undefined;
     try {
       const stored = await this.#parts.storage.load(live.id);
-      const filled = stored && (await this.#fill(live, { from: "chunks", chunks: chunksOf(stored) }));
+      const filled = stored && (await this.#fillOrNot(live, chunksOf(stored)));
       if (!this.#isHere(live)) {
         free(filled);
       } else if (stored !== undefined) {
@@ -391,6 +396,8 @@ export class Client implements Host {
     } catch (error) {
       this.caught(error);
       fault = asError(error);
+      live.unread = "yes";
+      this.#readLater(live);
     }
     this.#guard(() => {
       if (this.#isHere(live)) {
@@ -437,6 +444,18 @@ export class Client implements Host {
       });
     } finally {
       live.reading = undefined;
+    }
+  }
+
+  /** The same of chunks; nothing also where the worker failed, if the page may fare better. */
+  async #fillOrNot(live: LiveDocument, chunks: Chunks): Promise<Filled | undefined> {
+    try {
+      return await this.#fill(live, { from: "chunks", chunks });
+    } catch (error) {
+      if (hasTrapped(asError(error))) {
+        throw error;
+      }
+      return undefined;
     }
   }
 
@@ -513,11 +532,29 @@ export class Client implements Host {
     }
   }
 
+  /** What storage has of it is not known: it may have changes that nobody else has. */
+  #readLater(live: LiveDocument): void {
+    live.reads += 1;
+    if (live.reads >= MAX_READS) {
+      return;
+    }
+    const timer = setTimeout(() => {
+      if (!this.#closed && this.#trap === undefined && this.#isHere(live) && live.unread === "yes") {
+        void this.#readAgain(live);
+      }
+    }, READ_AGAIN_AFTER_MS * 2 ** (live.reads - 1));
+    this.#ending.signal.addEventListener("abort", () => clearTimeout(timer));
+  }
+
   /** What other tabs stored meanwhile; there may be none left to ask. */
   async #readAgain(live: LiveDocument): Promise<void> {
     try {
       const stored = await this.#parts.storage.load(live.id);
-      if (stored === undefined || !this.#isHere(live)) {
+      if (!this.#isHere(live)) {
+        return;
+      }
+      if (stored === undefined) {
+        this.#isRead(live);
         return;
       }
       for (const { hash, bytes } of stored.changes) {
@@ -525,15 +562,32 @@ export class Client implements Host {
       }
       const snapshots = live.unknownOf(stored.snapshots).map((snapshot) => snapshot.bytes);
       await this.#receiveSnapshots(live, { chunks: snapshots, expected: [], unknown: snapshots.length });
+      this.#isRead(live);
       this.#flushing.request();
     } catch (error) {
       this.#looked(live, asError(error));
+      if (live.unread === "yes") {
+        this.#readLater(live);
+        this.#guard(() => this.#maybeDrop(live));
+      }
+    }
+  }
+
+  /** What storage has of it is here; some of it may wait to be applied. */
+  #isRead(live: LiveDocument): void {
+    if (live.unread === "yes") {
+      live.unread = "taking";
+    }
+    if (live.unread === "taking" && !live.hasIncoming && live.loaded && this.#isHere(live)) {
+      live.unread = "no";
+      this.#looked(live);
+      this.#guard(() => this.#maybeDrop(live));
     }
   }
 
   /** Of long ones only what is not here is applied in the page. */
   async #receiveSnapshots(live: LiveDocument, snapshots: Chunks): Promise<void> {
-    const filled = live.isEmpty ? undefined : await this.#fill(live, { from: "chunks", chunks: snapshots });
+    const filled = live.isEmpty ? undefined : await this.#fillOrNot(live, snapshots);
     if (this.#isHere(live)) {
       for (const bytes of filled === undefined ? snapshots.chunks : []) {
         live.receive(bytes, []);
@@ -571,8 +625,11 @@ export class Client implements Host {
     if (!this.#isHere(live) || !live.loaded || live.state === "failed") {
       return;
     }
+    if (live.unread !== "no" && live.reads < MAX_READS) {
+      return;
+    }
     if (!this.#isToSend(live)) {
-      this.#outbox.left(live.id, live.unsynced === 0);
+      this.#outbox.left(live.id, live.unsynced === 0 && live.unread === "no");
     }
     if (!this.#isWanted(live) && !live.hasIncoming && this.#storing.isSettled(live)) {
       // Whether it is read-only is told once in a session.
@@ -718,7 +775,10 @@ export class Client implements Host {
     } else if (live.lacksMore()) {
       this.#want([live]);
     }
-    if (this.#uplink.connection !== undefined) {
+    if (live.unread === "taking") {
+      this.#isRead(live);
+    }
+    if (this.#uplink.connection !== undefined && this.#isHere(live)) {
       this.#news(live);
       this.#pump(live);
     }

@@ -65,6 +65,10 @@ export class LiveDocument {
   state: DocumentState = "loading";
   /** Whether storage was looked into, and nothing is being read elsewhere. */
   loaded = false;
+  /** Whether storage could not be read; `taking`: it was since, and what it has waits to be applied. */
+  unread: "no" | "yes" | "taking" = "no";
+  /** How often that failed. */
+  reads = 0;
   /** What the server said while {@link loaded} was not. */
   early: Uint8Array[] = [];
   /** How far reading a long document is. */
@@ -317,7 +321,7 @@ export class LiveDocument {
   /** Whether the server is known to keep these changes. */
   isSynced(hashes: readonly ChangeHash[]): boolean {
     const unsynced = this.#unsynced;
-    return this.loaded && (this.unsynced === 0 || (unsynced !== undefined && hashes.every((hash) => !unsynced.has(hash))));
+    return this.loaded && this.unread === "no" && (this.unsynced === 0 || (unsynced !== undefined && hashes.every((hash) => !unsynced.has(hash))));
   }
 
   /** Whether a change is here and the server known to keep it: what is not here was not counted. */

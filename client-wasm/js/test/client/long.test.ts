@@ -175,3 +175,36 @@ test("of a long snapshot in storage only what is not here is taken", async () =>
   assert.equal(patches, 0);
   await browser.close();
 });
+
+test("a document that could not be read from storage is not synced until it was", async () => {
+  const browser = await Browser.start();
+  const { id, chunks } = documentOf(browser, 3);
+  const storage = new MemoryStorage();
+  await storage.append(id, chunks, "own", "any");
+  const { load } = storage;
+  storage.load = () => Promise.reject(new Error("the disk"));
+  const client = await browser.client(false, undefined, storage);
+  const opened = client.open<Doc>(id);
+  await until(() => opened.status.error !== undefined, "it is told");
+  assert.equal(opened.status.synced, false);
+  storage.load = load;
+  await until(() => opened.value.n === 3, "it is read again");
+  assert.equal(opened.status.error, undefined);
+  opened.close();
+  await browser.close();
+});
+
+test("what is stored is read in the page when the worker failed", async () => {
+  const browser = await Browser.start();
+  const { id, chunks } = documentOf(browser, 3);
+  const storage = new MemoryStorage();
+  await storage.append(id, chunks, "own", "any");
+  const long = new FakeLong();
+  const client = await browser.client(false, long, storage);
+  const opened = client.open<Doc>(id);
+  (await long.next()).reject(new Error("it went silent"));
+  await opened.whenReady();
+  assert.equal(opened.value.n, 3);
+  assert.equal(opened.status.error, undefined);
+  await browser.close();
+});
