@@ -5,7 +5,7 @@
  * into this browser's storage, to the other tabs, and to the server, by whichever tab leads. Changes may come
  * twice or out of order; a replica takes each once and keeps what is early.
  */
-import { Emitter } from "../emitter.js";
+import { Emitter, report } from "../emitter.js";
 import type { Filled, LongReader } from "../long/loader.js";
 import type { Content } from "../long/protocol.js";
 import { randomName, type Storage, type StorageError } from "../storage/storage.js";
@@ -134,7 +134,7 @@ export class Client implements Host {
       keepsOthers: () => this.#role !== "follower",
       looked: (live, error) => this.#looked(live, error),
       saved: (live) => this.#guard(() => this.#maybeDrop(live)),
-      lacks: (live) => void this.#readAgain(live),
+      lacks: (live) => void this.#readAgain(live).catch(report),
       removed: (live) => this.#removed(live),
     });
     this.#outbox = new Outbox({
@@ -362,7 +362,7 @@ export class Client implements Host {
       return there;
     }
     const live = this.#new(id);
-    void this.#load(live);
+    this.#load(live).catch(report);
     return live;
   }
 
@@ -409,14 +409,14 @@ export class Client implements Host {
   }
 
   /** What was being read is here, or could not be read: whoever asked for it meanwhile was not answered. */
-  #arrived(live: LiveDocument, fault?: Error): void {
+  #arrived(live: LiveDocument, fault?: Error, asks = true): void {
     this.#judge(live);
     this.#looked(live, fault);
     if (!this.#isHere(live)) {
       return;
     }
     // Its handles may be closed by now; and who leads may be another, whom nobody told.
-    if (this.#isWanted(live)) {
+    if (asks && this.#isWanted(live)) {
       this.#want([live]);
     }
     for (const [tab, heads] of live.takeAsked()) {
@@ -465,7 +465,7 @@ export class Client implements Host {
     const isLong = live.isEmpty && !live.isReadHere && !live.replica.hasPending() && this.#parts.long?.takes(content) === true;
     if (isLong) {
       live.loaded = false;
-      void this.#fillAndApply(live, content);
+      this.#fillAndApply(live, content).catch(report);
     }
     return isLong;
   }
@@ -482,12 +482,14 @@ export class Client implements Host {
       const isSameSession = connection === this.#uplink.connection;
       if (filled instanceof Error && isSameSession && content.from === "message") {
         this.#broken(live, filled);
+        this.#arrived(live, filled);
         return;
       }
       this.#goOn(live, content, filled, isSameSession);
       this.#apply(live);
       if (this.#isHere(live)) {
-        this.#arrived(live);
+        // Who has what made the module trap would send it again, for ever.
+        this.#arrived(live, undefined, !hasTrapped(filled));
       }
     });
   }
@@ -528,7 +530,7 @@ export class Client implements Host {
     this.#wantAll();
     for (const live of this.#live.values()) {
       live.presence.again();
-      void this.#readAgain(live);
+      this.#readAgain(live).catch(report);
     }
   }
 
@@ -540,7 +542,7 @@ export class Client implements Host {
     }
     const timer = setTimeout(() => {
       if (!this.#closed && this.#trap === undefined && this.#isHere(live) && live.unread === "yes") {
-        void this.#readAgain(live);
+        this.#readAgain(live).catch(report);
       }
     }, READ_AGAIN_AFTER_MS * 2 ** (live.reads - 1));
     this.#ending.signal.addEventListener("abort", () => clearTimeout(timer));
@@ -869,7 +871,7 @@ export class Client implements Host {
       live.unavailable = false;
       this.#sessionBegins(live);
     }
-    void this.#outbox.look();
+    this.#outbox.look().catch(report);
   }
 
   #sessionBegins(live: LiveDocument): void {
@@ -1133,7 +1135,7 @@ export class Client implements Host {
       live.asked.delete(tab);
       this.#maybeDrop(live);
     }
-    void this.#outbox.look();
+    this.#outbox.look().catch(report);
   }
 
   // Messages that nobody stores.

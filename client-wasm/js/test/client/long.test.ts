@@ -106,10 +106,12 @@ for (const [how, outcome] of [
 
 test("what makes a worker's module trap is not read in the page, whose other documents go on", async () => {
   const browser = await Browser.start();
-  const { maker, made, filling, opened } = await reading(browser);
+  const { long, maker, made, filling, opened } = await reading(browser);
   filling.reject(Object.assign(new Error("unreachable"), { code: "internal" }));
   await until(() => opened.status.error !== undefined, "it is told");
   assert.notEqual(opened.status.state, "ready");
+  await settle();
+  assert.equal(long.fillings.length, 0, "nor given to a worker again");
   assert.equal(maker.status.role, "leader");
   assert.equal(made.status.state, "ready");
   await browser.close();
