@@ -5,8 +5,8 @@
  * into this browser's storage, to the other tabs, and to the server, by whichever tab leads. Changes may come
  * twice or out of order; a replica takes each once and keeps what is early.
  */
-import { Emitter } from "../emitter.js";
-import type { Filled, LongLoader } from "../long/loader.js";
+import { Emitter, report } from "../emitter.js";
+import type { Filled, LongReader } from "../long/loader.js";
 import type { Content } from "../long/protocol.js";
 import { randomName, type Storage, type StorageError } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
@@ -42,7 +42,7 @@ export interface ClientEvents {
 export interface ClientParts {
   readonly wasm: Wasm;
   /** Nothing: long documents are read in the page, too. */
-  readonly long: LongLoader | undefined;
+  readonly long: LongReader | undefined;
   readonly storage: Storage;
   readonly storageFault: StorageError | undefined;
   readonly joinTabs: (events: TabsEvents) => Tabs;
@@ -50,6 +50,11 @@ export interface ClientParts {
   readonly url: string | undefined;
   readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
 }
+
+/** What could not be read from storage is read again so much later, milliseconds; twice that the next time. */
+const READ_AGAIN_AFTER_MS = 2_000;
+/** So often, while the page lives: then it is not, and whoever brings it to be sent may try others. */
+const MAX_READS = 6;
 
 /** What the server believes that we have of a document. */
 interface Left {
@@ -117,7 +122,7 @@ export class Client implements Host {
       keepsOthers: () => this.#role !== "follower",
       looked: (live, error) => this.#looked(live, error),
       saved: (live) => this.#guard(() => this.#maybeDrop(live)),
-      lacks: (live) => void this.#readAgain(live),
+      lacks: (live) => void this.#readAgain(live).catch(report),
       removed: (live) => this.#removed(live),
     });
     this.#outbox = new Outbox({
@@ -348,7 +353,7 @@ export class Client implements Host {
       return there;
     }
     const live = this.#new(id);
-    void this.#load(live);
+    this.#load(live).catch(report);
     return live;
   }
 
@@ -368,7 +373,7 @@ export class Client implements Host {
     let fault: Error | undefined;
     try {
       const stored = await this.#parts.storage.load(live.id);
-      const filled = stored && (await this.#fill(live, { from: "chunks", chunks: chunksOf(stored) }));
+      const filled = stored && (await this.#fillOrNot(live, chunksOf(stored)));
       if (!this.#isHere(live)) {
         free(filled);
       } else if (stored !== undefined) {
@@ -382,27 +387,39 @@ export class Client implements Host {
     } catch (error) {
       this.caught(error);
       fault = asError(error);
+      live.unread = "yes";
+      this.#readLater(live);
     }
     this.#guard(() => {
-      if (!this.#isHere(live)) {
-        return;
+      if (this.#isHere(live)) {
+        live.loaded = true;
+        this.#sessionBegins(live);
+        this.#arrived(live, fault);
       }
-      live.loaded = true;
-      this.#judge(live);
-      this.#looked(live, fault);
-      // Its handles may be closed by now.
-      if (this.#isWanted(live)) {
-        this.#want([live]);
-      }
-      this.#sessionBegins(live);
-      for (const message of live.takeEarly()) {
-        this.#received(live, message);
-      }
-      if (live.hasIncoming) {
-        this.#flushing.request();
-      }
-      this.#maybeDrop(live);
     });
+  }
+
+  /** What was being read is here, or could not be read: whoever asked for it meanwhile was not answered. */
+  #arrived(live: LiveDocument, fault?: Error, asks = true): void {
+    this.#judge(live);
+    this.#looked(live, fault);
+    if (!this.#isHere(live)) {
+      return;
+    }
+    // Its handles may be closed by now; and who leads may be another, whom nobody told.
+    if (asks && this.#isWanted(live)) {
+      this.#want([live]);
+    }
+    for (const [tab, heads] of live.takeAsked()) {
+      this.#wantedBy(tab, live.id, heads);
+    }
+    for (let message = live.early.shift(); message !== undefined; message = live.early.shift()) {
+      this.#received(live, message);
+    }
+    if (live.hasIncoming) {
+      this.#flushing.request();
+    }
+    this.#maybeDrop(live);
   }
 
   /** A replica with this content, where that takes so long that a worker is to do it. */
@@ -421,12 +438,25 @@ export class Client implements Host {
     }
   }
 
+  /** The same of chunks; nothing also where the worker failed, if the page may fare better. */
+  async #fillOrNot(live: LiveDocument, chunks: Chunks): Promise<Filled | undefined> {
+    try {
+      return await this.#fill(live, { from: "chunks", chunks });
+    } catch (error) {
+      if (hasTrapped(asError(error))) {
+        throw error;
+      }
+      return undefined;
+    }
+  }
+
   /** Whether what came for an empty replica is long: then it is being read elsewhere, and applied when that is done. */
   #fills(live: LiveDocument, content: Content): boolean {
-    const isLong = live.isEmpty && this.#parts.long?.takes(content) === true;
+    // What waits in the replica would be lost with it.
+    const isLong = live.isEmpty && !live.isReadHere && !live.replica.hasPending() && this.#parts.long?.takes(content) === true;
     if (isLong) {
       live.loaded = false;
-      void this.#fillAndApply(live, content);
+      this.#fillAndApply(live, content).catch(report);
     }
     return isLong;
   }
@@ -439,48 +469,50 @@ export class Client implements Host {
         free(filled);
         return;
       }
-      const early = live.takeEarly();
       live.loaded = true;
       const isSameSession = connection === this.#uplink.connection;
       if (filled instanceof Error && isSameSession && content.from === "message") {
         this.#broken(live, filled);
+        this.#arrived(live, filled);
         return;
       }
       this.#goOn(live, content, filled, isSameSession);
-      for (const message of early) {
-        this.#received(live, message);
-      }
       this.#apply(live);
+      if (this.#isHere(live)) {
+        // Who has what made the module trap would send it again, for ever.
+        this.#arrived(live, undefined, !hasTrapped(filled));
+      }
     });
   }
 
   /** With the replica that was filled; or, where that could not be, with the one that was here. */
   #goOn(live: LiveDocument, content: Content, filled: Filled | Error | undefined, isSameSession: boolean): void {
-    if (filled instanceof Error) {
-      this.#looked(live, filled);
-    } else if (filled !== undefined) {
+    const isFilled = filled !== undefined && !(filled instanceof Error);
+    if (isFilled) {
       live.adopt(filled, content.from === "chunks");
       live.replica.disconnect();
+    } else if (hasTrapped(filled)) {
+      live.damage = filled;
+    } else if (content.from === "chunks") {
+      // No other tab sends them again.
+      this.#takeHere(live, content.chunks);
     }
     if (!isSameSession) {
       this.#sessionBegins(live);
-    } else if (filled === undefined) {
-      this.#takeHere(live, content);
-    } else if (!live.isEmpty && this.#uplink.connection !== undefined) {
+    } else if (isFilled && !live.isEmpty && this.#uplink.connection !== undefined) {
       // To the server it is the session that it was.
       live.replica.connect();
       this.#pump(live);
+    } else if (!isFilled && content.from === "message") {
+      this.#received(live, content.message);
     }
   }
 
-  /** There are no workers. */
-  #takeHere(live: LiveDocument, content: Content): void {
-    if (content.from === "message") {
-      this.#received(live, content.message);
-      return;
-    }
-    for (const chunk of content.chunks.chunks) {
-      live.receive(chunk, content.chunks.expected);
+  /** Chunks that were not read elsewhere. */
+  #takeHere(live: LiveDocument, { chunks, expected }: Chunks): void {
+    live.isReadHere = true;
+    for (const chunk of chunks) {
+      live.receive(chunk, expected);
     }
   }
 
@@ -489,15 +521,33 @@ export class Client implements Host {
     this.#wantAll();
     for (const live of this.#live.values()) {
       live.presence.again();
-      void this.#readAgain(live);
+      this.#readAgain(live).catch(report);
     }
+  }
+
+  /** What storage has of it is not known: it may have changes that nobody else has. */
+  #readLater(live: LiveDocument): void {
+    live.reads += 1;
+    if (live.reads >= MAX_READS) {
+      return;
+    }
+    const timer = setTimeout(() => {
+      if (!this.#closed && this.#trap === undefined && this.#isHere(live) && live.unread === "yes") {
+        this.#readAgain(live).catch(report);
+      }
+    }, READ_AGAIN_AFTER_MS * 2 ** (live.reads - 1));
+    this.#ending.signal.addEventListener("abort", () => clearTimeout(timer));
   }
 
   /** What other tabs stored meanwhile; there may be none left to ask. */
   async #readAgain(live: LiveDocument): Promise<void> {
     try {
       const stored = await this.#parts.storage.load(live.id);
-      if (stored === undefined || !this.#isHere(live)) {
+      if (!this.#isHere(live)) {
+        return;
+      }
+      if (stored === undefined) {
+        this.#isRead(live);
         return;
       }
       for (const { hash, bytes } of stored.changes) {
@@ -505,19 +555,43 @@ export class Client implements Host {
       }
       const snapshots = live.unknownOf(stored.snapshots).map((snapshot) => snapshot.bytes);
       await this.#receiveSnapshots(live, { chunks: snapshots, expected: [], unknown: snapshots.length });
+      this.#isRead(live);
       this.#flushing.request();
     } catch (error) {
       this.#looked(live, asError(error));
+      if (live.unread === "yes") {
+        this.#readLater(live);
+        this.#guard(() => this.#maybeDrop(live));
+      }
+    }
+  }
+
+  /** What storage has of it is here; some of it may wait to be applied. */
+  #isRead(live: LiveDocument): void {
+    if (live.unread === "yes") {
+      live.unread = "taking";
+    }
+    if (live.unread === "taking" && !live.hasIncoming && live.loaded && this.#isHere(live)) {
+      live.unread = "no";
+      this.#looked(live);
+      this.#guard(() => this.#maybeDrop(live));
     }
   }
 
   /** Of long ones only what is not here is applied in the page. */
   async #receiveSnapshots(live: LiveDocument, snapshots: Chunks): Promise<void> {
-    const filled = live.isEmpty ? undefined : await this.#fill(live, { from: "chunks", chunks: snapshots });
+    const filled = live.isEmpty ? undefined : await this.#fillOrNot(live, snapshots);
     if (this.#isHere(live)) {
-      const chunks = filled?.replica.changesSince(live.replica.heads()).map((chunk) => chunk.bytes) ?? snapshots.chunks;
-      for (const bytes of chunks) {
+      for (const bytes of filled === undefined ? snapshots.chunks : []) {
         live.receive(bytes, []);
+      }
+      // Our newest changes may not be in it, and all of it be here.
+      if (filled?.replica.heads().every((hash) => live.replica.has(hash)) === false) {
+        for (const { hash, bytes } of filled.replica.changesSince(live.replica.heads())) {
+          if (!live.replica.has(hash)) {
+            live.receive(bytes, [hash]);
+          }
+        }
       }
     }
     free(filled);
@@ -544,8 +618,11 @@ export class Client implements Host {
     if (!this.#isHere(live) || !live.loaded || live.state === "failed") {
       return;
     }
+    if (live.unread !== "no" && live.reads < MAX_READS) {
+      return;
+    }
     if (!this.#isToSend(live)) {
-      this.#outbox.left(live.id, live.unsynced === 0);
+      this.#outbox.left(live.id, live.unsynced === 0 && live.unread === "no");
     }
     if (!this.#isWanted(live) && !live.hasIncoming && this.#storing.isSettled(live)) {
       // Whether it is read-only is told once in a session.
@@ -702,8 +779,13 @@ export class Client implements Host {
     if (live.hasIncoming) {
       // Much came: the rest is for the next frames.
       this.#flushing.request();
+    } else if (live.lacksMore()) {
+      this.#want([live]);
     }
-    if (this.#uplink.connection !== undefined) {
+    if (live.unread === "taking") {
+      this.#isRead(live);
+    }
+    if (this.#uplink.connection !== undefined && this.#isHere(live)) {
       this.#news(live);
       this.#pump(live);
     }
@@ -795,7 +877,7 @@ export class Client implements Host {
       live.unavailable = false;
       this.#sessionBegins(live);
     }
-    void this.#outbox.look();
+    this.#outbox.look().catch(report);
   }
 
   #sessionBegins(live: LiveDocument): void {
@@ -829,7 +911,7 @@ export class Client implements Host {
 
   #sessionsEnd(): void {
     for (const live of this.#live.values()) {
-      live.takeEarly();
+      live.early = [];
       live.replica.disconnect();
       live.inSession = false;
     }
@@ -959,6 +1041,7 @@ export class Client implements Host {
         const live = this.#live.get(message.id);
         if (live !== undefined) {
           live.wantedBy.delete(from);
+          live.asked.delete(from);
           this.#maybeDrop(live);
         }
         break;
@@ -1030,15 +1113,19 @@ export class Client implements Host {
       live.wantedBy.add(tab);
       this.#takeBack(live);
     }
+    if (!live.loaded) {
+      live.asked.set(tab, heads);
+      return;
+    }
     // What is not in storage can only come from who has it; and a new leader may have no storage to look into.
     const answers = leads || live.unsaved.size > 0 || tab === this.#tabs.leader;
-    if (answers && live.loaded && !live.isEmpty) {
+    if (answers && !live.isEmpty) {
       const missing = live.missing(heads);
       if (missing !== undefined) {
         this.#post({ t: "changes", id, bytes: missing, heads: live.replica.heads() }, tab);
       }
     }
-    if (leads && live.loaded) {
+    if (leads) {
       // It has what did not come here: lost while one of us was in the back/forward cache.
       if (heads.some((hash) => !live.replica.has(hash))) {
         this.#want([live], tab);
@@ -1051,9 +1138,10 @@ export class Client implements Host {
     for (const live of [...this.#live.values()]) {
       live.presence.gone(this.#author(tab));
       live.wantedBy.delete(tab);
+      live.asked.delete(tab);
       this.#maybeDrop(live);
     }
-    void this.#outbox.look();
+    this.#outbox.look().catch(report);
   }
 
   // Messages that nobody stores.
@@ -1146,6 +1234,11 @@ export class Client implements Host {
 /** In this tab, or in one that it leads. */
 function isShown(live: LiveDocument): boolean {
   return live.handles > 0 || live.wantedBy.size > 0;
+}
+
+/** Whether what was read elsewhere made the module trap there: it would do so here, too, and end all documents. */
+function hasTrapped(filled: Filled | Error | undefined): filled is Error {
+  return filled instanceof Error && (filled as { code?: unknown }).code === "internal";
 }
 
 /** A replica that nobody waits for any more. */

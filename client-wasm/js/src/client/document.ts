@@ -292,7 +292,7 @@ export class DocumentHandle<T> {
 
   /** @internal Something about it may be different. */
   looked(error?: Error | undefined): void {
-    const isOver = this.#live.unsaved.size === 0 && !this.#live.unkept && this.#live.state !== "failed";
+    const isOver = this.#live.unsaved.size === 0 && !this.#live.unkept && this.#live.unread === "no" && this.#live.state !== "failed";
     this.#error = error ?? (isOver ? this.#live.damage : this.#error);
     const next = this.#look();
     const last = this.#status;
@@ -339,12 +339,12 @@ export class DocumentHandle<T> {
   }
 
   #look(): DocumentStatus {
-    const { state, loaded, unsaved, unsynced, readOnly, reading, canUndo, canRedo } = this.#live;
+    const { state, loaded, unread, unsaved, unsynced, readOnly, reading, canUndo, canRedo } = this.#live;
     return Object.freeze({
       state,
       saved: unsaved.size === 0,
       unsaved: unsaved.size,
-      synced: loaded && unsynced === 0,
+      synced: loaded && unread === "no" && unsynced === 0,
       unsynced,
       readOnly,
       reading,

@@ -65,10 +65,16 @@ export class LiveDocument {
   state: DocumentState = "loading";
   /** Whether storage was looked into, and nothing is being read elsewhere. */
   loaded = false;
+  /** Whether storage could not be read; `taking`: it was since, and what it has waits to be applied. */
+  unread: "no" | "yes" | "taking" = "no";
+  /** How often that failed. */
+  reads = 0;
   /** What the server said while {@link loaded} was not. */
   early: Uint8Array[] = [];
   /** How far reading a long document is. */
   reading: Reading | undefined;
+  /** What comes for it is read in the page: elsewhere it could not be. */
+  isReadHere = false;
   /** The server does not have it, or does not show it. */
   unavailable = false;
   /** The document as plain data. */
@@ -96,7 +102,7 @@ export class LiveDocument {
   isStored = false;
   /** Whether there is a session with the server in this connection. */
   inSession = false;
-  /** What of it could not be read from storage, until it is whole again. */
+  /** What of it could not be read, until it is whole again. */
   damage: Error | undefined;
   /** Changes of others could not be stored: storage must not speak of them. */
   unkept = false;
@@ -110,6 +116,8 @@ export class LiveDocument {
   handles = 0;
   /** Tabs that show it. */
   readonly wantedBy = new Set<string>();
+  /** Tabs that asked for it while {@link loaded} was not, and what they have of it. */
+  readonly asked = new Map<string, Heads>();
   /** Who has it open. */
   readonly presence: Presence;
   /** What handles are told of its patches. */
@@ -125,6 +133,10 @@ export class LiveDocument {
   readonly #tail = new Set<ChangeHash>();
   /** The text that was edited last, when nothing else was since, and when. */
   #typing: { readonly object: string; readonly at: number } | undefined;
+  /** What other tabs said that they have, and is not here: it waits in the replica for what is below it, or is bad. */
+  readonly #lacking = new Set<ChangeHash>();
+  /** What of it was asked for. */
+  #askedFor: Heads = [];
   /** Heads of what {@link value} shows. */
   #shown: Heads = [];
 
@@ -145,14 +157,16 @@ export class LiveDocument {
     this.#replica.free();
     this.#replica = replica;
     this.#adopted = shown;
+    // What waited was in the other one.
+    this.#askedFor = [];
     this.#isFromTabs = isFromTabs;
   }
 
-  /** What the server said meanwhile; it does not wait any more. */
-  takeEarly(): Uint8Array[] {
-    const early = this.early;
-    this.early = [];
-    return early;
+  /** Who asked meanwhile; they do not wait any more. */
+  takeAsked(): [tab: string, heads: Heads][] {
+    const asked = [...this.asked];
+    this.asked.clear();
+    return asked;
   }
 
   /**
@@ -182,9 +196,9 @@ export class LiveDocument {
     return this.replica.heads().length === 0;
   }
 
-  /** Whether something waits for {@link apply}. */
+  /** Whether something waits to be taken in, or for {@link apply}. */
   get hasIncoming(): boolean {
-    return this.#incoming.length > 0 || this.replica.hasPending() || this.isBehind;
+    return this.early.length > 0 || this.#incoming.length > 0 || this.replica.hasPending() || this.isBehind;
   }
 
   /** Whether the replica has more than is shown: it applies what it was sent by itself where that is much. */
@@ -234,6 +248,9 @@ export class LiveDocument {
     const incoming = this.takeIncoming();
     if (incoming !== undefined) {
       applyChunks(this.replica, incoming);
+      for (const hash of incoming.expected) {
+        this.#lacking.add(hash);
+      }
     }
     const after = this.replica.heads();
     const fromTabs = this.#arrived(between, after);
@@ -243,6 +260,16 @@ export class LiveDocument {
     }
     this.#countUnsynced();
     return { patches: this.#show(), fromTabs, fromServer };
+  }
+
+  /** Whether other tabs have something that is not here, for which {@link lacksMore} did not say so before. */
+  lacksMore(): boolean {
+    const lacking = [...this.#lacking].filter((hash) => !this.replica.has(hash)).sort();
+    this.#lacking.clear();
+    lacking.forEach((hash) => this.#lacking.add(hash));
+    const isNew = lacking.length > 0 && !sameHeads(lacking, this.#askedFor);
+    this.#askedFor = lacking;
+    return isNew;
   }
 
   /** Chunks of what somebody who has `heads` lacks. */
@@ -294,7 +321,7 @@ export class LiveDocument {
   /** Whether the server is known to keep these changes. */
   isSynced(hashes: readonly ChangeHash[]): boolean {
     const unsynced = this.#unsynced;
-    return this.loaded && (this.unsynced === 0 || (unsynced !== undefined && hashes.every((hash) => !unsynced.has(hash))));
+    return this.loaded && this.unread === "no" && (this.unsynced === 0 || (unsynced !== undefined && hashes.every((hash) => !unsynced.has(hash))));
   }
 
   /** Whether a change is here and the server known to keep it: what is not here was not counted. */

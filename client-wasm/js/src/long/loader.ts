@@ -21,12 +21,29 @@ export interface Filled {
 const LONG_BYTES = 16 * 1024;
 /** A worker that was not heard of by then is not one. Milliseconds. */
 const HERE_WITHIN_MS = 10_000;
+/** One that says nothing for so long is gone: a snapshot, of which nothing is told until it is read, takes seconds. */
+const SILENT_MS = 3 * 60_000;
+/** So many in a row that did not come: then there are none to be had. One may have failed to be fetched. */
+const MAX_MISSED = 3;
+
+/** Who reads long documents elsewhere than in the page. */
+export interface LongReader {
+  /** Whether reading it is better done there. */
+  takes(content: Content): boolean;
+  /**
+   * A replica filled there; nothing where that can't be done: then the page has to do it. `progress`: how many bytes of
+   * how many were read.
+   */
+  fill(document: string, content: Content, progress: (done: number, bytes: number) => void): Promise<Filled | undefined>;
+}
 
 /** Fills replicas, one after the other: each takes a multiple of what it needs in the end. */
-export class LongLoader {
+export class LongLoader implements LongReader {
   readonly #module: WebAssembly.Module;
   readonly #start: () => Worker;
   #isUsable = true;
+  /** Workers that did not come, since the last that did. */
+  #missed = 0;
   #last: Promise<unknown> = Promise.resolve();
 
   /** `start`: makes a worker of `worker.ts`; may throw. */
@@ -35,15 +52,11 @@ export class LongLoader {
     this.#start = start;
   }
 
-  /** Whether reading it is better done here. */
   takes(content: Content): boolean {
     return this.#isUsable && sizeOf(content) > LONG_BYTES;
   }
 
-  /**
-   * A replica filled in a worker; nothing where workers can't be had (another origin's script, a policy of the page's):
-   * then the page has to do it. `progress`: how many bytes of how many were read.
-   */
+  /** Nothing where workers can't be had (another origin's script, a policy of the page's). */
   fill(document: string, content: Content, progress: (done: number, bytes: number) => void): Promise<Filled | undefined> {
     const filled = this.#last.then(() => this.#fill(document, content, progress));
     this.#last = filled.catch(() => undefined);
@@ -55,7 +68,6 @@ export class LongLoader {
     progress(0, bytes);
     const worker = this.#isUsable ? await this.#worker() : undefined;
     if (worker === undefined) {
-      this.#isUsable = false;
       return undefined;
     }
     try {
@@ -72,16 +84,21 @@ export class LongLoader {
     try {
       worker = this.#start();
     } catch {
+      this.#isUsable = false;
       return undefined;
     }
+    let waiting: ReturnType<typeof setTimeout> | undefined;
     const isHere = await new Promise<boolean>((resolve) => {
       worker.onmessage = () => resolve(true);
       worker.onerror = (event) => {
         event.preventDefault();
         resolve(false);
       };
-      setTimeout(() => resolve(false), HERE_WITHIN_MS);
+      waiting = setTimeout(() => resolve(false), HERE_WITHIN_MS);
     });
+    clearTimeout(waiting);
+    this.#missed = isHere ? 0 : this.#missed + 1;
+    this.#isUsable = this.#missed < MAX_MISSED;
     if (!isHere) {
       worker.terminate();
     }
@@ -91,7 +108,12 @@ export class LongLoader {
 
 /** Copies the worker's instance, as it is when the content is in it. */
 function receive(worker: Worker, work: Work, progress: (done: number) => void): Promise<Filled> {
-  return new Promise((resolve, reject) => {
+  let waiting: ReturnType<typeof setTimeout> | undefined;
+  const filled = new Promise<Filled>((resolve, reject) => {
+    const wait = (): void => {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => reject(new Error("reading a long document: the worker went silent")), SILENT_MS);
+    };
     let copy: Copy | undefined;
     const take = async (told: Told): Promise<void> => {
       switch (told.t) {
@@ -117,13 +139,19 @@ function receive(worker: Worker, work: Work, progress: (done: number) => void): 
       }
       worker.postMessage("next");
     };
-    worker.onmessage = (event: MessageEvent<Told>) => void take(event.data).catch(reject);
+    worker.onmessage = (event: MessageEvent<Told>) => {
+      wait();
+      take(event.data).catch(reject);
+    };
+    worker.onmessageerror = () => reject(new Error("reading a long document: what the worker said can't be read"));
     worker.onerror = (event) => {
       event.preventDefault();
       reject(new Error(`reading a long document: ${event.message}`));
     };
     worker.postMessage(work);
+    wait();
   });
+  return filled.finally(() => clearTimeout(waiting));
 }
 
 /** An instance that is becoming a copy of another. */

@@ -9,131 +9,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Client } from "../../src/client/client.js";
-import { IndexedDbStorage } from "../../src/storage/indexeddb.js";
-import type { Storage } from "../../src/storage/storage.js";
-import { stayAlone } from "../../src/tabs/alone.js";
-import type { Tabs, TabsEvents } from "../../src/tabs/tabs.js";
-import type { Wasm, WasmReplica } from "../../src/wasm.js";
-import { loadWasm } from "../real-replica.js";
-import { Lab } from "../storage-faults.js";
-
-interface Message {
-  readonly from: string;
-  readonly to: string | undefined;
-  readonly body: unknown;
-}
-
-/** The tabs of one browser. */
-class Group {
-  readonly said: Message[] = [];
-  /** Messages wait while this is set. */
-  held: Promise<void> | undefined;
-  readonly #members = new Map<string, TabsEvents>();
-
-  join(events: TabsEvents): Tabs {
-    const id = `tab-${this.#members.size}`;
-    const role = this.#members.size === 0 ? "leader" : "follower";
-    this.#members.set(id, events);
-    setImmediate(() => {
-      events.leader("tab-0");
-      events.role(role);
-    });
-    return {
-      id,
-      role,
-      reason: undefined,
-      leader: "tab-0",
-      term: 1,
-      post: (message, to) => void this.#deliver({ from: id, to, body: structuredClone(message) }),
-      close: () => this.#members.delete(id),
-    };
-  }
-
-  async #deliver(message: Message): Promise<void> {
-    this.said.push(message);
-    await this.held;
-    await new Promise((soon) => setImmediate(soon));
-    for (const [id, events] of this.#members) {
-      if (id !== message.from && (message.to === undefined || message.to === id)) {
-        events.message(message.body, message.from);
-      }
-    }
-  }
-}
-
-/** A browser's storage, its tabs, and how many replicas there are. */
-class Browser {
-  readonly lab = new Lab();
-  readonly group = new Group();
-  replicas = 0;
-  readonly #wasm: Wasm;
-  readonly #clients: Client[] = [];
-
-  private constructor(wasm: Wasm) {
-    const count = (by: number): void => void (this.replicas += by);
-    class Replica extends wasm.Replica {
-      constructor(id: string) {
-        super(id);
-        count(1);
-      }
-
-      override free(): void {
-        count(-1);
-        super.free();
-      }
-    }
-    this.#wasm = { ...wasm, Replica };
-  }
-
-  static async start(): Promise<Browser> {
-    return new Browser(await loadWasm());
-  }
-
-  /** Of some document. */
-  get id(): string {
-    return this.#wasm.documentId(new Uint8Array(16));
-  }
-
-  replica(id: string): WasmReplica {
-    return new this.#wasm.Replica(id);
-  }
-
-  storage(): Promise<Storage> {
-    return IndexedDbStorage.open("test", { factory: this.lab.factory });
-  }
-
-  async client(isAlone = false): Promise<Client> {
-    const client = new Client({
-      wasm: this.#wasm,
-      long: undefined,
-      storage: await this.storage(),
-      storageFault: undefined,
-      joinTabs: (events) => (isAlone ? stayAlone(events, "asked") : this.group.join(events)),
-      url: undefined,
-      getToken: undefined,
-    });
-    this.#clients.push(client);
-    await settle();
-    return client;
-  }
-
-  async close(): Promise<void> {
-    await Promise.all(this.#clients.map((client) => client.close()));
-  }
-}
-
-/** Until timers of some milliseconds have run. */
-function settle(ms = 30): Promise<void> {
-  return new Promise((soon) => setTimeout(soon, ms));
-}
-
-async function until(is: () => boolean, what: string): Promise<void> {
-  for (let waited = 0; !is(); waited += 10) {
-    assert.ok(waited < 5_000, what);
-    await settle(10);
-  }
-}
+import { Browser, type Message, settle, until } from "./browser.js";
 
 for (const isAlone of [true, false]) {
   test(`without a server a document is freed when its handle is closed and it is saved${isAlone ? "; alone" : ""}`, async () => {
@@ -177,10 +53,10 @@ for (const fate of ["ok", "quota at a write"] as const) {
     const browser = await Browser.start();
     const client = await browser.client();
     const stranger = browser.group.join({ role() {}, leader() {}, message() {}, gone() {}, missed() {} });
-    const source = browser.replica(browser.id);
+    const id = browser.newId();
+    const source = browser.replica(id);
     source.put("_root", "n", 7);
     source.commit(undefined, 0);
-    const id = browser.id;
     browser.lab.fate = () => fate;
     const opened = client.open(id);
     await settle();
