@@ -13,6 +13,13 @@ stage((parts) => ({ server, pages, browser } = parts));
 const letters = (count) => Array.from({ length: count }, () => String.fromCharCode(97 + Math.floor(Math.random() * 26))).join("");
 const TEXT = letters(100_000);
 
+/** Nothing went wrong in any page. */
+function fine(...tabs) {
+  for (const tab of tabs) {
+    assert.deepEqual(tab.faults, []);
+  }
+}
+
 /** A tab that counts the workers which it starts. */
 async function tabIn(context, options = {}) {
   let workers = 0;
@@ -78,6 +85,7 @@ test("a long document from the server, from another tab, and from storage", asyn
   assert.equal(follower.workers(), 2, "one more, for what is stored");
   await worksOn(follower.tab);
   await until(maker.tab, (expected) => window.doc.value.text === expected, `${TEXT}???`);
+  fine(maker.tab, follower.tab);
   for (const context of contexts) {
     await context.close();
   }
@@ -94,6 +102,7 @@ test("offline, a long document comes from the tab that has it", async () => {
   await openDocument(other, url);
   assert.equal(await other.evaluate(() => window.doc.value.text), TEXT);
   assert.equal(workers(), 1);
+  fine(one, other);
   await context.close();
 });
 
@@ -107,6 +116,7 @@ test("what others change while a long document is being read is in it", async ()
     window.reading = new Promise((begun) => window.doc.on("status", ({ reading }) => reading && begun()));
   }, url);
   await reader.tab.evaluate(() => window.reading);
+  assert.notEqual(await reader.tab.evaluate(() => window.doc.status.reading), undefined, "it is still being read");
   await maker.tab.evaluate(() => {
     for (let count = 1; count <= 50; count += 1) {
       window.doc.change((draft) => (draft.count = count));
@@ -124,16 +134,23 @@ test("what others change while a long document is being read is in it", async ()
   await again.tab.evaluate(() => window.client.setOffline(false));
   await worksOn(again.tab);
   await until(maker.tab, () => window.doc.value.text.endsWith("??"));
+  fine(maker.tab, reader.tab, again.tab);
 });
 
 test("without workers a long document is read in the page", async () => {
   const contexts = [await browser.newContext(), await browser.newContext()];
   const maker = await tabIn(contexts[0]);
   const url = await make(maker.tab, { text: TEXT });
-  await contexts[1].route("**/client/worker.js", (route) => route.abort());
+  let aborted = 0;
+  await contexts[1].route("**/client/worker.js", (route) => {
+    aborted += 1;
+    return route.abort();
+  });
   const reader = await tabIn(contexts[1]);
   await openDocument(reader.tab, url);
   await worksOn(reader.tab);
+  assert.equal(aborted, 1);
+  fine(maker.tab, reader.tab);
   for (const context of contexts) {
     await context.close();
   }
