@@ -14,6 +14,7 @@ import { edit } from "../value/draft.js";
 import type { Chunk, Heads, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
 import { DocumentHandle, type Host } from "./document.js";
 import { type Chunks, concat, isTrap } from "./chunks.js";
+import { Ephemerals } from "./ephemeral.js";
 import { chunksOf, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
 import { Outbox } from "./outbox.js";
@@ -62,9 +63,6 @@ interface Left {
   readonly syncState: Uint8Array;
 }
 
-/** Authors of messages that are not stored, whose last count is known. */
-const MAX_AUTHORS = 10_000;
-
 /** See the module's comment. Made by `connect`. */
 export class Client implements Host {
   readonly #parts: ClientParts;
@@ -78,8 +76,7 @@ export class Client implements Host {
   readonly #flushing: Scheduler;
   readonly #storing: Storing;
   readonly #outbox: Outbox;
-  /** Last count of each author's messages, as far as they are not stored. */
-  readonly #heard = new Map<string, number>();
+  readonly #ephemerals: Ephemerals;
   #role: Role = "follower";
   #connection: { readonly state: ConnectionState; readonly fault: ConnectionFault | undefined } = {
     state: "connecting",
@@ -88,7 +85,6 @@ export class Client implements Host {
   #status: ClientStatus;
   /** Documents that were here earlier in this connection, and are not now; what was left, as far as that is known. */
   readonly #dropped = new Map<string, Left | undefined>();
-  #count = 0;
   #offline = false;
   #closed = false;
   /** The wasm module trapped, with this. */
@@ -132,6 +128,14 @@ export class Client implements Host {
       hidden: () => this.#sending().flatMap((live) => (isShown(live) ? [] : [live.id])),
       sendsShown: () => this.#sending().some(isShown),
       letGo: (id) => this.#guard(() => this.#letGo(id)),
+    });
+    this.#ephemerals = new Ephemerals(parts.wasm, {
+      connection: () => (this.#role === "follower" ? undefined : this.#uplink.connection),
+      sendFrame: (frame) => this.#uplink.send(frame, undefined),
+      tell: (message) => this.#post({ t: "ephemeral", message, fromServer: false }),
+      isShown: (id) => (this.#live.get(id)?.handles ?? 0) > 0,
+      heard: (id, author, value) => this.#live.get(id)?.presence.receive(author, value, Date.now()),
+      caught: (error) => this.caught(error),
     });
     this.#status = this.#look();
     this.#tabs = parts.joinTabs({
@@ -934,7 +938,7 @@ export class Client implements Host {
     if (message.type === "ephemeral") {
       const { document: id, author, session, count, data } = message;
       const heard: Ephemeral = { id, author, session, count, data };
-      this.#heardOf(heard);
+      this.#ephemerals.receive(heard);
       this.#post({ t: "ephemeral", message: heard, fromServer: true });
       return;
     }
@@ -1076,9 +1080,9 @@ export class Client implements Host {
         this.#steer();
         break;
       case "ephemeral":
-        this.#heardOf(message.message);
+        this.#ephemerals.receive(message.message);
         if (!message.fromServer && this.#role === "leader") {
-          this.#send(message.message);
+          this.#ephemerals.send(message.message);
         }
         break;
       case "deleted":
@@ -1144,61 +1148,11 @@ export class Client implements Host {
     this.#outbox.look().catch(report);
   }
 
-  // Messages that nobody stores.
-
-  /** Sends an application's message to whoever has the document open. */
+  /** To whoever has the document open. */
   #say(id: string, value: unknown): void {
-    if (this.#trap !== undefined) {
-      return;
+    if (this.#trap === undefined) {
+      this.#ephemerals.say(id, this.#author(this.#tab), this.#tab, value);
     }
-    this.#count += 1;
-    const author = this.#author(this.#tab);
-    const message = { id, author, session: this.#tab, count: this.#count, data: this.#parts.wasm.encodeCbor(value) };
-    this.#post({ t: "ephemeral", message, fromServer: false });
-    if (this.#role !== "follower") {
-      this.#send(message);
-    }
-  }
-
-  #send(message: Ephemeral): void {
-    const { connection } = this.#uplink;
-    if (connection !== undefined) {
-      const { id, author, session, count, data } = message;
-      let frame: Uint8Array;
-      try {
-        frame = connection.ephemeral(id, author, session, count, data);
-      } catch (error) {
-        this.caught(error);
-        // Names that are none: another page's rubbish.
-        return;
-      }
-      this.#uplink.send(frame, undefined);
-    }
-  }
-
-  #heardOf({ id, author, session, count, data }: Ephemeral): void {
-    const key = `${author} ${session}`;
-    const live = this.#live.get(id);
-    if (count <= (this.#heard.get(key) ?? 0) || live === undefined || live.handles === 0) {
-      return;
-    }
-    // The one that was heard of longest ago is forgotten first.
-    this.#heard.delete(key);
-    this.#heard.set(key, count);
-    if (this.#heard.size > MAX_AUTHORS) {
-      for (const oldest of this.#heard.keys()) {
-        this.#heard.delete(oldest);
-        break;
-      }
-    }
-    let value: unknown;
-    try {
-      value = this.#parts.wasm.decodeCbor(data);
-    } catch {
-      // Somebody else's, in a form that is not ours.
-      return;
-    }
-    live.presence.receive(author, value, Date.now());
   }
 
   /** The name under which others see a tab of this browser's. */
