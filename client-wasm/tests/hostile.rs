@@ -58,13 +58,13 @@ fn data_from(chunk: &[u8]) -> usize {
 }
 
 /// A number that has a sign: one more byte where the last one's highest bit would be set.
-fn signed(mut left: u64) -> Vec<u8> {
+fn signed(number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while left >= 0x40 {
-        bytes.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
-        left >>= 7;
+    push_uleb(&mut bytes, number);
+    if let Some(last) = bytes.last_mut().filter(|last| **last & 0x40 != 0) {
+        *last |= 0x80;
+        bytes.push(0);
     }
-    bytes.push(u8::try_from(left).unwrap());
     bytes
 }
 

@@ -178,6 +178,14 @@ fn claims_hold(client: &mut Client, server: &Automerge) {
     );
 }
 
+/// What one client has to say goes to the server, and what that has for another to the other.
+fn bring(from: &mut Client, to: &mut Client, server: &mut Automerge) {
+    from.send();
+    from.server_receives(server);
+    to.server_sends(server);
+    to.receive();
+}
+
 fn settle(clients: &mut [Client], server: &mut Automerge) {
     for client in clients
         .iter_mut()
@@ -275,10 +283,7 @@ fn a_hundred_messages_are_applied_as_one() {
     let [mut writer, mut reader] = both;
     for _ in 0..100 {
         writer.edit(0);
-        writer.send();
-        writer.server_receives(&mut server);
-        reader.server_sends(&server);
-        reader.receive();
+        bring(&mut writer, &mut reader, &mut server);
     }
     assert!(reader.replica.has_pending());
     let before = reader.replica.heads();
@@ -306,10 +311,7 @@ fn between_parts_nothing_is_said_and_nothing_is_ours() {
     for _ in 0..100 {
         writer.edit(0);
     }
-    writer.send();
-    writer.server_receives(&mut server);
-    reader.server_sends(&server);
-    reader.receive();
+    bring(&mut writer, &mut reader, &mut server);
     let mut parts = 0;
     while reader.replica.has_pending() {
         reader.replica.apply_some_pending(500).unwrap();

@@ -11,9 +11,9 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { begin, launch, PATIENCE_MS, sentAll, Server, servePages } from "./harness.mjs";
+import { begin, PATIENCE_MS, sentAll, stage } from "./harness.mjs";
 import { Reference, Steps } from "./reference.mjs";
 
 const LONG = process.env.CONCORD_TEST_LONG === "1";
@@ -82,16 +82,10 @@ const beliefs = new Map();
 const faults = [];
 const steps = [];
 
-before(async () => {
-  const script = readFileSync(new URL("random-page.js", import.meta.url));
-  [server, pages, chromium] = await Promise.all([Server.start(), servePages({ "/random.js": script }), launch()]);
-});
-
-after(async () => {
-  await chromium?.close();
-  pages?.stop();
-  await server?.stop();
-});
+stage(
+  (parts) => ({ server, pages, browser: chromium } = parts),
+  () => ({ "/random.js": readFileSync(new URL("random-page.js", import.meta.url)) }),
+);
 
 async function addBrowser() {
   const context = await chromium.newContext();

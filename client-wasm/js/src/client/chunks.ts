@@ -45,6 +45,11 @@ export function isTrap(error: unknown): boolean {
   );
 }
 
+/** Whatever was thrown, as an error. */
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
 /** Byte strings, one after the other. */
 export function concat(parts: readonly Uint8Array[]): Uint8Array {
   if (parts.length === 1) {

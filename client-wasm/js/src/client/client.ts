@@ -13,14 +13,14 @@ import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
 import { edit } from "../value/draft.js";
 import type { Chunk, Heads, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
 import { DocumentHandle, type Host } from "./document.js";
-import { type Chunks, concat, isTrap } from "./chunks.js";
+import { asError, type Chunks, isTrap } from "./chunks.js";
 import { Ephemerals } from "./ephemeral.js";
-import { chunksOf, LiveDocument } from "./live.js";
+import { chunksOf, joined, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { Presence } from "./presence.js";
 import { Scheduler } from "./scheduler.js";
-import { asError, Storing } from "./storing.js";
+import { Storing } from "./storing.js";
 import { type ConnectionFault, type ConnectionState, Uplink } from "./uplink.js";
 
 /** What a page can show about the connection. */
@@ -752,7 +752,7 @@ export class Client implements Host {
   #flush(): void {
     for (const live of [...this.#live.values()]) {
       if (live.loaded && live.hasIncoming) {
-        const chunks = live.waiting();
+        const chunks = live.isEmpty ? live.waiting() : undefined;
         if (chunks !== undefined && this.#fills(live, { from: "chunks", chunks })) {
           live.takeIncoming();
         } else {
@@ -768,8 +768,7 @@ export class Client implements Host {
       const { patches, fromTabs, fromServer } = live.apply();
       this.#judge(live);
       if (fromServer !== undefined) {
-        const bytes = concat(fromServer.chunks.map((chunk) => chunk.bytes));
-        this.#post({ t: "changes", id: live.id, bytes, heads: live.replica.heads() });
+        this.#post({ t: "changes", id: live.id, bytes: joined(fromServer), heads: live.replica.heads() });
       }
       if (this.#role !== "follower") {
         this.#storing.keep(live, fromTabs);
@@ -928,7 +927,8 @@ export class Client implements Host {
       return;
     }
     const isAnswered = isFirst || live.isEmpty || (live.unsynced > 0 && !live.readOnly);
-    const next = (): Uint8Array | undefined => live.replica.nextFrame(...connection.peers());
+    const peers = connection.peers();
+    const next = (): Uint8Array | undefined => live.replica.nextFrame(...peers);
     for (let frame = next(); frame !== undefined; frame = next()) {
       this.#uplink.send(frame, isAnswered ? live.id : undefined);
     }

@@ -275,7 +275,7 @@ export class LiveDocument {
   /** Chunks of what somebody who has `heads` lacks. */
   missing(heads: Heads): Uint8Array | undefined {
     const arrived = this.#arrived(heads, this.replica.heads());
-    return arrived === undefined ? undefined : concat(arrived.chunks.map((chunk) => chunk.bytes));
+    return arrived && joined(arrived);
   }
 
   /** The document as it was at some version. Costs a pass over all that was ever written. */
@@ -410,6 +410,11 @@ export class LiveDocument {
     const patches = this.replica.patches();
     return { patches: [...adopted.patches, ...patches], value: adopted.value && applied(adopted.value, patches) };
   }
+}
+
+/** All that arrived, one after the other. */
+export function joined({ chunks }: Arrived): Uint8Array {
+  return concat(chunks.map((chunk) => chunk.bytes));
 }
 
 /** What is stored, as chunks. */

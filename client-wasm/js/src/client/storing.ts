@@ -4,6 +4,7 @@
  */
 import { type Expected, type Storage, StorageError, type TailSize } from "../storage/storage.js";
 import type { ChangeHash } from "../wasm.js";
+import { asError } from "./chunks.js";
 import { type Arrived, type LiveDocument, sameHeads } from "./live.js";
 
 /** What {@link Storing} needs of its client. */
@@ -335,9 +336,4 @@ function expected(live: LiveDocument): Expected {
 /** Whether something of it is not in storage yet. */
 function isBusy(live: LiveDocument): boolean {
   return live.keeping > 0 || live.unsaved.size > 0;
-}
-
-/** Whatever was thrown, as an error. */
-export function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

@@ -1,5 +1,5 @@
 /** The worker that reads a long document; see `protocol.ts`. A script of its own, made for one document. */
-import { applyChunks } from "../client/chunks.js";
+import { applyChunks, asError } from "../client/chunks.js";
 import { instantiate } from "../load.js";
 import type { WasmPatch, WasmReplica } from "../wasm.js";
 import type { Content, Told, Work } from "./protocol.js";
@@ -21,7 +21,7 @@ const scope = globalThis as unknown as Scope;
 
 scope.onmessage = (event) => {
   fill(event.data as Work).catch((error: unknown) => {
-    const { message } = error instanceof Error ? error : new Error(String(error));
+    const { message } = asError(error);
     const code: unknown = (error as { code?: unknown } | null)?.code;
     scope.postMessage({ t: "failed", code: typeof code === "string" ? code : "internal", message });
   });
