@@ -82,6 +82,29 @@ impl Client {
         }
     }
 
+    /// As a page does that has a worker take the changes out of a snapshot.
+    fn receive_unpacked(&mut self) {
+        let Some(data) = self.down.front() else {
+            return;
+        };
+        let rest = Replica::without_snapshot(data, &Limits::default());
+        let Some(rest) = rest.filter(|_| self.replica.is_connected()) else {
+            return self.receive();
+        };
+        let mut elsewhere = replica(99);
+        elsewhere.connect();
+        elsewhere.receive(data, &Limits::default()).unwrap();
+        elsewhere.apply_pending().unwrap();
+        let ours = self.replica.unacknowledged();
+        for change in elsewhere.doc().get_changes(&self.replica.heads()) {
+            self.replica.receive_part(change.raw_bytes()).unwrap();
+            assert!(self.replica.next_message().is_none());
+            assert!(self.replica.unacknowledged() <= ours);
+        }
+        self.down[0] = rest;
+        self.receive();
+    }
+
     fn server_receives(&mut self, server: &mut Automerge) {
         if let Some(data) = self.up.pop_front() {
             server
@@ -106,6 +129,8 @@ enum Step {
     Disconnect,
     Send,
     Receive,
+    /// Where a snapshot comes, its changes one by one.
+    ReceiveUnpacked,
     Apply,
     /// The first change or two of what waits.
     ApplySome,
@@ -121,7 +146,8 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         2 => Just(Step::Connect),
         1 => Just(Step::Disconnect),
         6 => Just(Step::Send),
-        6 => Just(Step::Receive),
+        4 => Just(Step::Receive),
+        4 => Just(Step::ReceiveUnpacked),
         4 => Just(Step::Apply),
         4 => Just(Step::ApplySome),
         6 => Just(Step::ServerReceives),
@@ -146,6 +172,7 @@ fn run(clients: &mut [Client], server: &mut Automerge, steps: &[(usize, Step)]) 
             }
             Step::Send => client.send(),
             Step::Receive => client.receive(),
+            Step::ReceiveUnpacked => client.receive_unpacked(),
             Step::Apply => drop(client.replica.apply_pending().unwrap()),
             Step::ApplySome => client.replica.apply_some_pending(150).unwrap(),
             Step::ServerReceives if client.replica.is_connected() => client.server_receives(server),
@@ -325,6 +352,68 @@ fn between_parts_nothing_is_said_and_nothing_is_ours() {
     let answer = reader.replica.next_message().unwrap();
     assert!(answer.len() < 100, "{} bytes", answer.len());
     assert!(reader.replica.synced());
+}
+
+/// Who has an old copy is sent the whole as a snapshot. What is new in it may come part by part, and the server learns in
+/// the end that it came.
+#[test]
+fn a_snapshot_can_be_taken_in_part_by_part() {
+    let mut server = Automerge::new();
+    let mut both = [Client::new(1), Client::new(2)];
+    for _ in 0..50 {
+        both[0].edit(0);
+    }
+    settle(&mut both, &mut server);
+    let [mut writer, mut reader] = both;
+    for _ in 0..200 {
+        writer.edit(0);
+    }
+    reader.edit(1);
+    writer.send();
+    writer.server_receives(&mut server);
+    reader.server_sends(&server);
+    assert!(Replica::without_snapshot(&reader.down[0], &Limits::default()).is_some());
+    reader.receive_unpacked();
+    assert_eq!(reader.replica.unacknowledged(), 1, "its own");
+    reader.send();
+    assert!(reader.up[0].len() < 400, "{} bytes", reader.up[0].len());
+    reader.server_receives(&mut server);
+    let mut heads = server.get_heads();
+    heads.sort();
+    assert_eq!(reader.replica.heads(), heads);
+    writer.edit(0);
+    writer.send();
+    writer.server_receives(&mut server);
+    reader.server_sends(&server);
+    let [.., last] = reader.down.make_contiguous() else {
+        panic!("there is something new");
+    };
+    assert!(Replica::without_snapshot(last, &Limits::default()).is_none());
+}
+
+/// Without an own change, too, the server hears that the last part came.
+#[test]
+fn parts_are_answered() {
+    let mut server = Automerge::new();
+    let mut both = [Client::new(1), Client::new(2)];
+    both[0].edit(0);
+    settle(&mut both, &mut server);
+    let [mut writer, mut reader] = both;
+    for _ in 0..200 {
+        writer.edit(0);
+    }
+    writer.send();
+    writer.server_receives(&mut server);
+    reader.server_sends(&server);
+    reader.receive_unpacked();
+    assert!(reader.replica.synced());
+    reader.send();
+    reader.server_receives(&mut server);
+    assert!(reader.up.is_empty());
+    assert_eq!(
+        reader.server_state.their_heads.as_ref(),
+        Some(&server.get_heads())
+    );
 }
 
 /// A server that remembers what this browser lost: Automerge says so again each time that it is asked.

@@ -86,10 +86,10 @@ export class Server {
     });
   }
 
-  /** `kill -9`. */
-  async kill() {
+  /** By default `kill -9`. Of `SIGTERM` it makes snapshots of what was edited. */
+  async kill(signal = "SIGKILL") {
     const ended = once(this.#process, "exit");
-    this.#process.kill("SIGKILL");
+    this.#process.kill(signal);
     await ended;
   }
 

@@ -137,6 +137,78 @@ test("what others change while a long document is being read is in it", async ()
   fine(maker.tab, reader.tab, again.tab);
 });
 
+test("who has an old copy and lacks most of a long document goes on with it meanwhile", async () => {
+  const contexts = [await browser.newContext(), await browser.newContext()];
+  const maker = await tabIn(contexts[0]);
+  const url = await make(maker.tab, { text: "", notes: [] });
+  const reader = await tabIn(contexts[1]);
+  await openDocument(reader.tab, url);
+  const follower = await tabIn(contexts[1]);
+  await openDocument(follower.tab, url);
+  await reader.tab.evaluate(async () => {
+    const { splice } = await import("/client/index.js");
+    await window.doc.whenSynced();
+    window.client.setOffline(true);
+    window.doc.change((draft) => splice(draft, ["text"], 0, 0, "mine"));
+    await window.doc.whenSaved();
+  });
+  const NOTES = 1_500;
+  await maker.tab.evaluate(async (notes) => {
+    for (let n = 0; n < notes; n += 1) {
+      window.doc.change((draft) => draft.notes.push(crypto.getRandomValues(new Uint8Array(400))));
+    }
+    await window.doc.whenSynced();
+  }, NOTES);
+  await server.kill("SIGTERM");
+  await server.restart();
+  const seen = await reader.tab.evaluate(async (notes) => {
+    const { splice } = await import("/client/index.js");
+    const seen = { readings: [], states: new Set(), counts: new Set(), unsynced: 0, typed: 0 };
+    const back = new Promise((done) =>
+      window.doc.on("status", ({ state, reading, unsynced }) => {
+        seen.states.add(state);
+        seen.counts.add(window.doc.value.notes.length);
+        seen.unsynced = Math.max(seen.unsynced, unsynced);
+        if (reading !== undefined) {
+          seen.readings.push(reading);
+          if (seen.typed < 3) {
+            seen.typed += 1;
+            window.doc.change((draft) => splice(draft, ["text"], 0, 0, "."));
+          }
+        }
+        if (window.doc.value.notes.length === notes && reading === undefined) done();
+      }),
+    );
+    window.client.setOffline(false);
+    await back;
+    await window.doc.whenSynced();
+    return { ...seen, states: [...seen.states], counts: [...seen.counts] };
+  }, NOTES);
+  assert.equal(reader.workers(), 1);
+  assert.deepEqual(seen.states, ["ready"]);
+  assert.ok(seen.counts.length > 3, `it came part by part: ${seen.counts}`);
+  assert.equal(seen.typed, 3);
+  assert.ok(seen.unsynced <= 4, `${seen.unsynced} changes are said to be ours`);
+  for (const { tab } of [maker, reader, follower]) {
+    await until(tab, (notes) => window.doc.value.text === "...mine" && window.doc.value.notes.length === notes, NOTES);
+  }
+  const values = await Promise.all([maker, reader, follower].map(({ tab }) => tab.evaluate(() => JSON.stringify(window.doc.value))));
+  assert.equal(new Set(values).size, 1);
+  assert.equal(follower.workers(), 0);
+  // What was changed here before can still be taken back.
+  assert.ok(await reader.tab.evaluate(() => window.doc.undo()));
+  await until(maker.tab, () => window.doc.value.text === "mine");
+  assert.ok(await reader.tab.evaluate(() => window.doc.undo()));
+  await maker.tab.evaluate(() => window.doc.change((draft) => (draft.notes = [])));
+  for (const { tab } of [maker, reader, follower]) {
+    await until(tab, () => window.doc.value.text === "" && window.doc.value.notes.length === 0);
+  }
+  fine(maker.tab, reader.tab, follower.tab);
+  for (const context of contexts) {
+    await context.close();
+  }
+});
+
 test("without workers a long document is read in the page", async () => {
   const contexts = [await browser.newContext(), await browser.newContext()];
   const maker = await tabIn(contexts[0]);

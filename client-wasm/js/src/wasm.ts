@@ -150,6 +150,11 @@ export interface WasmReplica {
   nextFrame(us: string, server: string): Uint8Array | undefined;
   /** A sync message from the server. Its changes wait for `applyPending`. */
   receive(data: Uint8Array): void;
+  /**
+   * Changes of a message of the server's of which more comes, or the rest, which is taken by `receive`. Nothing is to be
+   * sent until then. They are not judged: only for what was read by another instance of this module.
+   */
+  receivePart(chunks: Uint8Array): void;
   hasPending(): boolean;
   /** Applies what was received; of what is much only the first changes, about `most` bytes of them. */
   applyPending(most: number): void;
@@ -205,6 +210,8 @@ export interface Wasm {
     new (document: string): WasmReplica;
     /** The one that was parked in the memory that this instance was given. */
     parked(): WasmReplica | undefined;
+    /** What a sync message says besides its changes, as a message; nothing where none of them come as a snapshot. */
+    withoutSnapshot(message: Uint8Array): Uint8Array | undefined;
   };
   /** `storage` names what this browser keeps; without it the server forgets us at once. */
   Connection: new (peer: string, storage: string | undefined) => WasmConnection;

@@ -365,6 +365,18 @@ impl Replica {
         taken.map_err(Thrown::of)
     }
 
+    /// What a sync message says besides its changes, if they come as a snapshot.
+    #[wasm_bindgen(js_name = withoutSnapshot)]
+    pub fn without_snapshot(data: &[u8]) -> Option<Vec<u8>> {
+        Inner::without_snapshot(data, &server_limits())
+    }
+
+    /// Changes that were read elsewhere, of a message of which the rest comes later.
+    #[wasm_bindgen(js_name = receivePart)]
+    pub fn receive_part(&self, changes: &[u8]) -> Done {
+        self.settled()?.receive_part(changes).map_err(Thrown::of)
+    }
+
     /// Whether changes wait to be applied.
     #[wasm_bindgen(js_name = hasPending)]
     pub fn has_pending(&self) -> bool {

@@ -16,7 +16,7 @@ use concord_shared::{
 };
 
 use super::{
-    intake::{Judged, own_limits},
+    intake::{Judged, has_snapshot, own_limits},
     receive::{receive, receive_part},
     session::Open,
     undo::Aliases,
@@ -330,7 +330,6 @@ impl Replica {
         let Some(pending) = session.pending.take() else {
             return Ok(false);
         };
-        session.is_behind = false;
         let (message, changes) = pending.into_parts();
         self.apply(message, changes).map(|()| true)
     }
@@ -347,9 +346,30 @@ impl Replica {
             }
             _ => return self.apply_pending().map(drop),
         };
+        self.receive_part(&first)
+    }
+
+    /// What a sync message says besides its changes, as a message; `None` where none of them come as a document chunk,
+    /// or where they can't be read.
+    ///
+    /// Whoever has most of a document takes as long to apply all of it as who has nothing, and in one piece. So its
+    /// changes are taken out of it elsewhere, and what is new among them comes part by part with
+    /// [`receive_part`](Self::receive_part); then comes the rest of the message, with [`receive`](Self::receive).
+    pub fn without_snapshot(data: &[u8], limits: &Limits) -> Option<Vec<u8>> {
+        let split = split(&Bytes::copy_from_slice(data), limits);
+        let SyncMessage { message, changes } = split.ok()?;
+        has_snapshot(&changes, limits).then(|| message.encode())
+    }
+
+    /// Applies changes of a message of the server's of which more comes, or the rest; until then there is nothing to
+    /// say. They are not judged: Automerge read and wrote them elsewhere.
+    pub fn receive_part(&mut self, changes: &[u8]) -> Result<(), ReplicaError> {
+        let Link::Up(session) = &mut self.link else {
+            return Err(self.not_connected());
+        };
         session.is_behind = true;
-        let taken = receive_part(&mut self.doc, &mut session.state, &first);
-        taken.map_err(|source| self.cant_apply(first.len(), source))
+        let taken = receive_part(&mut self.doc, &mut session.state, changes);
+        taken.map_err(|source| self.cant_apply(changes.len(), source))
     }
 
     /// Whether changes were received that are not applied yet.
@@ -435,10 +455,15 @@ impl Replica {
         let Link::Up(session) = &mut self.link else {
             return Err(self.not_connected());
         };
+        let was_behind = std::mem::take(&mut session.is_behind);
         let bytes = changes.bytes().len();
         let heads = changes.heads().to_vec();
         message.changes = changes.into_list();
         let received = receive(&mut self.doc, &mut session.state, message);
+        if was_behind {
+            // The rest of a message may have no changes, and is to be answered for those that came before it.
+            session.state.last_sent_heads.clear();
+        }
         received.map_err(|source| self.cant_apply(bytes, source))?;
         self.check_taken(&heads, bytes)
     }

@@ -29,7 +29,10 @@ pub(super) fn receive(
     let has_changes = !message.changes.is_empty();
     if has_changes {
         let chunks: Vec<&[u8]> = message.changes.iter().collect();
-        receive_part(doc, state, &chunks.concat())?;
+        let new = apply(doc, &chunks.concat())?;
+        let heads = doc.get_heads();
+        state.shared_heads.retain(|head| heads.contains(head));
+        add(&mut state.shared_heads, new);
     }
 
     let known =
@@ -53,9 +56,7 @@ pub(super) fn receive(
             state.sent_hashes.clear();
         }
     } else {
-        state.shared_heads.append(&mut theirs);
-        state.shared_heads.sort_unstable();
-        state.shared_heads.dedup();
+        add(&mut state.shared_heads, theirs);
     }
     state.their_have = Some(message.have);
     state.their_heads = Some(message.heads);
@@ -63,31 +64,31 @@ pub(super) fn receive(
     Ok(())
 }
 
-/// Applies the first changes of a message, of which the rest comes later.
+/// Applies the first changes of a message, of which the rest comes later, and with it what both have in the end. Until
+/// then what was shared stays so, also where it is no head any more.
 pub(super) fn receive_part(
     doc: &mut AutoCommit,
     state: &mut State,
     changes: &[u8],
 ) -> Result<(), AutomergeError> {
-    let before = doc.get_heads();
-    doc.load_incremental(changes)?;
-    state.shared_heads = advanced(&before, &doc.get_heads(), &state.shared_heads);
+    let new = apply(doc, changes)?;
+    add(&mut state.shared_heads, new);
     Ok(())
 }
 
-/// What both have after changes were taken: what came, and what was shared and still is a head.
-fn advanced(before: &[ChangeHash], after: &[ChangeHash], shared: &[ChangeHash]) -> Vec<ChangeHash> {
-    let is_new = |head: &&ChangeHash| !before.contains(head);
-    let is_still = |head: &&ChangeHash| after.contains(head);
-    let mut heads: Vec<ChangeHash> = after
-        .iter()
-        .filter(is_new)
-        .chain(shared.iter().filter(is_still))
-        .copied()
-        .collect();
-    heads.sort_unstable();
-    heads.dedup();
-    heads
+fn add(shared: &mut Vec<ChangeHash>, heads: Vec<ChangeHash>) {
+    shared.extend(heads);
+    shared.sort_unstable();
+    shared.dedup();
+}
+
+/// Applies changes; the heads that came by them.
+fn apply(doc: &mut AutoCommit, changes: &[u8]) -> Result<Vec<ChangeHash>, AutomergeError> {
+    let before = doc.get_heads();
+    doc.load_incremental(changes)?;
+    let mut heads = doc.get_heads();
+    heads.retain(|head| !before.contains(head));
+    Ok(heads)
 }
 
 #[cfg(test)]

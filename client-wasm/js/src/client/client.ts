@@ -19,6 +19,7 @@ import { chunksOf, joined, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { Presence } from "./presence.js";
+import { free, hasTrapped, Reader } from "./reader.js";
 import { Scheduler } from "./scheduler.js";
 import { Storing } from "./storing.js";
 import { type ConnectionFault, type ConnectionState, Uplink } from "./uplink.js";
@@ -74,6 +75,7 @@ export class Client implements Host {
   readonly #tab: string;
   readonly #uplink: Uplink;
   readonly #flushing: Scheduler;
+  readonly #reader: Reader;
   readonly #storing: Storing;
   readonly #outbox: Outbox;
   readonly #ephemerals: Ephemerals;
@@ -95,6 +97,7 @@ export class Client implements Host {
   constructor(parts: ClientParts) {
     this.#parts = parts;
     this.#flushing = new Scheduler(() => this.#guard(() => this.#flush()));
+    this.#reader = new Reader(parts.long, (live) => this.#looked(live));
     this.#uplink = new Uplink(
       parts.wasm,
       {
@@ -377,7 +380,7 @@ export class Client implements Host {
     let fault: Error | undefined;
     try {
       const stored = await this.#parts.storage.load(live.id);
-      const filled = stored && (await this.#fillOrNot(live, chunksOf(stored)));
+      const filled = stored && (await this.#reader.fillOrNot(live, chunksOf(stored)));
       if (!this.#isHere(live)) {
         free(filled);
       } else if (stored !== undefined) {
@@ -417,47 +420,17 @@ export class Client implements Host {
     for (const [tab, heads] of live.takeAsked()) {
       this.#wantedBy(tab, live.id, heads);
     }
-    for (let message = live.early.shift(); message !== undefined; message = live.early.shift()) {
-      this.#received(live, message);
-    }
+    this.#takeEarly(live);
     if (live.hasIncoming) {
       this.#flushing.request();
     }
     this.#maybeDrop(live);
   }
 
-  /** A replica with this content, where that takes so long that a worker is to do it. */
-  async #fill(live: LiveDocument, content: Content): Promise<Filled | undefined> {
-    const { long } = this.#parts;
-    if (long?.takes(content) !== true) {
-      return undefined;
-    }
-    try {
-      return await long.fill(live.id, content, (done, bytes) => {
-        live.reading = { done, bytes };
-        this.#looked(live);
-      });
-    } finally {
-      live.reading = undefined;
-    }
-  }
-
-  /** The same of chunks; nothing also where the worker failed, if the page may fare better. */
-  async #fillOrNot(live: LiveDocument, chunks: Chunks): Promise<Filled | undefined> {
-    try {
-      return await this.#fill(live, { from: "chunks", chunks });
-    } catch (error) {
-      if (hasTrapped(asError(error))) {
-        throw error;
-      }
-      return undefined;
-    }
-  }
-
   /** Whether what came for an empty replica is long: then it is being read elsewhere, and applied when that is done. */
   #fills(live: LiveDocument, content: Content): boolean {
     // What waits in the replica would be lost with it.
-    const isLong = live.isEmpty && !live.isReadHere && !live.replica.hasPending() && this.#parts.long?.takes(content) === true;
+    const isLong = live.isEmpty && !live.isReadHere && !live.replica.hasPending() && this.#reader.takes(content);
     if (isLong) {
       live.loaded = false;
       this.#fillAndApply(live, content).catch(report);
@@ -467,7 +440,7 @@ export class Client implements Host {
 
   async #fillAndApply(live: LiveDocument, content: Content): Promise<void> {
     const { connection } = this.#uplink;
-    const filled = await this.#fill(live, content).catch(asError);
+    const filled = await this.#reader.fill(live, content).catch(asError);
     this.#guard(() => {
       if (!this.#isHere(live)) {
         free(filled);
@@ -497,6 +470,7 @@ export class Client implements Host {
       live.replica.disconnect();
     } else if (hasTrapped(filled)) {
       live.damage = filled;
+      live.forgetIncoming();
     } else if (content.from === "chunks") {
       // No other tab sends them again.
       this.#takeHere(live, content.chunks);
@@ -584,21 +558,13 @@ export class Client implements Host {
 
   /** Of long ones only what is not here is applied in the page. */
   async #receiveSnapshots(live: LiveDocument, snapshots: Chunks): Promise<void> {
-    const filled = live.isEmpty ? undefined : await this.#fillOrNot(live, snapshots);
-    if (this.#isHere(live)) {
-      for (const bytes of filled === undefined ? snapshots.chunks : []) {
+    const read = live.isEmpty ? undefined : await this.#reader.changesOrNot(live, snapshots, live.known());
+    // Our newest changes may not be in it, and all of it be here.
+    if (this.#isHere(live) && read?.heads.every((hash) => live.replica.has(hash)) !== true) {
+      for (const bytes of read?.parts ?? snapshots.chunks) {
         live.receive(bytes, []);
       }
-      // Our newest changes may not be in it, and all of it be here.
-      if (filled?.replica.heads().every((hash) => live.replica.has(hash)) === false) {
-        for (const { hash, bytes } of filled.replica.changesSince(live.replica.heads())) {
-          if (!live.replica.has(hash)) {
-            live.receive(bytes, [hash]);
-          }
-        }
-      }
     }
-    free(filled);
   }
 
   /** Tells the other tabs, or one, what is wanted, and what is there of it. */
@@ -628,7 +594,7 @@ export class Client implements Host {
     if (!this.#isToSend(live)) {
       this.#outbox.left(live.id, live.unsynced === 0 && live.unread === "no");
     }
-    if (!this.#isWanted(live) && !live.hasIncoming && this.#storing.isSettled(live)) {
+    if (!this.#isWanted(live) && !live.hasIncoming && !live.isUnpacking && live.early.length === 0 && this.#storing.isSettled(live)) {
       // Whether it is read-only is told once in a session.
       this.#forget(live, live.readOnly ? undefined : { heads: live.replica.heads(), syncState: live.replica.syncState() });
       live.replica.free();
@@ -764,6 +730,7 @@ export class Client implements Host {
 
   #apply(live: LiveDocument): void {
     const before = live.value;
+    const wasUnpacking = live.isUnpacking;
     try {
       const { patches, fromTabs, fromServer } = live.apply();
       this.#judge(live);
@@ -791,6 +758,9 @@ export class Client implements Host {
     if (this.#uplink.connection !== undefined && this.#isHere(live)) {
       this.#news(live);
       this.#pump(live);
+      if (wasUnpacking && !live.isUnpacking) {
+        this.#takeEarly(live);
+      }
     }
     this.#maybeDrop(live);
   }
@@ -914,7 +884,7 @@ export class Client implements Host {
 
   #sessionsEnd(): void {
     for (const live of this.#live.values()) {
-      live.early = [];
+      live.sessionEnded();
       live.replica.disconnect();
       live.inSession = false;
     }
@@ -958,11 +928,61 @@ export class Client implements Host {
       this.#judge(live);
       this.#looked(live);
       this.#news(live);
-    } else if (!live.loaded) {
-      live.early.push(message.data);
-    } else if (!this.#fills(live, { from: "message", message: message.data })) {
-      this.#received(live, message.data);
+    } else {
+      this.#take(live, message.data);
     }
+  }
+
+  /** A sync message of the server's, when it is its turn. */
+  #take(live: LiveDocument, message: Uint8Array): void {
+    if (!live.loaded || live.isUnpacking) {
+      live.early.push(message);
+    } else if (!this.#fills(live, { from: "message", message }) && !this.#unpacks(live, message)) {
+      this.#received(live, message);
+    }
+  }
+
+  #takeEarly(live: LiveDocument): void {
+    const { early } = live;
+    live.early = [];
+    for (const message of early) {
+      this.#take(live, message);
+    }
+  }
+
+  /**
+   * Whether much is here of a long document that comes as a snapshot: then what is new is taken out of that elsewhere,
+   * and applied part by part. In the page, in one piece, it takes as long as if nothing were here.
+   */
+  #unpacks(live: LiveDocument, message: Uint8Array): boolean {
+    const isLong = !live.isReadHere && this.#reader.takes({ from: "message", message });
+    const rest = isLong ? this.#parts.wasm.Replica.withoutSnapshot(message) : undefined;
+    live.isUnpacking = rest !== undefined;
+    if (rest !== undefined) {
+      this.#unpack(live, message, rest).catch(report);
+    }
+    return live.isUnpacking;
+  }
+
+  async #unpack(live: LiveDocument, message: Uint8Array, rest: Uint8Array): Promise<void> {
+    const { connection } = this.#uplink;
+    const read = await this.#reader.changes(live, { from: "message", message }, live.known()).catch(asError);
+    this.#guard(() => {
+      if (!this.#isHere(live) || connection !== this.#uplink.connection) {
+        return;
+      }
+      if (hasTrapped(read)) {
+        this.#broken(live, read);
+      } else if (read === undefined || read instanceof Error) {
+        live.isReadHere = true;
+        live.isUnpacking = false;
+        this.#received(live, message);
+        this.#takeEarly(live);
+      } else {
+        live.unpacked(read.parts, rest);
+        this.#flushing.request();
+      }
+    });
   }
 
   /** A sync message of the server's. */
@@ -1188,16 +1208,4 @@ export class Client implements Host {
 /** In this tab, or in one that it leads. */
 function isShown(live: LiveDocument): boolean {
   return live.handles > 0 || live.wantedBy.size > 0;
-}
-
-/** Whether what was read elsewhere made the module trap there: it would do so here, too, and end all documents. */
-function hasTrapped(filled: Filled | Error | undefined): filled is Error {
-  return filled instanceof Error && (filled as { code?: unknown }).code === "internal";
-}
-
-/** A replica that nobody waits for any more. */
-function free(filled: Filled | Error | undefined): void {
-  if (filled !== undefined && !(filled instanceof Error)) {
-    filled.replica.free();
-  }
 }

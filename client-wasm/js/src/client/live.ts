@@ -7,7 +7,7 @@ import { applied, applyPatches, EMPTY, type Root, type Shown } from "../value/tr
 import type { ChangeHash, Chunk, Heads, Wasm, WasmPatch, WasmReplica } from "../wasm.js";
 import type { Filled } from "../long/loader.js";
 import type { Contained, StoredDocument, StoredSnapshot } from "../storage/storage.js";
-import { applyChunks, type Chunks, concat } from "./chunks.js";
+import { applyChunks, bytesOf, type Chunks, concat, SLICE_BYTES } from "./chunks.js";
 import type { ServerNews } from "./messages.js";
 import type { Presence } from "./presence.js";
 
@@ -45,6 +45,14 @@ interface FromTab {
   readonly heads: Heads;
 }
 
+/** Changes of a sync message, and what else it said. */
+interface Unpacked {
+  readonly parts: readonly Uint8Array[];
+  /** Which is next. */
+  at: number;
+  readonly rest: Uint8Array;
+}
+
 /** What applying did. */
 export interface Applied {
   readonly patches: readonly WasmPatch[];
@@ -52,8 +60,6 @@ export interface Applied {
   readonly fromServer: Arrived | undefined;
 }
 
-/** Bytes of changes that are applied at a time; what is more waits for the next frame. */
-const SLICE_BYTES = 128 * 1024;
 /** More changes than this are only counted. */
 const MANY_UNSYNCED = 2_000;
 /** A letter that is typed so soon after the one before is undone with it, milliseconds. */
@@ -69,12 +75,14 @@ export class LiveDocument {
   unread: "no" | "yes" | "taking" = "no";
   /** How often that failed. */
   reads = 0;
-  /** What the server said while {@link loaded} was not. */
+  /** What the server said while {@link loaded} was not, or while {@link isUnpacking}. */
   early: Uint8Array[] = [];
   /** How far reading a long document is. */
   reading: Reading | undefined;
   /** What comes for it is read in the page: elsewhere it could not be. */
   isReadHere = false;
+  /** A snapshot that the server sent is being taken apart elsewhere, or what was new in it applied. */
+  isUnpacking = false;
   /** The server does not have it, or does not show it. */
   unavailable = false;
   /** The document as plain data. */
@@ -124,6 +132,8 @@ export class LiveDocument {
   readonly telling = new InOrder();
   #replica: WasmReplica;
   #incoming: FromTab[] = [];
+  /** What was new in the snapshot that is being taken apart. */
+  #unpacked: Unpacked | undefined;
   /** What the replica has and was not shown yet is other tabs', and not the server's. */
   #isFromTabs = false;
   /** What a replica that was filled elsewhere told there. */
@@ -191,14 +201,19 @@ export class LiveDocument {
     return { patches: this.#show(), damaged };
   }
 
+  /** Versions of it that are here: its heads, and some that others are more likely to have. */
+  known(): Heads {
+    return [...this.replica.heads(), ...this.replica.syncedHeads()];
+  }
+
   /** Whether there is anything in it. */
   get isEmpty(): boolean {
     return this.replica.heads().length === 0;
   }
 
-  /** Whether something waits to be taken in, or for {@link apply}. */
+  /** Whether something waits for {@link apply}. */
   get hasIncoming(): boolean {
-    return this.early.length > 0 || this.#incoming.length > 0 || this.replica.hasPending() || this.isBehind;
+    return this.#incoming.length > 0 || this.#unpacked !== undefined || this.replica.hasPending() || this.isBehind;
   }
 
   /** Whether the replica has more than is shown: it applies what it was sent by itself where that is much. */
@@ -230,6 +245,11 @@ export class LiveDocument {
     return chunks;
   }
 
+  /** What other tabs sent meanwhile builds on what can't be read, or is that once more. */
+  forgetIncoming(): void {
+    this.#incoming = [];
+  }
+
   #nextIncoming(): readonly FromTab[] {
     // A snapshot costs seconds to read, be everything in it here or not.
     this.#incoming = this.#incoming.filter(({ heads }) => heads.length === 0 || heads.some((head) => !this.replica.has(head)));
@@ -238,10 +258,46 @@ export class LiveDocument {
     return later < 0 ? this.#incoming : this.#incoming.slice(0, Math.max(later, 1));
   }
 
+  /** Changes of a sync message, part by part, and then the rest of it: to be applied when it is time. */
+  unpacked(parts: readonly Uint8Array[], rest: Uint8Array): void {
+    this.#unpacked = { parts, at: 0, rest };
+  }
+
+  /** The session is over: what was not applied yet is sent again in the next. */
+  sessionEnded(): void {
+    this.early = [];
+    this.isUnpacking = false;
+    if (this.#unpacked !== undefined) {
+      this.#unpacked = undefined;
+      this.reading = undefined;
+    }
+  }
+
+  /** The next part, and after the last the rest of the message. */
+  #applyUnpacked(unpacked: Unpacked): void {
+    const { parts, rest } = unpacked;
+    const part = parts[unpacked.at];
+    if (part !== undefined) {
+      this.replica.receivePart(part);
+      unpacked.at += 1;
+    }
+    this.reading = { done: bytesOf(parts.slice(0, unpacked.at)), bytes: bytesOf(parts) };
+    if (unpacked.at >= parts.length) {
+      this.#unpacked = undefined;
+      this.isUnpacking = false;
+      this.reading = undefined;
+      this.replica.receive(rest);
+    }
+  }
+
   /** Applies what waits, from the server and from tabs. What of a tab's can't be read is left out. */
   apply(): Applied {
     const before = this.#shown;
-    this.replica.applyPending(SLICE_BYTES);
+    if (this.#unpacked === undefined) {
+      this.replica.applyPending(SLICE_BYTES);
+    } else {
+      this.#applyUnpacked(this.#unpacked);
+    }
     const between = this.#isFromTabs ? before : this.replica.heads();
     this.#isFromTabs = false;
     const fromServer = this.#arrived(before, between);
@@ -251,6 +307,9 @@ export class LiveDocument {
       for (const hash of incoming.expected) {
         this.#lacking.add(hash);
       }
+    }
+    if (this.inSession) {
+      this.synced = this.replica.syncedHeads();
     }
     const after = this.replica.heads();
     const fromTabs = this.#arrived(between, after);

@@ -2,8 +2,8 @@
 import { bytesOf } from "../client/chunks.js";
 import { type Instance, instantiate } from "../load.js";
 import { applied, EMPTY, type Root, type Shown } from "../value/tree.js";
-import type { WasmPatch, WasmReplica } from "../wasm.js";
-import type { Content, Told, Work } from "./protocol.js";
+import type { Heads, WasmPatch, WasmReplica } from "../wasm.js";
+import type { Changes, Content, Told, Work } from "./protocol.js";
 
 /** A replica that has in it what could be read. */
 export interface Filled {
@@ -19,6 +19,8 @@ export interface Filled {
  * documents share one instance.
  */
 const LONG_BYTES = 16 * 1024;
+/** A page of WebAssembly's memory. */
+const PAGE_BYTES = 64 * 1024;
 /** A worker that was not heard of by then is not one. Milliseconds. */
 const HERE_WITHIN_MS = 10_000;
 /** One that says nothing for so long is gone: a snapshot, of which nothing is told until it is read, takes seconds. */
@@ -26,15 +28,17 @@ const SILENT_MS = 3 * 60_000;
 /** So many in a row that did not come: then there are none to be had. One may have failed to be fetched. */
 const MAX_MISSED = 3;
 
+/** Is told how many bytes of how many were read. */
+export type Progress = (done: number, bytes: number) => void;
+
 /** Who reads long documents elsewhere than in the page. */
 export interface LongReader {
   /** Whether reading it is better done there. */
   takes(content: Content): boolean;
-  /**
-   * A replica filled there; nothing where that can't be done: then the page has to do it. `progress`: how many bytes of
-   * how many were read.
-   */
-  fill(document: string, content: Content, progress: (done: number, bytes: number) => void): Promise<Filled | undefined>;
+  /** A replica filled there; nothing where that can't be done: then the page has to do it. */
+  fill(document: string, content: Content, progress: Progress): Promise<Filled | undefined>;
+  /** The changes in it that are not below `have`; nothing, likewise. */
+  changes(document: string, content: Content, have: Heads, progress: Progress): Promise<Changes | undefined>;
 }
 
 /** Fills replicas, one after the other: each takes a multiple of what it needs in the end. */
@@ -56,23 +60,30 @@ export class LongLoader implements LongReader {
     return this.#isUsable && sizeOf(content) > LONG_BYTES;
   }
 
-  /** Nothing where workers can't be had (another origin's script, a policy of the page's). */
-  fill(document: string, content: Content, progress: (done: number, bytes: number) => void): Promise<Filled | undefined> {
-    const filled = this.#last.then(() => this.#fill(document, content, progress));
-    this.#last = filled.catch(() => undefined);
-    return filled;
+  fill(document: string, content: Content, progress: Progress): Promise<Filled | undefined> {
+    return this.#read({ module: this.#module, document, content, have: undefined }, progress, filling);
   }
 
-  async #fill(document: string, content: Content, progress: (done: number, bytes: number) => void): Promise<Filled | undefined> {
-    const bytes = sizeOf(content);
+  changes(document: string, content: Content, have: Heads, progress: Progress): Promise<Changes | undefined> {
+    return this.#read({ module: this.#module, document, content, have }, progress, () => changes);
+  }
+
+  /** Nothing where workers can't be had (another origin's script, a policy of the page's). */
+  #read<T>(work: Work, progress: Progress, hearing: (module: WebAssembly.Module) => Hear<T>): Promise<T | undefined> {
+    const read = this.#last.then(() => this.#readNow(work, progress, hearing(this.#module)));
+    this.#last = read.catch(() => undefined);
+    return read;
+  }
+
+  async #readNow<T>(work: Work, progress: Progress, hear: Hear<T>): Promise<T | undefined> {
+    const bytes = sizeOf(work.content);
     progress(0, bytes);
     const worker = this.#isUsable ? await this.#worker() : undefined;
     if (worker === undefined) {
       return undefined;
     }
     try {
-      const work: Work = { module: this.#module, document, content };
-      return await receive(worker, work, (done) => progress(done, bytes));
+      return await ask(worker, work, (done) => progress(done, bytes), hear);
     } finally {
       worker.terminate();
     }
@@ -106,38 +117,33 @@ export class LongLoader implements LongReader {
   }
 }
 
-/** Copies the worker's instance, as it is when the content is in it. */
-function receive(worker: Worker, work: Work, progress: (done: number) => void): Promise<Filled> {
+/** Takes what the worker tells; in the end what was asked for. Nothing: the worker is to go on. */
+type Hear<T> = (told: Told) => T | undefined | Promise<T | undefined>;
+
+/** Has a worker do it. */
+function ask<T>(worker: Worker, work: Work, progress: (done: number) => void, hear: Hear<T>): Promise<T> {
   let waiting: ReturnType<typeof setTimeout> | undefined;
-  const filled = new Promise<Filled>((resolve, reject) => {
+  const answered = new Promise<T>((resolve, reject) => {
     const wait = (): void => {
       clearTimeout(waiting);
       waiting = setTimeout(() => reject(new Error("reading a long document: the worker went silent")), SILENT_MS);
     };
-    let copy: Copy | undefined;
     const take = async (told: Told): Promise<void> => {
       switch (told.t) {
+        case "here":
+          return;
         case "progress":
           progress(told.done);
           return;
-        case "filled":
-          copy = new Copy(await instantiate(work.module), told);
-          break;
-        case "part":
-          copy?.take(told.part);
-          break;
-        case "patches":
-          copy?.show(told.patches);
-          break;
-        case "done":
-          resolve(copy!.filled());
-          return;
         case "failed":
           throw Object.assign(new Error(told.message), { code: told.code });
-        case "here":
-          return;
       }
-      worker.postMessage("next");
+      const answer = await hear(told);
+      if (answer === undefined) {
+        worker.postMessage("next");
+      } else {
+        resolve(answer);
+      }
     };
     worker.onmessage = (event: MessageEvent<Told>) => {
       wait();
@@ -151,7 +157,33 @@ function receive(worker: Worker, work: Work, progress: (done: number) => void): 
     worker.postMessage(work);
     wait();
   });
-  return filled.finally(() => clearTimeout(waiting));
+  return answered.finally(() => clearTimeout(waiting));
+}
+
+/** Copies the worker's instance, as it is when the content is in it. */
+function filling(module: WebAssembly.Module): Hear<Filled> {
+  let copy: Copy | undefined;
+  return async (told) => {
+    switch (told.t) {
+      case "filled":
+        copy = new Copy(await instantiate(module), told);
+        break;
+      case "part":
+        copy?.take(told.part);
+        break;
+      case "patches":
+        copy?.show(told.patches);
+        break;
+      case "done":
+        return copy?.filled();
+    }
+    return undefined;
+  };
+}
+
+/** Takes the changes that the worker was asked for. */
+function changes(told: Told): Changes | undefined {
+  return told.t === "changes" ? told : undefined;
 }
 
 /** An instance that is becoming a copy of another. */
@@ -188,9 +220,6 @@ class Copy {
     return { replica, shown: { patches: this.#patches, value: this.#value }, damaged: this.#to.damaged };
   }
 }
-
-/** WebAssembly's own. */
-const PAGE_BYTES = 64 * 1024;
 
 function sizeOf(content: Content): number {
   return content.from === "chunks" ? bytesOf(content.chunks.chunks) : content.message.length;

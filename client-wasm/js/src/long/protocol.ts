@@ -7,23 +7,38 @@
  * What the document looks like comes as patches, some at a time: making them takes as long as reading, where there are
  * many objects.
  *
+ * Of a document of which much is here already only what is new is wanted: then the worker does not hand over its
+ * replica, but these changes, in parts that the page applies one at a time.
+ *
  * The worker says `here` once it runs; the page sends one {@link Work}; then come `progress` and `filled`, and for each
- * `next` of the page's one `part` of the memory or some `patches`, until `done`; or, at any time, `failed`.
+ * `next` of the page's one `part` of the memory or some `patches`, until `done`. Where there is a {@link Work.have} it is
+ * `changes` instead of all that. Or, at any time, `failed`.
  */
 import type { Chunks } from "../client/chunks.js";
+import type { Heads } from "../wasm.js";
 import type { WasmPatch } from "../wasm.js";
 
-/** What an empty replica is filled with. */
+/** What an empty replica takes in. */
 export type Content =
   | { readonly from: "chunks"; readonly chunks: Chunks }
   /** The server's first sync message. */
   | { readonly from: "message"; readonly message: Uint8Array };
+
+/** What of the content is not below {@link Work.have}. */
+export interface Changes {
+  /** In causal order, each to be applied at a time. */
+  readonly parts: readonly Uint8Array[];
+  /** Of all of the content. */
+  readonly heads: Heads;
+}
 
 /** What the page asks for. */
 export interface Work {
   readonly module: WebAssembly.Module;
   readonly document: string;
   readonly content: Content;
+  /** What is here already, of which the server may not know all; nothing: hand over the replica. */
+  readonly have: Heads | undefined;
 }
 
 /** What the worker tells. */
@@ -36,4 +51,5 @@ export type Told =
   | { readonly t: "part"; readonly part: Uint8Array }
   | { readonly t: "patches"; readonly patches: readonly WasmPatch[] }
   | { readonly t: "done" }
+  | ({ readonly t: "changes" } & Changes)
   | { readonly t: "failed"; readonly code: string; readonly message: string };

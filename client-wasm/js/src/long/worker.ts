@@ -1,7 +1,7 @@
 /** The worker that reads a long document; see `protocol.ts`. A script of its own, made for one document. */
-import { applyChunks, asError } from "../client/chunks.js";
+import { applyChunks, asError, concat, SLICE_BYTES } from "../client/chunks.js";
 import { instantiate } from "../load.js";
-import type { WasmPatch, WasmReplica } from "../wasm.js";
+import type { Chunk, WasmPatch, WasmReplica } from "../wasm.js";
 import type { Content, Told, Work } from "./protocol.js";
 
 /** Bytes of the memory that the page copies at a time: some milliseconds. */
@@ -20,7 +20,7 @@ interface Scope {
 const scope = globalThis as unknown as Scope;
 
 scope.onmessage = (event) => {
-  fill(event.data as Work).catch((error: unknown) => {
+  work(event.data as Work).catch((error: unknown) => {
     const { message } = asError(error);
     const code: unknown = (error as { code?: unknown } | null)?.code;
     scope.postMessage({ t: "failed", code: typeof code === "string" ? code : "internal", message });
@@ -28,10 +28,14 @@ scope.onmessage = (event) => {
 };
 scope.postMessage({ t: "here" });
 
-async function fill({ module, document, content }: Work): Promise<void> {
+async function work({ module, document, content, have }: Work): Promise<void> {
   const instance = await instantiate(module);
   const replica = new instance.wasm.Replica(document);
   const damaged = read(replica, content);
+  if (have !== undefined) {
+    scope.postMessage({ t: "changes", parts: inParts(replica.changesSince(have)), heads: replica.heads() });
+    return;
+  }
   const patches = replica.patches();
   replica.park();
   const { memory, values } = instance;
@@ -55,6 +59,22 @@ function read(replica: WasmReplica, content: Content): number {
     replica.applyPending(REPORT_BYTES);
   }
   return 0;
+}
+
+/** One after the other, as many in a part as are applied at a time; at least one. */
+function inParts(changes: readonly Chunk[]): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  let part: Uint8Array[] = [];
+  let bytes = 0;
+  for (const change of changes) {
+    part.push(change.bytes);
+    bytes += change.bytes.length;
+    if (bytes >= SLICE_BYTES) {
+      parts.push(concat(part));
+      [part, bytes] = [[], 0];
+    }
+  }
+  return part.length === 0 ? parts : [...parts, concat(part)];
 }
 
 function* handOver(memory: ArrayBuffer, patches: readonly WasmPatch[]): Generator<Told, Told> {

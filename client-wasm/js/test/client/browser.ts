@@ -5,12 +5,12 @@ import { applyChunks, bytesOf } from "../../src/client/chunks.js";
 import { Client } from "../../src/client/client.js";
 import { IndexedDbStorage } from "../../src/storage/indexeddb.js";
 import type { Filled, LongReader } from "../../src/long/loader.js";
-import type { Content } from "../../src/long/protocol.js";
+import type { Changes, Content } from "../../src/long/protocol.js";
 import type { Storage } from "../../src/storage/storage.js";
 import { stayAlone } from "../../src/tabs/alone.js";
 import type { Tabs, TabsEvents } from "../../src/tabs/tabs.js";
 import { applied, EMPTY } from "../../src/value/tree.js";
-import type { Wasm, WasmReplica } from "../../src/wasm.js";
+import type { Heads, Wasm, WasmReplica } from "../../src/wasm.js";
 import { loadWasm } from "../real-replica.js";
 import { Lab } from "../storage-faults.js";
 
@@ -164,9 +164,19 @@ interface Filling {
   reject(error: Error): void;
 }
 
+/** A snapshot of which the changes are being taken out. */
+interface Unpacking {
+  readonly document: string;
+  readonly content: Content;
+  readonly have: Heads;
+  resolve(read: Changes | undefined): void;
+  reject(error: Error): void;
+}
+
 /** Reads nothing by itself, and takes all that is as long as `from` bytes. */
 export class FakeLong implements LongReader {
   readonly fillings: Filling[] = [];
+  readonly unpackings: Unpacking[] = [];
   #from: number;
 
   constructor(from = 1) {
@@ -181,11 +191,31 @@ export class FakeLong implements LongReader {
     return new Promise((resolve, reject) => this.fillings.push({ document, content, resolve, reject }));
   }
 
+  changes(document: string, content: Content, have: Heads): Promise<Changes | undefined> {
+    return new Promise((resolve, reject) => this.unpackings.push({ document, content, have, resolve, reject }));
+  }
+
+  /** The one of which something is read next. */
+  async nextUnpacking(): Promise<Unpacking> {
+    await until(() => this.unpackings.length > 0, "something long is to be taken apart");
+    return this.unpackings.shift() as Unpacking;
+  }
+
   /** The document that is read next. */
   async next(): Promise<Filling> {
     await until(() => this.fillings.length > 0, "something long is to be read");
     return this.fillings.shift() as Filling;
   }
+}
+
+/** What a worker finds in chunks. */
+export function unpacked(browser: Browser, { document, content, have }: Unpacking): Changes {
+  assert.ok(content.from === "chunks");
+  const replica = browser.replica(document);
+  applyChunks(replica, content.chunks);
+  const read = { parts: replica.changesSince(have).map((chunk) => chunk.bytes), heads: replica.heads() };
+  replica.free();
+  return read;
 }
 
 /** What a worker makes of chunks. */

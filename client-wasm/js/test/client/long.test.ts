@@ -11,7 +11,7 @@ import { test } from "node:test";
 import { concat } from "../../src/client/chunks.js";
 import { MemoryStorage } from "../../src/storage/memory.js";
 import type { Chunk } from "../../src/wasm.js";
-import { Browser, FakeLong, filled, settle, until } from "./browser.js";
+import { Browser, FakeLong, filled, settle, unpacked, until } from "./browser.js";
 
 interface Doc {
   n: number;
@@ -107,6 +107,9 @@ for (const [how, outcome] of [
 test("what makes a worker's module trap is not read in the page, whose other documents go on", async () => {
   const browser = await Browser.start();
   const { long, maker, made, filling, opened } = await reading(browser);
+  // Meanwhile it comes once more.
+  browser.group.say("tab-0", "tab-1", { t: "want", documents: [{ id: made.id, heads: [] }] });
+  await settle();
   filling.reject(Object.assign(new Error("unreachable"), { code: "internal" }));
   await until(() => opened.status.error !== undefined, "it is told");
   assert.notEqual(opened.status.state, "ready");
@@ -168,10 +171,10 @@ test("of a long snapshot in storage only what is not here is taken", async () =>
   let applied = 0;
   browser.onApply = (bytes) => (applied += bytes);
   browser.group.missed("tab-0");
-  const second = await long.next();
-  const replica = filled(browser, second);
+  const second = await long.nextUnpacking();
+  const read = unpacked(browser, second);
   applied = 0;
-  second.resolve(replica);
+  second.resolve(read);
   await settle();
   assert.equal(applied, 0);
   assert.equal(patches, 0);
