@@ -4,23 +4,28 @@
  * Every tab has its own replica of each document it shows. A change that is made in one goes three ways at once:
  * into this browser's storage, to the other tabs, and to the server, by whichever tab leads. Changes may come
  * twice or out of order; a replica takes each once and keeps what is early.
+ *
+ * What is here is said by `documents.ts`, how it came by `filling.ts`, what of it is stored by `storing.ts`, and what is
+ * said to the server by `sessions.ts`, over the connection of `uplink.ts`. Here is what joins them, and the other tabs.
  */
 import { Emitter, report } from "../emitter.js";
-import type { Filled, LongReader } from "../long/loader.js";
-import type { Content } from "../long/protocol.js";
+import type { LongReader } from "../long/loader.js";
 import { randomName, type Storage, type StorageError } from "../storage/storage.js";
 import type { Role, Tabs, TabsEvents } from "../tabs/tabs.js";
 import { edit } from "../value/draft.js";
-import type { Chunk, Heads, Wasm, WasmIncoming, WasmPatch } from "../wasm.js";
+import type { Chunk, Wasm, WasmIncoming } from "../wasm.js";
+import { asError, isTrap } from "./chunks.js";
 import { DocumentHandle, type Host } from "./document.js";
-import { asError, type Chunks, isTrap } from "./chunks.js";
+import { Documents } from "./documents.js";
 import { Ephemerals } from "./ephemeral.js";
-import { chunksOf, joined, LiveDocument } from "./live.js";
+import { Filling, MAX_READS } from "./filling.js";
+import { joined, LiveDocument } from "./live.js";
 import { asTabMessage, type Ephemeral, type ServerNews, type TabMessage } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { Presence } from "./presence.js";
-import { free, hasTrapped, Reader } from "./reader.js";
+import { Reader } from "./reader.js";
 import { Scheduler } from "./scheduler.js";
+import { Sessions } from "./sessions.js";
 import { Storing } from "./storing.js";
 import { type ConnectionFault, type ConnectionState, Uplink } from "./uplink.js";
 
@@ -53,29 +58,18 @@ export interface ClientParts {
   readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
 }
 
-/** What could not be read from storage is read again so much later, milliseconds; twice that the next time. */
-const READ_AGAIN_AFTER_MS = 2_000;
-/** So often, while the page lives: then it is not, and whoever brings it to be sent may try others. */
-const MAX_READS = 6;
-
-/** What the server believes that we have of a document. */
-interface Left {
-  readonly heads: Heads;
-  readonly syncState: Uint8Array;
-}
-
 /** See the module's comment. Made by `connect`. */
 export class Client implements Host {
   readonly #parts: ClientParts;
   readonly #events = new Emitter<ClientEvents>();
-  readonly #live = new Map<string, LiveDocument>();
-  readonly #handles = new Map<string, Set<DocumentHandle<unknown>>>();
+  readonly #documents: Documents;
   readonly #tabs: Tabs;
   /** This tab's name among those of this browser. */
   readonly #tab: string;
   readonly #uplink: Uplink;
   readonly #flushing: Scheduler;
-  readonly #reader: Reader;
+  readonly #sessions: Sessions;
+  readonly #filling: Filling;
   readonly #storing: Storing;
   readonly #outbox: Outbox;
   readonly #ephemerals: Ephemerals;
@@ -85,8 +79,6 @@ export class Client implements Host {
     fault: undefined,
   };
   #status: ClientStatus;
-  /** Documents that were here earlier in this connection, and are not now; what was left, as far as that is known. */
-  readonly #dropped = new Map<string, Left | undefined>();
   #offline = false;
   #closed = false;
   /** The wasm module trapped, with this. */
@@ -97,7 +89,8 @@ export class Client implements Host {
   constructor(parts: ClientParts) {
     this.#parts = parts;
     this.#flushing = new Scheduler(() => this.#guard(() => this.#flush()));
-    this.#reader = new Reader(parts.long, (live) => this.#looked(live));
+    this.#documents = new Documents(() => this.#connection.state === "waiting" || this.#connection.state === "offline");
+    const reader = new Reader(parts.long, (live) => this.#documents.looked(live));
     this.#uplink = new Uplink(
       parts.wasm,
       {
@@ -106,22 +99,46 @@ export class Client implements Host {
         // A tab that shares nothing with the others must not replace their connection.
         peer: () => (this.#role === "alone" ? this.#author(this.#tab) : `concord-${parts.storage.id}`),
         storage: parts.storage.kind === "indexeddb" ? parts.storage.id : undefined,
-        isUsed: () => this.#live.size > 0,
+        isUsed: () => this.#documents.size > 0,
       },
       {
         state: (state, fault) => this.#connectionIs(state, fault),
-        open: () => this.#guard(() => this.#sessionsBegin()),
-        closed: () => this.#guard(() => this.#sessionsEnd()),
+        open: () => this.#guard(() => this.#isConnected()),
+        closed: () => this.#guard(() => this.#sessions.endAll()),
         proven: () => this.#outbox.proven(),
         incoming: (message) => this.#guard(() => this.#incoming(message)),
       },
     );
+    const guard = (work: () => void): void => this.#guard(work);
+    const apply = (live: LiveDocument): void => this.#apply(live);
+    const applySoon = (): void => this.#flushing.request();
+    const maybeDrop = (live: LiveDocument): void => this.#maybeDrop(live);
+    this.#sessions = new Sessions(parts.wasm, this.#documents, this.#uplink, reader, {
+      guard,
+      apply,
+      applySoon,
+      fills: (live, content) => this.#filling.fills(live, content),
+      post: (message, to) => this.#post(message, to),
+      learned: (live, news) => this.#learned(live, news),
+      keepSyncState: (live) => this.#storing.keepSyncState(live),
+    });
+    this.#filling = new Filling(this.#documents, parts.storage, reader, this.#sessions, this.#ending.signal, {
+      guard,
+      caught: (error) => this.caught(error),
+      isOver: () => this.#closed || this.#trap !== undefined,
+      apply,
+      applySoon,
+      isWanted: (live) => this.#isWanted(live),
+      want: (documents) => this.#want(documents),
+      wantedBy: (tab, id, heads) => this.#wantedBy(tab, id, heads),
+      maybeDrop,
+    });
     this.#storing = new Storing(parts.storage, {
-      isUsable: (live) => this.#trap === undefined && this.#isHere(live),
+      isUsable: (live) => this.#trap === undefined && this.#documents.isHere(live),
       keepsOthers: () => this.#role !== "follower",
-      looked: (live, error) => this.#looked(live, error),
+      looked: (live, error) => this.#documents.looked(live, error),
       saved: (live) => this.#guard(() => this.#maybeDrop(live)),
-      lacks: (live) => void this.#readAgain(live).catch(report),
+      lacks: (live) => void this.#filling.readAgain(live).catch(report),
       removed: (live) => this.#removed(live),
     });
     this.#outbox = new Outbox({
@@ -136,8 +153,8 @@ export class Client implements Host {
       connection: () => (this.#role === "follower" ? undefined : this.#uplink.connection),
       sendFrame: (frame) => this.#uplink.send(frame, undefined),
       tell: (message) => this.#post({ t: "ephemeral", message, fromServer: false }),
-      isShown: (id) => (this.#live.get(id)?.handles ?? 0) > 0,
-      heard: (id, author, value) => this.#live.get(id)?.presence.receive(author, value, Date.now()),
+      isShown: (id) => (this.#documents.get(id)?.handles ?? 0) > 0,
+      heard: (id, author, value) => this.#documents.get(id)?.presence.receive(author, value, Date.now()),
       caught: (error) => this.caught(error),
     });
     this.#status = this.#look();
@@ -181,11 +198,11 @@ export class Client implements Host {
     try {
       chunk = edit(live.replica, fill, { time: Date.now(), message: undefined }) ?? live.replica.emptyChange(Date.now());
     } catch (error) {
-      this.#live.delete(live.id);
+      this.#documents.forget(live);
       this.caught(error);
       throw error;
     }
-    this.#sessionBegins(live);
+    this.#sessions.begin(live);
     const handle = this.#handle<T>(live);
     this.made(live, chunk, false);
     return handle;
@@ -223,7 +240,7 @@ export class Client implements Host {
   /** Forgets all documents in this browser, in all tabs; but those that are made, or opened, from now on. */
   async clear(): Promise<void> {
     this.#check();
-    for (const id of [...this.#live.keys()]) {
+    for (const { id } of this.#documents) {
       this.#deleted(id);
     }
     await this.#parts.storage.clear();
@@ -242,39 +259,39 @@ export class Client implements Host {
     if (this.#closed) {
       return;
     }
-    for (const handle of [...this.#handles.values()].flatMap((all) => [...all])) {
+    for (const handle of this.#documents.handles()) {
       handle.close();
     }
     this.#closed = true;
     this.#ending.abort();
     this.#uplink.stop();
     this.#tabs.close();
-    this.#storing.finish(this.#live.values());
+    this.#storing.finish(this.#documents.all());
     this.#events.clear();
     await this.#parts.storage.close();
-    for (const live of this.#live.values()) {
+    for (const live of this.#documents) {
+      this.#documents.forget(live);
       if (live.state !== "failed") {
         live.replica.free();
       }
     }
-    this.#live.clear();
   }
 
   /** @internal */
   made(live: LiveDocument, chunk: Chunk, isStep: boolean): void {
     const before = live.value;
     const patches = live.changed(chunk, isStep);
-    this.#judge(live);
-    this.#shown(live, patches, before, "local");
+    this.#documents.judge(live);
+    this.#documents.shown(live, patches, before, "local");
     this.#post({ t: "changes", id: live.id, bytes: chunk.bytes, heads: [chunk.hash] });
     this.#storing.save(live);
-    this.#pump(live);
+    this.#sessions.pump(live);
   }
 
   /** @internal */
   release(handle: DocumentHandle<unknown>): void {
-    this.#removeHandle(handle);
-    const live = this.#live.get(handle.id);
+    this.#documents.removeHandle(handle);
+    const live = this.#documents.get(handle.id);
     // A document that was deleted, and is here again, is not the one that the handle was of.
     if (live !== undefined && handle.shows(live)) {
       live.handles -= 1;
@@ -283,14 +300,6 @@ export class Client implements Host {
         this.#post({ t: "unwant", id: live.id });
       }
       this.#maybeDrop(live);
-    }
-  }
-
-  #removeHandle(handle: DocumentHandle<unknown>): void {
-    const all = this.#handles.get(handle.id);
-    all?.delete(handle);
-    if (all?.size === 0) {
-      this.#handles.delete(handle.id);
     }
   }
 
@@ -322,15 +331,15 @@ export class Client implements Host {
    */
   #failed(error: Error): void {
     this.#trap = error;
-    for (const live of this.#live.values()) {
+    for (const live of this.#documents) {
       live.state = "failed";
       live.presence.stop();
     }
     this.#tabs.close();
     this.#uplink.stop();
     this.#connection = { state: "offline", fault: { code: "internal", message: error.message } };
-    for (const live of this.#live.values()) {
-      this.#looked(live, error);
+    for (const live of this.#documents) {
+      this.#documents.looked(live, error);
     }
     this.#changed();
   }
@@ -339,12 +348,7 @@ export class Client implements Host {
 
   #handle<T>(live: LiveDocument): DocumentHandle<T> {
     const handle = new DocumentHandle<T>(live, this);
-    let all = this.#handles.get(live.id);
-    if (all === undefined) {
-      all = new Set();
-      this.#handles.set(live.id, all);
-    }
-    all.add(handle as DocumentHandle<unknown>);
+    this.#documents.addHandle(handle as DocumentHandle<unknown>);
     live.handles += 1;
     this.#takeBack(live);
     if (live.handles === 1 && live.loaded) {
@@ -355,215 +359,28 @@ export class Client implements Host {
 
   /** The document, which is looked for if it is not here. */
   #obtain(id: string): LiveDocument {
-    const there = this.#live.get(id);
+    const there = this.#documents.get(id);
     if (there !== undefined) {
       return there;
     }
     const live = this.#new(id);
-    this.#load(live).catch(report);
+    this.#filling.load(live).catch(report);
     return live;
-  }
-
-  /** Whether it is in use: neither deleted nor dropped, also if another of the same id took its place. */
-  #isHere(live: LiveDocument): boolean {
-    return this.#live.get(live.id) === live;
   }
 
   #new(id: string): LiveDocument {
     const presence = new Presence((value) => this.#say(id, value));
     const live = new LiveDocument(this.#parts.wasm, id, presence);
-    this.#live.set(id, live);
+    this.#documents.add(live);
     return live;
-  }
-
-  async #load(live: LiveDocument): Promise<void> {
-    let fault: Error | undefined;
-    try {
-      const stored = await this.#parts.storage.load(live.id);
-      const filled = stored && (await this.#reader.fillOrNot(live, chunksOf(stored)));
-      if (!this.#isHere(live)) {
-        free(filled);
-      } else if (stored !== undefined) {
-        const before = live.value;
-        const { patches, damaged } = live.restore(stored, filled);
-        if (damaged + stored.damaged > 0) {
-          live.damage = new Error(`${damaged + stored.damaged} stored changes could not be read`);
-        }
-        this.#shown(live, patches, before, "remote");
-      }
-    } catch (error) {
-      this.caught(error);
-      fault = asError(error);
-      live.unread = "yes";
-      this.#readLater(live);
-    }
-    this.#guard(() => {
-      if (this.#isHere(live)) {
-        live.loaded = true;
-        this.#sessionBegins(live);
-        this.#arrived(live, fault);
-      }
-    });
-  }
-
-  /** What was being read is here, or could not be read: whoever asked for it meanwhile was not answered. */
-  #arrived(live: LiveDocument, fault?: Error, asks = true): void {
-    this.#judge(live);
-    this.#looked(live, fault);
-    if (!this.#isHere(live)) {
-      return;
-    }
-    // Its handles may be closed by now; and who leads may be another, whom nobody told.
-    if (asks && this.#isWanted(live)) {
-      this.#want([live]);
-    }
-    for (const [tab, heads] of live.takeAsked()) {
-      this.#wantedBy(tab, live.id, heads);
-    }
-    this.#takeEarly(live);
-    if (live.hasIncoming) {
-      this.#flushing.request();
-    }
-    this.#maybeDrop(live);
-  }
-
-  /** Whether what came for an empty replica is long: then it is being read elsewhere, and applied when that is done. */
-  #fills(live: LiveDocument, content: Content): boolean {
-    // What waits in the replica would be lost with it.
-    const isLong = live.isEmpty && !live.isReadHere && !live.replica.hasPending() && this.#reader.takes(content);
-    if (isLong) {
-      live.loaded = false;
-      this.#fillAndApply(live, content).catch(report);
-    }
-    return isLong;
-  }
-
-  async #fillAndApply(live: LiveDocument, content: Content): Promise<void> {
-    const { connection } = this.#uplink;
-    const filled = await this.#reader.fill(live, content).catch(asError);
-    this.#guard(() => {
-      if (!this.#isHere(live)) {
-        free(filled);
-        return;
-      }
-      live.loaded = true;
-      const isSameSession = connection === this.#uplink.connection;
-      if (filled instanceof Error && isSameSession && content.from === "message") {
-        this.#broken(live, filled);
-        this.#arrived(live, filled);
-        return;
-      }
-      this.#goOn(live, content, filled, isSameSession);
-      this.#apply(live);
-      if (this.#isHere(live)) {
-        // Who has what made the module trap would send it again, for ever.
-        this.#arrived(live, undefined, !hasTrapped(filled));
-      }
-    });
-  }
-
-  /** With the replica that was filled; or, where that could not be, with the one that was here. */
-  #goOn(live: LiveDocument, content: Content, filled: Filled | Error | undefined, isSameSession: boolean): void {
-    const isFilled = filled !== undefined && !(filled instanceof Error);
-    if (isFilled) {
-      live.adopt(filled, content.from === "chunks");
-      live.replica.disconnect();
-    } else if (hasTrapped(filled)) {
-      live.damage = filled;
-      live.forgetIncoming();
-    } else if (content.from === "chunks") {
-      // No other tab sends them again.
-      this.#takeHere(live, content.chunks);
-    }
-    if (!isSameSession) {
-      this.#sessionBegins(live);
-    } else if (isFilled && !live.isEmpty && this.#uplink.connection !== undefined) {
-      // To the server it is the session that it was.
-      live.replica.connect();
-      this.#pump(live);
-    } else if (!isFilled && content.from === "message") {
-      this.#received(live, content.message);
-    }
-  }
-
-  /** Chunks that were not read elsewhere. */
-  #takeHere(live: LiveDocument, { chunks, expected }: Chunks): void {
-    live.isReadHere = true;
-    for (const chunk of chunks) {
-      live.receive(chunk, expected);
-    }
   }
 
   /** The others took this tab for gone. */
   #isBack(): void {
     this.#wantAll();
-    for (const live of this.#live.values()) {
+    for (const live of this.#documents) {
       live.presence.again();
-      this.#readAgain(live).catch(report);
-    }
-  }
-
-  /** What storage has of it is not known: it may have changes that nobody else has. */
-  #readLater(live: LiveDocument): void {
-    live.reads += 1;
-    if (live.reads >= MAX_READS) {
-      return;
-    }
-    const timer = setTimeout(() => {
-      if (!this.#closed && this.#trap === undefined && this.#isHere(live) && live.unread === "yes") {
-        this.#readAgain(live).catch(report);
-      }
-    }, READ_AGAIN_AFTER_MS * 2 ** (live.reads - 1));
-    this.#ending.signal.addEventListener("abort", () => clearTimeout(timer));
-  }
-
-  /** What other tabs stored meanwhile; there may be none left to ask. */
-  async #readAgain(live: LiveDocument): Promise<void> {
-    try {
-      const stored = await this.#parts.storage.load(live.id);
-      if (!this.#isHere(live)) {
-        return;
-      }
-      if (stored === undefined) {
-        this.#isRead(live);
-        return;
-      }
-      for (const { hash, bytes } of stored.changes) {
-        live.receive(bytes, [hash]);
-      }
-      const snapshots = live.unknownOf(stored.snapshots).map((snapshot) => snapshot.bytes);
-      await this.#receiveSnapshots(live, { chunks: snapshots, expected: [], unknown: snapshots.length });
-      this.#isRead(live);
-      this.#flushing.request();
-    } catch (error) {
-      this.#looked(live, asError(error));
-      if (live.unread === "yes") {
-        this.#readLater(live);
-        this.#guard(() => this.#maybeDrop(live));
-      }
-    }
-  }
-
-  /** What storage has of it is here; some of it may wait to be applied. */
-  #isRead(live: LiveDocument): void {
-    if (live.unread === "yes") {
-      live.unread = "taking";
-    }
-    if (live.unread === "taking" && !live.hasIncoming && live.loaded && this.#isHere(live)) {
-      live.unread = "no";
-      this.#looked(live);
-      this.#guard(() => this.#maybeDrop(live));
-    }
-  }
-
-  /** Of long ones only what is not here is applied in the page. */
-  async #receiveSnapshots(live: LiveDocument, snapshots: Chunks): Promise<void> {
-    const read = live.isEmpty ? undefined : await this.#reader.changesOrNot(live, snapshots, live.known());
-    // Our newest changes may not be in it, and all of it be here.
-    if (this.#isHere(live) && read?.heads.every((hash) => live.replica.has(hash)) !== true) {
-      for (const bytes of read?.parts ?? snapshots.chunks) {
-        live.receive(bytes, []);
-      }
+      this.#filling.readAgain(live).catch(report);
     }
   }
 
@@ -572,20 +389,10 @@ export class Client implements Host {
     this.#post({ t: "want", documents: documents.map((live) => ({ id: live.id, heads: live.replica.heads() })) }, of);
   }
 
-  #judge(live: LiveDocument): void {
-    if (live.state === "loading" || live.state === "unavailable") {
-      const unreachable = this.#connection.state === "waiting" || this.#connection.state === "offline";
-      live.state = live.loaded && (live.unavailable || unreachable) ? "unavailable" : "loading";
-      if (!live.isEmpty) {
-        live.state = "ready";
-      }
-    }
-  }
-
   /** Nobody looks at it any more, and all of it is kept elsewhere. */
   #maybeDrop(live: LiveDocument): void {
     // What was dropped, and freed, can't be asked.
-    if (!this.#isHere(live) || !live.loaded || live.state === "failed") {
+    if (!this.#documents.isHere(live) || !live.loaded || live.state === "failed") {
       return;
     }
     if (live.unread !== "no" && live.reads < MAX_READS) {
@@ -595,8 +402,7 @@ export class Client implements Host {
       this.#outbox.left(live.id, live.unsynced === 0 && live.unread === "no");
     }
     if (!this.#isWanted(live) && !live.hasIncoming && !live.isUnpacking && live.early.length === 0 && this.#storing.isSettled(live)) {
-      // Whether it is read-only is told once in a session.
-      this.#forget(live, live.readOnly ? undefined : { heads: live.replica.heads(), syncState: live.replica.syncState() });
+      this.#forget(live, true);
       live.replica.free();
       if (this.#role === "follower") {
         this.#post({ t: "unwant", id: live.id });
@@ -609,11 +415,9 @@ export class Client implements Host {
     return live.unsynced > 0 && this.#parts.url !== undefined && !live.readOnly && !live.isLetGo;
   }
 
-  #forget(live: LiveDocument, left?: Left): void {
-    this.#live.delete(live.id);
-    if (live.inSession) {
-      this.#dropped.set(live.id, left);
-    }
+  #forget(live: LiveDocument, isStored: boolean): void {
+    this.#documents.forget(live);
+    this.#sessions.leave(live, isStored);
   }
 
   async #unsent(): Promise<readonly string[]> {
@@ -637,12 +441,12 @@ export class Client implements Host {
   }
 
   #sending(): LiveDocument[] {
-    return [...this.#live.values()].filter((live) => this.#isToSend(live));
+    return this.#documents.all().filter((live) => this.#isToSend(live));
   }
 
   /** The documents that are shown are not the outbox's to send or not. */
   #letGo(id: string): void {
-    const live = this.#live.get(id);
+    const live = this.#documents.get(id);
     if (live !== undefined && !isShown(live)) {
       live.isLetGo = true;
       this.#maybeDrop(live);
@@ -653,23 +457,23 @@ export class Client implements Host {
   #takeBack(live: LiveDocument): void {
     if (live.isLetGo) {
       live.isLetGo = false;
-      this.#sessionBegins(live);
+      this.#sessions.begin(live);
     }
   }
 
   #deleted(id: string): void {
-    const live = this.#live.get(id);
+    const live = this.#documents.get(id);
     if (live !== undefined) {
       live.state = "deleted";
       live.presence.stop();
-      this.#forget(live);
+      this.#forget(live, false);
       this.#outbox.left(id, false);
-      this.#looked(live);
+      this.#documents.looked(live);
     }
   }
 
   #removed(live: LiveDocument): void {
-    if (this.#isHere(live)) {
+    if (this.#documents.isHere(live)) {
       this.#deleted(live.id);
     }
   }
@@ -677,7 +481,7 @@ export class Client implements Host {
   /** Another tab forgot all documents. What this one made since is stored, whole, and stays. */
   async #cleared(): Promise<void> {
     const { storage } = this.#parts;
-    const before = [...this.#live.values()].filter((live) => live.isStored);
+    const before = this.#documents.all().filter((live) => live.isStored);
     try {
       if (storage.kind === "memory") {
         await storage.clear();
@@ -691,35 +495,12 @@ export class Client implements Host {
     }
   }
 
-  #shown(live: LiveDocument, patches: readonly WasmPatch[], before: unknown, source: "local" | "remote"): void {
-    // Whoever comes meanwhile has seen what came of it.
-    const handles = this.#handlesOf(live);
-    const event = { patches, before, after: live.value, source };
-    // A listener that changes the document must not have others hear of that before they heard of what was before it.
-    live.telling.run(() => {
-      for (const handle of handles) {
-        handle.shown(event);
-      }
-    });
-    this.#looked(live);
-  }
-
-  #looked(live: LiveDocument, error?: Error): void {
-    for (const handle of this.#handlesOf(live)) {
-      handle.looked(error);
-    }
-  }
-
-  #handlesOf(live: LiveDocument): DocumentHandle<unknown>[] {
-    return [...(this.#handles.get(live.id) ?? [])].filter((handle) => handle.shows(live));
-  }
-
   /** Applies what arrived, in all documents. */
   #flush(): void {
-    for (const live of [...this.#live.values()]) {
+    for (const live of this.#documents) {
       if (live.loaded && live.hasIncoming) {
         const chunks = live.isEmpty ? live.waiting() : undefined;
-        if (chunks !== undefined && this.#fills(live, { from: "chunks", chunks })) {
+        if (chunks !== undefined && this.#filling.fills(live, { from: "chunks", chunks })) {
           live.takeIncoming();
         } else {
           this.#apply(live);
@@ -733,7 +514,7 @@ export class Client implements Host {
     const wasUnpacking = live.isUnpacking;
     try {
       const { patches, fromTabs, fromServer } = live.apply();
-      this.#judge(live);
+      this.#documents.judge(live);
       if (fromServer !== undefined) {
         this.#post({ t: "changes", id: live.id, bytes: joined(fromServer), heads: live.replica.heads() });
       }
@@ -741,9 +522,9 @@ export class Client implements Host {
         this.#storing.keep(live, fromTabs);
         this.#storing.keep(live, fromServer);
       }
-      this.#shown(live, patches, before, "remote");
+      this.#documents.shown(live, patches, before, "remote");
     } catch (error) {
-      this.#broken(live, error);
+      this.#sessions.broken(live, error);
       return;
     }
     if (live.hasIncoming) {
@@ -753,32 +534,23 @@ export class Client implements Host {
       this.#want([live]);
     }
     if (live.unread === "taking") {
-      this.#isRead(live);
+      this.#filling.isRead(live);
     }
-    if (this.#uplink.connection !== undefined && this.#isHere(live)) {
-      this.#news(live);
-      this.#pump(live);
+    if (this.#uplink.connection !== undefined && this.#documents.isHere(live)) {
+      this.#sessions.news(live);
+      this.#sessions.pump(live);
       if (wasUnpacking && !live.isUnpacking) {
-        this.#takeEarly(live);
+        this.#sessions.takeEarly(live);
       }
     }
     this.#maybeDrop(live);
-  }
-
-  /** Something of the server's came that can't be applied. */
-  #broken(live: LiveDocument, error: unknown): void {
-    if (isTrap(error)) {
-      throw error;
-    }
-    this.#looked(live, asError(error));
-    this.#uplink.fail(error);
   }
 
   // The server.
 
   #roleIs(role: Role): void {
     this.#role = role;
-    for (const live of this.#live.values()) {
+    for (const live of this.#documents) {
       live.wantedBy.clear();
       live.told = undefined;
     }
@@ -788,7 +560,7 @@ export class Client implements Host {
     if (role === "leader") {
       this.#post({ t: "who" });
       this.#guard(() => {
-        for (const live of this.#live.values()) {
+        for (const live of this.#documents) {
           if (live.loaded && !live.isEmpty) {
             this.#storing.takeOver(live);
           }
@@ -807,7 +579,7 @@ export class Client implements Host {
 
   /** Also when nothing is wanted: the leader answers with what it knows of the connection. */
   #wantAll(): void {
-    this.#want([...this.#live.values()].filter((live) => live.loaded && this.#isWanted(live)));
+    this.#want(this.#documents.all().filter((live) => live.loaded && this.#isWanted(live)));
   }
 
   /** By this tab, or by one that this tab leads. */
@@ -834,9 +606,9 @@ export class Client implements Host {
       this.#post({ t: "connection", state, fault });
     }
     this.#changed();
-    for (const live of this.#live.values()) {
-      this.#judge(live);
-      this.#looked(live);
+    for (const live of this.#documents) {
+      this.#documents.judge(live);
+      this.#documents.looked(live);
     }
     if (state === "waiting" && fault !== undefined && this.#role !== "follower") {
       // Later: whoever found the fault may still be at a document that goes.
@@ -844,64 +616,9 @@ export class Client implements Host {
     }
   }
 
-  #sessionsBegin(): void {
-    this.#dropped.clear();
-    for (const live of this.#live.values()) {
-      live.unavailable = false;
-      this.#sessionBegins(live);
-    }
+  #isConnected(): void {
+    this.#sessions.beginAll();
     this.#outbox.look().catch(report);
-  }
-
-  #sessionBegins(live: LiveDocument): void {
-    if (this.#uplink.connection === undefined || !live.loaded || live.isLetGo) {
-      return;
-    }
-    const wasHere = this.#dropped.has(live.id);
-    if (wasHere && !this.#takesUp(live)) {
-      this.#uplink.restart();
-      return;
-    }
-    live.replica.connect();
-    live.inSession = true;
-    if (wasHere) {
-      this.#news(live);
-    }
-    // To the server it is one session, of which it answers the first message always.
-    this.#pump(live, !wasHere);
-  }
-
-  /** Goes on where the document was dropped, if all that the server believes to be here is here again. */
-  #takesUp(live: LiveDocument): boolean {
-    const left = this.#dropped.get(live.id);
-    if (left === undefined || !left.heads.every((hash) => live.replica.has(hash))) {
-      return false;
-    }
-    this.#dropped.delete(live.id);
-    live.replica.restoreSyncState(left.syncState);
-    return true;
-  }
-
-  #sessionsEnd(): void {
-    for (const live of this.#live.values()) {
-      live.sessionEnded();
-      live.replica.disconnect();
-      live.inSession = false;
-    }
-  }
-
-  /** Sends what the server lacks. */
-  #pump(live: LiveDocument, isFirst = false): void {
-    const { connection } = this.#uplink;
-    if (connection === undefined || !live.loaded || !live.inSession || !this.#isHere(live)) {
-      return;
-    }
-    const isAnswered = isFirst || live.isEmpty || (live.unsynced > 0 && !live.readOnly);
-    const peers = connection.peers();
-    const next = (): Uint8Array | undefined => live.replica.nextFrame(...peers);
-    for (let frame = next(); frame !== undefined; frame = next()) {
-      this.#uplink.send(frame, isAnswered ? live.id : undefined);
-    }
   }
 
   #incoming(message: WasmIncoming): void {
@@ -910,115 +627,9 @@ export class Client implements Host {
       const heard: Ephemeral = { id, author, session, count, data };
       this.#ephemerals.receive(heard);
       this.#post({ t: "ephemeral", message: heard, fromServer: true });
-      return;
+    } else if (message.type === "sync" || message.type === "unavailable") {
+      this.#sessions.incoming(message);
     }
-    if (message.type !== "sync" && message.type !== "unavailable") {
-      return;
-    }
-    const live = this.#live.get(message.document);
-    if (live === undefined) {
-      // The server believes that this came.
-      if (message.type === "sync" && this.#dropped.has(message.document)) {
-        this.#dropped.set(message.document, undefined);
-      }
-      return;
-    }
-    if (message.type === "unavailable") {
-      live.unavailable = true;
-      this.#judge(live);
-      this.#looked(live);
-      this.#news(live);
-    } else {
-      this.#take(live, message.data);
-    }
-  }
-
-  /** A sync message of the server's, when it is its turn. */
-  #take(live: LiveDocument, message: Uint8Array): void {
-    if (!live.loaded || live.isUnpacking) {
-      live.early.push(message);
-    } else if (!this.#fills(live, { from: "message", message }) && !this.#unpacks(live, message)) {
-      this.#received(live, message);
-    }
-  }
-
-  #takeEarly(live: LiveDocument): void {
-    const { early } = live;
-    live.early = [];
-    for (const message of early) {
-      this.#take(live, message);
-    }
-  }
-
-  /**
-   * Whether much is here of a long document that comes as a snapshot: then what is new is taken out of that elsewhere,
-   * and applied part by part. In the page, in one piece, it takes as long as if nothing were here.
-   */
-  #unpacks(live: LiveDocument, message: Uint8Array): boolean {
-    const isLong = !live.isReadHere && this.#reader.takes({ from: "message", message });
-    const rest = isLong ? this.#parts.wasm.Replica.withoutSnapshot(message) : undefined;
-    live.isUnpacking = rest !== undefined;
-    if (rest !== undefined) {
-      this.#unpack(live, message, rest).catch(report);
-    }
-    return live.isUnpacking;
-  }
-
-  async #unpack(live: LiveDocument, message: Uint8Array, rest: Uint8Array): Promise<void> {
-    const { connection } = this.#uplink;
-    const read = await this.#reader.changes(live, { from: "message", message }, live.known()).catch(asError);
-    this.#guard(() => {
-      if (!this.#isHere(live) || connection !== this.#uplink.connection) {
-        return;
-      }
-      if (hasTrapped(read)) {
-        this.#broken(live, read);
-      } else if (read === undefined || read instanceof Error) {
-        live.isReadHere = true;
-        live.isUnpacking = false;
-        this.#received(live, message);
-        this.#takeEarly(live);
-      } else {
-        live.unpacked(read.parts, rest);
-        this.#flushing.request();
-      }
-    });
-  }
-
-  /** A sync message of the server's. */
-  #received(live: LiveDocument, message: Uint8Array): void {
-    try {
-      live.replica.receive(message);
-    } catch (error) {
-      this.#broken(live, error);
-      return;
-    }
-    if (live.replica.hasPending()) {
-      this.#flushing.request();
-    } else if (live.isBehind) {
-      // So much came that it did not wait to be applied.
-      this.#apply(live);
-    } else {
-      this.#news(live);
-      this.#pump(live);
-    }
-  }
-
-  /** The server may have told something about what it keeps. `asker`: a tab that is told in any case. */
-  #news(live: LiveDocument, asker?: string): void {
-    const { replica } = live;
-    const news: ServerNews = {
-      synced: replica.syncedHeads(),
-      unavailable: live.unavailable && live.isEmpty,
-      readOnly: replica.isReadOnly(),
-    };
-    if (live.tells(news)) {
-      this.#post({ t: "server", id: live.id, news });
-      this.#storing.keepSyncState(live);
-    } else if (asker !== undefined) {
-      this.#post({ t: "server", id: live.id, news }, asker);
-    }
-    this.#learned(live, news);
   }
 
   #learned(live: LiveDocument, news: ServerNews): void {
@@ -1033,8 +644,8 @@ export class Client implements Host {
       }
     }
     this.#storing.heal(live);
-    this.#judge(live);
-    this.#looked(live);
+    this.#documents.judge(live);
+    this.#documents.looked(live);
     this.#maybeDrop(live);
   }
 
@@ -1062,7 +673,7 @@ export class Client implements Host {
         }
         break;
       case "unwant": {
-        const live = this.#live.get(message.id);
+        const live = this.#documents.get(message.id);
         if (live !== undefined) {
           live.wantedBy.delete(from);
           live.asked.delete(from);
@@ -1074,7 +685,7 @@ export class Client implements Host {
         this.#wantAll();
         break;
       case "changes": {
-        const live = this.#live.get(message.id);
+        const live = this.#documents.get(message.id);
         if (live !== undefined) {
           live.receive(message.bytes, message.heads);
           this.#flushing.request();
@@ -1082,7 +693,7 @@ export class Client implements Host {
         break;
       }
       case "server": {
-        const live = this.#live.get(message.id);
+        const live = this.#documents.get(message.id);
         // A leader that hung, and was robbed, still tells what it knew: nobody says again what is newer.
         if (live !== undefined && this.#role === "follower" && from === this.#tabs.leader) {
           this.#learned(live, message.news);
@@ -1129,7 +740,7 @@ export class Client implements Host {
 
   #wantedBy(tab: string, id: string, heads: readonly string[]): void {
     const leads = this.#role === "leader";
-    const live = leads ? this.#obtain(id) : this.#live.get(id);
+    const live = leads ? this.#obtain(id) : this.#documents.get(id);
     if (live === undefined) {
       return;
     }
@@ -1154,12 +765,12 @@ export class Client implements Host {
       if (heads.some((hash) => !live.replica.has(hash))) {
         this.#want([live], tab);
       }
-      this.#news(live, tab);
+      this.#sessions.news(live, tab);
     }
   }
 
   #tabGone(tab: string): void {
-    for (const live of [...this.#live.values()]) {
+    for (const live of this.#documents) {
       live.presence.gone(this.#author(tab));
       live.wantedBy.delete(tab);
       live.asked.delete(tab);
