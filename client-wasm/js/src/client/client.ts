@@ -401,7 +401,7 @@ export class Client implements Host {
     if (!this.#isToSend(live)) {
       this.#outbox.left(live.id, live.unsynced === 0 && live.unread === "no");
     }
-    if (!this.#isWanted(live) && !live.hasIncoming && !live.isUnpacking && live.early.length === 0 && this.#storing.isSettled(live)) {
+    if (!this.#isWanted(live) && !live.hasIncoming && !live.isUnpacking && live.early.length === 0 && this.#storing.settle(live)) {
       this.#forget(live, true);
       live.replica.free();
       if (this.#role === "follower") {
@@ -720,11 +720,11 @@ export class Client implements Host {
         this.#deleted(message.id);
         if (this.#parts.storage.kind === "memory") {
           // Each tab has its own.
-          void this.#parts.storage.remove(message.id);
+          this.#parts.storage.remove(message.id).catch(report);
         }
         break;
       case "cleared":
-        void this.#cleared();
+        this.#cleared().catch(report);
         break;
     }
   }

@@ -267,10 +267,10 @@ export class Storing {
   }
 
   /**
-   * Whether nothing is on its way into storage, and storage knows of all changes that the server has them. If not it
-   * is told, and `saved` tells when that is over: a document that was dropped can't say any more which they are.
+   * Before a document is dropped storage is told of all changes that the server has them, since afterwards nobody can say
+   * any more which they are. Whether nothing is on its way into storage; if something is, `saved` tells when it is not.
    */
-  isSettled(live: LiveDocument): boolean {
+  settle(live: LiveDocument): boolean {
     if (live.keeping > 0) {
       return false;
     }

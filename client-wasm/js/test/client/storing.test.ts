@@ -55,7 +55,7 @@ class Tab {
 
   maybeDrop(): void {
     const { live, storing } = this;
-    if (!this.isShown && !this.isDropped && live.unsaved.size === 0 && storing.isSettled(live)) {
+    if (!this.isShown && !this.isDropped && live.unsaved.size === 0 && storing.settle(live)) {
       this.isDropped = true;
       live.replica.free();
     }
@@ -137,7 +137,7 @@ test("what was damaged is forgotten only when all of the document is stored, als
   };
   live.damage = new Error("1 stored change could not be read");
   live.learn({ synced: live.replica.heads(), unavailable: false, readOnly: false });
-  assert.equal(storing.isSettled(live), false, "the marks of what is synced are being taken away");
+  assert.equal(storing.settle(live), false, "the marks of what is synced are being taken away");
   await leader.rest();
   storing.heal(live);
   leader.close();
@@ -220,7 +220,7 @@ for (const order of ["stored first", "kept by the server first"] as const) {
       live.learn({ synced, unavailable: false, readOnly: false });
       // As the client asks, which needs no answer while something is not stored at all.
       if (live.unsaved.size === 0) {
-        storing.isSettled(live);
+        storing.settle(live);
       }
     };
     leader.change(1);
