@@ -887,6 +887,8 @@ export class Client implements Host {
       live.sessionEnded();
       live.replica.disconnect();
       live.inSession = false;
+      // Nobody may show it, and what it waited for does not come.
+      this.#maybeDrop(live);
     }
   }
 

@@ -124,14 +124,14 @@ export class Browser {
     return IndexedDbStorage.open("test", { factory: this.lab.factory });
   }
 
-  async client(isAlone = false, long?: LongReader, storage?: Storage): Promise<Client> {
+  async client(isAlone = false, long?: LongReader, storage?: Storage, url?: string): Promise<Client> {
     const client = new Client({
       wasm: this.#wasm,
       long,
       storage: storage ?? (await this.storage()),
       storageFault: undefined,
       joinTabs: (events) => (isAlone ? stayAlone(events, "asked") : this.group.join(events)),
-      url: undefined,
+      url,
       getToken: undefined,
     });
     this.#clients.push(client);
