@@ -117,6 +117,7 @@ export class Client implements Host {
       guard,
       apply,
       applySoon,
+      maybeDrop,
       fills: (live, content) => this.#filling.fills(live, content),
       post: (message, to) => this.#post(message, to),
       learned: (live, news) => this.#learned(live, news),

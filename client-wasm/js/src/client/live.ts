@@ -308,14 +308,15 @@ export class LiveDocument {
         this.#lacking.add(hash);
       }
     }
-    if (this.inSession) {
-      this.synced = this.replica.syncedHeads();
-    }
     const after = this.replica.heads();
     const fromTabs = this.#arrived(between, after);
     this.marked ||= fromTabs !== undefined;
     if (sameHeads(before, after)) {
       return { patches: [], fromTabs, fromServer };
+    }
+    // Else `learn` is to find out that the server told something new, and to count.
+    if (this.inSession) {
+      this.synced = this.replica.syncedHeads();
     }
     this.#countUnsynced();
     return { patches: this.#show(), fromTabs, fromServer };

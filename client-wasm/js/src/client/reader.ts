@@ -56,6 +56,7 @@ export class Reader {
       });
     } finally {
       live.reading = undefined;
+      this.#looked(live);
     }
   }
 }

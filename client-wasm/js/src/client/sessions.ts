@@ -24,6 +24,8 @@ export interface SessionsHost {
   fills(live: LiveDocument, content: Content): boolean;
   /** Tells the other tabs, or one. */
   post(message: TabMessage, to?: string): void;
+  /** Drops it if nobody needs it any more, and all of it is kept elsewhere. */
+  maybeDrop(live: LiveDocument): void;
   /** The server told what it keeps. */
   learned(live: LiveDocument, news: ServerNews): void;
   /** That is to be stored. */
@@ -116,6 +118,8 @@ export class Sessions {
       live.sessionEnded();
       live.replica.disconnect();
       live.inSession = false;
+      // Nobody may show it, and what it waited for does not come.
+      this.#host.maybeDrop(live);
     }
   }
 

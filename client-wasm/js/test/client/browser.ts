@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { applyChunks, bytesOf } from "../../src/client/chunks.js";
 import { Client } from "../../src/client/client.js";
 import { IndexedDbStorage } from "../../src/storage/indexeddb.js";
-import type { Filled, LongReader } from "../../src/long/loader.js";
+import type { Filled, LongReader, Progress } from "../../src/long/loader.js";
 import type { Changes, Content } from "../../src/long/protocol.js";
 import type { Storage } from "../../src/storage/storage.js";
 import { stayAlone } from "../../src/tabs/alone.js";
@@ -124,14 +124,14 @@ export class Browser {
     return IndexedDbStorage.open("test", { factory: this.lab.factory });
   }
 
-  async client(isAlone = false, long?: LongReader, storage?: Storage): Promise<Client> {
+  async client(isAlone = false, long?: LongReader, storage?: Storage, url?: string): Promise<Client> {
     const client = new Client({
       wasm: this.#wasm,
       long,
       storage: storage ?? (await this.storage()),
       storageFault: undefined,
       joinTabs: (events) => (isAlone ? stayAlone(events, "asked") : this.group.join(events)),
-      url: undefined,
+      url,
       getToken: undefined,
     });
     this.#clients.push(client);
@@ -169,6 +169,7 @@ interface Unpacking {
   readonly document: string;
   readonly content: Content;
   readonly have: Heads;
+  readonly progress: Progress;
   resolve(read: Changes | undefined): void;
   reject(error: Error): void;
 }
@@ -191,8 +192,8 @@ export class FakeLong implements LongReader {
     return new Promise((resolve, reject) => this.fillings.push({ document, content, resolve, reject }));
   }
 
-  changes(document: string, content: Content, have: Heads): Promise<Changes | undefined> {
-    return new Promise((resolve, reject) => this.unpackings.push({ document, content, have, resolve, reject }));
+  changes(document: string, content: Content, have: Heads, progress: Progress): Promise<Changes | undefined> {
+    return new Promise((resolve, reject) => this.unpackings.push({ document, content, have, progress, resolve, reject }));
   }
 
   /** The one of which something is read next. */

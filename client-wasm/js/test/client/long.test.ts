@@ -213,3 +213,28 @@ test("what is stored is read in the page when the worker failed", async () => {
   assert.equal(opened.status.error, undefined);
   await browser.close();
 });
+
+test("a page is told that reading is over, also if nothing comes of it", async () => {
+  const browser = await Browser.start();
+  const { id, chunks } = documentOf(browser, 3);
+  const whole = browser.replica(id);
+  whole.apply(concat(chunks.map((chunk) => chunk.bytes)));
+  const storage = new MemoryStorage();
+  await storage.append(id, chunks, "others", "any");
+  const long = new FakeLong(1);
+  const client = await browser.client(false, long, storage);
+  const opened = client.open<Doc>(id);
+  const first = await long.next();
+  first.resolve(filled(browser, first));
+  await opened.whenReady();
+  await storage.compact(id, whole.save(), { snapshots: [], changes: chunks.map(({ hash }) => hash) }, "any");
+  whole.free();
+  browser.group.missed("tab-0");
+  const second = await long.nextUnpacking();
+  second.progress(1, 2);
+  assert.deepEqual(opened.status.reading, { done: 1, bytes: 2 });
+  second.resolve(unpacked(browser, second));
+  await settle();
+  assert.equal(opened.status.reading, undefined);
+  await browser.close();
+});
