@@ -942,10 +942,13 @@ export class Client implements Host {
     }
   }
 
+  /** One that ends the connection ends this, too: what came behind it is forgotten with the session. */
   #takeEarly(live: LiveDocument): void {
-    const { early } = live;
-    live.early = [];
-    for (const message of early) {
+    while (live.loaded && !live.isUnpacking) {
+      const message = live.early.shift();
+      if (message === undefined) {
+        return;
+      }
       this.#take(live, message);
     }
   }
