@@ -338,6 +338,18 @@ test("a bomb between two snapshots, which are taken apart meanwhile: the next co
   between.stop();
 });
 
+test("offline, a snapshot that was being taken apart is not said to be read any more", async () => {
+  const { maker, tab, between } = await withLong((snapshot) => [snapshot]);
+  await until(tab, () => window.doc.status.reading !== undefined);
+  await tab.evaluate(() => window.client.setOffline(true));
+  await until(tab, () => window.doc.status.reading === undefined);
+  await put(tab, "late", 1);
+  await tab.evaluate(() => window.client.setOffline(false));
+  await shows(maker, { late: 1 });
+  assert.deepEqual([...tab.faults, ...maker.faults], []);
+  between.stop();
+});
+
 test("a bomb from another page on the channel: the page goes on, and takes what is good", async () => {
   const context = await browserWith();
   const tab = await openTab(context, pages, server.url);

@@ -972,6 +972,8 @@ export class Client implements Host {
     const read = await this.#reader.changes(live, { from: "message", message }, live.known()).catch(asError);
     this.#guard(() => {
       if (!this.#isHere(live) || connection !== this.#uplink.connection) {
+        // It is not being read any more.
+        this.#looked(live);
         return;
       }
       if (hasTrapped(read)) {
