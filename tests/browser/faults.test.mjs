@@ -338,6 +338,17 @@ test("a bomb between two snapshots, which are taken apart meanwhile: the next co
   between.stop();
 });
 
+test("a flood while a snapshot is taken apart: it is not kept for later without end", async () => {
+  const { maker, tab, between } = await withLong((snapshot) => [snapshot, ...Array(5_000).fill([0x42, 0, 0, 0, 0])]);
+  await until(tab, () => window.client.status.fault?.code === "overloaded");
+  await until(tab, () => window.client.status.connection === "open");
+  await put(maker, "late", 1);
+  await shows(tab, { late: 1 });
+  await settled([tab, maker]);
+  assert.deepEqual([...tab.faults, ...maker.faults], []);
+  between.stop();
+});
+
 test("offline, a snapshot that was being taken apart is not said to be read any more", async () => {
   const { maker, tab, between } = await withLong((snapshot) => [snapshot]);
   await until(tab, () => window.doc.status.reading !== undefined);

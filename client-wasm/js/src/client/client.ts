@@ -936,7 +936,9 @@ export class Client implements Host {
   /** A sync message of the server's, when it is its turn. */
   #take(live: LiveDocument, message: Uint8Array): void {
     if (!live.loaded || live.isUnpacking) {
-      live.early.push(message);
+      if (!live.keepEarly(message)) {
+        this.#uplink.fail(Object.assign(new Error("too much came while a long document was being read"), { code: "overloaded" }));
+      }
     } else if (!this.#fills(live, { from: "message", message }) && !this.#unpacks(live, message)) {
       this.#received(live, message);
     }
@@ -945,7 +947,7 @@ export class Client implements Host {
   /** One that ends the connection ends this, too: what came behind it is forgotten with the session. */
   #takeEarly(live: LiveDocument): void {
     while (live.loaded && !live.isUnpacking) {
-      const message = live.early.shift();
+      const message = live.nextEarly();
       if (message === undefined) {
         return;
       }
