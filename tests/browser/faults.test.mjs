@@ -11,7 +11,7 @@ import { test } from "node:test";
 
 import { put, shows, stageFaults, status } from "./faults.mjs";
 import { begin, make, openDocument, openTab, PATIENCE_MS, settled, until } from "./harness.mjs";
-import { BOMB, BOMB_CHUNK, CASES, serveBetween, serveHarm, TRAPS as TRAP_CASES } from "./hostile.mjs";
+import { BOMB, BOMB_CHUNK, CASES, serveBetween, serveHarm, snapshotOf, TRAPS as TRAP_CASES } from "./hostile.mjs";
 
 let server, pages, browserWith;
 
@@ -233,7 +233,7 @@ test("hostile servers: the page lives, says what happened, keeps what was saved,
 });
 
 test("a bomb of 54 bytes: it is said, the page goes on, another document syncs; and so does this one when it is over", async () => {
-  const between = await serveBetween(server.url, BOMB);
+  const between = await serveBetween(server.url, [BOMB]);
   const tab = await openTab(await browserWith(), pages, between.url);
   const reader = await openTab(await browserWith(), pages, server.url);
   const urls = await tab.evaluate(async () => {
@@ -283,6 +283,81 @@ test("a bomb of 54 bytes: it is said, the page goes on, another document syncs; 
   await openDocument(reader, urls[0]);
   await shows(reader, { list: [1, 2, 3] });
   assert.deepEqual([...tab.faults, ...reader.faults], []);
+  between.stop();
+});
+
+/** A maker of a document of 100 kB, and a tab that has all of it, whose workers take their time from then on. */
+async function withLong(messages) {
+  const maker = await openTab(await browserWith(), pages, server.url);
+  const url = await maker.evaluate(async () => {
+    window.doc = window.client.create({ notes: [], n: 0 });
+    for (let n = 0; n < 300; n += 1) {
+      window.doc.change((draft) => draft.notes.push(crypto.getRandomValues(new Uint8Array(400))));
+    }
+    await window.doc.whenSynced();
+    return window.doc.url;
+  });
+  const id = url.slice("automerge:".length);
+  // Going, it makes a snapshot.
+  await server.kill("SIGTERM");
+  await server.restart();
+  const snapshot = await snapshotOf(server.url, id);
+  assert.ok(snapshot.length > 100_000);
+  const between = await serveBetween(server.url, messages(snapshot));
+  const context = await browserWith();
+  const tab = await openTab(context, pages, between.url);
+  await openDocument(tab, url);
+  await settled([tab, maker]);
+  await context.route("**/client/worker.js", async (route) => {
+    await new Promise((slow) => setTimeout(slow, SLOW_WORKER_MS));
+    await route.continue();
+  });
+  between.victim = id;
+  await put(tab, "n", 1);
+  await until(maker, () => window.doc.value.n === 1);
+  while (between.attacks === 0) {
+    await tab.waitForTimeout(20);
+  }
+  between.victim = undefined;
+  return { maker, tab, between };
+}
+
+/** Longer than it takes to connect again. */
+const SLOW_WORKER_MS = 5_000;
+
+test("a bomb between two snapshots, which are taken apart meanwhile: the next connection is as good as any", async () => {
+  const { maker, tab, between } = await withLong((snapshot) => [snapshot, BOMB, snapshot]);
+  await until(tab, () => window.client.status.fault?.code === "too-many-ops");
+  await until(tab, () => window.client.status.connection === "open");
+  // Whatever was begun before is over.
+  await tab.waitForTimeout(2 * SLOW_WORKER_MS);
+  await put(maker, "late", 1);
+  await shows(tab, { late: 1 });
+  await settled([tab, maker]);
+  assert.deepEqual([...tab.faults, ...maker.faults], []);
+  between.stop();
+});
+
+test("a flood while a snapshot is taken apart: it is not kept for later without end", async () => {
+  const { maker, tab, between } = await withLong((snapshot) => [snapshot, ...Array(5_000).fill([0x42, 0, 0, 0, 0])]);
+  await until(tab, () => window.client.status.fault?.code === "overloaded");
+  await until(tab, () => window.client.status.connection === "open");
+  await put(maker, "late", 1);
+  await shows(tab, { late: 1 });
+  await settled([tab, maker]);
+  assert.deepEqual([...tab.faults, ...maker.faults], []);
+  between.stop();
+});
+
+test("offline, a snapshot that was being taken apart is not said to be read any more", async () => {
+  const { maker, tab, between } = await withLong((snapshot) => [snapshot]);
+  await until(tab, () => window.doc.status.reading !== undefined);
+  await tab.evaluate(() => window.client.setOffline(true));
+  await until(tab, () => window.doc.status.reading === undefined);
+  await put(tab, "late", 1);
+  await tab.evaluate(() => window.client.setOffline(false));
+  await shows(maker, { late: 1 });
+  assert.deepEqual([...tab.faults, ...maker.faults], []);
   between.stop();
 });
 

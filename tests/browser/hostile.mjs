@@ -214,11 +214,26 @@ export async function serveHarm() {
 /** So long has a document that is not attacked, to get its word through: milliseconds. */
 const ATTACKED_AFTER_MS = 300;
 
+/** What the server sends to who has nothing of a document: a sync message, with its snapshot if it has one. */
+export async function snapshotOf(url, documentId) {
+  const socket = new WebSocket(url);
+  await once(socket, "open");
+  socket.send(encode({ type: "join", senderId: "nobody", supportedProtocolVersions: ["1"], peerMetadata: {} }));
+  const [peer] = await once(socket, "message");
+  const targetId = decode(new Uint8Array(peer)).senderId;
+  // As one that reads both versions of messages: only the second has snapshots.
+  const data = Uint8Array.from([...asking([]), 2, 1, 2]);
+  socket.send(encode({ type: "request", documentId, senderId: "nobody", targetId, data }));
+  const [answer] = await once(socket, "message");
+  socket.terminate();
+  return decode(new Uint8Array(answer)).data;
+}
+
 /**
- * Stands between clients and a server, and passes on all that they say. What it has `bytes` for gets these, too, as
- * a sync message, on each connection; `attacks` counts them.
+ * Stands between clients and a server, and passes on all that they say. The `victim` gets these sync messages, too, on
+ * each connection; `attacks` counts them.
  */
-export async function serveBetween(url, bytes) {
+export async function serveBetween(url, messages) {
   const between = { attacks: 0, victim: undefined };
   const front = new WebSocketServer({ host: "127.0.0.1", port: 0 });
   await once(front, "listening");
@@ -250,7 +265,7 @@ export async function serveBetween(url, bytes) {
         setTimeout(() => {
           if (socket.readyState === WebSocket.OPEN) {
             between.attacks += 1;
-            session.sync(message.documentId, bytes);
+            messages.forEach((bytes) => session.sync(message.documentId, bytes));
           }
         }, ATTACKED_AFTER_MS);
       }

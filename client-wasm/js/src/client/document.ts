@@ -148,7 +148,10 @@ export class DocumentHandle<T> {
     try {
       chunk = edit<T>(this.#live.replica, callback, { message: options.message, time: Date.now() });
     } catch (error) {
-      this.#host.caught(error);
+      // After a trap of ours nothing can be taken back; where it was, the callback used a module of its own.
+      if (error instanceof AggregateError) {
+        this.#host.caught(error);
+      }
       throw error;
     }
     if (chunk !== undefined) {

@@ -60,6 +60,10 @@ export interface Applied {
   readonly fromServer: Arrived | undefined;
 }
 
+/** What may wait while a long document is read, bytes: two of the longest messages. The server sends it again. */
+const MAX_EARLY_BYTES = 64 * 1024 * 1024;
+/** Of which a message takes these besides its own: many short ones take long to go through. */
+const EARLY_MESSAGE_BYTES = 16 * 1024;
 /** More changes than this are only counted. */
 const MANY_UNSYNCED = 2_000;
 /** A letter that is typed so soon after the one before is undone with it, milliseconds. */
@@ -77,6 +81,7 @@ export class LiveDocument {
   reads = 0;
   /** What the server said while {@link loaded} was not, or while {@link isUnpacking}. */
   early: Uint8Array[] = [];
+  #earlyBytes = 0;
   /** How far reading a long document is. */
   reading: Reading | undefined;
   /** What comes for it is read in the page: elsewhere it could not be. */
@@ -258,6 +263,19 @@ export class LiveDocument {
     return later < 0 ? this.#incoming : this.#incoming.slice(0, Math.max(later, 1));
   }
 
+  /** Keeps what the server said for {@link nextEarly}. Whether that is not too much. */
+  keepEarly(message: Uint8Array): boolean {
+    this.early.push(message);
+    this.#earlyBytes += message.length + EARLY_MESSAGE_BYTES;
+    return this.#earlyBytes <= MAX_EARLY_BYTES;
+  }
+
+  nextEarly(): Uint8Array | undefined {
+    const message = this.early.shift();
+    this.#earlyBytes -= message === undefined ? 0 : message.length + EARLY_MESSAGE_BYTES;
+    return message;
+  }
+
   /** Changes of a sync message, part by part, and then the rest of it: to be applied when it is time. */
   unpacked(parts: readonly Uint8Array[], rest: Uint8Array): void {
     this.#unpacked = { parts, at: 0, rest };
@@ -266,6 +284,7 @@ export class LiveDocument {
   /** The session is over: what was not applied yet is sent again in the next. */
   sessionEnded(): void {
     this.early = [];
+    this.#earlyBytes = 0;
     this.isUnpacking = false;
     if (this.#unpacked !== undefined) {
       this.#unpacked = undefined;

@@ -160,17 +160,24 @@ export class Sessions {
   /** A sync message of the server's, when it is its turn. */
   #take(live: LiveDocument, message: Uint8Array): void {
     if (!live.loaded || live.isUnpacking) {
-      live.early.push(message);
+      if (!live.keepEarly(message)) {
+        this.#uplink.fail(Object.assign(new Error("too much came while a long document was being read"), { code: "overloaded" }));
+      }
     } else if (!this.#host.fills(live, { from: "message", message }) && !this.#unpacks(live, message)) {
       this.received(live, message);
     }
   }
 
-  /** What came while something else had to be taken in first. */
+  /**
+   * What came while something else had to be taken in first. What ends the connection ends this, too: what came behind
+   * it is forgotten with the session.
+   */
   takeEarly(live: LiveDocument): void {
-    const { early } = live;
-    live.early = [];
-    for (const message of early) {
+    while (live.loaded && !live.isUnpacking && this.#documents.isHere(live)) {
+      const message = live.nextEarly();
+      if (message === undefined) {
+        return;
+      }
       this.#take(live, message);
     }
   }

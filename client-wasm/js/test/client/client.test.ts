@@ -175,3 +175,22 @@ test("what another tab cleared is deleted here, also when nobody edits it", asyn
   assert.deepEqual(await other.list(), []);
   await browser.close();
 });
+
+test("a trap of another module, in the callback of a change, is the callback's: nothing is changed, and nothing failed", async () => {
+  const browser = await Browser.start();
+  const client = await browser.client();
+  const doc = client.create<{ n: number }>({ n: 1 });
+  const trap = new WebAssembly.RuntimeError("unreachable (the page's)");
+  assert.throws(
+    () =>
+      doc.change((draft) => {
+        draft.n = 2;
+        throw trap;
+      }),
+    trap,
+  );
+  assert.equal(doc.status.state, "ready");
+  doc.change((draft) => void (draft.n += 2));
+  assert.equal(doc.value.n, 3);
+  await browser.close();
+});
