@@ -416,6 +416,31 @@ fn parts_are_answered() {
     );
 }
 
+/// An own change that could not be applied, since storage had lost what it builds on, is not kept by the server because a
+/// part of what that sends has this.
+#[test]
+fn an_own_change_that_waited_for_a_part_is_not_the_servers() {
+    let mut server = Automerge::new();
+    let mut writer = Client::new(1);
+    writer.edit(0);
+    writer.connect();
+    settle(std::slice::from_mut(&mut writer), &mut server);
+    writer.replica.disconnect();
+    let base = writer.replica.save();
+    writer.edit(0);
+    let waits = writer.replica.doc().get_last_local_change().unwrap();
+    let mut again = replica(2);
+    again.apply_chunks(waits.raw_bytes()).unwrap();
+    again.connect();
+    let mut changes = Replica::load(document(), ActorId::from([3; 16]), &base, &[]).unwrap();
+    for change in changes.doc().get_changes(&[]) {
+        again.receive_part(change.raw_bytes()).unwrap();
+    }
+    assert_eq!(again.heads(), [waits.hash()], "it is applied");
+    assert!(!again.synced());
+    assert!(!again.shared_heads().contains(&waits.hash()));
+}
+
 /// A server that remembers what this browser lost: Automerge says so again each time that it is asked.
 #[test]
 fn a_server_that_believes_too_much_is_told_so_once() {

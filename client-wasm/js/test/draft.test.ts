@@ -84,6 +84,7 @@ test("values that documents can't hold are refused with their place, before anyt
   let deep: unknown = 1;
   for (let level = 0; level < 5000; level += 1) deep = { d: deep };
   refuses("undefined", ["x"], (d) => (d["x"] = undefined));
+  refuses("length", ["x", "b"], (d) => (d["x"] = { b: "x".repeat(900_001) }));
   refuses("undefined", ["x", "b", 1, "c"], (d) => (d["x"] = { a: 1, b: [1, { c: undefined }] }));
   refuses("undefined", ["tasks", 2, 1], (d) => d["tasks"].push([1, , 2]));
   refuses("undefined", ["tasks", 1, "name"], (d) => (d["tasks"][1].name = undefined));

@@ -71,9 +71,18 @@ pub(super) fn receive_part(
     state: &mut State,
     changes: &[u8],
 ) -> Result<(), AutomergeError> {
-    let new = apply(doc, changes)?;
+    let mut new = apply(doc, changes)?;
+    // An own change that waited for what came is not the server's by that.
+    new.retain(|head| {
+        let change = doc.get_change_by_hash(head);
+        change.is_some_and(|change| contains(changes, change.raw_bytes()))
+    });
     add(&mut state.shared_heads, new);
     Ok(())
+}
+
+fn contains(all: &[u8], part: &[u8]) -> bool {
+    all.windows(part.len()).any(|window| window == part)
 }
 
 fn add(shared: &mut Vec<ChangeHash>, heads: Vec<ChangeHash>) {

@@ -244,6 +244,7 @@ export class Client implements Host {
     for (const { id } of this.#documents) {
       this.#deleted(id);
     }
+    this.#outbox.stop();
     await this.#parts.storage.clear();
     this.#post({ t: "cleared" });
   }
@@ -468,9 +469,9 @@ export class Client implements Host {
       live.state = "deleted";
       live.presence.stop();
       this.#forget(live, false);
-      this.#outbox.left(id, false);
       this.#documents.looked(live);
     }
+    this.#outbox.forget(id);
   }
 
   #removed(live: LiveDocument): void {
@@ -491,6 +492,8 @@ export class Client implements Host {
       for (const live of before.filter(({ id }) => !stored.has(id))) {
         this.#removed(live);
       }
+      this.#outbox.stop();
+      await this.#outbox.look();
     } catch {
       // Whoever stores the next change finds out.
     }

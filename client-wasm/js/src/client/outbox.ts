@@ -89,6 +89,12 @@ export class Outbox {
     }
   }
 
+  /** It is stored no more. */
+  forget(id: string): void {
+    this.#waiting.delete(id);
+    this.left(id, true);
+  }
+
   /** The connection has been open for a while: whatever ended those before it is not in this one. */
   proven(): void {
     this.#isProven = true;

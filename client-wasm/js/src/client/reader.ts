@@ -31,14 +31,14 @@ export class Reader {
     return orNot(this.fill(live, { from: "chunks", chunks }));
   }
 
-  /** The changes in it that are not below `have`; nothing where the page has to read all of it. */
-  changes(live: LiveDocument, content: Content, have: Heads): Promise<Changes | undefined> {
-    return this.#read(live, content, (long, progress) => long.changes(live.id, content, have, progress));
+  /** The changes in it that are not below `have`; nothing where the page has to read all of it, or is not `isWanted`. */
+  changes(live: LiveDocument, content: Content, have: Heads, isWanted: () => boolean): Promise<Changes | undefined> {
+    return this.#read(live, content, (long, progress) => long.changes(live.id, content, have, progress, isWanted));
   }
 
   /** The same of chunks; nothing also where the worker failed, if the page may fare better. */
   changesOrNot(live: LiveDocument, chunks: Chunks, have: Heads): Promise<Changes | undefined> {
-    return orNot(this.changes(live, { from: "chunks", chunks }, have));
+    return orNot(this.changes(live, { from: "chunks", chunks }, have, () => true));
   }
 
   async #read<T>(

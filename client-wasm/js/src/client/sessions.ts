@@ -198,9 +198,10 @@ export class Sessions {
 
   async #unpack(live: LiveDocument, message: Uint8Array, rest: Uint8Array): Promise<void> {
     const { connection } = this.#uplink;
-    const read = await this.#reader.changes(live, { from: "message", message }, live.known()).catch(asError);
+    const isWanted = (): boolean => this.#documents.isHere(live) && connection === this.#uplink.connection;
+    const read = await this.#reader.changes(live, { from: "message", message }, live.known(), isWanted).catch(asError);
     this.#host.guard(() => {
-      if (!this.#documents.isHere(live) || connection !== this.#uplink.connection) {
+      if (!isWanted()) {
         return;
       }
       if (hasTrapped(read)) {

@@ -42,6 +42,8 @@ export class Storing {
   readonly #lacking = new WeakMap<LiveDocument, Set<ChangeHash>>();
   /** One attempt more for each document, however much of it could not be stored. */
   readonly #retries = new Map<LiveDocument, ReturnType<typeof setTimeout>>();
+  /** Compactions that wait for one that is under way: what comes until they begin is in them. */
+  readonly #next = new Map<LiveDocument, Promise<boolean>>();
   #stopped = false;
 
   constructor(storage: Storage, host: StoringHost) {
@@ -209,14 +211,29 @@ export class Storing {
   }
 
   /**
-   * Stores all as one snapshot, in place of what is known to be stored; after one that is under way. Whether it did:
-   * not what was deleted or failed meanwhile.
+   * Stores all as one snapshot, in place of what is known to be stored; after one that is under way, once for all who
+   * ask until that is over. Whether it did: not what was deleted or failed meanwhile.
    */
   #compact(live: LiveDocument): Promise<boolean> {
+    if (live.compacting === undefined) {
+      return this.#compactNow(live);
+    }
+    let next = this.#next.get(live);
+    if (next === undefined) {
+      next = this.#keeping(live, async () => {
+        while (live.compacting !== undefined) {
+          await live.compacting;
+        }
+        this.#next.delete(live);
+        return this.#compactNow(live);
+      });
+      this.#next.set(live, next);
+    }
+    return next;
+  }
+
+  #compactNow(live: LiveDocument): Promise<boolean> {
     return this.#keeping(live, async () => {
-      while (live.compacting !== undefined) {
-        await live.compacting;
-      }
       const stored = this.#replace(live);
       live.compacting = stored.then(
         () => undefined,

@@ -37,11 +37,14 @@ export interface LongReader {
   takes(content: Content): boolean;
   /** A replica filled there; nothing where that can't be done: then the page has to do it. */
   fill(document: string, content: Content, progress: Progress): Promise<Filled | undefined>;
-  /** The changes in it that are not below `have`; nothing, likewise. */
-  changes(document: string, content: Content, have: Heads, progress: Progress): Promise<Changes | undefined>;
+  /**
+   * The changes in it that are not below `have`; nothing, likewise, or where it is its turn and `isWanted` says that nobody
+   * waits for it any more.
+   */
+  changes(document: string, content: Content, have: Heads, progress: Progress, isWanted: () => boolean): Promise<Changes | undefined>;
 }
 
-/** Fills replicas, one after the other: each takes a multiple of what it needs in the end. */
+/** Reads one after the other: each takes a multiple of what it needs in the end. */
 export class LongLoader implements LongReader {
   readonly #module: WebAssembly.Module;
   readonly #start: () => Worker;
@@ -61,16 +64,21 @@ export class LongLoader implements LongReader {
   }
 
   fill(document: string, content: Content, progress: Progress): Promise<Filled | undefined> {
-    return this.#read({ module: this.#module, document, content, have: undefined }, progress, filling);
+    return this.#read({ module: this.#module, document, content, have: undefined }, progress, filling, () => true);
   }
 
-  changes(document: string, content: Content, have: Heads, progress: Progress): Promise<Changes | undefined> {
-    return this.#read({ module: this.#module, document, content, have }, progress, () => changes);
+  changes(document: string, content: Content, have: Heads, progress: Progress, isWanted: () => boolean): Promise<Changes | undefined> {
+    return this.#read({ module: this.#module, document, content, have }, progress, () => changes, isWanted);
   }
 
   /** Nothing where workers can't be had (another origin's script, a policy of the page's). */
-  #read<T>(work: Work, progress: Progress, hearing: (module: WebAssembly.Module) => Hear<T>): Promise<T | undefined> {
-    const read = this.#last.then(() => this.#readNow(work, progress, hearing(this.#module)));
+  #read<T>(
+    work: Work,
+    progress: Progress,
+    hearing: (module: WebAssembly.Module) => Hear<T>,
+    isWanted: () => boolean,
+  ): Promise<T | undefined> {
+    const read = this.#last.then(() => (isWanted() ? this.#readNow(work, progress, hearing(this.#module)) : undefined));
     this.#last = read.catch(() => undefined);
     return read;
   }

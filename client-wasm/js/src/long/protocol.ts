@@ -18,10 +18,10 @@ import type { Chunks } from "../client/chunks.js";
 import type { Heads } from "../wasm.js";
 import type { WasmPatch } from "../wasm.js";
 
-/** What an empty replica takes in. */
+/** What a replica takes in. */
 export type Content =
   | { readonly from: "chunks"; readonly chunks: Chunks }
-  /** The server's first sync message. */
+  /** A sync message of the server's. */
   | { readonly from: "message"; readonly message: Uint8Array };
 
 /** What of the content is not below {@link Work.have}. */

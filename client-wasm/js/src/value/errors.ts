@@ -17,6 +17,8 @@ export type ValueErrorCode =
   | "counter"
   /** A string or key with half a surrogate pair. */
   | "surrogate"
+  /** A string of more than {@link MAX_LENGTH} code units. */
+  | "length"
   /** A key that the server refuses. */
   | "key"
   | "cycle"
@@ -39,6 +41,12 @@ export type ValueErrorCode =
 
 /** How deep objects may lie in each other, below the root. The server refuses deeper ones for good. */
 export const MAX_DEPTH = 250;
+
+/**
+ * How long a string may be that is written at once, code units: each is an op, and the server refuses changes of more than
+ * a million. Longer texts are written piece by piece.
+ */
+export const MAX_LENGTH = 900_000;
 
 /** A path as people write it: `tasks[0].title`. */
 export function showPath(path: readonly Prop[]): string {

@@ -4,7 +4,7 @@
  */
 
 import type { ObjectId, Prop, WasmReplica, WasmValue } from "../wasm.js";
-import { MAX_DEPTH, ValueError } from "./errors.js";
+import { MAX_DEPTH, MAX_LENGTH, ValueError } from "./errors.js";
 import { Counter, Float, ImmutableString } from "./types.js";
 
 /** A value that can be written. */
@@ -71,8 +71,9 @@ export function checkKey(key: string, where: Where): void {
   checkString(key, where);
 }
 
-/** Refuses a string that UTF-8 has no bytes for. */
+/** Refuses a string that UTF-8 has no bytes for, or that is too long. */
 export function checkString(text: string, where: Where): void {
+  if (text.length > MAX_LENGTH) throw new ValueError("length", where(), `${text.length} code units in a string; ${MAX_LENGTH} are the most`);
   if (LONE_SURROGATE.test(text)) throw new ValueError("surrogate", where(), "half a surrogate pair in a string");
 }
 

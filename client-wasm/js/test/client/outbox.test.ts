@@ -104,6 +104,16 @@ test("a thousand documents are brought, never more than four at a time, each onc
   assert.deepEqual(host.brought, many(1_000));
 });
 
+test("one that was deleted is not brought, and the next is", async () => {
+  const host = new Host();
+  host.unsentNow = many(6);
+  const outbox = new Outbox(host);
+  await outbox.look();
+  outbox.forget("d4");
+  outbox.forget("d1");
+  assert.deepEqual(host.brought, ["d0", "d1", "d2", "d3", "d5"]);
+});
+
 test("without a connection nothing is brought, and when there is one again all that is left", async () => {
   const host = new Host();
   host.unsentNow = many(6);

@@ -35,7 +35,7 @@ class Server {
   constructor(context: TestContext) {
     const before = globalThis.WebSocket;
     const open = (): WebSocket => {
-      const socket = { send: (frame: Uint8Array) => this.#take(frame), close() {} } as unknown as WebSocket;
+      const socket = { bufferedAmount: 0, send: (frame: Uint8Array) => this.#take(frame), close() {} } as unknown as WebSocket;
       this.#socket = socket;
       setImmediate(() => socket.onopen?.(new Event("open")));
       return socket;

@@ -119,6 +119,23 @@ for (const order of ["before", "after"] as const) {
   });
 }
 
+test("what comes in many parts is compacted as it begins to come, and once more for all the rest", async () => {
+  const { leader, follower } = await twoTabs();
+  for (let part = 0; part < 6; part += 1) {
+    for (let n = 0; n < 600; n += 1) leader.live.receive(follower.change(n), []);
+    while (leader.live.hasIncoming) leader.storing.keep(leader.live, leader.live.apply().fromTabs);
+    // So that the first is under way.
+    await new Promise((soon) => setImmediate(soon));
+  }
+  await leader.rest();
+  assert.equal(leader.compactions, 2);
+  const stored = await leader.storage.load(leader.live.id);
+  assert.ok(stored !== undefined);
+  const reader = (await twoTabs()).leader.live;
+  reader.restore(stored, undefined);
+  assert.deepEqual(reader.replica.heads(), leader.live.replica.heads());
+});
+
 test("what was damaged is forgotten only when all of the document is stored, also if nobody shows it any more", async () => {
   const { leader } = await twoTabs();
   const { live, storage, storing } = leader;

@@ -66,6 +66,22 @@ test("a worker that says what can't be read is over", async () => {
   assert.ok(worker.isOver);
 });
 
+test("nobody starts a worker for what is not wanted any more when it is its turn", async () => {
+  const workers: FakeWorker[] = [];
+  const { long, fill } = loader(() => {
+    const worker = new FakeWorker(here, (it) => it.onmessage?.({ data: { t: "failed", code: "bad-chunk", message: "bad" } }));
+    workers.push(worker);
+    return worker;
+  });
+  let isWanted = true;
+  const before = assert.rejects(fill(), /bad/);
+  const changes = long.changes("a", content, [], () => {}, () => isWanted);
+  isWanted = false;
+  await before;
+  assert.equal(await changes, undefined);
+  assert.equal(workers.length, 1);
+});
+
 test("a worker that goes silent is given up, and the next document read", async (context) => {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   const worker = new FakeWorker(here);
