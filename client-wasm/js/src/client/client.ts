@@ -531,6 +531,10 @@ export class Client implements Host {
       this.#sessions.broken(live, error);
       return;
     }
+    if (!this.#documents.isHere(live)) {
+      // A listener closed it, and it is freed.
+      return;
+    }
     if (live.hasIncoming) {
       // Much came: the rest is for the next frames.
       this.#flushing.request();

@@ -71,6 +71,20 @@ for (const fate of ["ok", "quota at a write"] as const) {
   });
 }
 
+test("a listener closes what it hears of: it is freed, and nothing more is asked of it", async () => {
+  const browser = await Browser.start();
+  const leader = await browser.client();
+  const follower = await browser.client();
+  const made = leader.create({ n: 0 });
+  const opened = await follower.open<{ n: number }>(made.id).whenReady();
+  opened.subscribe(() => opened.close());
+  made.change((draft) => void (draft.n = 1));
+  await until(() => browser.replicas === 1, "only the leader's is kept");
+  // What would be thrown is thrown where nobody catches it.
+  await settle();
+  await browser.close();
+});
+
 test("what is known of the server is told once, and to each tab that asks", async () => {
   const browser = await Browser.start();
   const leader = await browser.client();
