@@ -11,6 +11,10 @@
  * gives the lock back, even one that nobody took; the next in the queue then begins a still higher term. So a
  * wrong or forged claim costs a change of leader, and never leaves two.
  *
+ * **Two lock managers.** When site data are cleared, Chromium gives the tabs that are opened afterwards another lock
+ * manager, and the channel they still share. Each side grants its own lock at once to whoever was robbed by the
+ * other's word, for ever. So a tab that was robbed several times in a row, right after it began, stays alone.
+ *
  * **A leader that runs again after it was robbed** has tasks waiting, in no certain order: messages, and the loss
  * of its lock. Both end its leadership first: each message is checked for its term before it is looked at
  * (`#receive`), and the loss is the rejection of its lock request (`#robbed`). Between the thaw and the first of
@@ -36,6 +40,9 @@ import type { AloneReason, Role, Tabs, TabsEvents } from "./tabs.js";
 
 /** Messages that a tab keeps while it waits for its own lock: milliseconds, or long where a lock manager is busy. */
 export const MAX_OUTBOX = 1_024;
+/** A tab that was robbed of the lead so often, each time after less than so many milliseconds, gives up on it. */
+export const MAX_SHORT_LEADS = 5;
+const SHORT_LEAD_MS = 5_000;
 
 /**
  * Joins the tabs of this origin that use the same name, or stays alone where that can't be. Never throws and
@@ -69,6 +76,9 @@ class Group implements Tabs {
   #reason: AloneReason | undefined;
   #leader: string | undefined;
   #term = 0;
+  /** When this tab began to lead, and how often in a row that was not for long. */
+  #leadsSince = 0;
+  #shortLeads = 0;
   /** The last wrong claim that this tab answered. */
   #refuted = "";
   #channel: Channel | undefined;
@@ -269,6 +279,7 @@ class Group implements Tabs {
       return;
     }
     this.#term = term;
+    this.#leadsSince = this.#platform.now();
     this.#do({ action: "none", timerMs: undefined });
     this.#send({ type: "lead" });
     this.#follow(this.id);
@@ -285,8 +296,12 @@ class Group implements Tabs {
 
   /** Another tab leads: by the lock, or by its word. */
   #robbed(): void {
+    if (this.#role === "leader") {
+      this.#shortLeads = this.#platform.now() - this.#leadsSince < SHORT_LEAD_MS ? this.#shortLeads + 1 : 0;
+    }
     this.#stepDown();
-    this.#queue();
+    if (this.#shortLeads < MAX_SHORT_LEADS) this.#queue();
+    else this.#fail("locks");
   }
 
   #follows(): boolean {

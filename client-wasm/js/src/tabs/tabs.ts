@@ -18,7 +18,10 @@ export type AloneReason =
   | "asked"
   /** No Web Locks or no BroadcastChannel here: an old browser, or not a secure context. */
   | "unsupported"
-  /** The Web Locks API refused (an opaque origin, storage switched off), or something broke this tab's own lock. */
+  /**
+   * The Web Locks API refused (an opaque origin, storage switched off), something broke this tab's own lock, or the
+   * lead was taken from this tab again and again.
+   */
   | "locks"
   /** The channel could not be opened or used. */
   | "channel"

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { joinTabs, MAX_OUTBOX } from "../../src/tabs/group.js";
+import { joinTabs, MAX_OUTBOX, MAX_SHORT_LEADS } from "../../src/tabs/group.js";
 import type { Platform } from "../../src/tabs/platform.js";
-import { FakeTab, World } from "./world.js";
+import { FakeTab, LockTable, World } from "./world.js";
 
 function join(world: World, change: Partial<Platform> = {}) {
   const fake = new FakeTab(world);
@@ -83,6 +83,23 @@ test("a tab that comes back need not wait for one that is stopped", async () => 
   await world.run(1_000);
   // Once for the visit that it slept through, once for the end.
   assert.deepEqual(one.log, ["leader", { gone: two.tabs.id }, "follower", { gone: two.tabs.id }, "leader"]);
+});
+
+test("two lock managers on one channel, as after site data were cleared: it comes to rest, and all can go on", async () => {
+  const world = new World(5);
+  const other = new LockTable(world);
+  const owner = new FakeTab(world);
+  const first = join(world);
+  await world.run(1_000);
+  const second = join(world, { locks: { request: (name, options, callback) => other.request(owner, name, options, callback) } });
+  await world.run(60_000);
+  const said = [...first.log, ...second.log].length;
+  assert.deepEqual([first.tabs.role, second.tabs.role].sort(), ["alone", "leader"]);
+  const alone = first.tabs.role === "alone" ? first : second;
+  assert.equal(alone.tabs.reason, "locks");
+  assert.ok(alone.log.filter((one) => one === "leader").length > MAX_SHORT_LEADS - 1);
+  await world.run(60_000);
+  assert.equal([...first.log, ...second.log].length, said);
 });
 
 for (const more of [0, 1, MAX_OUTBOX]) {
