@@ -146,6 +146,8 @@ export class LiveDocument {
   /** What is known to be in storage: names of snapshots, and hashes of changes beside them. */
   #snapshots: readonly string[] = [];
   readonly #tail = new Set<ChangeHash>();
+  /** Changes of other tabs that are not known to be in storage. */
+  readonly #borrowed = new Set<ChangeHash>();
   /** The text that was edited last, when nothing else was since, and when. */
   #typing: { readonly object: string; readonly at: number } | undefined;
   /** What other tabs said that they have, and is not here: it waits in the replica for what is below it, or is bad. */
@@ -338,6 +340,10 @@ export class LiveDocument {
       this.synced = this.replica.syncedHeads();
     }
     this.#countUnsynced();
+    const brought = fromTabs?.isSnapshot === true ? this.#unsynced : fromTabs?.chunks.map((chunk) => chunk.hash);
+    for (const hash of brought ?? []) {
+      this.#borrowed.add(hash);
+    }
     return { patches: this.#show(), fromTabs, fromServer };
   }
 
@@ -413,12 +419,18 @@ export class LiveDocument {
     this.isStored = true;
     for (const hash of hashes) {
       this.#tail.add(hash);
+      this.#borrowed.delete(hash);
     }
+  }
+
+  /** What own changes may build on, and is not known to be kept anywhere: the tab that made it may fail to. */
+  borrowed(): readonly Chunk[] {
+    return this.#borrowed.size === 0 ? [] : this.replica.changesSince(this.synced).filter(({ hash }) => this.#borrowed.has(hash));
   }
 
   /** The document as a snapshot, and what of storage it makes superfluous: only what this replica has in it. */
   compacted(): { readonly snapshot: Uint8Array; readonly contained: Contained } {
-    const changes = [...this.#tail].filter((hash) => this.replica.has(hash));
+    const changes = [...this.#tail, ...this.#borrowed].filter((hash) => this.replica.has(hash));
     return { snapshot: this.replica.save(), contained: { snapshots: this.#snapshots, changes } };
   }
 
@@ -433,6 +445,7 @@ export class LiveDocument {
     this.#snapshots = [name];
     for (const hash of contained.changes) {
       this.#tail.delete(hash);
+      this.#borrowed.delete(hash);
     }
   }
 

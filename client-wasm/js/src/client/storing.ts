@@ -3,7 +3,7 @@
  * leads, all as one snapshot now and then. What could not be stored is tried again.
  */
 import { type Expected, type Storage, StorageError, type TailSize } from "../storage/storage.js";
-import type { ChangeHash } from "../wasm.js";
+import type { ChangeHash, Chunk } from "../wasm.js";
 import { asError } from "./chunks.js";
 import { type Arrived, type LiveDocument, sameHeads } from "./live.js";
 
@@ -59,7 +59,7 @@ export class Storing {
     }
     for (const live of documents) {
       if (live.unsaved.size > 0 && live.state !== "deleted") {
-        const chunks = [...live.unsaved.values()];
+        const chunks = this.#toSave(live);
         this.#storage.append(live.id, chunks, "own", expected(live)).catch((error: unknown) => this.#host.looked(live, asError(error)));
       }
     }
@@ -71,7 +71,7 @@ export class Storing {
       return;
     }
     live.saving = true;
-    const chunks = [...live.unsaved.values()];
+    const chunks = this.#toSave(live);
     this.#storage.append(live.id, chunks, "own", expected(live)).then(
       (tail) => {
         live.saving = false;
@@ -97,6 +97,11 @@ export class Storing {
         this.#failed(live, error);
       },
     );
+  }
+
+  /** Own changes, with those that they may build on: without these they could not be read. */
+  #toSave(live: LiveDocument): readonly Chunk[] {
+    return [...(this.#host.isUsable(live) ? live.borrowed() : []), ...live.unsaved.values()];
   }
 
   /** Stores changes of others: by the leader, who hears of all. */

@@ -9,6 +9,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { MemoryStorage } from "../../src/storage/memory.js";
 import { Browser, type Message, settle, until } from "./browser.js";
 
 for (const isAlone of [true, false]) {
@@ -70,6 +71,20 @@ for (const fate of ["ok", "quota at a write"] as const) {
     await browser.close();
   });
 }
+
+test("what is saved can be read, though the tab that made what it builds on could not store that", async () => {
+  const browser = await Browser.start();
+  const leader = await browser.client(false, undefined, new MemoryStorage());
+  const follower = await browser.client();
+  const made = leader.create<{ n: number; mine?: number }>({ n: 0 });
+  const opened = await follower.open<{ n: number }>(made.id).whenReady();
+  made.change((draft) => void (draft.mine = 1));
+  await until(() => opened.heads.join() === made.heads.join(), "it comes");
+  opened.change((draft) => void (draft.n = 7));
+  await opened.whenSaved();
+  assert.equal(await stored(browser, made.id), 7);
+  await browser.close();
+});
 
 test("a listener closes what it hears of: it is freed, and nothing more is asked of it", async () => {
   const browser = await Browser.start();
