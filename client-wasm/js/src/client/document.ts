@@ -212,13 +212,14 @@ export class DocumentHandle<T> {
   }
 
   /** When all that was changed until now is stored in this browser. */
-  whenSaved(): Promise<void> {
+  async whenSaved(): Promise<void> {
     const until = [...this.#live.unsaved.keys()];
     return this.#when(() => until.every((hash) => !this.#live.unsaved.has(hash)));
   }
 
   /** When all that is in the document now is on the server's disk. */
-  whenSynced(): Promise<void> {
+  async whenSynced(): Promise<void> {
+    this.#check();
     // Whatever the server has of them, it has all that is below them.
     const until = this.heads;
     return this.#when(() => this.#live.isSynced(until));

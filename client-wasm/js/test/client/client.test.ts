@@ -86,6 +86,16 @@ test("what is saved can be read, though the tab that made what it builds on coul
   await browser.close();
 });
 
+test("who waits on a closed handle gets a promise, which is rejected", async () => {
+  const browser = await Browser.start();
+  const made = (await browser.client()).create({ n: 0 });
+  made.close();
+  for (const wait of [() => made.whenReady(), () => made.whenSaved(), () => made.whenSynced()]) {
+    await assert.rejects(wait().catch((error: unknown) => Promise.reject(error)), /the handle was closed/);
+  }
+  await browser.close();
+});
+
 test("a listener closes what it hears of: it is freed, and nothing more is asked of it", async () => {
   const browser = await Browser.start();
   const leader = await browser.client();
