@@ -484,6 +484,10 @@ export class LiveDocument {
   /** Costs about as much as there are changes that the server is not known to keep. */
   #countUnsynced(): void {
     const isAll = sameHeads(this.replica.heads(), this.synced);
+    if (isAll) {
+      // The server has what others made, too.
+      this.#borrowed.clear();
+    }
     this.unsynced = isAll ? 0 : this.replica.countSince(this.synced);
     this.#unsynced = this.unsynced > MANY_UNSYNCED ? undefined : new Set(isAll ? [] : this.replica.hashesSince(this.synced));
   }
