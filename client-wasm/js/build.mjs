@@ -54,7 +54,7 @@ function makeWasm() {
     copyFileSync(bound, made);
   } else {
     const features = ["--mvp-features", ...WASM_FEATURES.map((name) => `--enable-${name}`)];
-    run("binaryen/bin/wasm-opt", bound, "-Oz", "--converge", ...features, "-o", made);
+    run("binaryen/bin/wasm-opt", bound, "-Oz", "-Oz", "--gufa", "-Oz", ...features, "-o", made);
     new WebAssembly.Module(readFileSync(made));
   }
   // The tests run what tsc makes from src, and the module is loaded from beside that.

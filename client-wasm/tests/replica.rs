@@ -205,11 +205,16 @@ fn claims_hold(client: &mut Client, server: &Automerge) {
     );
 }
 
-/// What one client has to say goes to the server, and what that has for another to the other.
-fn bring(from: &mut Client, to: &mut Client, server: &mut Automerge) {
+/// What one client has to say goes to the server, and what that has for another on its way there.
+fn pass(from: &mut Client, to: &mut Client, server: &mut Automerge) {
     from.send();
     from.server_receives(server);
     to.server_sends(server);
+}
+
+/// The same, and it arrives.
+fn bring(from: &mut Client, to: &mut Client, server: &mut Automerge) {
+    pass(from, to, server);
     to.receive();
 }
 
@@ -369,9 +374,7 @@ fn a_snapshot_can_be_taken_in_part_by_part() {
         writer.edit(0);
     }
     reader.edit(1);
-    writer.send();
-    writer.server_receives(&mut server);
-    reader.server_sends(&server);
+    pass(&mut writer, &mut reader, &mut server);
     assert!(Replica::without_snapshot(&reader.down[0], &Limits::default()).is_some());
     reader.receive_unpacked();
     assert_eq!(reader.replica.unacknowledged(), 1, "its own");
@@ -382,9 +385,7 @@ fn a_snapshot_can_be_taken_in_part_by_part() {
     heads.sort();
     assert_eq!(reader.replica.heads(), heads);
     writer.edit(0);
-    writer.send();
-    writer.server_receives(&mut server);
-    reader.server_sends(&server);
+    pass(&mut writer, &mut reader, &mut server);
     let [.., last] = reader.down.make_contiguous() else {
         panic!("there is something new");
     };
@@ -402,9 +403,7 @@ fn parts_are_answered() {
     for _ in 0..200 {
         writer.edit(0);
     }
-    writer.send();
-    writer.server_receives(&mut server);
-    reader.server_sends(&server);
+    pass(&mut writer, &mut reader, &mut server);
     reader.receive_unpacked();
     assert!(reader.replica.synced());
     reader.send();

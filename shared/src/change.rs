@@ -29,7 +29,9 @@ mod spec;
 mod value;
 mod walk;
 
-pub use chunk::{Chunk, Chunks, change_hash, parse_chunks, parse_message, split_chunks};
+pub use chunk::{
+    Chunk, Chunks, change_hash, has_document, parse_chunks, parse_message, split_chunks,
+};
 pub use document::{check_document, decode_document};
 pub use error::ChunkError;
 pub use needs::{

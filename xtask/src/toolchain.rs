@@ -60,9 +60,10 @@ impl Toolchain {
         if let Some(sysroot) = &self.sysroot {
             flags.push(format!("--sysroot={}", sysroot.display()));
         }
-        // Messages of panics have paths in them: how large the module is would depend on where somebody's home is.
-        if let Some(sources) = registry_sources() {
-            flags.push(format!("--remap-path-prefix={}=", sources.display()));
+        // Messages of panics have paths in them: how large the module is would depend on where somebody's home is,
+        // and which registry they use.
+        for sources in registry_sources() {
+            flags.push(format!("--remap-path-prefix={}/=", sources.display()));
         }
         // Before all other sources of flags, and paths with spaces are safe in it.
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
@@ -70,11 +71,16 @@ impl Toolchain {
     }
 }
 
-/// Where cargo keeps the sources of dependencies, with the slash.
-fn registry_sources() -> Option<PathBuf> {
+/// Where cargo keeps the sources of dependencies: a folder for each registry.
+fn registry_sources() -> Vec<PathBuf> {
     let in_home = || std::env::home_dir().map(|home| home.join(".cargo"));
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    Some(home.or_else(in_home)?.join("registry/src/"))
+    let all = home.or_else(in_home).map(|home| home.join("registry/src"));
+    let folders = all
+        .and_then(|all| all.read_dir().ok())
+        .into_iter()
+        .flatten();
+    folders.flatten().map(|folder| folder.path()).collect()
 }
 
 /// A way to a standard library for [`TARGET`].

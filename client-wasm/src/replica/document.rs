@@ -9,14 +9,14 @@ use automerge::{
 };
 use bytes::Bytes;
 use concord_shared::{
-    change::ChunkError,
+    change::{ChunkError, has_document},
     ids::DocumentId,
     limits::Limits,
     sync::{SyncError, SyncMessage, split},
 };
 
 use super::{
-    intake::{Judged, has_snapshot, own_limits},
+    intake::{Judged, own_limits},
     receive::{receive, receive_part},
     session::Open,
     undo::Aliases,
@@ -358,7 +358,7 @@ impl Replica {
     pub fn without_snapshot(data: &[u8], limits: &Limits) -> Option<Vec<u8>> {
         let split = split(&Bytes::copy_from_slice(data), limits);
         let SyncMessage { message, changes } = split.ok()?;
-        has_snapshot(&changes, limits).then(|| message.encode())
+        has_document(&changes).then(|| message.encode())
     }
 
     /// Applies changes of a message of the server's of which more comes, or the rest; until then there is nothing to

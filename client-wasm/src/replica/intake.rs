@@ -65,11 +65,6 @@ pub fn own_limits() -> Limits {
     }
 }
 
-/// Whether there is a document chunk among them.
-pub(super) fn has_snapshot(blobs: &[Bytes], limits: &Limits) -> bool {
-    Chunks::new(blobs, limits).any(|chunk| matches!(chunk, Ok(Chunk::Document(_))))
-}
-
 /// Chunks that Automerge may see.
 #[derive(Debug, Default)]
 pub(super) struct Judged {

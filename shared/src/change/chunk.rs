@@ -119,13 +119,23 @@ impl Iterator for Chunks<'_> {
 /// Cuts concatenated chunks apart by their lengths, without a look at what is in them, up to the end or to
 /// the first error.
 pub fn split_chunks(data: &Bytes) -> impl Iterator<Item = Result<Bytes, ChunkError>> + '_ {
+    raw_chunks(data).map(|raw| Ok(raw?.bytes))
+}
+
+/// Whether there is a document chunk with a good checksum among them. Changes are not looked at.
+pub fn has_document(blobs: &[Bytes]) -> bool {
+    let mut raw = blobs.iter().flat_map(raw_chunks).flatten();
+    raw.any(|raw| raw.kind == DOCUMENT && raw.check_hash(&raw.bytes).is_ok())
+}
+
+fn raw_chunks(data: &Bytes) -> impl Iterator<Item = Result<RawChunk, ChunkError>> + '_ {
     let mut rest = Reader::new(data);
     let mut failed = false;
     std::iter::from_fn(move || {
         if failed || rest.is_empty() {
             return None;
         }
-        let chunk = RawChunk::read(&mut rest, data).map(|raw| raw.bytes);
+        let chunk = RawChunk::read(&mut rest, data);
         failed = chunk.is_err();
         Some(chunk)
     })

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -239,13 +240,10 @@ impl Hostile {
 
     fn cases(&self) -> Vec<Case> {
         let mut cases = Vec::new();
-        for (name, data, code) in bad_sync_messages() {
-            let frames = vec![self.sync(data)];
-            cases.push(Case::new(name, frames, code));
-        }
-        for (name, messages, code) in bad_histories() {
-            let frames = messages.into_iter().map(|data| self.sync(data)).collect();
-            cases.push(Case::new(name, frames, code));
+        for (name, messages, code) in BAD_MESSAGES.iter() {
+            let messages = messages.iter().cloned();
+            let frames = messages.map(|data| self.sync(data)).collect();
+            cases.push(Case::new(name, frames, *code));
         }
         for (name, frame, code) in self.bad_frames() {
             let frames = vec![frame];
@@ -257,6 +255,16 @@ impl Hostile {
         cases
     }
 }
+
+type BadMessages = (&'static str, Vec<Vec<u8>>, ErrorCode);
+
+/// Made once, as what inflates to gigabytes takes long to make: a client that is busy with it answers no
+/// ping.
+static BAD_MESSAGES: LazyLock<Vec<BadMessages>> = LazyLock::new(|| {
+    let alone = bad_sync_messages().into_iter();
+    let alone = alone.map(|(name, data, code)| (name, vec![data], code));
+    alone.chain(bad_histories()).collect()
+});
 
 /// Everything that one sync message can do wrong.
 fn bad_sync_messages() -> Vec<(&'static str, Vec<u8>, ErrorCode)> {
@@ -360,7 +368,7 @@ fn bad_sync_messages() -> Vec<(&'static str, Vec<u8>, ErrorCode)> {
 }
 
 /// Changes that are well formed and do not fit.
-fn bad_histories() -> Vec<(&'static str, Vec<Vec<u8>>, ErrorCode)> {
+fn bad_histories() -> Vec<BadMessages> {
     let message = |text: &str, change: Change| Change {
         message: text.to_owned(),
         ..change
@@ -473,6 +481,7 @@ fn each_bad_input_is_refused_and_hurts_nobody_else() {
 }
 
 fn run() -> Result<()> {
+    LazyLock::force(&BAD_MESSAGES);
     let world = World::start(&[], MOST_MEMORY_MIB)?;
     let count = {
         let probe = world.runtime.block_on(world.join("probe"))?;

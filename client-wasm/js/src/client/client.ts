@@ -241,10 +241,10 @@ export class Client implements Host {
   /** Forgets all documents in this browser, in all tabs; but those that are made, or opened, from now on. */
   async clear(): Promise<void> {
     this.#check();
+    this.#outbox.stop();
     for (const { id } of this.#documents) {
       this.#deleted(id);
     }
-    this.#outbox.stop();
     await this.#parts.storage.clear();
     this.#post({ t: "cleared" });
   }
@@ -403,7 +403,7 @@ export class Client implements Host {
     if (!this.#isToSend(live)) {
       this.#outbox.left(live.id, live.unsynced === 0 && live.unread === "no");
     }
-    if (!this.#isWanted(live) && !live.hasIncoming && !live.isUnpacking && live.early.length === 0 && this.#storing.settle(live)) {
+    if (!this.#isWanted(live) && !live.isTakingIn && this.#storing.settle(live)) {
       this.#forget(live, true);
       live.replica.free();
       if (this.#role === "follower") {
@@ -489,10 +489,10 @@ export class Client implements Host {
         await storage.clear();
       }
       const stored = new Set(await storage.list());
+      this.#outbox.stop();
       for (const live of before.filter(({ id }) => !stored.has(id))) {
         this.#removed(live);
       }
-      this.#outbox.stop();
       await this.#outbox.look();
     } catch {
       // Whoever stores the next change finds out.

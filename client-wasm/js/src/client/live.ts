@@ -79,9 +79,6 @@ export class LiveDocument {
   unread: "no" | "yes" | "taking" = "no";
   /** How often that failed. */
   reads = 0;
-  /** What the server said while {@link loaded} was not, or while {@link isUnpacking}. */
-  early: Uint8Array[] = [];
-  #earlyBytes = 0;
   /** How far reading a long document is. */
   reading: Reading | undefined;
   /** What comes for it is read in the page: elsewhere it could not be. */
@@ -137,6 +134,9 @@ export class LiveDocument {
   readonly telling = new InOrder();
   #replica: WasmReplica;
   #incoming: FromTab[] = [];
+  /** What the server said while {@link loaded} was not, or while {@link isUnpacking}. */
+  #early: Uint8Array[] = [];
+  #earlyBytes = 0;
   /** What was new in the snapshot that is being taken apart. */
   #unpacked: Unpacked | undefined;
   /** What the replica has and was not shown yet is other tabs', and not the server's. */
@@ -223,6 +223,11 @@ export class LiveDocument {
     return this.#incoming.length > 0 || this.#unpacked !== undefined || this.replica.hasPending() || this.isBehind;
   }
 
+  /** The same, or for something else that must come first. */
+  get isTakingIn(): boolean {
+    return this.hasIncoming || this.isUnpacking || this.#early.length > 0;
+  }
+
   /** Whether the replica has more than is shown: it applies what it was sent by itself where that is much. */
   get isBehind(): boolean {
     return !sameHeads(this.#shown, this.replica.heads());
@@ -267,13 +272,13 @@ export class LiveDocument {
 
   /** Keeps what the server said for {@link nextEarly}. Whether that is not too much. */
   keepEarly(message: Uint8Array): boolean {
-    this.early.push(message);
+    this.#early.push(message);
     this.#earlyBytes += message.length + EARLY_MESSAGE_BYTES;
     return this.#earlyBytes <= MAX_EARLY_BYTES;
   }
 
   nextEarly(): Uint8Array | undefined {
-    const message = this.early.shift();
+    const message = this.#early.shift();
     this.#earlyBytes -= message === undefined ? 0 : message.length + EARLY_MESSAGE_BYTES;
     return message;
   }
@@ -285,7 +290,7 @@ export class LiveDocument {
 
   /** The session is over: what was not applied yet is sent again in the next. */
   sessionEnded(): void {
-    this.early = [];
+    this.#early = [];
     this.#earlyBytes = 0;
     this.isUnpacking = false;
     if (this.#unpacked !== undefined) {
@@ -302,13 +307,14 @@ export class LiveDocument {
       this.replica.receivePart(part);
       unpacked.at += 1;
     }
-    this.reading = { done: bytesOf(parts.slice(0, unpacked.at)), bytes: bytesOf(parts) };
-    if (unpacked.at >= parts.length) {
-      this.#unpacked = undefined;
-      this.isUnpacking = false;
-      this.reading = undefined;
-      this.replica.receive(rest);
+    if (unpacked.at < parts.length) {
+      this.reading = { done: bytesOf(parts.slice(0, unpacked.at)), bytes: bytesOf(parts) };
+      return;
     }
+    this.#unpacked = undefined;
+    this.isUnpacking = false;
+    this.reading = undefined;
+    this.replica.receive(rest);
   }
 
   /** Applies what waits, from the server and from tabs. What of a tab's can't be read is left out. */

@@ -64,21 +64,16 @@ export class LongLoader implements LongReader {
   }
 
   fill(document: string, content: Content, progress: Progress): Promise<Filled | undefined> {
-    return this.#read({ module: this.#module, document, content, have: undefined }, progress, filling, () => true);
+    return this.#read({ module: this.#module, document, content, have: undefined }, progress, filling(this.#module), () => true);
   }
 
   changes(document: string, content: Content, have: Heads, progress: Progress, isWanted: () => boolean): Promise<Changes | undefined> {
-    return this.#read({ module: this.#module, document, content, have }, progress, () => changes, isWanted);
+    return this.#read({ module: this.#module, document, content, have }, progress, changes, isWanted);
   }
 
   /** Nothing where workers can't be had (another origin's script, a policy of the page's). */
-  #read<T>(
-    work: Work,
-    progress: Progress,
-    hearing: (module: WebAssembly.Module) => Hear<T>,
-    isWanted: () => boolean,
-  ): Promise<T | undefined> {
-    const read = this.#last.then(() => (isWanted() ? this.#readNow(work, progress, hearing(this.#module)) : undefined));
+  #read<T>(work: Work, progress: Progress, hear: Hear<T>, isWanted: () => boolean): Promise<T | undefined> {
+    const read = this.#last.then(() => (isWanted() ? this.#readNow(work, progress, hear) : undefined));
     this.#last = read.catch(() => undefined);
     return read;
   }

@@ -15,8 +15,7 @@
  * `changes` instead of all that. Or, at any time, `failed`.
  */
 import type { Chunks } from "../client/chunks.js";
-import type { Heads } from "../wasm.js";
-import type { WasmPatch } from "../wasm.js";
+import type { Heads, WasmPatch } from "../wasm.js";
 
 /** What a replica takes in. */
 export type Content =

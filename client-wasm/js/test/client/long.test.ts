@@ -151,11 +151,9 @@ test("what waited in a replica that another takes the place of is asked for", as
   await browser.close();
 });
 
-test("of a long snapshot in storage only what is not here is taken", async () => {
-  const browser = await Browser.start();
-  const { id, chunks } = documentOf(browser, 40);
-  const whole = browser.replica(id);
-  whole.apply(concat(chunks.slice(0, 39).map((chunk) => chunk.bytes)));
+/** A tab that has a document out of its storage, where all but the last `less` of its changes then are a snapshot. */
+async function withSnapshot(browser: Browser, changes: number, less: number) {
+  const { id, chunks } = documentOf(browser, changes);
   const storage = new MemoryStorage();
   await storage.append(id, chunks, "others", "any");
   const long = new FakeLong(1);
@@ -164,8 +162,17 @@ test("of a long snapshot in storage only what is not here is taken", async () =>
   const first = await long.next();
   first.resolve(filled(browser, first));
   await opened.whenReady();
-  await storage.compact(id, whole.save(), { snapshots: [], changes: [] }, "any");
-  whole.free();
+  const most = chunks.slice(0, changes - less);
+  const replica = browser.replica(id);
+  replica.apply(concat(most.map((chunk) => chunk.bytes)));
+  await storage.compact(id, replica.save(), { snapshots: [], changes: most.map((chunk) => chunk.hash) }, "any");
+  replica.free();
+  return { long, opened };
+}
+
+test("of a long snapshot in storage only what is not here is taken", async () => {
+  const browser = await Browser.start();
+  const { long, opened } = await withSnapshot(browser, 40, 1);
   let patches = 0;
   opened.on("patches", () => (patches += 1));
   let applied = 0;
@@ -216,19 +223,7 @@ test("what is stored is read in the page when the worker failed", async () => {
 
 test("a page is told that reading is over, also if nothing comes of it", async () => {
   const browser = await Browser.start();
-  const { id, chunks } = documentOf(browser, 3);
-  const whole = browser.replica(id);
-  whole.apply(concat(chunks.map((chunk) => chunk.bytes)));
-  const storage = new MemoryStorage();
-  await storage.append(id, chunks, "others", "any");
-  const long = new FakeLong(1);
-  const client = await browser.client(false, long, storage);
-  const opened = client.open<Doc>(id);
-  const first = await long.next();
-  first.resolve(filled(browser, first));
-  await opened.whenReady();
-  await storage.compact(id, whole.save(), { snapshots: [], changes: chunks.map(({ hash }) => hash) }, "any");
-  whole.free();
+  const { long, opened } = await withSnapshot(browser, 3, 0);
   browser.group.missed("tab-0");
   const second = await long.nextUnpacking();
   second.progress(1, 2);
