@@ -1,0 +1,346 @@
+use automerge::transaction::Transactable as _;
+use automerge::{ActorId, Automerge, ObjType, PatchLog, ROOT, ReadDoc as _};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn read(document: &Automerge, types: Types) -> Json {
+    to_json(&document.hydrate(None), types)
+}
+
+/// Brings a document to a value; gives the number of ops that it took.
+fn write(document: &mut Automerge, json: &Json, types: Types) -> usize {
+    let mut tx = document.transaction();
+    let mut edit = Edit {
+        tx: &mut tx,
+        types,
+        deadline: None,
+    };
+    update(&mut edit, json).unwrap();
+    let ops = tx.pending_ops();
+    tx.commit();
+    ops
+}
+
+fn document(json: &Json) -> Automerge {
+    let mut document = Automerge::new();
+    write(&mut document, json, Types::Plain);
+    document
+}
+
+/// One author writes `ours` over `base`, another `theirs`; both are merged.
+fn merged(base: &Json, ours: &Json, theirs: &Json) -> Json {
+    let mut ours_document = document(base);
+    let seen = ours_document.get_heads();
+    write(&mut ours_document, ours, Types::Plain);
+    ours_document.set_actor(ActorId::random());
+    let mut tx = ours_document
+        .transaction_at(PatchLog::inactive(), &seen)
+        .unwrap();
+    let mut edit = Edit {
+        tx: &mut tx,
+        types: Types::Plain,
+        deadline: None,
+    };
+    update(&mut edit, theirs).unwrap();
+    tx.commit();
+    read(&ours_document, Types::Plain)
+}
+
+fn scalars() -> impl Strategy<Value = Json> {
+    prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<u64>().prop_map(Json::from),
+        (-3_i64..4).prop_map(Json::from),
+        any::<f64>()
+            .prop_filter("finite", |number| number.is_finite())
+            .prop_map(Json::from),
+        "[ab \u{e9}\u{1F469}\u{200D}\u{1F680}]{0,9}".prop_map(Json::from),
+        ".{0,5}".prop_map(Json::from),
+    ]
+}
+
+fn values() -> impl Strategy<Value = Json> {
+    scalars().prop_recursive(4, 40, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Json::from),
+            objects(inner.clone()),
+            keyed(inner),
+        ]
+    })
+}
+
+fn objects(inner: impl Strategy<Value = Json>) -> impl Strategy<Value = Json> {
+    let key = prop_oneof![
+        "[a-d]",
+        Just("$counter".to_owned()),
+        Just("$map".to_owned()),
+        ".{0,2}"
+    ];
+    proptest::collection::hash_map(key, inner, 0..5)
+        .prop_map(|entries| Json::Object(entries.into_iter().collect()))
+}
+
+fn keyed(inner: impl Strategy<Value = Json>) -> impl Strategy<Value = Json> {
+    let ids = proptest::collection::hash_set(0..8_u8, 0..6);
+    (ids, inner).prop_map(|(ids, inner)| {
+        let elements = ids.into_iter();
+        Json::Array(
+            elements
+                .map(|id| json!({ "id": id, "value": inner }))
+                .collect(),
+        )
+    })
+}
+
+fn roots() -> impl Strategy<Value = Json> {
+    objects(values())
+}
+
+proptest! {
+    #[test]
+    fn json_in_is_json_out(json in roots()) {
+        prop_assert_eq!(read(&document(&json), Types::Plain), json);
+    }
+
+    #[test]
+    fn any_value_becomes_any_other_and_writing_the_same_is_no_edit(one in roots(), other in roots()) {
+        let mut document = document(&one);
+        write(&mut document, &other, Types::Plain);
+        let now = read(&document, Types::Plain);
+        prop_assert!(is_same(&now, &other), "{} is not {}", now, other);
+        prop_assert_eq!(write(&mut document, &now, Types::Plain), 0);
+        let tagged = read(&document, Types::Tagged);
+        prop_assert_eq!(write(&mut document, &tagged, Types::Tagged), 0);
+    }
+
+    #[test]
+    fn what_is_tagged_comes_back(json in roots()) {
+        let mut document = Automerge::new();
+        write(&mut document, &json, Types::Tagged);
+        let tagged = read(&document, Types::Tagged);
+        let mut again = Automerge::new();
+        write(&mut again, &tagged, Types::Tagged);
+        prop_assert_eq!(read(&again, Types::Tagged), tagged);
+    }
+}
+
+/// A document with one of everything that JSON lacks.
+fn typed() -> (Automerge, Json) {
+    let tagged = json!({
+        "counter": { "$counter": 5 },
+        "when": { "$timestamp": "2026-11-22T04:10:28.123Z" },
+        "long ago": { "$timestamp": -99_999_999_999_999_i64 },
+        "never": { "$timestamp": i64::MAX },
+        "bytes": { "$bytes": "3q2+7w==" },
+        "string": { "$string": "done" },
+        "text": "a meeting",
+        "nan": { "$number": "NaN" },
+        "infinite": { "$number": "-Infinity" },
+        "map": { "$map": { "$counter": 5 } },
+        "no tag": { "$counter": "five" },
+        "float": 5.0,
+    });
+    let mut document = Automerge::new();
+    write(&mut document, &tagged, Types::Tagged);
+    (document, tagged)
+}
+
+#[test]
+fn what_json_lacks_has_a_plain_form() {
+    let (document, mut tagged) = typed();
+    // Years before 0 are written as milliseconds.
+    tagged["long ago"] = json!({ "$timestamp": "-1199-02-15T14:13:20.001Z" });
+    let ago = read(&document, Types::Tagged)["long ago"].take();
+    assert!(ago["$timestamp"].is_i64(), "{ago}");
+    let plain = json!({
+        "counter": 5,
+        "when": "2026-11-22T04:10:28.123Z",
+        "long ago": -99_999_999_999_999_i64,
+        "never": i64::MAX,
+        "bytes": "3q2+7w==",
+        "string": "done",
+        "text": "a meeting",
+        "nan": null,
+        "infinite": null,
+        "map": { "$counter": 5 },
+        "no tag": { "$counter": "five" },
+        "float": 5.0,
+    });
+    assert_eq!(read(&document, Types::Plain), plain);
+}
+
+#[test]
+fn types_stay_where_plain_json_is_written_back() {
+    let (mut document, tagged) = typed();
+    let plain = read(&document, Types::Plain);
+    assert_eq!(write(&mut document, &plain, Types::Plain), 0);
+    // As JavaScript writes it.
+    let mut touched = plain.clone();
+    touched["float"] = json!(5);
+    assert_eq!(write(&mut document, &touched, Types::Plain), 0);
+    touched["counter"] = json!(7);
+    touched["when"] = json!("2026-11-23T00:00:00+01:00");
+    touched["bytes"] = json!("AAEC");
+    touched["string"] = json!("open");
+    touched["text"] = json!("a short meeting");
+    assert!(write(&mut document, &touched, Types::Plain) > 0);
+    let now = read(&document, Types::Tagged);
+    assert_eq!(now["counter"], json!({ "$counter": 7 }));
+    assert_eq!(
+        now["when"],
+        json!({ "$timestamp": "2026-11-22T23:00:00.000Z" })
+    );
+    assert_eq!(now["bytes"], json!({ "$bytes": "AAEC" }));
+    assert_eq!(now["string"], json!({ "$string": "open" }));
+    assert_eq!(now["nan"], tagged["nan"]);
+    // What is of another type becomes it.
+    touched["counter"] = json!("seven");
+    touched["when"] = json!("tomorrow");
+    touched["bytes"] = json!("?");
+    touched["string"] = json!([1]);
+    write(&mut document, &touched, Types::Plain);
+    assert_eq!(
+        read(&document, Types::Plain),
+        read(&document, Types::Tagged).clone().tap(|json| {
+            for key in ["nan", "infinite"] {
+                json[key] = Json::Null;
+            }
+            json["long ago"] = touched["long ago"].clone();
+            json["never"] = touched["never"].clone();
+            json["map"] = touched["map"].clone();
+        })
+    );
+}
+
+trait Tap {
+    fn tap(self, change: impl FnOnce(&mut Self)) -> Self;
+}
+
+impl Tap for Json {
+    fn tap(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+#[test]
+fn the_root_is_an_object() {
+    let mut document = Automerge::new();
+    let mut tx = document.transaction();
+    for json in [json!([]), json!(1), json!({ "$counter": 1 })] {
+        let mut edit = Edit {
+            tx: &mut tx,
+            types: Types::Tagged,
+            deadline: None,
+        };
+        assert!(matches!(
+            update(&mut edit, &json),
+            Err(EditError::RootIsAMap)
+        ));
+    }
+}
+
+#[test]
+fn different_fields_merge() {
+    let base = json!({ "name": "Acme", "meeting": { "date": "1", "room": "A" } });
+    let ours = json!({ "name": "Acme", "meeting": { "date": "2", "room": "A" } });
+    let theirs = json!({ "name": "Apex", "meeting": { "date": "1", "room": "B" }, "new": true });
+    let all = json!({ "name": "Apex", "meeting": { "date": "2", "room": "B" }, "new": true });
+    assert_eq!(merged(&base, &ours, &theirs), all);
+}
+
+#[test]
+fn texts_merge_by_word() {
+    let base = json!({ "agenda": "Open the doors. Read the minutes." });
+    let ours = json!({ "agenda": "Open the windows. Read the minutes." });
+    let theirs = json!({ "agenda": "Open the doors. Skip the minutes!" });
+    let all = json!({ "agenda": "Open the windows. Skip the minutes!" });
+    assert_eq!(merged(&base, &ours, &theirs), all);
+}
+
+#[test]
+fn elements_with_an_id_are_the_same_wherever_they_stand() {
+    let base = json!({ "list": [{ "id": 1, "a": 1 }, { "id": 2, "a": 1 }, { "id": 3, "a": 1 }] });
+    let ours = json!({ "list": [{ "id": 0, "a": 9 }, { "id": 1, "a": 1 }, { "id": 2, "a": 2 }, { "id": 3, "a": 1 }] });
+    let theirs = json!({ "list": [{ "id": 2, "a": 1, "b": 3 }, { "id": 3, "a": 1 }] });
+    let all =
+        json!({ "list": [{ "id": 0, "a": 9 }, { "id": 2, "a": 2, "b": 3 }, { "id": 3, "a": 1 }] });
+    assert_eq!(merged(&base, &ours, &theirs), all);
+}
+
+#[test]
+fn elements_without_one_are_paired_between_those_that_stayed() {
+    let base = json!({ "list": ["x", { "a": 1, "b": 1 }, "y"] });
+    let ours = json!({ "list": ["x", { "a": 2, "b": 1 }, "y"] });
+    let theirs = json!({ "list": ["w", "x", { "a": 1, "b": 2 }, "y", "z"] });
+    let all = json!({ "list": ["w", "x", { "a": 2, "b": 2 }, "y", "z"] });
+    assert_eq!(merged(&base, &ours, &theirs), all);
+}
+
+#[test]
+fn counters_add_up() {
+    let mut document = Automerge::new();
+    write(
+        &mut document,
+        &json!({ "n": { "$counter": 5 } }),
+        Types::Tagged,
+    );
+    let seen = document.get_heads();
+    write(&mut document, &json!({ "n": 7 }), Types::Plain);
+    let mut tx = document
+        .transaction_at(PatchLog::inactive(), &seen)
+        .unwrap();
+    let mut edit = Edit {
+        tx: &mut tx,
+        types: Types::Plain,
+        deadline: None,
+    };
+    update(&mut edit, &json!({ "n": 4 })).unwrap();
+    tx.commit();
+    assert_eq!(read(&document, Types::Plain), json!({ "n": 6 }));
+}
+
+#[test]
+fn a_block_in_a_text_is_a_letter_that_stays() {
+    let mut document = Automerge::new();
+    let mut tx = document.transaction();
+    let text = tx.put_object(ROOT, "text", ObjType::Text).unwrap();
+    tx.splice_text(&text, 0, 0, "one two").unwrap();
+    tx.split_block(&text, 3).unwrap();
+    tx.commit();
+    assert_eq!(
+        read(&document, Types::Plain),
+        json!({ "text": "one\u{fffc} two" })
+    );
+    write(
+        &mut document,
+        &json!({ "text": "one\u{fffc} three" }),
+        Types::Plain,
+    );
+    assert_eq!(document.spans(&text).unwrap().count(), 3);
+}
+
+#[test]
+fn a_deadline_that_is_over_changes_the_way_and_not_the_result() {
+    let words = |seed: usize| -> String {
+        let words = (0..2000).map(|n| ((n * seed) % 997).to_string());
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let one = json!({ "text": words(7), "list": (0..500).collect::<Vec<_>>() });
+    let other = json!({ "text": words(13), "list": (0..500).rev().collect::<Vec<_>>() });
+    let mut document = document(&one);
+    let mut tx = document.transaction();
+    let deadline = Some(std::time::Instant::now());
+    let mut edit = Edit {
+        tx: &mut tx,
+        types: Types::Plain,
+        deadline,
+    };
+    update(&mut edit, &other).unwrap();
+    tx.commit();
+    assert_eq!(read(&document, Types::Plain), other);
+}
