@@ -72,6 +72,9 @@ pub struct Config {
     pub idle_seconds: u64,
     /// Memory for open documents in MiB; over it, those nobody has open are closed at once.
     pub documents_mib: usize,
+    /// Memory for documents that are shown as JSON in MiB; over it, those that nobody is reading or writing are
+    /// closed.
+    pub views_mib: usize,
     /// sled's page cache in MiB.
     pub cache_mib: usize,
     /// Seconds that open connections get to take what is queued for them when the server stops.
@@ -96,6 +99,7 @@ impl Default for Config {
             request_grace_ms: 500,
             idle_seconds: 30,
             documents_mib: 1024,
+            views_mib: 256,
             cache_mib: 64,
             drain_seconds: 5,
         }
@@ -189,6 +193,7 @@ impl Config {
             request_grace_ms,
             idle_seconds,
             documents_mib,
+            views_mib,
             cache_mib,
             drain_seconds,
         } = *self;
@@ -220,6 +225,7 @@ impl Config {
             ),
             ("idle-seconds", idle_seconds, seconds_or_none.clone()),
             ("documents-mib", documents_mib as u64, 1..=MOST_MEMORY_MIB),
+            ("views-mib", views_mib as u64, 1..=MOST_MEMORY_MIB),
             ("cache-mib", cache_mib as u64, 1..=MOST_MEMORY_MIB),
             ("drain-seconds", drain_seconds, seconds_or_none),
         ];

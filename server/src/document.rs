@@ -33,6 +33,13 @@ mod tests;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
+impl ConnectionId {
+    /// The document's view, which is no connection, and is told of everything first.
+    pub const VIEW: Self = Self(0);
+    /// Of the first connection.
+    pub const FIRST: u64 = 1;
+}
+
 /// A moment, as drivers hand it to pure code.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Now {

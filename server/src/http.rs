@@ -1,7 +1,11 @@
 //! HTTP: the WebSocket at `/sync`, what operators ask (`/healthz`, `/readyz`, `/metrics`), and an application's
 //! files, if there are any.
 
+pub mod body;
+pub mod documents;
 pub mod files;
+pub mod problem;
+pub mod version;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +21,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
 use crate::connection::socket::{self, Connections};
+use crate::http::documents::Documents;
 use crate::http::files::Files;
+use crate::http::problem::{Code, Problem};
 use crate::listener::Origin;
 use crate::store::Store;
 use crate::traffic::Traffic;
@@ -40,6 +46,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// Documents as JSON.
+    pub documents: Documents,
     /// The application that is served at `/`.
     pub files: Option<Files>,
 }
@@ -52,6 +60,11 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(0));
+    // What is none of its addresses is no file either.
+    let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");
+    let routes = routes
+        .merge(documents::router(app.documents.clone()).with_state(()))
+        .route("/v1/{*path}", axum::routing::any(no_route));
     let routes = match &app.files {
         Some(files) => routes.fallback_service(files.router()),
         None => routes,

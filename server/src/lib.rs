@@ -22,3 +22,4 @@ pub mod metrics;
 pub mod serve;
 pub mod store;
 pub mod traffic;
+pub mod view;

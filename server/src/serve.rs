@@ -19,13 +19,16 @@ use crate::config::{Config, Durability};
 use crate::connection::decode::Decoders;
 use crate::connection::peers::Peers;
 use crate::connection::socket::Connections;
+use crate::document::ConnectionId;
 use crate::document::registry::Registry;
+use crate::http::documents::Documents;
 use crate::http::files::Files;
 use crate::http::{self, App};
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::store::{self, Committer, CommitterOptions, CommitterThread, Store};
 use crate::traffic::InFlight;
+use crate::view::Views;
 
 /// A server that listens but does not accept yet.
 pub struct Server {
@@ -94,6 +97,13 @@ impl Server {
             stop.clone(),
             metrics.clone(),
         );
+        let views = Views::new(
+            Arc::clone(&store),
+            registry.clone(),
+            server.clone(),
+            config.views_mib << 20,
+            stop.clone(),
+        );
         let limits = Limits {
             frame_bytes: config.max_message_mib << 20,
             ..Limits::default()
@@ -114,13 +124,17 @@ impl Server {
             drain: Duration::from_secs(config.drain_seconds),
             stop,
             metrics,
-            next: AtomicU64::new(0),
+            next: AtomicU64::new(ConnectionId::FIRST),
         });
         Ok(Self {
             listener,
             app: App {
                 connections,
                 capacity: Arc::new(Semaphore::new(config.max_connections)),
+                documents: Documents {
+                    views,
+                    store: Arc::clone(&store),
+                },
                 store,
                 metrics: recorder,
                 files,
@@ -146,6 +160,7 @@ impl Server {
         } = self;
         let token = app.connections.stop.clone();
         let registry = app.connections.registry.clone();
+        let views = app.documents.views.clone();
         let capacity = Arc::clone(&app.capacity);
         let all = u32::try_from(capacity.available_permits()).unwrap_or(u32::MAX);
         let recorder = app.metrics.clone();
@@ -167,6 +182,7 @@ impl Server {
         upkeep.abort();
         let drained = async {
             let _served = serving.await;
+            views.closed().await;
             registry.closed().await;
             // Every connection gives its permit back when it is closed.
             let _closed = capacity.acquire_many(all).await;

@@ -16,18 +16,22 @@
 //! back unchanged is no edit at all. Where there was nothing, a string becomes a text, which merges by letter.
 //! [`Types::Tagged`] names the types, in both directions (see [`tagged`]).
 //!
-//! - [`update()`]: the edit; [`lists`] and [`texts`] for what is in order.
+//! - [`update()`]: the edit, with `lists` and `texts` for what is in order; [`Edit`] has the edits at a path and patches.
+
+use std::collections::BTreeMap;
 
 use automerge::hydrate;
 use automerge::{ScalarValue, TextEncoding};
 use serde_json::{Map, Number, Value as Json};
 
 mod lists;
+mod patch;
 mod scalars;
 pub mod tagged;
 mod texts;
 mod update;
 
+pub use patch::WriteError;
 pub use update::{Edit, EditError, append, delete, insert, put, update};
 
 /// How the types that JSON lacks are written.
@@ -53,7 +57,9 @@ pub fn to_json(value: &hydrate::Value, types: Types) -> Json {
             Json::Array(values.collect())
         }
         hydrate::Value::Map(map) => {
-            let entries = map.iter();
+            // In the order of keys, whatever kind of map that goes into.
+            let entries: BTreeMap<&String, _> = map.iter().collect();
+            let entries = entries.into_iter();
             let entries = entries.map(|(key, at)| (key.clone(), to_json(&at.value, types)));
             let object: Map<String, Json> = entries.collect();
             match types {
@@ -92,6 +98,11 @@ fn map_from(object: &Map<String, Json>, types: Types, encoding: TextEncoding) ->
     let entries = entries.map(|(key, value)| (key.clone(), from_json(value, types, encoding)));
     let entries: std::collections::HashMap<String, hydrate::Value> = entries.collect();
     hydrate::Value::Map(hydrate::Map::from(entries))
+}
+
+/// A time as JSON has it: see the module's docs.
+pub fn timestamp(ms: i64) -> Json {
+    scalars::timestamp(ms)
 }
 
 /// Whether two JSON values are the same; numbers by what they are, however they are written.

@@ -59,7 +59,13 @@ pub enum NoPlace {
     },
     /// Automerge could not say.
     #[error(transparent)]
-    Automerge(#[from] AutomergeError),
+    Automerge(Box<AutomergeError>),
+}
+
+impl From<AutomergeError> for NoPlace {
+    fn from(error: AutomergeError) -> Self {
+        Self::Automerge(Box::new(error))
+    }
 }
 
 impl Path {
@@ -94,6 +100,17 @@ impl Path {
         let mut steps = self.0.clone();
         steps.push(step.into());
         Self(steps)
+    }
+
+    /// This path, and from there another.
+    #[must_use]
+    pub fn join(&self, further: &Self) -> Self {
+        Self(self.0.iter().chain(&further.0).cloned().collect())
+    }
+
+    /// Whether the other path leads to something that holds this.
+    pub fn is_below(&self, other: &Self) -> bool {
+        self.0.len() > other.0.len() && self.0.starts_with(&other.0)
     }
 
     /// Where the path leads in a document, now or as of `heads`. What the last step names need not be there, all before

@@ -83,6 +83,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     documents_mib: Option<usize>,
+    /// Memory for documents that are shown as JSON, in MiB
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    views_mib: Option<usize>,
     /// sled's page cache, in MiB
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]

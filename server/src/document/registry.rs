@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use automerge::ChangeHash;
 use concord_shared::ids::{DocumentId, StorageId};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -81,6 +82,8 @@ pub enum Delivery {
     Open(ConnectionId, Box<Link>),
     /// For the document itself.
     Input(Input),
+    /// Somebody asks for the heads of all that is visible.
+    Heads(oneshot::Sender<Vec<ChangeHash>>),
 }
 
 /// The document's task has ended: after a failed write, or because the server stops.
@@ -97,6 +100,13 @@ impl DocumentHandle {
     /// Delivers, waiting while the inbox is full.
     pub async fn send(&self, delivery: Delivery) -> Result<(), DocumentGone> {
         self.inbox.send(delivery).await.map_err(|_| DocumentGone)
+    }
+
+    /// The heads of all that is durable when the document comes to this.
+    pub async fn heads(&self) -> Result<Vec<ChangeHash>, DocumentGone> {
+        let (give, heads) = oneshot::channel();
+        self.send(Delivery::Heads(give)).await?;
+        heads.await.map_err(|_| DocumentGone)
     }
 
     /// Waits until the document's task has ended.

@@ -101,7 +101,7 @@ fn names_all(elements: &[Json], key: &str) -> bool {
 fn canonical(json: &Json) -> String {
     match json {
         Json::Number(number) => match (number.as_i128(), number.as_f64()) {
-            (None, Some(float)) if float.fract() == 0.0 => format!("{float:.0}"),
+            (None, Some(float)) if float.fract() == 0.0 => format!("{:.0}", float + 0.0),
             _ => number.to_string(),
         },
         Json::Array(values) => {

@@ -14,10 +14,16 @@ use super::{Types, from_json, lists, tagged, texts, to_json};
 pub enum EditError {
     /// Automerge refused it.
     #[error(transparent)]
-    Automerge(#[from] AutomergeError),
-    /// Only maps have keys, and only lists positions.
+    Automerge(Box<AutomergeError>),
+    /// A document is a map.
     #[error("the root of a document is an object")]
     RootIsAMap,
+}
+
+impl From<AutomergeError> for EditError {
+    fn from(error: AutomergeError) -> Self {
+        Self::Automerge(Box::new(error))
+    }
 }
 
 /// A transaction that is being filled.

@@ -40,6 +40,10 @@ impl Task {
             Delivery::Open(connection, link) => {
                 self.links.insert(connection, *link);
             }
+            Delivery::Heads(give) => {
+                // Whoever asked may have gone.
+                let _gone = give.send(self.document.graph().visible_heads().to_vec());
+            }
             Delivery::Input(input) => {
                 if let Input::Leave(connection) = &input
                     && let Some(link) = self.links.remove(connection)

@@ -1,0 +1,212 @@
+//! What went wrong, as a problem document (RFC 9457) with a stable code.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use concord_shared::code::ErrorCode;
+use concord_shared::json::{EditError, WriteError};
+use concord_shared::path::{NoPlace, ParsePathError};
+use serde::Serialize;
+
+use crate::view::ViewError;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident;)*) => {
+        /// Why a request was not carried out: stable kebab-case text, and a status.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+            /// As on the wire: a change was refused, or the server can't.
+            Wire(ErrorCode),
+        }
+
+        impl Code {
+            /// As it is told.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                    Self::Wire(code) => code.as_str(),
+                }
+            }
+
+            fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$name => StatusCode::$status,)*
+                    Self::Wire(code) => status_of(code),
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The document is not here.
+    NoDocument = "no-document", NOT_FOUND;
+    /// The path leads nowhere in the document.
+    NoValue = "no-value", NOT_FOUND;
+    /// There is nothing at this address.
+    NoRoute = "no-route", NOT_FOUND;
+    /// The address does not take this method.
+    Method = "method-not-allowed", METHOD_NOT_ALLOWED;
+    /// The id is none.
+    BadId = "bad-id", BAD_REQUEST;
+    /// The path is no JSON Pointer.
+    BadPath = "bad-path", BAD_REQUEST;
+    /// A parameter of the query.
+    BadQuery = "bad-query", BAD_REQUEST;
+    /// A header can't be read.
+    BadHeader = "bad-header", BAD_REQUEST;
+    /// The body is not JSON.
+    BadJson = "bad-json", BAD_REQUEST;
+    /// The body did not come to its end.
+    BadBody = "bad-body", BAD_REQUEST;
+    /// The body is JSON, and no JSON Patch.
+    BadPatch = "bad-patch", BAD_REQUEST;
+    /// The body is of another type than this takes.
+    MediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE;
+    /// None of the types that are accepted is made here.
+    NotAcceptable = "not-acceptable", NOT_ACCEPTABLE;
+    /// The body has more bytes than it may.
+    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE;
+    /// Only an object can be a document.
+    NotAnObject = "not-an-object", UNPROCESSABLE_ENTITY;
+    /// The value has more levels than a document may.
+    TooDeep = "too-deep", UNPROCESSABLE_ENTITY;
+    /// A key that no document may have.
+    BadKey = "bad-key", UNPROCESSABLE_ENTITY;
+    /// Only arrays and objects can be added to.
+    NotAContainer = "not-a-container", CONFLICT;
+    /// An operation of a patch can't be carried out; nothing of the patch was.
+    PatchFailed = "patch-failed", CONFLICT;
+    /// A `test` of a patch found something else; nothing of the patch was carried out.
+    TestFailed = "test-failed", CONFLICT;
+    /// The root can't be removed.
+    Root = "root", CONFLICT;
+    /// The version that was to be read is not part of the document.
+    NoVersion = "no-version", NOT_FOUND;
+    /// The version that was named is not part of the document.
+    UnknownHeads = "unknown-heads", PRECONDITION_FAILED;
+    /// The document is there, and was to be new.
+    Exists = "exists", PRECONDITION_FAILED;
+}
+
+fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        code if code.is_about_a_change() => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::TooManyDocuments | ErrorCode::Overloaded | ErrorCode::ShuttingDown => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// A request that was not carried out.
+#[derive(Debug)]
+pub struct Problem {
+    pub(super) code: Code,
+    /// For people.
+    detail: String,
+    /// Where in the document, as a JSON Pointer.
+    path: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+}
+
+impl Problem {
+    /// With what there is to say of it.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            path: None,
+        }
+    }
+
+    /// About this place in the document.
+    #[must_use]
+    pub fn at(mut self, path: &(impl ToString + ?Sized)) -> Self {
+        self.path = Some(path.to_string());
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.code.status();
+        let body = Body {
+            r#type: format!("urn:concord:problem:{}", self.code.as_str()),
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            code: self.code.as_str(),
+            detail: &self.detail,
+            path: self.path.as_deref(),
+        };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let content_type = HeaderValue::from_static("application/problem+json");
+        (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(ViewError(code): ViewError) -> Self {
+        let detail = match code {
+            ErrorCode::ShuttingDown => "the server is stopping; what was sent may be kept or not",
+            ErrorCode::TooManyDocuments => "there is no memory for one more document now",
+            _ => "",
+        };
+        Self::new(Code::Wire(code), detail)
+    }
+}
+
+impl From<ParsePathError> for Problem {
+    fn from(error: ParsePathError) -> Self {
+        Self::new(Code::BadPath, error.to_string())
+    }
+}
+
+impl From<NoPlace> for Problem {
+    fn from(error: NoPlace) -> Self {
+        let detail = error.to_string();
+        match error {
+            NoPlace::Nothing { at } | NoPlace::NotWithin { at } | NoPlace::NotAPosition { at } => {
+                Self::new(Code::NoValue, detail).at(&at)
+            }
+            NoPlace::Automerge(_) => Self::new(Code::Wire(ErrorCode::Internal), ""),
+        }
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        let detail = error.to_string();
+        match error {
+            WriteError::NoPlace(error) => error.into(),
+            WriteError::Edit(EditError::RootIsAMap) => Self::new(Code::NotAnObject, detail),
+            // Automerge refuses nothing of what is written here.
+            WriteError::Edit(EditError::Automerge(_)) => {
+                Self::new(Code::Wire(ErrorCode::Internal), "")
+            }
+            WriteError::NotAContainer { at } => Self::new(Code::NotAContainer, detail).at(&at),
+            WriteError::Root => Self::new(Code::Root, detail).at(""),
+            WriteError::TestFailed { at } => Self::new(Code::TestFailed, detail).at(&at),
+            WriteError::IntoItself { at, .. } => Self::new(Code::PatchFailed, detail).at(&at),
+            WriteError::BadPointer(_) => Self::new(Code::BadPatch, detail),
+            WriteError::Operation { reason, at, .. } => {
+                let code = match Self::from(*reason).code {
+                    Code::NoValue | Code::Root | Code::NotAContainer => Code::PatchFailed,
+                    code => code,
+                };
+                Self::new(code, detail).at(&at)
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Views: documents as values, for those who have no replica (HTTP, streams of events, history).
+//!
+//! A view is one more peer of a document, in the server's own process: what it shows came to it as it comes to any
+//! client, after it was durable, and what is written through it is admitted as any client's change is. So the relay
+//! knows nothing of views, and pays nothing for them where nobody looks.
+//!
+//! - [`core`]: the document with what is known of its relay; pure.
+//! - [`task`]: one for each open view: takes in what the relay sends, in batches, and runs jobs on it, all on blocking
+//!   threads.
+//! - [`cache`]: which views are open, within a budget of memory.
+
+pub mod cache;
+pub mod core;
+mod task;
+
+pub use cache::{ViewError, Views};
+pub use core::{Author, Core, Failure};

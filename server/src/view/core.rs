@@ -1,0 +1,270 @@
+//! A document as a value, and what is known of its relay.
+//!
+//! Use: [`Core::hello`] once, to be sent; then [`Core::take_in`] for each message of the relay's, and between any two
+//! of them reads and [`Core::change`]. Each change is in [`Core::take_outgoing`] afterwards, to be sent in that order,
+//! and is durable once [`Core::waits_for`] is false.
+
+use automerge::sync::{ChunkList, Message, MessageFlags, MessageVersion};
+use automerge::transaction::{CommitOptions, Transaction};
+use automerge::{ActorId, Automerge, ChangeHash, PatchLog, ReadDoc as _};
+use bytes::Bytes;
+use concord_shared::change::{self, Chunk, ChunkError};
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::PrincipalId;
+use concord_shared::limits::Limits;
+use concord_shared::sync::{self, SyncError, SyncMessage};
+use rustc_hash::FxHashSet;
+
+use crate::document::actor::PeerMessage;
+
+/// Why a view can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The relay's message can't be read: a bug.
+    #[error("a message of the relay's can't be read")]
+    Message(#[from] SyncError),
+    /// The relay's changes can't be applied: a bug, or a damaged store.
+    #[error("changes of the relay's can't be applied")]
+    Apply(#[from] automerge::AutomergeError),
+    /// A change that was made here would not be admitted.
+    #[error("the change would be refused: {0}")]
+    Refused(#[source] ChunkError),
+    /// Automerge made no change of a transaction, or another one: a bug.
+    #[error("what was written is no change")]
+    NoChange,
+    /// Automerge panicked, or whoever used it.
+    #[error("the view panicked")]
+    Panicked,
+}
+
+impl Failure {
+    /// The stable code that whoever asked is told.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(error) => error.code(),
+            Self::Message(_) | Self::Apply(_) | Self::NoChange | Self::Panicked => {
+                ErrorCode::Internal
+            }
+        }
+    }
+}
+
+/// Who writes, and what they say of it.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// As whom the relay knows them.
+    pub principal: PrincipalId,
+    /// Kept with the change.
+    pub message: Option<String>,
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// What a view takes besides its document's history.
+const BYTES_PER_VIEW: usize = 32 << 10;
+/// What each op adds.
+const BYTES_PER_OP: usize = 32;
+/// What each change adds.
+const BYTES_PER_CHANGE: usize = 200;
+
+/// See the module's docs.
+#[derive(Debug)]
+pub struct Core {
+    doc: Automerge,
+    /// What the relay said that it has, and so what is durable.
+    durable: Vec<ChangeHash>,
+    /// Own changes that are not known to be durable.
+    pending: FxHashSet<ChangeHash>,
+    /// Own changes since this was asked last.
+    made: Vec<ChangeHash>,
+    outgoing: Vec<PeerMessage>,
+    /// What is here is not what the relay has: the view is of no use any more.
+    failed: Option<Failure>,
+}
+
+impl Core {
+    /// Over the stored document. `actor` makes the changes: no other view in the world may have it.
+    pub fn new(mut doc: Automerge, actor: ActorId) -> Self {
+        doc.set_actor(actor);
+        Self {
+            doc,
+            durable: Vec::new(),
+            pending: FxHashSet::default(),
+            made: Vec::new(),
+            outgoing: Vec::new(),
+            failed: None,
+        }
+    }
+
+    /// The first message: what is here.
+    pub fn hello(&self) -> PeerMessage {
+        self.message(PrincipalId::anonymous(), Vec::new())
+    }
+
+    /// The document as it is now.
+    pub fn doc(&self) -> &Automerge {
+        &self.doc
+    }
+
+    /// Its heads, sorted.
+    pub fn heads(&self) -> Vec<ChangeHash> {
+        let mut heads = self.doc.get_heads();
+        heads.sort_unstable();
+        heads
+    }
+
+    /// Whether all of these versions are part of the document.
+    pub fn has(&self, heads: &[ChangeHash]) -> bool {
+        let mut heads = heads.iter();
+        heads.all(|head| self.doc.get_change_meta_by_hash(head).is_some())
+    }
+
+    /// Takes in the data of one of the relay's sync messages.
+    pub fn take_in(&mut self, data: &Bytes) -> Result<(), Failure> {
+        let SyncMessage { message, changes } = sync::split(data, &Limits::unbounded())?;
+        if !changes.is_empty() {
+            self.doc.load_incremental(&changes.concat())?;
+        }
+        self.durable = message.heads;
+        if !self.pending.is_empty() {
+            // Those that the relay's heads do not cover.
+            let rest = self.doc.get_changes_meta(&self.durable);
+            let rest: FxHashSet<ChangeHash> = rest.iter().map(|change| change.hash).collect();
+            self.pending.retain(|hash| rest.contains(hash));
+        }
+        Ok(())
+    }
+
+    /// Makes a change, of the document as it is now or as it was at `at`, whose changes must be here. `None` for the
+    /// hash where `edit` changed nothing; where it fails nothing stays of it.
+    pub fn change<R, E>(
+        &mut self,
+        author: Author,
+        at: Option<&[ChangeHash]>,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
+    ) -> Result<Result<(R, Option<ChangeHash>), E>, Failure> {
+        let log = PatchLog::inactive();
+        let now = self.doc.get_heads();
+        // At an old version Automerge writes as an actor of its own, derived from this one: so whoever comes late does
+        // not fork the line of who writes at the front.
+        let mut tx = match at {
+            Some(at) if !is_same(at, &now) => self.doc.transaction_at(log, at),
+            _ => self.doc.transaction_log_patches(log),
+        }
+        .map_err(|_| Failure::NoChange)?;
+        let made = match edit(&mut tx) {
+            Ok(made) => made,
+            Err(error) => {
+                tx.rollback();
+                return Ok(Err(error));
+            }
+        };
+        let mut options = CommitOptions::default().with_time(author.at_ms);
+        if let Some(message) = author.message {
+            options = options.with_message(message);
+        }
+        let (Some(hash), _) = tx.commit_with(options) else {
+            return Ok(Ok((made, None)));
+        };
+        let sent = self.send(hash, author.principal);
+        if let Err(failure) = sent {
+            // It can't be taken back.
+            self.fail(failure);
+        }
+        Ok(Ok((made, Some(hash))))
+    }
+
+    /// Makes a change without ops: a document that was made empty is there, too.
+    pub fn make_empty(&mut self, author: Author) {
+        let options = CommitOptions::default().with_time(author.at_ms);
+        let hash = self.doc.empty_commit(options);
+        if let Err(failure) = self.send(hash, author.principal) {
+            self.fail(failure);
+        }
+    }
+
+    fn send(&mut self, hash: ChangeHash, principal: PrincipalId) -> Result<(), Failure> {
+        let change = self.doc.get_change_by_hash(&hash);
+        let bytes = change.ok_or(Failure::NoChange)?.raw_bytes().to_vec();
+        // As for any peer, before anything is done with it.
+        let chunks = change::parse_message(&[Bytes::from(bytes)], &Limits::default());
+        let mut changes = Vec::new();
+        for chunk in chunks.map_err(Failure::Refused)? {
+            match chunk {
+                Chunk::Change(change) => changes.push(change),
+                Chunk::Document(_) => return Err(Failure::NoChange),
+            }
+        }
+        self.pending.insert(hash);
+        self.made.push(hash);
+        let message = self.message(principal, changes);
+        self.outgoing.push(message);
+        Ok(())
+    }
+
+    /// What is to be sent to the relay, in this order.
+    pub fn take_outgoing(&mut self) -> Vec<PeerMessage> {
+        std::mem::take(&mut self.outgoing)
+    }
+
+    /// The changes that were made since this was called last.
+    pub fn take_made(&mut self) -> Vec<ChangeHash> {
+        std::mem::take(&mut self.made)
+    }
+
+    /// Whether a change that was made here may still be lost.
+    pub fn waits_for(&self, hash: &ChangeHash) -> bool {
+        self.pending.contains(hash)
+    }
+
+    /// Whether any change that was made here may still be lost.
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Bytes of memory that the document takes, roughly: see `cargo xtask bench` for what it was held against.
+    pub fn memory(&self) -> usize {
+        let stats = self.doc.stats();
+        let ops = usize::try_from(stats.num_ops).unwrap_or(usize::MAX);
+        let changes = usize::try_from(stats.num_changes).unwrap_or(usize::MAX);
+        BYTES_PER_VIEW
+            .saturating_add(ops.saturating_mul(BYTES_PER_OP))
+            .saturating_add(changes.saturating_mul(BYTES_PER_CHANGE))
+    }
+
+    /// Ends the view: what is here is not what the relay has.
+    pub fn fail(&mut self, failure: Failure) {
+        self.failed.get_or_insert(failure);
+    }
+
+    /// Why it can't go on, if it can't.
+    pub fn failed(&self) -> Option<&Failure> {
+        self.failed.as_ref()
+    }
+
+    /// What a view says of itself. It need not say what it has whenever that grows: the relay knows what it sent.
+    fn message(&self, principal: PrincipalId, changes: Vec<change::Change>) -> PeerMessage {
+        let mut flags = MessageFlags::new();
+        flags.set(MessageFlags::SUPPORTS_SYNC_RESET);
+        PeerMessage {
+            principal,
+            storage: None,
+            is_request: false,
+            sync: Message {
+                heads: self.heads(),
+                need: Vec::new(),
+                have: Vec::new(),
+                changes: ChunkList::empty(),
+                flags: Some(flags),
+                version: MessageVersion::V2,
+            },
+            changes,
+            is_document: false,
+        }
+    }
+}
+
+/// Whether the two are of the same changes, in whatever order.
+fn is_same(one: &[ChangeHash], other: &[ChangeHash]) -> bool {
+    one.len() == other.len() && one.iter().all(|hash| other.contains(hash))
+}

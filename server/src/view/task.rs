@@ -1,0 +1,332 @@
+//! One open view: takes in what the relay sends and runs jobs, both in batches on blocking threads.
+//!
+//! A job sees all that the relay had sent when it came: the relay tells a view of what became durable before it tells
+//! any client ([`ConnectionId::VIEW`] is the first), so who was told of a change finds it here. The answer to a job that
+//! changed something waits until that is durable.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use automerge::{Automerge, ChangeHash};
+use bytes::Bytes;
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::DocumentId;
+use concord_shared::limits::Limits;
+use concord_shared::wire::{self, Message, SyncFrame};
+use futures_util::FutureExt as _;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, warn};
+
+use super::cache::{Shared, ViewError, Views};
+use super::core::{Core, Failure};
+use crate::connection::caller::Caller;
+use crate::connection::outbox::{Outbox, Taken};
+use crate::document::ConnectionId;
+use crate::document::actor::{Input, PeerMessage};
+use crate::document::registry::{Delivery, DocumentGone, DocumentHandle};
+use crate::document::task::{Link, Report};
+use crate::materialise;
+
+/// A view that nobody has asked for anything this long is closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Jobs run in one go, so that what they made goes on its way and what came meanwhile is taken in.
+const JOBS_PER_BATCH: usize = 32;
+
+/// Bytes of the relay's messages that wait while nobody looks; then they are taken in all the same.
+const BACKLOG_BYTES: usize = 256 << 10;
+
+/// Called once what a job changed is durable, or with the reason why that will not be known.
+type Answer = Box<dyn FnOnce(Result<(), ViewError>) + Send + Sync>;
+
+/// What somebody wants done on a view.
+pub(super) struct Job {
+    /// Does it.
+    pub(super) run: Box<dyn FnOnce(&mut Core) + Send>,
+    /// Told of it.
+    pub(super) answer: Answer,
+}
+
+/// A job that was run, until what it changed is durable.
+struct Ran {
+    made: Vec<ChangeHash>,
+    answer: Answer,
+}
+
+struct Task {
+    id: DocumentId,
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    document: DocumentHandle,
+    waiting: Vec<Ran>,
+    /// What the relay has had since these were asked for: jobs wait until it is here.
+    behind: Vec<ChangeHash>,
+    /// The relay's messages, in order, that are not taken in yet: nobody looks.
+    backlog: Vec<Bytes>,
+    backlog_bytes: usize,
+    last_used: Instant,
+    memory: usize,
+}
+
+/// Runs a view until nobody needs it or it can't go on, and answers all jobs.
+pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<Job>) {
+    let shared = Arc::clone(views.shared());
+    let end = match start(&shared, &id).await {
+        Ok((mut task, core)) => {
+            let end = task.live(&views, core, &mut jobs).await;
+            let leave = Delivery::Input(Input::Leave(ConnectionId::VIEW));
+            let _gone = task.document.send(leave).await;
+            shared.account(task.memory, 0);
+            // What was sent may have been taken; nobody is told that it was not.
+            for Ran { answer, .. } in task.waiting.drain(..) {
+                answer(Err(end.unwrap_or(ViewError(ErrorCode::Internal))));
+            }
+            end
+        }
+        Err(end) => Some(end),
+    };
+    let Some(end) = end else {
+        return;
+    };
+    // Out of the map first: who asks from here on gets a new one.
+    views.forget(&id);
+    jobs.close();
+    while let Some(job) = jobs.recv().await {
+        (job.answer)(Err(end));
+    }
+}
+
+async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), ViewError> {
+    let permit = Arc::clone(&shared.loads).acquire_owned().await;
+    let store = Arc::clone(&shared.store);
+    let actor = shared.actor.clone();
+    let stored = id.clone();
+    let loading = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let chunks = materialise::chunks(&*store, &stored)?.unwrap_or_default();
+        let document = if chunks.is_empty() {
+            Automerge::new()
+        } else {
+            materialise::load(&chunks)?
+        };
+        Ok::<_, materialise::LoadError>(Core::new(document, actor))
+    });
+    let loaded = loading.await.map_err(|_| ViewError(ErrorCode::Internal))?;
+    let core = loaded.map_err(|error| {
+        error!(document = %id, error = %Report(&error), "document can't be shown");
+        ViewError(ErrorCode::StorageFailed)
+    })?;
+    let document = shared
+        .registry
+        .open(id)
+        .map_err(|_| ViewError(ErrorCode::TooManyDocuments))?;
+    let caller = Arc::new(Caller::local(ConnectionId::VIEW));
+    let outbox = Arc::new(Outbox::new(caller));
+    let link = Link {
+        outbox: Arc::clone(&outbox),
+        sync_frame: SyncFrame::new(id, &shared.server, &shared.server),
+        server: shared.server.clone(),
+        peer: shared.server.clone(),
+        document: document.clone(),
+    };
+    let mut task = Task {
+        id: id.clone(),
+        shared: Arc::clone(shared),
+        outbox,
+        document,
+        waiting: Vec::new(),
+        behind: Vec::new(),
+        backlog: Vec::new(),
+        backlog_bytes: 0,
+        last_used: Instant::now(),
+        memory: 0,
+    };
+    let opened = async {
+        let open = Delivery::Open(ConnectionId::VIEW, Box::new(link));
+        task.document.send(open).await?;
+        task.deliver(core.hello()).await?;
+        task.document.heads().await
+    };
+    task.behind = opened.await.map_err(|DocumentGone| task.gone())?;
+    Ok((task, core))
+}
+
+impl Task {
+    /// Until the view ends; the reason, unless it is that nobody needs it.
+    async fn live(
+        &mut self,
+        views: &Views,
+        mut core: Core,
+        jobs: &mut mpsc::Receiver<Job>,
+    ) -> Option<ViewError> {
+        let stop = self.shared.stop.clone();
+        let mut batch = Vec::new();
+        loop {
+            let is_ready = self.behind.is_empty();
+            let unused = !core.is_waiting() && is_ready;
+            let taken = tokio::select! {
+                taken = self.outbox.take() => taken,
+                _ = jobs.recv_many(&mut batch, JOBS_PER_BATCH), if is_ready => {
+                    self.last_used = Instant::now();
+                    self.outbox.take().now_or_never().unwrap_or_default()
+                }
+                () = self.shared.pressure.notified(), if unused => {
+                    if views.forget_if_unused(&self.id, jobs) {
+                        return None;
+                    }
+                    continue;
+                }
+                () = sleep_until(self.last_used + IDLE), if unused => {
+                    self.last_used = Instant::now();
+                    if views.forget_if_unused(&self.id, jobs) {
+                        return None;
+                    }
+                    continue;
+                }
+                () = stop.cancelled() => return Some(ViewError(ErrorCode::ShuttingDown)),
+            };
+            if let Err(end) = self.gather(taken).await {
+                return Some(end);
+            }
+            let is_wanted = !batch.is_empty() || core.is_waiting() || !self.behind.is_empty();
+            if !is_wanted && self.backlog_bytes < BACKLOG_BYTES {
+                continue;
+            }
+            let frames = std::mem::take(&mut self.backlog);
+            self.backlog_bytes = 0;
+            let behind = std::mem::take(&mut self.behind);
+            let jobs = std::mem::take(&mut batch);
+            let work = tokio::task::spawn_blocking(move || step(core, &frames, behind, jobs));
+            let Ok(stepped) = work.await else {
+                return Some(ViewError(ErrorCode::Internal));
+            };
+            core = stepped.core;
+            self.behind = stepped.behind;
+            batch = stepped.jobs;
+            self.waiting.extend(stepped.ran);
+            if let Some(failure) = core.failed() {
+                let code = failure.code();
+                if code == ErrorCode::Internal {
+                    error!(document = %self.id, error = %Report(failure), "view can't go on");
+                }
+                for job in batch {
+                    (job.answer)(Err(ViewError(code)));
+                }
+                return Some(ViewError(code));
+            }
+            for message in core.take_outgoing() {
+                if self.deliver(message).await.is_err() {
+                    return Some(self.gone());
+                }
+            }
+            self.answer_durable(&core);
+            let memory = core.memory();
+            self.shared.account(self.memory, memory);
+            self.memory = memory;
+        }
+    }
+
+    /// Puts what was taken behind what is waiting, and makes room for more.
+    async fn gather(&mut self, taken: Taken) -> Result<(), ViewError> {
+        let Taken {
+            frames,
+            congested,
+            goodbye,
+        } = taken;
+        self.outbox.written();
+        for frame in frames {
+            self.backlog_bytes += frame.len();
+            self.backlog.push(frame);
+        }
+        if !congested.is_empty() {
+            // The relay has held back what came since.
+            let caught_up = async {
+                for document in congested {
+                    let drained = Input::Drained(ConnectionId::VIEW);
+                    document.send(Delivery::Input(drained)).await?;
+                }
+                self.document.heads().await
+            };
+            self.behind = caught_up.await.map_err(|DocumentGone| self.gone())?;
+        }
+        let Some(goodbye) = goodbye else {
+            return Ok(());
+        };
+        let (code, detail) = (goodbye.code, goodbye.detail);
+        warn!(document = %self.id, code = code.as_str(), detail, "view was sent away");
+        Err(ViewError(code))
+    }
+
+    fn answer_durable(&mut self, core: &Core) {
+        let is_waiting = |ran: &Ran| ran.made.iter().any(|hash| core.waits_for(hash));
+        let (waiting, done) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(is_waiting);
+        self.waiting = waiting;
+        let done: Vec<Ran> = done;
+        for Ran { answer, .. } in done {
+            answer(Ok(()));
+        }
+    }
+
+    async fn deliver(&self, message: PeerMessage) -> Result<(), DocumentGone> {
+        let input = Input::Message(ConnectionId::VIEW, Box::new(message));
+        self.document.send(Delivery::Input(input)).await
+    }
+
+    fn gone(&self) -> ViewError {
+        ViewError(if self.shared.stop.is_cancelled() {
+            ErrorCode::ShuttingDown
+        } else {
+            ErrorCode::StorageFailed
+        })
+    }
+}
+
+/// What became of a batch.
+struct Stepped {
+    core: Core,
+    ran: Vec<Ran>,
+    /// What is still missing before jobs may run, and those that wait for it.
+    behind: Vec<ChangeHash>,
+    jobs: Vec<Job>,
+}
+
+/// Takes in what came, then runs the jobs, if what they must see is here. Blocks.
+fn step(mut core: Core, frames: &[Bytes], behind: Vec<ChangeHash>, jobs: Vec<Job>) -> Stepped {
+    for frame in frames {
+        // Whatever else the relay tells its peers is of no use to a view.
+        if let Ok(Message::Sync { data, .. }) = wire::decode(frame, &Limits::unbounded()) {
+            match catch_unwind(AssertUnwindSafe(|| core.take_in(&data))) {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => core.fail(failure),
+                Err(_) => core.fail(Failure::Panicked),
+            }
+        }
+    }
+    let mut stepped = Stepped {
+        ran: Vec::new(),
+        behind: if core.has(&behind) {
+            Vec::new()
+        } else {
+            behind
+        },
+        jobs,
+        core,
+    };
+    if !stepped.behind.is_empty() {
+        return stepped;
+    }
+    for Job { run, answer } in std::mem::take(&mut stepped.jobs) {
+        let core = &mut stepped.core;
+        // After a failure what is here may be half done: the answer is that failure's.
+        if core.failed().is_none() && catch_unwind(AssertUnwindSafe(|| run(core))).is_err() {
+            core.fail(Failure::Panicked);
+        }
+        let made = core.take_made();
+        stepped.ran.push(Ran { made, answer });
+    }
+    stepped
+}

@@ -1,0 +1,275 @@
+//! Edits that others describe: JSON Patch (RFC 6902) and merge patch (RFC 7396), and writing at a path.
+//!
+//! An operation of a JSON Patch is carried out as what it says: `add` into an array is an insertion there, so two
+//! patches to one array merge by their operations, not by a guess at what they were.
+
+use automerge::transaction::Transactable;
+use automerge::{ObjId, ObjType, Prop, ReadDoc, Value};
+use json_patch::{Patch, PatchOperation};
+use serde_json::Value as Json;
+
+use super::update::{Edit, EditError, json_of};
+use super::{Types, is_same};
+use crate::path::{NoPlace, ParsePathError, Path, Place};
+
+/// Why an edit at a path could not be made. The transaction is to be rolled back.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The path leads nowhere.
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
+    /// What was to be written.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// Only arrays and objects can be added to.
+    #[error("{at} is no object and no array")]
+    NotAContainer {
+        /// Where.
+        at: Path,
+    },
+    /// The whole document can't be removed from itself.
+    #[error("the root of a document can't be removed")]
+    Root,
+    /// An operation of a patch.
+    #[error("operation {index} at {at}: {reason}")]
+    Operation {
+        /// Which, from 0.
+        index: usize,
+        /// Where it was to be carried out.
+        at: Path,
+        /// Why it was not.
+        reason: Box<WriteError>,
+    },
+    /// What a `test` operation was to find is not there.
+    #[error("the value at {at} is another")]
+    TestFailed {
+        /// Where.
+        at: Path,
+    },
+    /// A value was to be moved into itself.
+    #[error("{from} can't be moved into itself, to {at}")]
+    IntoItself {
+        /// The value.
+        from: Path,
+        /// Where it was to be put.
+        at: Path,
+    },
+    /// A pointer of a patch.
+    #[error(transparent)]
+    BadPointer(#[from] ParsePathError),
+}
+
+impl<T: Transactable + ReadDoc> Edit<'_, T> {
+    /// Brings what is at a path to a JSON value; the last step may be a new key.
+    pub fn put_at(&mut self, at: &Path, json: &Json) -> Result<(), WriteError> {
+        match self.place(at)? {
+            Place::Root => super::update(self, json)?,
+            Place::In { object, prop } => {
+                self.must_be_there_in_a_list(at, &object, &prop)?;
+                self.put(&object, prop, json)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is at a path.
+    pub fn delete_at(&mut self, at: &Path) -> Result<(), WriteError> {
+        let Place::In { object, prop } = self.place(at)? else {
+            return Err(WriteError::Root);
+        };
+        self.value(at, &object, &prop)?;
+        super::delete(self, &object, prop)?;
+        Ok(())
+    }
+
+    /// Adds to what is at a path: at the end of an array, or in an object under `key`. Gives the path of what was added.
+    pub fn append_at(&mut self, at: &Path, key: &str, json: &Json) -> Result<Path, WriteError> {
+        let (object, kind) = match self.place(at)? {
+            Place::Root => (automerge::ROOT, ObjType::Map),
+            Place::In { object, prop } => match self.value(at, &object, &prop)? {
+                (Value::Object(kind), id) => (id, kind),
+                (Value::Scalar(_), _) => {
+                    return Err(WriteError::NotAContainer { at: at.clone() });
+                }
+            },
+        };
+        match kind {
+            ObjType::List => {
+                let index = super::append(self, &object, json)?;
+                Ok(at.with(index.to_string()))
+            }
+            ObjType::Map | ObjType::Table => {
+                self.put(&object, Prop::Map(key.to_owned()), json)?;
+                Ok(at.with(key))
+            }
+            ObjType::Text => Err(WriteError::NotAContainer { at: at.clone() }),
+        }
+    }
+
+    /// Carries out a merge patch (RFC 7396) on what is at a path.
+    pub fn merge_at(&mut self, at: &Path, patch: &Json) -> Result<(), WriteError> {
+        let Some(entries) = patch.as_object() else {
+            return self.put_at(at, patch);
+        };
+        let object = match self.place(at)? {
+            Place::Root => automerge::ROOT,
+            Place::In { object, prop } => {
+                self.must_be_there_in_a_list(at, &object, &prop)?;
+                let there = self
+                    .tx
+                    .get(&object, prop.clone())
+                    .map_err(EditError::from)?;
+                let Some((Value::Object(ObjType::Map), id)) = there else {
+                    // What is no object is replaced by one.
+                    self.put(&object, prop, &made_of_nothing(patch))?;
+                    return Ok(());
+                };
+                id
+            }
+        };
+        for (key, value) in entries {
+            if !value.is_null() {
+                self.merge_at(&at.with(key), value)?;
+            } else if self
+                .tx
+                .get(&object, key.as_str())
+                .map_err(EditError::from)?
+                .is_some()
+            {
+                self.tx
+                    .delete(&object, key.as_str())
+                    .map_err(EditError::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out a JSON Patch (RFC 6902) whose paths begin at a path.
+    pub fn patch_at(&mut self, at: &Path, patch: &Patch) -> Result<(), WriteError> {
+        for (index, operation) in patch.0.iter().enumerate() {
+            let pointer = Path::parse(operation.path().as_str());
+            let target = pointer.map(|pointer| at.join(&pointer));
+            let done = match &target {
+                Ok(target) => self.operation(at, target, operation),
+                Err(error) => Err(error.clone().into()),
+            };
+            done.map_err(|reason| WriteError::Operation {
+                index,
+                at: target.unwrap_or_else(|_| at.clone()),
+                reason: Box::new(reason),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn operation(
+        &mut self,
+        base: &Path,
+        at: &Path,
+        operation: &PatchOperation,
+    ) -> Result<(), WriteError> {
+        match operation {
+            PatchOperation::Add(add) => self.add(at, &add.value),
+            PatchOperation::Remove(_) => self.delete_at(at),
+            PatchOperation::Replace(replace) => {
+                self.json(at, self.types)?;
+                self.put_at(at, &replace.value)
+            }
+            PatchOperation::Test(test) => {
+                let there = self.json(at, self.types)?;
+                if is_same(&there, &test.value) {
+                    Ok(())
+                } else {
+                    Err(WriteError::TestFailed { at: at.clone() })
+                }
+            }
+            PatchOperation::Copy(copy) => {
+                let from = base.join(&Path::parse(copy.from.as_str())?);
+                let value = self.json(&from, Types::Tagged)?;
+                self.with_types(Types::Tagged, |edit| edit.add(at, &value))
+            }
+            PatchOperation::Move(step) => {
+                let from = base.join(&Path::parse(step.from.as_str())?);
+                if from == *at {
+                    return self.json(at, self.types).map(drop);
+                }
+                if at.is_below(&from) {
+                    return Err(WriteError::IntoItself {
+                        from,
+                        at: at.clone(),
+                    });
+                }
+                let value = self.json(&from, Types::Tagged)?;
+                self.delete_at(&from)?;
+                self.with_types(Types::Tagged, |edit| edit.add(at, &value))
+            }
+        }
+    }
+
+    /// The `add` of RFC 6902: into an array, or at a key whether it is there or not.
+    fn add(&mut self, at: &Path, json: &Json) -> Result<(), WriteError> {
+        match self.place(at)? {
+            Place::In {
+                object,
+                prop: Prop::Seq(index),
+            } => Ok(super::insert(self, &object, index, json)?),
+            _ => self.put_at(at, json),
+        }
+    }
+
+    fn place(&self, at: &Path) -> Result<Place, NoPlace> {
+        at.find(self.tx, None)
+    }
+
+    /// What is at a place, which was found at the path.
+    fn value(
+        &self,
+        at: &Path,
+        object: &ObjId,
+        prop: &Prop,
+    ) -> Result<(Value<'static>, ObjId), WriteError> {
+        let there = self.tx.get(object, prop.clone()).map_err(EditError::from)?;
+        let (value, id) = there.ok_or_else(|| NoPlace::Nothing { at: at.clone() })?;
+        Ok((value.into_owned(), id))
+    }
+
+    /// A list has no place for a value that is not put into it.
+    fn must_be_there_in_a_list(
+        &self,
+        at: &Path,
+        object: &ObjId,
+        prop: &Prop,
+    ) -> Result<(), WriteError> {
+        match prop {
+            Prop::Seq(_) => self.value(at, object, prop).map(drop),
+            Prop::Map(_) => Ok(()),
+        }
+    }
+
+    fn json(&self, at: &Path, types: Types) -> Result<Json, WriteError> {
+        match self.place(at)? {
+            Place::Root => {
+                let root = self.tx.hydrate(automerge::ROOT, None);
+                Ok(super::to_json(&root.map_err(EditError::from)?, types))
+            }
+            Place::In { object, prop } => {
+                let (value, id) = self.value(at, &object, &prop)?;
+                Ok(json_of(self.tx, &value, &id, types))
+            }
+        }
+    }
+
+    fn with_types<R>(&mut self, types: Types, edit: impl FnOnce(&mut Self) -> R) -> R {
+        let before = std::mem::replace(&mut self.types, types);
+        let made = edit(self);
+        self.types = before;
+        made
+    }
+}
+
+/// What a merge patch makes of a value that is no object, or of nothing.
+fn made_of_nothing(patch: &Json) -> Json {
+    let mut made = Json::Null;
+    json_patch::merge(&mut made, patch);
+    made
+}
