@@ -12,7 +12,8 @@
 //! | a number that is none (NaN, ±∞), a scalar of an unknown type | `null` |
 //!
 //! Writing keeps the type that is there wherever the JSON value is one of that type: a number over a counter
-//! increments it by the difference, a string over a text is spliced into it. So what was read and is written
+//! increments it by the difference, a string over a text is spliced into it, unless both are tokens like dates, of which
+//! no mixture is wanted. So what was read and is written
 //! back unchanged is no edit at all. Where there was nothing, a string becomes a text, which merges by letter.
 //! [`Types::Tagged`] names the types, in both directions (see [`tagged`]).
 //!

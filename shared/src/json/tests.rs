@@ -120,6 +120,8 @@ proptest! {
 
     #[test]
     fn what_is_tagged_comes_back(json in roots()) {
+        // The root is a map, whatever it looks like.
+        let json = json!({ "in": json });
         let mut document = Automerge::new();
         write(&mut document, &json, Types::Tagged);
         let tagged = read(&document, Types::Tagged);
@@ -261,6 +263,23 @@ fn texts_merge_by_word() {
     let theirs = json!({ "agenda": "Open the doors. Skip the minutes!" });
     let all = json!({ "agenda": "Open the windows. Skip the minutes!" });
     assert_eq!(merged(&base, &ours, &theirs), all);
+}
+
+#[test]
+fn of_two_dates_one_is_taken_as_it_is() {
+    let date = |date: &str| json!({ "date": date });
+    let now = merged(
+        &date("2026-11-22"),
+        &date("2026-11-23"),
+        &date("2026-12-22"),
+    );
+    assert!(
+        now == date("2026-11-23") || now == date("2026-12-22"),
+        "{now}"
+    );
+    // Where nothing stood, what both write is kept.
+    let now = merged(&date(""), &date("one"), &date("other"));
+    assert_eq!(now["date"].as_str().map(str::len), Some(8), "{now}");
 }
 
 #[test]

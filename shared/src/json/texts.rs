@@ -7,13 +7,22 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::update::{Edit, EditError};
 
+/// Longest text that can be a token, in bytes.
+const TOKEN_BYTES: usize = 64;
+
+/// Whether a text is something like a date, a number or a name of something: one without spaces, in ASCII. Two that
+/// replace such a text at the same time mean one of theirs, and not a mixture.
+pub(super) fn is_token(text: &str) -> bool {
+    (1..=TOKEN_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Brings a text to another. Within a word that changed, what it begins and ends with stays.
 pub(super) fn update<T: Transactable + ReadDoc>(
     edit: &mut Edit<'_, T>,
     text: &ObjId,
+    from: &str,
     to: &str,
 ) -> Result<(), EditError> {
-    let from = edit.tx.text(text)?;
     if from == to {
         return Ok(());
     }

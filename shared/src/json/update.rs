@@ -111,8 +111,12 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
                 lists::update(self, &id, elements)
             }
             Some((Value::Object(ObjType::Text), id)) if json.is_string() => {
-                let text = json.as_str().unwrap_or_default();
-                texts::update(self, &id, text)
+                let to = json.as_str().unwrap_or_default();
+                let from = self.tx.text(&id)?;
+                if from != to && texts::is_token(&from) && texts::is_token(to) {
+                    return self.replace(object, prop, json);
+                }
+                texts::update(self, &id, &from, to)
             }
             Some((Value::Scalar(scalar), _)) => {
                 let scalar = scalar.into_owned();
