@@ -17,11 +17,13 @@
 //! [`Types::Tagged`] names the types, in both directions (see [`tagged`]).
 //!
 //! - [`update()`]: the edit; [`lists`] and [`texts`] for what is in order.
+//! - [`changes`]: a value that is watched, its changes as JSON Patch.
 
 use automerge::hydrate;
 use automerge::{ScalarValue, TextEncoding};
 use serde_json::{Map, Number, Value as Json};
 
+pub mod changes;
 mod lists;
 mod scalars;
 pub mod tagged;

@@ -1,0 +1,175 @@
+//! A value of a document that is watched: each change of it as JSON Patch (RFC 6902).
+//!
+//! Automerge tells what an apply changed as patches of its own. Of them only *where* something changed is taken;
+//! *what* is there now is read from the document, once, so that a hundred splices of a text are one `replace`
+//! and an object that is new is one `add`. What it costs is in proportion to what changed, but for lists: behind
+//! the first change their elements are moved once.
+//!
+//! - [`Watched`]: the value; holds its JSON as it last was.
+//! - `walk`: goes down to what changed; `runs`: what has become of a list's elements.
+
+use automerge::{Automerge, ObjId, Patch, PatchAction, ROOT, ReadDoc as _, Value};
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{PatchOperation, ReplaceOperation};
+use serde_json::Value as Json;
+
+use super::Types;
+use super::update::json_of;
+use crate::path::{Path, Place};
+
+mod runs;
+mod walk;
+
+/// An operation of RFC 6902: only `add`, `remove` and `replace` are made. Its path begins at what is watched.
+pub type Operation = PatchOperation;
+
+/// The value at a path, as JSON; brought from version to version.
+///
+/// [`Self::new`], then for every batch of changes that the document takes, none left out, [`Self::step`] with
+/// Automerge's patches for it; [`Self::json`] in between as often as wished. Where a batch's patches are not at
+/// hand, [`Self::renew`].
+#[derive(Debug)]
+pub struct Watched {
+    path: Path,
+    types: Types,
+    /// `None` where there is nothing at the path.
+    there: Option<There>,
+}
+
+/// What is at the path.
+#[derive(Debug)]
+struct There {
+    json: Json,
+    /// `None` for a scalar.
+    object: Option<ObjId>,
+}
+
+/// What a batch of changes did to what is watched.
+#[derive(Debug, Clone, PartialEq)]
+#[must_use]
+pub enum Step {
+    /// It is the same.
+    Nothing,
+    /// These operations, in this order, lead from the last JSON to the present one. Another value altogether is a
+    /// `replace` of the path `""`.
+    Patch(Vec<Operation>),
+    /// There was nothing at the path, and now there is: [`Watched::json`].
+    Appeared,
+    /// There is nothing at the path any more, which is not the same as `null`. The path is still watched:
+    /// [`Step::Appeared`] may follow.
+    Gone,
+}
+
+impl Watched {
+    /// Begins to watch a path at the document's present version. There may be nothing yet.
+    pub fn new(document: &Automerge, path: Path, types: Types) -> Self {
+        let there =
+            found(document, &path).map(|(value, id)| There::read(document, &value, id, types));
+        Self { path, types, there }
+    }
+
+    /// The path.
+    pub const fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was there as of the last step. `None`: there was nothing.
+    pub fn json(&self) -> Option<&Json> {
+        self.there.as_ref().map(|there| &there.json)
+    }
+
+    /// Goes to the document's present version. `patches` must be those of
+    /// [`make_patches`](Automerge::make_patches) or [`diff`](Automerge::diff), called with the document as it is
+    /// now, of all that changed since the last step.
+    pub fn step(&mut self, document: &Automerge, patches: &[Patch]) -> Step {
+        if patches.is_empty() {
+            return Step::Nothing;
+        }
+        let now = found(document, &self.path);
+        let (Some(there), Some((value, id))) = (&mut self.there, &now) else {
+            return self.put(document, now);
+        };
+        // An object that was hidden in between comes with patches that make it from nothing.
+        if there.object.as_ref() != Some(id) || is_put(patches, id) {
+            return self.put(document, now);
+        }
+        let root = walk::Node::gather(id, patches);
+        let mut walk = walk::Walk::new(document, self.types);
+        match walk.node(&root, &mut there.json) {
+            Ok(()) => Step::of(walk.operations()),
+            Err(walk::Lost) => {
+                // Half-changed, so nothing to compare with.
+                there.json = json_of(document, value, id, self.types);
+                Step::Patch(vec![replaced(&there.json)])
+            }
+        }
+    }
+
+    /// Goes to the document's present version without patches: reads the whole value and compares it.
+    pub fn renew(&mut self, document: &Automerge) -> Step {
+        let now = found(document, &self.path);
+        self.put(document, now)
+    }
+
+    fn put(&mut self, document: &Automerge, now: Option<(Value<'_>, ObjId)>) -> Step {
+        let now = now.map(|(value, id)| There::read(document, &value, id, self.types));
+        let step = match (&self.there, &now) {
+            (None, None) => Step::Nothing,
+            (None, Some(_)) => Step::Appeared,
+            (Some(_), None) => Step::Gone,
+            (Some(before), Some(now)) if before.json == now.json => Step::Nothing,
+            (Some(_), Some(now)) => Step::Patch(vec![replaced(&now.json)]),
+        };
+        self.there = now;
+        step
+    }
+}
+
+impl There {
+    fn read(document: &Automerge, value: &Value<'_>, id: ObjId, types: Types) -> Self {
+        Self {
+            json: json_of(document, value, &id, types),
+            object: value.is_object().then_some(id),
+        }
+    }
+}
+
+impl Step {
+    fn of(operations: Vec<Operation>) -> Self {
+        if operations.is_empty() {
+            Self::Nothing
+        } else {
+            Self::Patch(operations)
+        }
+    }
+}
+
+/// What is at a path now.
+fn found<'d>(document: &'d Automerge, path: &Path) -> Option<(Value<'d>, ObjId)> {
+    match path.find(document, None).ok()? {
+        Place::Root => Some((Value::Object(automerge::ObjType::Map), ROOT)),
+        Place::In { object, prop } => document.get(&object, prop).ok().flatten(),
+    }
+}
+
+fn replaced(json: &Json) -> Operation {
+    Operation::Replace(ReplaceOperation {
+        path: PointerBuf::new(),
+        value: json.clone(),
+    })
+}
+
+/// Whether an object is put somewhere by one of the patches.
+fn is_put(patches: &[Patch], object: &ObjId) -> bool {
+    let is_it = |value: &Value<'_>, id: &ObjId| value.is_object() && id == object;
+    patches.iter().any(|patch| match &patch.action {
+        PatchAction::PutMap { value, .. } | PatchAction::PutSeq { value, .. } => {
+            is_it(&value.0, &value.1)
+        }
+        PatchAction::Insert { values, .. } => values.iter().any(|(value, id, _)| is_it(value, id)),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests;
