@@ -6,7 +6,8 @@
 //! the first change their elements are moved once.
 //!
 //! - [`Watched`]: the value; holds its JSON as it last was.
-//! - `walk`: goes down to what changed; `runs`: what has become of a list's elements.
+//! - `walk`: goes down to what changed; `runs`: what has become of a list's elements; `conflicts`: of what the
+//!   patches leave out.
 
 use automerge::{Automerge, ObjId, Patch, PatchAction, ROOT, ReadDoc as _, Value};
 use json_patch::jsonptr::PointerBuf;
@@ -14,9 +15,10 @@ use json_patch::{PatchOperation, ReplaceOperation};
 use serde_json::Value as Json;
 
 use super::Types;
-use super::update::json_of;
 use crate::path::{Path, Place};
+use conflicts::Conflicts;
 
+mod conflicts;
 mod runs;
 mod walk;
 
@@ -42,6 +44,7 @@ struct There {
     json: Json,
     /// `None` for a scalar.
     object: Option<ObjId>,
+    conflicts: Conflicts,
 }
 
 /// What a batch of changes did to what is watched.
@@ -64,7 +67,7 @@ impl Watched {
     /// Begins to watch a path at the document's present version. There may be nothing yet.
     pub fn new(document: &Automerge, path: Path, types: Types) -> Self {
         let there =
-            found(document, &path).map(|(value, id)| There::read(document, &value, id, types));
+            found(document, &path).map(|(value, id)| There::read(document, &value, &id, types));
         Self { path, types, there }
     }
 
@@ -82,9 +85,6 @@ impl Watched {
     /// [`make_patches`](Automerge::make_patches) or [`diff`](Automerge::diff), called with the document as it is
     /// now, of all that changed since the last step.
     pub fn step(&mut self, document: &Automerge, patches: &[Patch]) -> Step {
-        if patches.is_empty() {
-            return Step::Nothing;
-        }
         let now = found(document, &self.path);
         let (Some(there), Some((value, id))) = (&mut self.there, &now) else {
             return self.put(document, now);
@@ -93,13 +93,12 @@ impl Watched {
         if there.object.as_ref() != Some(id) || is_put(patches, id) {
             return self.put(document, now);
         }
-        let root = walk::Node::gather(id, patches);
-        let mut walk = walk::Walk::new(document, self.types);
-        match walk.node(&root, &mut there.json) {
-            Ok(()) => Step::of(walk.operations()),
+        match there.walk(document, id, patches, self.types) {
+            Ok(operations) if operations.is_empty() => Step::Nothing,
+            Ok(operations) => Step::Patch(operations),
             Err(walk::Lost) => {
-                // Half-changed, so nothing to compare with.
-                there.json = json_of(document, value, id, self.types);
+                // Half-changed, so there is nothing to compare with.
+                *there = There::read(document, value, id, self.types);
                 Step::Patch(vec![replaced(&there.json)])
             }
         }
@@ -112,7 +111,7 @@ impl Watched {
     }
 
     fn put(&mut self, document: &Automerge, now: Option<(Value<'_>, ObjId)>) -> Step {
-        let now = now.map(|(value, id)| There::read(document, &value, id, self.types));
+        let now = now.map(|(value, id)| There::read(document, &value, &id, self.types));
         let step = match (&self.there, &now) {
             (None, None) => Step::Nothing,
             (None, Some(_)) => Step::Appeared,
@@ -126,21 +125,29 @@ impl Watched {
 }
 
 impl There {
-    fn read(document: &Automerge, value: &Value<'_>, id: ObjId, types: Types) -> Self {
+    fn read(document: &Automerge, value: &Value<'_>, id: &ObjId, types: Types) -> Self {
+        let mut conflicts = Conflicts::default();
+        // What was just found is there.
+        let json = conflicts.read(document, value, id, types);
         Self {
-            json: json_of(document, value, &id, types),
-            object: value.is_object().then_some(id),
+            json: json.unwrap_or(Json::Null),
+            object: value.is_object().then(|| id.clone()),
+            conflicts,
         }
     }
-}
 
-impl Step {
-    fn of(operations: Vec<Operation>) -> Self {
-        if operations.is_empty() {
-            Self::Nothing
-        } else {
-            Self::Patch(operations)
-        }
+    fn walk(
+        &mut self,
+        document: &Automerge,
+        id: &ObjId,
+        patches: &[Patch],
+        types: Types,
+    ) -> Result<Vec<Operation>, walk::Lost> {
+        let left_out = self.conflicts.left_out(document)?;
+        let root = walk::Node::gather(id, patches.iter().chain(&left_out));
+        let mut walk = walk::Walk::new(document, types, &mut self.conflicts);
+        walk.node(&root, &mut self.json)?;
+        Ok(walk.operations())
     }
 }
 

@@ -61,7 +61,9 @@ impl Runs {
 
     pub(super) fn insert(&mut self, index: usize, len: usize) -> Result<(), Beyond> {
         let at = self.split(index)?;
-        self.runs.insert(at, Run::New { len });
+        if len > 0 {
+            self.runs.insert(at, Run::New { len });
+        }
         Ok(())
     }
 

@@ -14,8 +14,8 @@ use json_patch::{AddOperation, RemoveOperation, ReplaceOperation};
 use serde_json::{Map, Value as Json};
 
 use super::Operation;
+use super::conflicts::Conflicts;
 use super::runs::{Beyond, Run, Runs};
-use crate::json::update::json_of;
 use crate::json::{Types, tagged};
 
 /// An object in or under which something changed.
@@ -29,7 +29,7 @@ pub(super) struct Node<'p> {
 
 impl<'p> Node<'p> {
     /// The patches at or under an object. They must come with paths of one version of the document.
-    pub(super) fn gather(root: &ObjId, patches: &'p [Patch]) -> Self {
+    pub(super) fn gather(root: &ObjId, patches: impl Iterator<Item = &'p Patch>) -> Self {
         let mut gathered = Self::new(root);
         for patch in patches {
             let steps = patch.path.iter().map(|(object, prop)| (object, Some(prop)));
@@ -83,16 +83,18 @@ impl From<Beyond> for Lost {
 pub(super) struct Walk<'d> {
     document: &'d Automerge,
     types: Types,
+    conflicts: &'d mut Conflicts,
     /// Where the walk is.
     at: PointerBuf,
     operations: Vec<Operation>,
 }
 
 impl<'d> Walk<'d> {
-    pub(super) fn new(document: &'d Automerge, types: Types) -> Self {
+    pub(super) fn new(document: &'d Automerge, types: Types, conflicts: &'d mut Conflicts) -> Self {
         Self {
             document,
             types,
+            conflicts,
             at: PointerBuf::new(),
             operations: Vec::new(),
         }
@@ -156,6 +158,7 @@ impl<'d> Walk<'d> {
         let touched: BTreeSet<&str> = touched.collect();
         for key in &touched {
             self.at.push_back(*key);
+            self.conflicts.note(self.document, &node.id, key)?;
             match (self.read(&node.id, *key)?, entries.get_mut(*key)) {
                 (Some(json), Some(before)) => self.replace(before, json),
                 (Some(json), None) => {
@@ -304,9 +307,12 @@ impl<'d> Walk<'d> {
         Ok(())
     }
 
-    fn read(&self, object: &ObjId, prop: impl Into<Prop>) -> Result<Option<Json>, Lost> {
-        let there = self.document.get(object, prop)?;
-        Ok(there.map(|(value, id)| json_of(self.document, &value, &id, self.types)))
+    fn read(&mut self, object: &ObjId, prop: impl Into<Prop>) -> Result<Option<Json>, Lost> {
+        let Some((value, id)) = self.document.get(object, prop)? else {
+            return Ok(None);
+        };
+        let (document, types) = (self.document, self.types);
+        Ok(Some(self.conflicts.read(document, &value, &id, types)?))
     }
 
     fn replace(&mut self, before: &mut Json, now: Json) {

@@ -178,8 +178,10 @@ fn edit(document: &mut Automerge, object: usize, what: What, prop: usize, number
         What::InsertObject(made) => drop(tx.insert_object(&object, index, made).unwrap()),
         What::Delete => drop(tx.delete(&object, prop)),
         What::Increment => {
+            // In lists upwards, as what comes to 0 may come without a patch: see `Watched`.
+            let by = if is_list { number.max(1) } else { number };
             // Only of counters.
-            if tx.increment(&object, prop.clone(), number).is_err() {
+            if tx.increment(&object, prop.clone(), by).is_err() {
                 tx.put(&object, prop, ScalarValue::counter(number)).unwrap();
             }
         }
