@@ -9,7 +9,9 @@
 //! - `walk`: goes down to what changed; `runs`: what has become of a list's elements; `conflicts`: of what the
 //!   patches leave out.
 
-use automerge::{Automerge, ObjId, Patch, PatchAction, ROOT, ReadDoc as _, Value};
+use std::collections::HashSet;
+
+use automerge::{Automerge, ChangeHash, ObjId, Patch, PatchAction, ROOT, ReadDoc as _, Value};
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{PatchOperation, ReplaceOperation};
 use serde_json::Value as Json;
@@ -42,6 +44,8 @@ pub struct Watched {
 #[derive(Debug)]
 struct There {
     json: Json,
+    /// The version that it is of.
+    heads: Vec<ChangeHash>,
     /// `None` for a scalar.
     object: Option<ObjId>,
     conflicts: Conflicts,
@@ -89,11 +93,11 @@ impl Watched {
         let (Some(there), Some((value, id))) = (&mut self.there, &now) else {
             return self.put(document, now);
         };
-        // An object that was hidden in between comes with patches that make it from nothing.
-        if there.object.as_ref() != Some(id) || is_put(patches, id) {
+        let put = put(patches);
+        if there.object.as_ref() != Some(id) || put.contains(id) {
             return self.put(document, now);
         }
-        match there.walk(document, id, patches, self.types) {
+        match there.walk(document, id, patches, &put, self.types) {
             Ok(operations) if operations.is_empty() => Step::Nothing,
             Ok(operations) => Step::Patch(operations),
             Err(walk::Lost) => {
@@ -131,6 +135,7 @@ impl There {
         let json = conflicts.read(document, value, id, types);
         Self {
             json: json.unwrap_or(Json::Null),
+            heads: document.get_heads(),
             object: value.is_object().then(|| id.clone()),
             conflicts,
         }
@@ -141,13 +146,24 @@ impl There {
         document: &Automerge,
         id: &ObjId,
         patches: &[Patch],
+        put: &HashSet<&ObjId>,
         types: Types,
     ) -> Result<Vec<Operation>, walk::Lost> {
         let left_out = self.conflicts.left_out(document)?;
         let root = walk::Node::gather(id, patches.iter().chain(&left_out));
-        let mut walk = walk::Walk::new(document, types, &mut self.conflicts);
+        let mut walk = walk::Walk {
+            document,
+            types,
+            heads: &self.heads,
+            put,
+            conflicts: &mut self.conflicts,
+            at: PointerBuf::new(),
+            operations: Vec::new(),
+        };
         walk.node(&root, &mut self.json)?;
-        Ok(walk.operations())
+        let operations = walk.operations;
+        self.heads = document.get_heads();
+        Ok(operations)
     }
 }
 
@@ -166,16 +182,23 @@ fn replaced(json: &Json) -> Operation {
     })
 }
 
-/// Whether an object is put somewhere by one of the patches.
-fn is_put(patches: &[Patch], object: &ObjId) -> bool {
-    let is_it = |value: &Value<'_>, id: &ObjId| value.is_object() && id == object;
-    patches.iter().any(|patch| match &patch.action {
-        PatchAction::PutMap { value, .. } | PatchAction::PutSeq { value, .. } => {
-            is_it(&value.0, &value.1)
+/// The objects that are put somewhere by the patches. One that was there and was hidden in between is among them,
+/// and its patches make it from nothing.
+fn put(patches: &[Patch]) -> HashSet<&ObjId> {
+    let mut put = HashSet::new();
+    for patch in patches {
+        match &patch.action {
+            PatchAction::PutMap { value, .. } | PatchAction::PutSeq { value, .. } => {
+                put.extend(value.0.is_object().then_some(&value.1));
+            }
+            PatchAction::Insert { values, .. } => {
+                let objects = values.iter().filter(|(value, ..)| value.is_object());
+                put.extend(objects.map(|(_, id, _)| id));
+            }
+            _ => {}
         }
-        PatchAction::Insert { values, .. } => values.iter().any(|(value, id, _)| is_it(value, id)),
-        _ => false,
-    })
+    }
+    put
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ fn step(watched: &mut Watched, document: &Automerge, patches: &[Patch]) -> Step 
             let operations: json_patch::Patch = serde_json::from_str(&written).unwrap();
             json_patch::patch(&mut json, &operations).unwrap();
             assert_eq!(Some(json), now, "{written} over {before:?}");
-            assert_ne!(before, now, "{written}");
+            // An element that is removed and added again may have been for nothing.
+            assert!(before != now || operations.len() > 1, "{written}");
         }
         Step::Appeared => assert!(before.is_none() && now.is_some()),
         Step::Gone => assert!(before.is_some() && now.is_none()),
@@ -76,12 +77,16 @@ impl Scene {
     }
 
     fn edit(&mut self, edit: impl FnOnce(&mut automerge::transaction::Transaction<'_>)) -> Step {
-        let mut log = PatchLog::active();
         let mut author = self.document.fork();
         let mut tx = author.transaction();
         edit(&mut tx);
         tx.commit();
+        self.merge(&mut author)
+    }
+
+    fn merge(&mut self, author: &mut Automerge) -> Step {
         let changes = author.get_changes(&self.document.get_heads());
+        let mut log = PatchLog::active();
         self.document
             .apply_changes_log_patches(changes, &mut log)
             .unwrap();
@@ -139,8 +144,8 @@ fn a_block_is_its_placeholder_and_marks_are_nothing() {
     assert_eq!(in_block, Step::Nothing);
     let mark = automerge::marks::Mark::new("bold".into(), true, 0, 2);
     let marked = scene.edit(|tx| {
-        tx.mark(&text, mark, automerge::marks::ExpandMark::Both)
-            .unwrap()
+        let expand = automerge::marks::ExpandMark::Both;
+        tx.mark(&text, mark, expand).unwrap();
     });
     assert_eq!(marked, Step::Nothing);
 }
@@ -251,27 +256,66 @@ fn a_place_can_go_and_come_back_and_null_is_something() {
 
 #[test]
 fn patches_that_do_not_fit_are_answered_with_the_whole() {
-    let mut scene = Scene::new(&json!({ "l": [1, 2, 3] }), "", Types::Plain);
-    let list = scene.object("/l");
-    let mut log = PatchLog::active();
-    let mut tx = scene.document.transaction_log_patches(log).unwrap();
-    tx.delete(&list, 0).unwrap();
-    tx.delete(&list, 0).unwrap();
-    log = tx.commit().1;
-    let mut patches = scene.document.make_patches(&mut log);
-    patches.retain(|patch| patch.obj != list);
-    patches.push(Patch {
-        obj: list.clone(),
-        path: vec![(ROOT, "l".into())],
-        action: PatchAction::DeleteSeq {
-            index: 1,
-            length: 1,
-        },
-    });
-    let told = step(&mut scene.watched, &scene.document, &patches);
+    let mut scene = Scene::new(&json!({}), "", Types::Plain);
+    let mut tx = scene.document.transaction();
+    let map = tx.put_object(ROOT, "m", ObjType::Map).unwrap();
+    tx.commit();
+    // The patches of the batch before were kept back.
+    let told = scene.edit(|tx| tx.put(&map, "k", 1).unwrap());
     assert_eq!(
         sent(told),
-        json!([{ "op": "replace", "path": "", "value": { "l": [3] } }])
+        json!([{ "op": "replace", "path": "", "value": { "m": { "k": 1 } } }])
+    );
+}
+
+/// Automerge's patches take an element for gone that another author's value keeps there: what comes behind it is
+/// one position too low in them.
+#[test]
+fn positions_in_patches_are_not_relied_on() {
+    let json = json!({ "l": [1, 2] });
+    let mut scene = Scene::new(&json, "", Types::Plain);
+    let list = scene.object("/l");
+    let mut other = scene.document.fork();
+    let replaced = scene.edit(|tx| tx.put(&list, 0, 7).unwrap());
+    assert_eq!(
+        sent(replaced),
+        json!([{ "op": "replace", "path": "/l/0", "value": 7 }])
+    );
+    let mut tx = other.transaction();
+    tx.put(&list, 1, 8).unwrap();
+    tx.delete(&list, 0).unwrap();
+    tx.commit();
+    let told = scene.merge(&mut other);
+    assert_eq!(
+        sent(told),
+        json!([{ "op": "replace", "path": "/l/1", "value": 8 }])
+    );
+}
+
+/// Of an increment of a counter that is in conflict Automerge's patches are silent, if a third value comes along.
+#[test]
+fn what_patches_leave_out_is_found() {
+    let mut scene = Scene::new(&json!({}), "", Types::Plain);
+    let mut authors = [[1], [2], [3]].map(|id| {
+        let author = scene.document.fork();
+        author.with_actor(automerge::ActorId::from(id))
+    });
+    for author in &mut authors {
+        let mut tx = author.transaction();
+        tx.put(ROOT, "n", ScalarValue::counter(0)).unwrap();
+        tx.commit();
+    }
+    let [one, two, three] = &mut authors;
+    let _ = scene.merge(one);
+    let _ = scene.merge(three);
+    let mut tx = three.transaction();
+    tx.increment(ROOT, "n", 5).unwrap();
+    tx.commit();
+    three.merge(two).unwrap();
+    let told = scene.merge(three);
+    assert_eq!(
+        sent(told),
+        json!([{ "op": "replace", "path": "/n", "value": 5 }])
     );
 }
 

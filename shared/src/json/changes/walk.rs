@@ -4,10 +4,11 @@
 //! paths of Automerge's patches, which are those of the document as it is now, are the right ones. A child that
 //! was put or inserted anew has been read as a whole by then, and its own patches are passed over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use automerge::{
-    Automerge, AutomergeError, ObjId, ObjType, Patch, PatchAction, Prop, ReadDoc as _,
+    Automerge, AutomergeError, ChangeHash, ObjId, ObjType, Patch, PatchAction, Prop, ReadDoc as _,
+    ScalarValueRef, ValueRef,
 };
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, RemoveOperation, ReplaceOperation};
@@ -15,7 +16,7 @@ use serde_json::{Map, Value as Json};
 
 use super::Operation;
 use super::conflicts::Conflicts;
-use super::runs::{Beyond, Run, Runs};
+use super::runs::{self, Run};
 use crate::json::{Types, tagged};
 
 /// An object in or under which something changed.
@@ -72,38 +73,22 @@ impl From<AutomergeError> for Lost {
     }
 }
 
-impl From<Beyond> for Lost {
-    fn from(_: Beyond) -> Self {
-        Self
-    }
-}
-
 /// One walk; collects the operations.
 #[derive(Debug)]
 pub(super) struct Walk<'d> {
-    document: &'d Automerge,
-    types: Types,
-    conflicts: &'d mut Conflicts,
+    pub(super) document: &'d Automerge,
+    pub(super) types: Types,
+    /// The version that the JSON is of.
+    pub(super) heads: &'d [ChangeHash],
+    /// The objects that the patches put somewhere: whole, and not as a difference to what was there.
+    pub(super) put: &'d HashSet<&'d ObjId>,
+    pub(super) conflicts: &'d mut Conflicts,
     /// Where the walk is.
-    at: PointerBuf,
-    operations: Vec<Operation>,
+    pub(super) at: PointerBuf,
+    pub(super) operations: Vec<Operation>,
 }
 
-impl<'d> Walk<'d> {
-    pub(super) fn new(document: &'d Automerge, types: Types, conflicts: &'d mut Conflicts) -> Self {
-        Self {
-            document,
-            types,
-            conflicts,
-            at: PointerBuf::new(),
-            operations: Vec::new(),
-        }
-    }
-
-    pub(super) fn operations(self) -> Vec<Operation> {
-        self.operations
-    }
-
+impl Walk<'_> {
     /// Brings the JSON of an object that was there before to what it is now. After an error it may be anything.
     pub(super) fn node(&mut self, node: &Node<'_>, json: &mut Json) -> Result<(), Lost> {
         match self.document.object_type(&node.id)? {
@@ -188,35 +173,22 @@ impl<'d> Walk<'d> {
     }
 
     fn list(&mut self, node: &Node<'_>, elements: &mut Vec<Json>) -> Result<(), Lost> {
-        let mut runs = Runs::new(elements.len());
-        for action in &node.actions {
-            match action {
-                PatchAction::Insert { index, values } => runs.insert(*index, values.len())?,
-                PatchAction::DeleteSeq { index, length } => runs.delete(*index, *length)?,
-                PatchAction::PutSeq { index, .. }
-                | PatchAction::Increment {
-                    prop: Prop::Seq(index),
-                    ..
-                }
-                | PatchAction::Conflict {
-                    prop: Prop::Seq(index),
-                } => runs.change(*index)?,
-                _ => {}
-            }
-        }
-        if runs.len() != self.document.length(&node.id) {
-            return Err(Lost);
-        }
-        if !node.actions.is_empty() {
-            self.elements(&node.id, &runs, elements)?;
-        }
-        let mut kept = runs.kept().peekable();
+        // That something changed in it is all that is taken from the patches of a list. Their positions are wrong
+        // where an element is deleted whose value another author replaced.
+        let runs = if node.actions.is_empty() {
+            vec![Run::Kept {
+                from: 0,
+                len: elements.len(),
+            }]
+        } else {
+            self.changed_list(&node.id, elements)?
+        };
+        let mut is_kept = runs::kept(&runs);
         for (prop, child) in &node.children {
             let Prop::Seq(index) = prop else {
                 return Err(Lost);
             };
-            while kept.next_if(|run| run.end <= *index).is_some() {}
-            if kept.peek().is_some_and(|run| run.contains(index)) {
+            if is_kept(*index) && !self.put.contains(&child.id) {
                 self.at.push_back(*index);
                 self.node(child, elements.get_mut(*index).ok_or(Lost)?)?;
                 self.at.pop_back();
@@ -225,17 +197,47 @@ impl<'d> Walk<'d> {
         Ok(())
     }
 
+    fn changed_list(&mut self, list: &ObjId, elements: &mut Vec<Json>) -> Result<Vec<Run>, Lost> {
+        let before = self.document.list_range_at(list, .., self.heads);
+        let before: Vec<ObjId> = before.map(|item| item.id()).collect();
+        if before.len() != elements.len() {
+            return Err(Lost);
+        }
+        let mut now = Vec::with_capacity(before.len());
+        let mut renewed = Vec::new();
+        for item in self.document.list_range(list, ..) {
+            let id = item.id();
+            let is_counter = matches!(item.value, ValueRef::Scalar(ScalarValueRef::Counter(_)));
+            if is_counter || self.put.contains(&id) {
+                renewed.push(item.index);
+            }
+            now.push(id);
+        }
+        let runs = runs::runs(&before, &now);
+        self.elements(list, &runs, elements)?;
+        let mut is_kept = runs::kept(&runs);
+        renewed.retain(|index| is_kept(*index));
+        drop(is_kept);
+        for index in renewed {
+            let json = self.read(list, index)?.ok_or(Lost)?;
+            self.at.push_back(index);
+            self.replace(elements.get_mut(index).ok_or(Lost)?, json);
+            self.at.pop_back();
+        }
+        Ok(runs)
+    }
+
     /// Brings the elements to what the runs say. As everything before an element is as it shall be when the
     /// element is come to, its position is that in the document.
     fn elements(
         &mut self,
         list: &ObjId,
-        runs: &Runs,
+        runs: &[Run],
         elements: &mut Vec<Json>,
     ) -> Result<(), Lost> {
         let begin = self.operations.len();
-        let untouched = match runs.iter().next() {
-            Some(Run::Kept { from: 0, len }) => len,
+        let untouched = match runs.first() {
+            Some(Run::Kept { from: 0, len }) => *len,
             _ => 0,
         };
         let before = elements.len();
@@ -247,25 +249,14 @@ impl<'d> Walk<'d> {
             len: 0,
         };
         let skipped = usize::from(untouched > 0);
-        for run in runs.iter().skip(skipped).chain([end]) {
-            let from = match run {
-                Run::New { len } => {
-                    fresh += len;
-                    continue;
-                }
-                Run::Kept { from, .. } | Run::Changed { from } => from,
-            };
-            let gone = from.checked_sub(taken).ok_or(Lost)?;
-            self.gap(list, behind.by_ref().take(gone), fresh, elements)?;
-            (taken, fresh) = (from, 0);
+        for run in runs.iter().skip(skipped).chain([&end]) {
             match run {
-                Run::Kept { len, .. } => {
-                    elements.extend(behind.by_ref().take(len));
-                    taken += len;
-                }
-                _ => {
-                    self.gap(list, behind.by_ref().take(1), 1, elements)?;
-                    taken += 1;
+                Run::New { len } => fresh += len,
+                Run::Kept { from, len } => {
+                    let gone = from.checked_sub(taken).ok_or(Lost)?;
+                    self.gap(list, behind.by_ref().take(gone), fresh, elements)?;
+                    elements.extend(behind.by_ref().take(*len));
+                    (taken, fresh) = (from + len, 0);
                 }
             }
         }
@@ -289,15 +280,12 @@ impl<'d> Walk<'d> {
             let index = elements.len();
             let json = self.read(list, index)?.ok_or(Lost)?;
             self.at.push_back(index);
-            match gone.next() {
-                Some(mut before) => {
-                    self.replace(&mut before, json);
-                    elements.push(before);
-                }
-                None => {
-                    self.push_add(json.clone());
-                    elements.push(json);
-                }
+            if let Some(mut before) = gone.next() {
+                self.replace(&mut before, json);
+                elements.push(before);
+            } else {
+                self.push_add(json.clone());
+                elements.push(json);
             }
             self.at.pop_back();
         }
