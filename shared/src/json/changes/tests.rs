@@ -292,6 +292,51 @@ fn positions_in_patches_are_not_relied_on() {
     );
 }
 
+/// The patches of an object that was hidden and is seen again make it from nothing: what was deleted in it
+/// meanwhile they do not name.
+#[test]
+fn what_was_hidden_within_a_batch_is_read_anew() {
+    for pointer in ["", "/l", "/l/0", "/l/0/deep"] {
+        let mut scene = Scene::new(&json!({ "l": [0] }), pointer, Types::Plain);
+        let list = scene.object("/l");
+        let mut one = scene.document.fork();
+        let mut two = scene.document.fork();
+        let mut tx = one.transaction();
+        let map = tx.put_object(&list, 0, ObjType::Map).unwrap();
+        let deep = tx.put_object(&map, "deep", ObjType::Map).unwrap();
+        tx.put(&deep, "k", 1).unwrap();
+        tx.put(&map, "k", 1).unwrap();
+        tx.commit();
+        let _ = scene.merge(&mut one);
+        let mut tx = one.transaction();
+        tx.delete(&deep, "k").unwrap();
+        tx.delete(&map, "k").unwrap();
+        tx.commit();
+
+        let mut log = PatchLog::active();
+        let mut tx = two.transaction();
+        // So that its value is the one to be seen.
+        (0..9).for_each(|at| tx.put(ROOT, "pad", at).unwrap());
+        tx.put(&list, 0, "hides").unwrap();
+        tx.commit();
+        let reader = &mut scene.document;
+        let hiding = two.get_changes(&reader.get_heads());
+        reader.apply_changes_log_patches(hiding, &mut log).unwrap();
+        assert_eq!(
+            reader.get(&list, 0).unwrap().unwrap().0.to_str(),
+            Some("hides")
+        );
+        let mut tx = two.transaction();
+        tx.delete(&list, 0).unwrap();
+        tx.commit();
+        two.merge(&mut one).unwrap();
+        let shown = two.get_changes(&reader.get_heads());
+        reader.apply_changes_log_patches(shown, &mut log).unwrap();
+        let patches = reader.make_patches(&mut log);
+        let _ = step(&mut scene.watched, &scene.document, &patches);
+    }
+}
+
 /// Of an increment of a counter that is in conflict Automerge's patches are silent, if a third value comes along.
 #[test]
 fn what_patches_leave_out_is_found() {
