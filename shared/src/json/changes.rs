@@ -1,9 +1,10 @@
 //! A value of a document that is watched: each change of it as JSON Patch (RFC 6902).
 //!
-//! Automerge tells what an apply changed as patches of its own. Of them only *where* something changed is taken;
-//! *what* is there now is read from the document, once, so that a hundred splices of a text are one `replace`
-//! and an object that is new is one `add`. What it costs is in proportion to what changed, but for lists: behind
-//! the first change their elements are moved once.
+//! Automerge tells what an apply changed as patches of its own. Of them only *where* something changed is taken,
+//! a map's key, a text, a list; *what* is there now is read from the document, once, so that a hundred splices of a
+//! text are one `replace` and an object that is new is one `add`. What it costs is in proportion to what changed,
+//! but for a list of which elements came or went or were replaced: then the ids of all its elements are compared, as
+//! the positions in patches are not always right. An apply, too, goes through the whole list.
 //!
 //! - [`Watched`]: the value; holds its JSON as it last was.
 //! - `walk`: goes down to what changed; `runs`: what has become of a list's elements; `conflicts`: of what the
@@ -30,8 +31,12 @@ pub type Operation = PatchOperation;
 /// The value at a path, as JSON; brought from version to version.
 ///
 /// [`Self::new`], then for every batch of changes that the document takes, none left out, [`Self::step`] with
-/// Automerge's patches for it; [`Self::json`] in between as often as wished. Where a batch's patches are not at
-/// hand, [`Self::renew`].
+/// Automerge's patches for it, even if there are none; [`Self::json`] in between as often as wished. Where a batch's
+/// patches are not at hand, [`Self::renew`].
+///
+/// One thing is missed, as Automerge has no patch for it: in a list, a counter that shows up because the value that
+/// hid it was deleted, when it is incremented in the same batch by numbers whose sum is 0. It is put right when
+/// anything else in that list changes.
 #[derive(Debug)]
 pub struct Watched {
     path: Path,

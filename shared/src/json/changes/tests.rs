@@ -323,7 +323,7 @@ fn what_was_hidden_within_a_batch_is_read_anew() {
         let hiding = two.get_changes(&reader.get_heads());
         reader.apply_changes_log_patches(hiding, &mut log).unwrap();
         assert_eq!(
-            reader.get(&list, 0).unwrap().unwrap().0.to_str(),
+            reader.get(&list, 0).unwrap().unwrap().0.as_str(),
             Some("hides")
         );
         let mut tx = two.transaction();
