@@ -18,6 +18,7 @@
 //! [`Types::Tagged`] names the types, in both directions (see [`tagged`]).
 //!
 //! - [`update()`]: the edit, with `lists` and `texts` for what is in order; [`Edit`] has the edits at a path and patches.
+//! - [`changes`]: a value that is watched, its changes as JSON Patch.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ use automerge::hydrate;
 use automerge::{ScalarValue, TextEncoding};
 use serde_json::{Map, Number, Value as Json};
 
+pub mod changes;
 mod lists;
 mod patch;
 mod scalars;

@@ -21,7 +21,7 @@ const TIMESTAMP: &str = "$timestamp";
 const BYTES: &str = "$bytes";
 const STRING: &str = "$string";
 const NUMBER: &str = "$number";
-const MAP: &str = "$map";
+pub(super) const MAP: &str = "$map";
 
 /// What a tag says.
 #[derive(Debug, PartialEq)]
