@@ -19,7 +19,8 @@ fn run<F: Future<Output = Result<()>>>(test: impl FnOnce(Rest) -> F) {
 
 /// The status and code of a problem document, which must be whole.
 fn problem(answer: &Answer) -> Result<(u16, String)> {
-    assert_eq!(answer.content_type, "application/problem+json");
+    let text = String::from_utf8_lossy(&answer.body);
+    assert_eq!(answer.content_type, "application/problem+json", "{} {text:.200}", answer.status);
     let problem = answer.json()?;
     let code = problem["code"].as_str().unwrap().to_owned();
     assert_eq!(problem["type"], format!("urn:concord:problem:{code}"));
@@ -300,6 +301,9 @@ fn types_that_json_lacks_are_made_and_kept() {
     });
 }
 
+/// A request, and the status and code of the answer.
+type Case<'a> = (Method, String, &'a str, Vec<u8>, u16, &'a str);
+
 #[test]
 fn what_is_wrong_is_named_and_changes_nothing() {
     run(async |rest| {
@@ -320,7 +324,7 @@ fn what_is_wrong_is_named_and_changes_nothing() {
         let json = "application/json";
         let deep = |levels: usize| [vec![b'['; levels], vec![b']'; levels]].concat();
         let half = json!([{ "op": "replace", "path": "/a/0", "value": 2 }, { "op": "test", "path": "/t", "value": 1 }]);
-        let cases: Vec<(Method, String, &str, Vec<u8>, u16, &str)> = vec![
+        let cases: Vec<Case<'_>> = vec![
             (
                 Method::PUT,
                 value.clone(),
@@ -478,7 +482,7 @@ fn what_is_wrong_is_named_and_changes_nothing() {
                 Method::PUT,
                 format!("{value}/a"),
                 json,
-                deep(249),
+                deep(250),
                 422,
                 "too-deep",
             ),
@@ -596,9 +600,9 @@ fn what_is_wrong_is_named_and_changes_nothing() {
         let deepest = rest
             .request(Method::PUT, &format!("{value}/a"))
             .header(CONTENT_TYPE, json)
-            .body(deep(248));
+            .body(deep(249));
         send(deepest).await?.good()?;
-        assert_eq!(rest.get(&format!("{value}/a")).await?.body, deep(248));
+        assert_eq!(rest.get(&format!("{value}/a")).await?.body, deep(249));
         Ok(())
     });
 }

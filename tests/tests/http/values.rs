@@ -82,7 +82,7 @@ fn edit(random: &mut StdRng, client: &mut Client) -> Result<()> {
             }
             _ => match doc.get(ROOT, "text")? {
                 Some((value, id)) if value.is_object() && kind == 3 => {
-                    doc.splice_text(&id, 0, 0, &text)?
+                    doc.splice_text(&id, 0, 0, &text)?;
                 }
                 _ => {
                     let id = doc.put_object(ROOT, "text", ObjType::Text)?;
