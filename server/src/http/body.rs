@@ -1,12 +1,16 @@
 //! Bodies of requests and responses: JSON within bounds.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use concord_shared::json::MOST_LEVELS;
 use concord_shared::path::Path;
+use futures_util::StreamExt as _;
 use serde_json::Value as Json;
 
 use super::problem::{Code, Problem};
+
+/// Bytes of a body that is too large which are read all the same, behind those that it may have.
+const DROPPED_BYTES: usize = 64 << 20;
 
 /// What a body may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +46,7 @@ impl Kind {
 
 /// Reads a body of at most `most` bytes as JSON that a document may have at `path`.
 pub async fn json(body: Body, most: usize, path: &Path) -> Result<Json, Problem> {
-    let Ok(bytes) = to_bytes(body, most).await else {
-        let detail = format!("the body has more than {most} bytes, or did not come to its end");
-        return Err(Problem::new(Code::BodyTooLarge, detail));
-    };
+    let bytes = bytes(body, most).await?;
     // The parser's recursion must end before the stack does, and what is written must fit below the path.
     let levels = levels(&bytes);
     if levels + path.steps().len() > MOST_LEVELS {
@@ -59,6 +60,32 @@ pub async fn json(body: Body, most: usize, path: &Path) -> Result<Json, Problem>
         .and_then(|json| parser.end().map(|()| json))
         .map_err(|error| Problem::new(Code::BadJson, error.to_string()))?;
     Ok(json)
+}
+
+/// Reads a body of at most `most` bytes. One that is longer is read on for a while and dropped: who is still sending
+/// when the connection is closed is not sure to see why.
+async fn bytes(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+    let mut stream = body.into_data_stream();
+    let mut bytes = Vec::new();
+    let mut length = 0_usize;
+    while let Some(piece) = stream.next().await {
+        let cut_short = |_| Problem::new(Code::BadBody, "the body did not come to its end");
+        let piece = piece.map_err(cut_short)?;
+        length = length.saturating_add(piece.len());
+        if length <= most {
+            bytes.extend_from_slice(&piece);
+        } else {
+            bytes = Vec::new();
+        }
+        if length > most.saturating_add(DROPPED_BYTES) {
+            break;
+        }
+    }
+    if length > most {
+        let detail = format!("the body has more than {most} bytes");
+        return Err(Problem::new(Code::BodyTooLarge, detail));
+    }
+    Ok(bytes)
 }
 
 /// Most brackets that are open at a time, outside of strings.

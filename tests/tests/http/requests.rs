@@ -20,7 +20,11 @@ fn run<F: Future<Output = Result<()>>>(test: impl FnOnce(Rest) -> F) {
 /// The status and code of a problem document, which must be whole.
 fn problem(answer: &Answer) -> Result<(u16, String)> {
     let text = String::from_utf8_lossy(&answer.body);
-    assert_eq!(answer.content_type, "application/problem+json", "{} {text:.200}", answer.status);
+    assert_eq!(
+        answer.content_type, "application/problem+json",
+        "{} {text:.200}",
+        answer.status
+    );
     let problem = answer.json()?;
     let code = problem["code"].as_str().unwrap().to_owned();
     assert_eq!(problem["type"], format!("urn:concord:problem:{code}"));
