@@ -258,7 +258,7 @@ mod tests {
                 assert!(text.contains("must be between"), "{text}");
             }
         }
-        assert_eq!(count, 11);
+        assert_eq!(count, 12);
     }
 
     #[test]

@@ -15,3 +15,6 @@ mod task;
 
 pub use cache::{ViewError, Views};
 pub use core::{Author, Core, Failure};
+
+#[cfg(test)]
+mod tests;

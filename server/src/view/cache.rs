@@ -91,7 +91,7 @@ impl Views {
         }
     }
 
-    /// Runs `job` on the document, on a blocking thread; what it gives is given once all that it changed is durable. It
+    /// Runs `job` on the document, on a blocking thread; what it gives is given once all that it made or saw is durable. It
     /// sees every change that any client had been told of when this was called. A document that is not there is empty.
     pub async fn run<R: Send + 'static>(
         &self,

@@ -75,8 +75,6 @@ pub struct Core {
     durable: Vec<ChangeHash>,
     /// Own changes that are not known to be durable.
     pending: FxHashSet<ChangeHash>,
-    /// Own changes since this was asked last.
-    made: Vec<ChangeHash>,
     outgoing: Vec<PeerMessage>,
     /// What is here is not what the relay has: the view is of no use any more.
     failed: Option<Failure>,
@@ -90,7 +88,6 @@ impl Core {
             doc,
             durable: Vec::new(),
             pending: FxHashSet::default(),
-            made: Vec::new(),
             outgoing: Vec::new(),
             failed: None,
         }
@@ -196,7 +193,6 @@ impl Core {
             }
         }
         self.pending.insert(hash);
-        self.made.push(hash);
         let message = self.message(principal, changes);
         self.outgoing.push(message);
         Ok(())
@@ -207,9 +203,9 @@ impl Core {
         std::mem::take(&mut self.outgoing)
     }
 
-    /// The changes that were made since this was called last.
-    pub fn take_made(&mut self) -> Vec<ChangeHash> {
-        std::mem::take(&mut self.made)
+    /// The changes that were made here and may still be lost: what is shown now must not be told before they can't.
+    pub fn pending(&self) -> Vec<ChangeHash> {
+        self.pending.iter().copied().collect()
     }
 
     /// Whether a change that was made here may still be lost.

@@ -1,8 +1,8 @@
 //! One open view: takes in what the relay sends and runs jobs, both in batches on blocking threads.
 //!
 //! A job sees all that the relay had sent when it came: the relay tells a view of what became durable before it tells
-//! any client ([`ConnectionId::VIEW`] is the first), so who was told of a change finds it here. The answer to a job that
-//! changed something waits until that is durable.
+//! any client ([`ConnectionId::VIEW`] is the first), so who was told of a change finds it here. The answer to a job waits until
+//! all that it saw or made is durable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const JOBS_PER_BATCH: usize = 32;
 /// Bytes of the relay's messages that wait while nobody looks; then they are taken in all the same.
 const BACKLOG_BYTES: usize = 256 << 10;
 
-/// Called once what a job changed is durable, or with the reason why that will not be known.
+/// Called once all that a job made or saw is durable, or with the reason why that will not be known.
 type Answer = Box<dyn FnOnce(Result<(), ViewError>) + Send + Sync>;
 
 /// What somebody wants done on a view.
@@ -49,9 +49,9 @@ pub(super) struct Job {
     pub(super) answer: Answer,
 }
 
-/// A job that was run, until what it changed is durable.
+/// A job that was run, until all that it made or saw is durable.
 struct Ran {
-    made: Vec<ChangeHash>,
+    seen: Vec<ChangeHash>,
     answer: Answer,
 }
 
@@ -260,7 +260,7 @@ impl Task {
     }
 
     fn answer_durable(&mut self, core: &Core) {
-        let is_waiting = |ran: &Ran| ran.made.iter().any(|hash| core.waits_for(hash));
+        let is_waiting = |ran: &Ran| ran.seen.iter().any(|hash| core.waits_for(hash));
         let (waiting, done) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition(is_waiting);
@@ -325,8 +325,8 @@ fn step(mut core: Core, frames: &[Bytes], behind: Vec<ChangeHash>, jobs: Vec<Job
         if core.failed().is_none() && catch_unwind(AssertUnwindSafe(|| run(core))).is_err() {
             core.fail(Failure::Panicked);
         }
-        let made = core.take_made();
-        stepped.ran.push(Ran { made, answer });
+        let seen = core.pending();
+        stepped.ran.push(Ran { seen, answer });
     }
     stepped
 }

@@ -48,6 +48,7 @@ fn a_document_is_made_read_listed_and_exported() {
         let own = "/v1/documents/board%202026";
         let first = rest.put(own, &value).await?;
         assert_eq!(first.status, StatusCode::CREATED);
+        assert_eq!(first.location.as_deref(), Some(own));
         let again = rest.put(own, &value).await?;
         assert_eq!((again.status, &again.etag), (StatusCode::OK, &first.etag));
         for id in ["c", "d"] {

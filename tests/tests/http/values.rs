@@ -155,3 +155,44 @@ async fn run(server: &ServerProcess, seed: u64) -> Result<()> {
     }
     Ok(())
 }
+
+/// More than a view's outbox takes at once: the relay holds back what comes after it.
+#[test]
+fn what_is_long_is_there_when_its_author_was_told_that_it_is_kept() {
+    const LETTERS: usize = 400 << 10;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = ServerProcess::start().unwrap();
+    let ran: Result<()> = runtime.block_on(Box::pin(async {
+        let mut random = StdRng::seed_from_u64(1);
+        let rest = Rest::new(server.address());
+        let url = "/v1/documents/long";
+        rest.put(url, &json!({ "text": "" })).await?.good()?;
+        let replica = Replica::new(DocumentId::new("long")?, ActorId::random());
+        let mut client = Box::pin(Client::join(server.address(), "client", replica)).await?;
+        let before = client.replica().heads();
+        while client.replica().heads() == before {
+            let soon = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+            assert!(client.receive(soon, drop).await?);
+        }
+        for n in 1..4 {
+            // That no compression makes short.
+            let letters = (0..LETTERS).map(|_| random.random_range('!'..='~'));
+            let letters: String = letters.collect();
+            client.replica().change(|doc| {
+                let (_, text) = doc.get(ROOT, "text")?.expect("a text");
+                doc.splice_text(&text, 0, 0, &letters)
+            })?;
+            client.settle().await?;
+            let shown = rest.get(&format!("{url}/value/text")).await?.json()?;
+            assert_eq!(shown.as_str().map(str::len), Some(n * LETTERS));
+            // And one that comes right behind.
+            client
+                .replica()
+                .change(|doc| doc.put(ROOT, "n", n as u64))?;
+            client.settle().await?;
+            assert_eq!(rest.get(&format!("{url}/value/n")).await?.json()?, json!(n));
+        }
+        Ok(())
+    }));
+    ran.unwrap();
+}

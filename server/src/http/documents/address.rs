@@ -1,0 +1,113 @@
+//! What a request is about: a document, a place in it, parameters.
+
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+use axum::http::Uri;
+use concord_shared::ids::DocumentId;
+use concord_shared::json::Types;
+use concord_shared::path::Path;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use crate::http::problem::{Code, Problem};
+use crate::http::version::Version;
+
+/// What is no character of a segment of a URL's path (RFC 3986).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// What is none of a path's.
+const PATH: &AsciiSet = &SEGMENT.remove(b'/');
+
+/// Parameters of a query.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Parameters {
+    /// A version to be read.
+    at: Option<String>,
+    /// How what JSON lacks is written.
+    types: Option<String>,
+    /// The last document of the page before.
+    pub(super) after: Option<String>,
+    /// How many there are to a page.
+    pub(super) limit: Option<usize>,
+}
+
+impl Parameters {
+    pub(super) fn of(query: Result<Query<Self>, QueryRejection>) -> Result<Self, Problem> {
+        match query {
+            Ok(Query(parameters)) => Ok(parameters),
+            Err(rejection) => Err(Problem::new(Code::BadQuery, rejection.body_text())),
+        }
+    }
+
+    pub(super) fn types(&self) -> Result<Types, Problem> {
+        match self.types.as_deref() {
+            None | Some("plain") => Ok(Types::Plain),
+            Some("tagged") => Ok(Types::Tagged),
+            Some(_) => Err(Problem::new(Code::BadQuery, "types is plain or tagged")),
+        }
+    }
+
+    pub(super) fn at(&self) -> Result<Option<Version>, Problem> {
+        let Some(at) = &self.at else {
+            return Ok(None);
+        };
+        let version = Version::parse(at);
+        let bad = || {
+            Problem::new(
+                Code::BadQuery,
+                "at is a version, as in an ETag without quotes",
+            )
+        };
+        version.map(Some).ok_or_else(bad)
+    }
+}
+
+/// What a request is about.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    pub(super) id: DocumentId,
+    pub(super) path: Path,
+}
+
+/// The id, and what follows `/value` as a JSON Pointer. Both are percent-encoded: a slash in a key is `~1`, in any
+/// encoding.
+pub(super) fn address(uri: &Uri) -> Result<Address, Problem> {
+    let decoded = |raw: &str| {
+        let decoded = percent_encoding::percent_decode_str(raw).decode_utf8();
+        let bad = |_| Problem::new(Code::BadPath, "the address is no UTF-8");
+        decoded.map(std::borrow::Cow::into_owned).map_err(bad)
+    };
+    // "", v1, documents, the id, value, the rest.
+    let mut segments = uri.path().splitn(6, '/').skip(3);
+    let id = decoded(segments.next().unwrap_or_default())?;
+    let id =
+        DocumentId::parse_url(&id).map_err(|error| Problem::new(Code::BadId, error.to_string()))?;
+    let path = match segments.nth(1) {
+        Some(steps) => Path::parse(&format!("/{}", decoded(steps)?))?,
+        None => Path::root(),
+    };
+    Ok(Address { id, path })
+}
+
+/// Where a document is.
+pub(super) fn url_of(id: &DocumentId) -> String {
+    format!(
+        "/v1/documents/{}",
+        utf8_percent_encode(id.as_str(), SEGMENT)
+    )
+}
+
+/// Where a value in it is.
+pub(super) fn url_of_value(id: &DocumentId, path: &Path) -> String {
+    let pointer = path.to_string();
+    format!(
+        "{}/value{}",
+        url_of(id),
+        utf8_percent_encode(&pointer, PATH)
+    )
+}

@@ -1,0 +1,197 @@
+//! Reading: values, whole documents, and the list of them.
+
+use std::sync::Arc;
+
+use automerge::{ChangeHash, ROOT, ReadDoc};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::{DocumentId, IdError};
+use concord_shared::json::{self, Types};
+use concord_shared::path::{Path, Place};
+use serde_json::{Value as Json, json};
+
+use super::Documents;
+use super::address::{Address, Parameters, address};
+use crate::http::problem::{Code, Problem};
+use crate::http::version::{self, Condition, Version};
+use crate::view::Core;
+
+/// Documents in one page of the list, unless fewer are asked for.
+const DOCUMENTS_PER_PAGE: usize = 100;
+/// Most that can be asked for.
+const MOST_DOCUMENTS_PER_PAGE: usize = 1000;
+
+/// A document's own bytes.
+const AUTOMERGE: &str = "application/vnd.automerge";
+
+/// A value, and the version that it is of.
+pub(super) struct Shown {
+    pub(super) version: Version,
+    /// JSON, unless there is nothing at the place any more.
+    pub(super) json: Option<Vec<u8>>,
+}
+
+impl Shown {
+    /// What is at a path, now or at a version that is part of the document.
+    pub(super) fn of(
+        core: &Core,
+        path: &Path,
+        types: Types,
+        at: Option<Version>,
+    ) -> Result<Self, Problem> {
+        let heads = at.as_ref().map(|version| version.0.as_slice());
+        let json = json_at(core, path, types, heads)?;
+        let json = json.map(|json| serde_json::to_vec(&json).unwrap_or_default());
+        let version = at.unwrap_or_else(|| Version(core.heads()));
+        Ok(Self { version, json })
+    }
+
+    pub(super) fn into_response(self, status: StatusCode) -> Response {
+        let etag = (header::ETAG, self.version.etag());
+        match self.json {
+            Some(json) => {
+                let content_type = HeaderValue::from_static("application/json");
+                let headers = [etag, (header::CONTENT_TYPE, content_type)];
+                (status, headers, json).into_response()
+            }
+            None => (StatusCode::NO_CONTENT, [etag]).into_response(),
+        }
+    }
+}
+
+pub(super) fn json_at(
+    core: &Core,
+    path: &Path,
+    types: Types,
+    heads: Option<&[ChangeHash]>,
+) -> Result<Option<Json>, Problem> {
+    let doc = core.doc();
+    let internal = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
+    let (value, object) = match path.find(doc, heads)? {
+        Place::Root => (automerge::Value::Object(automerge::ObjType::Map), ROOT),
+        Place::In { object, prop } => {
+            let there = match heads {
+                Some(heads) => doc.get_at(object, prop, heads),
+                None => doc.get(object, prop),
+            };
+            let Some(there) = there.map_err(internal)? else {
+                return Ok(None);
+            };
+            there
+        }
+    };
+    let value = match value {
+        automerge::Value::Scalar(scalar) => automerge::hydrate::Value::Scalar(scalar.into_owned()),
+        automerge::Value::Object(_) => ReadDoc::hydrate(doc, object, heads).map_err(internal)?,
+    };
+    Ok(Some(json::to_json(&value, types)))
+}
+
+pub(super) async fn list(
+    State(documents): State<Documents>,
+    query: Result<Query<Parameters>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let parameters = Parameters::of(query)?;
+    let bad_id = |error: IdError| Problem::new(Code::BadId, error.to_string());
+    let after = parameters.after.as_deref().map(DocumentId::parse_url);
+    let after = after.transpose().map_err(bad_id)?;
+    let limit = parameters.limit.unwrap_or(DOCUMENTS_PER_PAGE);
+    let limit = limit.clamp(1, MOST_DOCUMENTS_PER_PAGE);
+    let store = Arc::clone(&documents.store);
+    let found = tokio::task::spawn_blocking(move || store.documents(after.as_ref(), limit)).await;
+    let Ok(Ok(found)) = found else {
+        return Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), ""));
+    };
+    let is_last = found.len() < limit;
+    let next = found.last().filter(|_| !is_last);
+    let next = next.map(|info| info.document.to_string());
+    let listed: Vec<Json> = found
+        .iter()
+        .map(|info| {
+            let id = info.document.as_str();
+            let url = info.document.url();
+            match &info.summary {
+                Ok(summary) => json!({
+                    "id": id,
+                    "url": url,
+                    "createdAt": json::timestamp(i64::try_from(summary.created_at_ms).unwrap_or(i64::MAX)),
+                    "changes": summary.changes,
+                    "snapshotBytes": summary.snapshot_bytes,
+                }),
+                Err(_) => json!({ "id": id, "url": url, "code": "storage-failed" }),
+            }
+        })
+        .collect();
+    let body = json!({ "documents": listed, "next": next });
+    Ok(axum::Json(body).into_response())
+}
+
+pub(super) async fn whole(
+    State(documents): State<Documents>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let accepted = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    if !accepted.is_some_and(|accepted| accepted.contains(AUTOMERGE)) {
+        return read(State(documents), headers, uri, query).await;
+    }
+    let Address { id, .. } = address(&uri)?;
+    let (bytes, version) = documents
+        .on(&id, |core| Ok((core.doc().save(), Version(core.heads()))))
+        .await?;
+    let content_type = HeaderValue::from_static(AUTOMERGE);
+    let headers = [
+        (header::ETAG, version.etag()),
+        (header::CONTENT_TYPE, content_type),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+pub(super) async fn read(
+    State(documents): State<Documents>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Address { id, path } = address(&uri)?;
+    let parameters = Parameters::of(query)?;
+    let (types, at) = (parameters.types()?, parameters.at()?);
+    let has = version::if_none_match(&headers)?;
+    let shown = documents.on(&id, move |core| {
+        if let Some(at) = &at
+            && !core.has(&at.0)
+        {
+            return Err(Problem::new(
+                Code::NoVersion,
+                "the document never had that version",
+            ));
+        }
+        let now = at.clone().unwrap_or_else(|| Version(core.heads()));
+        let is_had = match &has {
+            Condition::OneOf(versions) => versions.contains(&now),
+            Condition::Any => true,
+            Condition::None => false,
+        };
+        // A path that leads nowhere is no value that anybody has.
+        let shown = Shown::of(core, &path, types, at)?;
+        match shown.json {
+            None => {
+                let detail = format!("there is nothing at {path}");
+                Err(Problem::new(Code::NoValue, detail).at(&path))
+            }
+            Some(_) => Ok((shown, is_had)),
+        }
+    });
+    let (shown, is_had) = shown.await?;
+    if is_had {
+        let etag = [(header::ETAG, shown.version.etag())];
+        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
+    }
+    Ok(shown.into_response(StatusCode::OK))
+}

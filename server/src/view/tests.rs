@@ -1,0 +1,123 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use automerge::transaction::Transactable as _;
+use automerge::{AutomergeError, ROOT, ReadDoc as _};
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Author, Core, ViewError, Views};
+use crate::config::Config;
+use crate::document::registry::Registry;
+use crate::metrics::Metrics;
+use crate::store::{Committer, CommitterOptions, CommitterThread, Fault, MemoryStore, Store};
+
+fn server(budget: usize) -> (Arc<MemoryStore>, Views, CommitterThread) {
+    let store = Arc::new(MemoryStore::new());
+    let shared = Arc::clone(&store) as Arc<dyn Store>;
+    let options = CommitterOptions::default();
+    let (committer, thread) = Committer::start(Arc::clone(&shared), options).unwrap();
+    let stop = CancellationToken::new();
+    let registry = Registry::new(
+        Arc::clone(&shared),
+        committer,
+        &Config::default(),
+        StorageId::new("storage").unwrap(),
+        Arc::new(Semaphore::new(1)),
+        stop.clone(),
+        Metrics::register(),
+    );
+    let peer = PeerId::new("server").unwrap();
+    let views = Views::new(shared, registry, peer, budget, stop);
+    (store, views, thread)
+}
+
+fn id(n: u8) -> DocumentId {
+    DocumentId::from_uuid([n; 16])
+}
+
+fn author() -> Author {
+    Author {
+        principal: PrincipalId::anonymous(),
+        message: None,
+        at_ms: 0,
+    }
+}
+
+fn put(core: &mut Core, n: i64) {
+    let made = core.change(author(), None, |tx| tx.put(ROOT, "n", n));
+    made.unwrap().unwrap();
+}
+
+fn get(core: &mut Core) -> Option<i64> {
+    let (value, _) = core.doc().get(ROOT, "n").unwrap()?;
+    value.as_i64()
+}
+
+#[tokio::test]
+async fn what_is_written_is_read_by_this_view_and_by_the_next() {
+    let (store, views, _thread) = server(1 << 30);
+    views.run(&id(1), |core| put(core, 7)).await.unwrap();
+    assert_eq!(views.run(&id(1), get).await, Ok(Some(7)));
+    assert_eq!(store.unsynced_commits(), 0, "it was synced before that");
+    let document = id(1);
+    let refused = views.run(&document, |core| {
+        // No client survives such a key.
+        let made = core.change(author(), None, |tx| tx.put(ROOT, "__proto__", 1));
+        made.unwrap().unwrap();
+    });
+    assert_eq!(refused.await, Err(ViewError(ErrorCode::BadOp)));
+    let keys = |core: &mut Core| core.doc().keys(ROOT).collect::<Vec<_>>();
+    assert_eq!(views.run(&id(1), keys).await, Ok(vec!["n".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_is_not_on_the_disk_is_shown_to_nobody() {
+    let (store, views, _thread) = server(1 << 30);
+    store.fail_next_commit(Fault::WriteLost);
+    // Both wait for the view to be there, and are run in one go.
+    let document = id(1);
+    let write = views.run(&document, |core| put(core, 7));
+    let read = views.run(&document, get);
+    let (written, shown) = tokio::join!(write, read);
+    assert_eq!(written, Err(ViewError(ErrorCode::StorageFailed)));
+    assert_eq!(shown, Err(ViewError(ErrorCode::StorageFailed)));
+}
+
+#[tokio::test]
+async fn a_job_that_panics_takes_its_view_with_it_and_nothing_else() {
+    let (_store, views, _thread) = server(1 << 30);
+    views.run(&id(1), |core| put(core, 7)).await.unwrap();
+    let document = id(1);
+    let panics = views.run(&document, |core| {
+        let _never = core.change(author(), None, |tx| {
+            tx.put(ROOT, "n", 8)?;
+            assert_eq!(tx.pending_ops(), 0, "on purpose");
+            Ok::<_, AutomergeError>(())
+        });
+    });
+    assert_eq!(panics.await, Err(ViewError(ErrorCode::Internal)));
+    assert_eq!(views.run(&id(1), get).await, Ok(Some(7)));
+}
+
+#[tokio::test]
+async fn views_that_nobody_uses_go_when_memory_is_short() {
+    const EACH: usize = 40 << 10;
+    let (_store, views, _thread) = server(5 * EACH);
+    for n in 0..100 {
+        views.run(&id(n), |core| put(core, 7)).await.unwrap();
+        // Those that go need a moment; nobody waits for them.
+        for _ in 0..100 {
+            if views.memory() <= 6 * EACH {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(views.memory() <= 6 * EACH, "{} bytes", views.memory());
+    }
+    assert!(views.memory() > 2 * EACH, "some stay");
+    assert!(!views.is_open(&id(0)), "not the one that was used first");
+    assert_eq!(views.run(&id(0), get).await, Ok(Some(7)));
+}
