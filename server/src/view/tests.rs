@@ -2,19 +2,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::transaction::Transactable as _;
-use automerge::{AutomergeError, ROOT, ReadDoc as _};
+use automerge::{ActorId, Automerge, AutomergeError, ROOT, ReadDoc as _};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
+use concord_shared::wire::SyncFrame;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Author, Core, ViewError, Views};
 use crate::config::Config;
-use crate::document::registry::Registry;
+use crate::connection::caller::Caller;
+use crate::connection::outbox::{HIGH_MARK_BYTES_PER_CONNECTION, Outbox};
+use crate::document::ConnectionId;
+use crate::document::actor::{Input, PeerMessage};
+use crate::document::registry::{Delivery, DocumentHandle, Registry};
+use crate::document::task::Link;
 use crate::metrics::Metrics;
 use crate::store::{Committer, CommitterOptions, CommitterThread, Fault, MemoryStore, Store};
 
 fn server(budget: usize) -> (Arc<MemoryStore>, Views, CommitterThread) {
+    let (store, _, views, thread) = server_with_relay(budget);
+    (store, views, thread)
+}
+
+fn server_with_relay(budget: usize) -> (Arc<MemoryStore>, Registry, Views, CommitterThread) {
     let store = Arc::new(MemoryStore::new());
     let shared = Arc::clone(&store) as Arc<dyn Store>;
     let options = CommitterOptions::default();
@@ -30,8 +41,8 @@ fn server(budget: usize) -> (Arc<MemoryStore>, Views, CommitterThread) {
         Metrics::register(),
     );
     let peer = PeerId::new("server").unwrap();
-    let views = Views::new(shared, registry, peer, budget, stop);
-    (store, views, thread)
+    let views = Views::new(shared, registry.clone(), peer, budget, stop);
+    (store, registry, views, thread)
 }
 
 fn id(n: u8) -> DocumentId {
@@ -84,6 +95,93 @@ async fn what_is_not_on_the_disk_is_shown_to_nobody() {
     let (written, shown) = tokio::join!(write, read);
     assert_eq!(written, Err(ViewError(ErrorCode::StorageFailed)));
     assert_eq!(shown, Err(ViewError(ErrorCode::StorageFailed)));
+}
+
+/// Somebody else who has the document open, and makes changes of any length.
+struct Other {
+    document: DocumentHandle,
+    core: Core,
+}
+
+impl Other {
+    const CONNECTION: ConnectionId = ConnectionId(5);
+
+    async fn join(registry: &Registry, id: &DocumentId) -> Self {
+        let document = registry.open(id).unwrap();
+        let peer = PeerId::new("other").unwrap();
+        let link = Link {
+            outbox: Arc::new(Outbox::new(Arc::new(Caller::local(Self::CONNECTION)))),
+            sync_frame: SyncFrame::new(id, &peer, &peer),
+            server: peer.clone(),
+            peer,
+            document: document.clone(),
+        };
+        let open = Delivery::Open(Self::CONNECTION, Box::new(link));
+        document.send(open).await.unwrap();
+        let core = Core::new(Automerge::new(), ActorId::random());
+        let other = Self { document, core };
+        other.send(other.core.hello()).await;
+        other
+    }
+
+    async fn send(&self, message: PeerMessage) {
+        let input = Input::Message(Self::CONNECTION, Box::new(message));
+        self.document.send(Delivery::Input(input)).await.unwrap();
+    }
+
+    /// Returns when it is durable.
+    async fn put(&mut self, key: &str, bytes: usize) {
+        let mut value = vec![0_u8; bytes];
+        rand::RngExt::fill(&mut rand::rng(), &mut value[..]);
+        let made = self
+            .core
+            .change(author(), None, |tx| tx.put(ROOT, key, value));
+        let ((), hash) = made.unwrap().unwrap();
+        for message in self.core.take_outgoing() {
+            self.send(message).await;
+        }
+        while !self
+            .document
+            .heads()
+            .await
+            .unwrap()
+            .contains(&hash.unwrap())
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// What a view does first, taking in or its jobs, is left to chance: so this is done a few times.
+#[tokio::test]
+async fn what_the_relay_held_back_is_waited_for() {
+    let (_store, registry, views, _thread) = server_with_relay(1 << 30);
+    for n in 0..10 {
+        let document = id(n);
+        let mut other = Other::join(&registry, &document).await;
+        other.put("first", 1).await;
+        // The view is busy, and its outbox fills.
+        let (go_on, wait) = std::sync::mpsc::channel();
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let busy = views.run(&document, move |_| {
+            begin.send(()).unwrap();
+            wait.recv().unwrap();
+        });
+        let fill = async {
+            begun.await.unwrap();
+            other.put("long", HIGH_MARK_BYTES_PER_CONNECTION + 1).await;
+            other.put("last", 1).await;
+            let read = views.run(&document, |core| core.doc().keys(ROOT).count());
+            let go_on = async {
+                // The other waits in line by then.
+                tokio::task::yield_now().await;
+                go_on.send(()).unwrap();
+            };
+            tokio::join!(read, go_on).0
+        };
+        let (done, keys) = tokio::join!(busy, fill);
+        assert_eq!((done, keys), (Ok(()), Ok(3)));
+    }
 }
 
 #[tokio::test]
