@@ -23,6 +23,9 @@ const FORMAT: &str = "concord-recording";
 const BEGINNING: &[u8] = b"{\"format\":\"concord-recording\"";
 const VERSION: u32 = 1;
 
+/// What every chunk of Automerge begins with.
+const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+
 /// Bytes of one line. The largest change that a server takes is 16 MiB, a third more in base64; this leaves room for
 /// larger ones that were imported.
 const MAX_LINE_BYTES: usize = 128 << 20;
@@ -201,6 +204,11 @@ pub enum FileError {
         /// The line's number in the file, from 1.
         line: u64,
     },
+}
+
+/// Whether a file that begins so is an `.automerge` file.
+pub fn is_automerge(start: &[u8]) -> bool {
+    start.starts_with(&MAGIC)
 }
 
 /// Whether a file that begins so is a recording.

@@ -20,9 +20,6 @@ use crate::store::{LogRecord, Store, StoreError};
 /// Bytes of log that are read from a store at a time.
 const LOG_PAGE_BYTES: u64 = 16 << 20;
 
-/// What every chunk of Automerge begins with.
-pub(super) const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
-
 /// Times of changes from this on are milliseconds: as seconds they would be in the year 5138.
 const MILLISECONDS_FROM: i64 = 100_000_000_000;
 
@@ -236,7 +233,7 @@ impl Recording {
         };
         let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
         let start = io::BufRead::fill_buf(&mut reader).map_err(unreadable)?;
-        if start.starts_with(&MAGIC) {
+        if file::is_automerge(start) {
             let mut bytes = Vec::new();
             reader.read_to_end(&mut bytes).map_err(unreadable)?;
             let recording =
@@ -273,7 +270,7 @@ impl Recording {
                 Chunk::Document(bytes) => decode_document(&bytes, &limits).map_err(chunk)?,
             };
             for change in changes {
-                builder.insert(automerge_change(&change.bytes)?, None);
+                builder.insert_bytes(&change.bytes, None)?;
             }
         }
         builder.finish()
@@ -426,6 +423,21 @@ impl Builder {
         }
     }
 
+    /// As [`insert`](Self::insert), of a change chunk that was judged already.
+    pub(crate) fn insert_bytes(
+        &mut self,
+        bytes: &Bytes,
+        arrived_ms: Option<u64>,
+    ) -> Result<(), ChangeError> {
+        self.insert(automerge_change(bytes)?, arrived_ms);
+        Ok(())
+    }
+
+    /// How many changes wait for others.
+    pub fn early(&self) -> usize {
+        self.early.values().map(Vec::len).sum()
+    }
+
     /// What has its place so far.
     pub fn changes(&self) -> &[Recorded] {
         &self.recording.changes
@@ -454,7 +466,7 @@ impl Builder {
 }
 
 /// What was judged already, as Automerge's own type.
-pub(crate) fn automerge_change(bytes: &Bytes) -> Result<Change, ChangeError> {
+fn automerge_change(bytes: &Bytes) -> Result<Change, ChangeError> {
     // Judging keeps out what makes Automerge panic; this is the second line.
     match catch_unwind(AssertUnwindSafe(|| Change::from_bytes(bytes.to_vec()))) {
         Ok(Ok(change)) => Ok(change),
