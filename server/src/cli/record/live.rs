@@ -59,15 +59,24 @@ pub(super) async fn record(settings: Settings<'_>, path: &Path) -> anyhow::Resul
     let seconds = settings.seconds.map_or(FOR_EVER, Duration::from_secs);
     let end = sleep_until(Instant::now() + seconds.min(FOR_EVER));
     tokio::pin!(stop, end);
-    loop {
+    let ended = loop {
         let more = recorder.gather(&mut client, path);
         tokio::select! {
-            result = more => result?,
-            () = &mut stop => break,
-            () = &mut end => break,
+            result = more => if result.is_err() {
+                break result;
+            },
+            () = &mut stop => break Ok(()),
+            () = &mut end => break Ok(()),
         }
-    }
+    };
     recorder.bar.finish_and_clear();
+    if let Err(error) = ended {
+        // What was recorded stays, without its last line; a file with nothing in it would only be in the way.
+        if recorder.writer.changes() == 0 {
+            std::fs::remove_file(path)?;
+        }
+        return Err(error);
+    }
     let (changes, untimed) = (recorder.writer.changes(), recorder.untimed);
     let file = recorder.writer.finish()?.into_inner()?;
     file.sync_all()?;

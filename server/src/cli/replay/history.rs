@@ -2,6 +2,7 @@
 //!
 //! - `relay`: through a server. [`speed`]: when which change is sent. [`report`]: the result.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use automerge::ChangeHash;
@@ -160,11 +161,11 @@ fn parting_of_reader<New: Fn() -> AutomergeSubject>(
     reader: &str,
     ended: &relay::Ended,
 ) -> PartingReport {
-    let places: std::collections::HashMap<ChangeHash, usize> = (0..)
+    let places: HashMap<ChangeHash, usize> = (0..)
         .zip(recording.changes())
         .map(|(place, change)| (change.hash(), place))
         .collect();
-    let has: std::collections::HashSet<&ChangeHash> = ended.order.iter().collect();
+    let has: HashSet<&ChangeHash> = ended.order.iter().collect();
     let mut changes = (1..).zip(recording.changes());
     if let Some((prefix, change)) = changes.find(|(_, change)| !has.contains(&change.hash())) {
         let parting = Parting {
@@ -201,4 +202,74 @@ fn has_all(document: &automerge::Automerge, heads: &[ChangeHash]) -> bool {
     heads
         .iter()
         .all(|hash| document.get_change_meta_by_hash(hash).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use automerge::transaction::Transactable as _;
+    use automerge::{AutoCommit, Automerge, ROOT};
+
+    use super::*;
+
+    /// Two who write at once, and one who merges; each change is a head's.
+    fn recording() -> Recording {
+        let mut one = AutoCommit::new();
+        one.put(ROOT, "title", "a").unwrap();
+        let mut other = one.fork();
+        one.put(ROOT, "title", "b").unwrap();
+        other.put(ROOT, "title", "c").unwrap();
+        one.merge(&mut other).unwrap();
+        one.put(ROOT, "title", "d").unwrap();
+        Recording::from_automerge(one.save().into()).unwrap()
+    }
+
+    fn ended(recording: &Recording, places: &[usize]) -> relay::Ended {
+        let changes = places.iter().map(|place| &recording.changes()[*place]);
+        let mut document = Automerge::new();
+        let apply = changes.map(|change| change.change().clone());
+        document.apply_changes(apply.collect::<Vec<_>>()).unwrap();
+        relay::Ended {
+            state: AutomergeState::of(&document).map_err(|error| error.to_string()),
+            order: order_of(&document),
+            elapsed: None,
+            bytes_received: 0,
+        }
+    }
+
+    #[test]
+    fn a_reader_that_lacks_a_change_parts_there() {
+        let recording = recording();
+        let player = Player::new(&recording, AutomergeSubject::default);
+        let whole = ended(&recording, &[0, 2, 1, 3]);
+        let state = whole.state.clone().unwrap();
+        assert_eq!(whole.order.len(), recording.len());
+        for (places, prefix) in [(&[0, 1][..], 3), (&[0, 2], 2), (&[], 1)] {
+            let lacking = ended(&recording, places);
+            assert_ne!(lacking.state.as_ref(), Ok(&state));
+            let parting = parting_of_reader(&player, &recording, &state, "reader 1", &lacking);
+            let hash = recording.changes()[prefix - 1].hash().to_string();
+            assert_eq!((parting.prefix, parting.change), (Some(prefix), Some(hash)));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_shows_something_else_says_what() {
+        let recording = recording();
+        let player = Player::new(&recording, AutomergeSubject::default);
+        let state = ended(&recording, &[0, 1, 2, 3]).state.unwrap();
+        let mut wrong = ended(&recording, &[0, 1, 2, 3]);
+        let mut elsewhere = Automerge::new().fork();
+        let mut change = elsewhere.transaction();
+        change.put(ROOT, "title", "z").unwrap();
+        change.commit();
+        let shown = AutomergeState::of(&elsewhere).unwrap().content;
+        let heads = state.heads.clone();
+        wrong.state = Ok(AutomergeState {
+            heads,
+            content: shown,
+        });
+        let parting = parting_of_reader(&player, &recording, &state, "reader 1", &wrong);
+        assert_eq!(parting.prefix, None);
+        assert!(parting.difference.unwrap().contains("/title"));
+    }
 }

@@ -57,14 +57,16 @@ pub(super) struct Ended {
     pub(super) state: Result<AutomergeState, String>,
     /// Its changes, in the order in which they came.
     pub(super) order: Vec<ChangeHash>,
-    elapsed: Option<Duration>,
-    bytes_received: u64,
+    /// Until it had all; `None` if it never did.
+    pub(super) elapsed: Option<Duration>,
+    pub(super) bytes_received: u64,
 }
 
 impl Relayed {
     /// For the result.
     pub(super) fn report(&self, state: &AutomergeState) -> RelayReport {
-        let readers = self.readers.iter().map(|(_, ended)| ReaderReport {
+        let readers = self.readers.iter().map(|(name, ended)| ReaderReport {
+            name: name.clone(),
             seconds: ended.elapsed.map(|elapsed| elapsed.as_secs_f64()),
             bytes_received: ended.bytes_received,
             same: ended.state.as_ref() == Ok(state),

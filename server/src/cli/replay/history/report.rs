@@ -63,13 +63,15 @@ pub struct RelayReport {
     pub changes_per_second: f64,
     /// Bytes of frames that the senders sent.
     pub bytes_sent: u64,
-    /// Clients that read along, and last one that joined when all was there.
+    /// Clients that read along, and one that joined when all was there.
     pub readers: Vec<ReaderReport>,
 }
 
 /// One reader.
 #[derive(Debug, Serialize)]
 pub struct ReaderReport {
+    /// What it is called here and in [`PartingReport::of`].
+    pub name: String,
     /// Seconds until it had all: from the first change on, or for the one that joined late from its joining on. Absent if
     /// it never did.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,13 +236,8 @@ impl RelayReport {
             "{} senders: {:.2} s until all was acknowledged, {:.0} changes a second, {} bytes",
             self.senders, self.seconds, self.changes_per_second, self.bytes_sent
         )?;
-        let late = self.readers.len().saturating_sub(1);
-        for (at, reader) in self.readers.iter().enumerate() {
-            if at == late {
-                write!(out, "late joiner: ")?;
-            } else {
-                write!(out, "reader {}: ", at + 1)?;
-            }
+        for reader in &self.readers {
+            write!(out, "{}: ", reader.name)?;
             match reader.seconds {
                 Some(seconds) => write!(out, "had all after {seconds:.2} s")?,
                 None => write!(out, "NEVER HAD ALL")?,
