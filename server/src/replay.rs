@@ -14,6 +14,7 @@
 //! - [`check`]: whether a subject comes to one state in all orders, and if not, the smallest prefix of the
 //!   history at which two of them part.
 
+mod builder;
 mod compare;
 mod content;
 pub mod file;
@@ -25,10 +26,11 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
+pub use builder::{Builder, ChangeError};
 pub use compare::{Fault, Outcome, Parting, Player, check};
 pub use content::Content;
 pub use file::{Ending, FileError};
 pub use order::Order;
-pub use recording::{Builder, ChangeError, LoadError, Loaded, Recorded, Recording};
+pub use recording::{LoadError, Loaded, Recorded, Recording};
 pub use stepper::{Replay, ReplayError, Step};
 pub use subject::{AutomergeState, AutomergeSubject, Subject, SubjectError};

@@ -69,7 +69,7 @@
 //! ben.put(ROOT, "title", "Agenda")?;
 //! ann.merge(&mut ben)?;
 //!
-//! let recording = Recording::from_automerge(ann.save().into())?;
+//! let recording = Recording::from_automerge(ann.save())?;
 //! let fault = check(&recording, 0..20, LastComeWins::default).expect_err("it parts");
 //! // The third change, the second one made on top of the first.
 //! assert!(matches!(fault, Fault::Parted { parting, .. } if parting.prefix == 3));

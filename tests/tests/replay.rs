@@ -13,6 +13,8 @@
 
 #[path = "replay/histories.rs"]
 mod histories;
+#[path = "replay/live.rs"]
+mod live;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -106,7 +106,7 @@ pub enum Fault {
 ///
 /// let mut document = automerge::AutoCommit::new();
 /// # automerge::transaction::Transactable::put(&mut document, automerge::ROOT, "title", "Minutes")?;
-/// let recording = Recording::from_automerge(document.save().into())?;
+/// let recording = Recording::from_automerge(document.save())?;
 /// check(&recording, 0..10, Statistics::default)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -1,5 +1,7 @@
 //! What two replicas of a document must agree on, as values that can be compared.
 
+use std::fmt::Write as _;
+
 use automerge::{
     Automerge, AutomergeError, ObjId, ObjType, ROOT, ReadDoc as _, ScalarValue, Value,
 };
@@ -44,7 +46,7 @@ impl Content {
                 if let Value::Object(kind) = one {
                     todo.push((path.clone(), id.clone(), kind));
                 }
-                value.push_str(&format!(" {}@{id}", shown(&one)));
+                let _infallible = write!(value, " {}@{id}", shown(&one));
             }
             self.0.push(Entry { path, value });
         };
@@ -79,7 +81,8 @@ impl Content {
             let mut value = document.text(object)?;
             for mark in document.marks(object)? {
                 let (start, end, name) = (mark.start, mark.end, &mark.name);
-                value.push_str(&format!("\n{start}..{end} {name} {}", scalar(&mark.value)));
+                let shown = scalar(&mark.value);
+                let _infallible = write!(value, "\n{start}..{end} {name} {shown}");
             }
             self.0.push(Entry {
                 path: path.to_owned(),

@@ -7,21 +7,22 @@
 //! writer that ends in peace adds.
 
 use std::fmt;
-use std::io::{self, BufRead, Read as _, Write};
+use std::io::{self, BufRead, Read as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use concord_shared::ids::{DocumentId, IdError, PrincipalId};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::recording::{Builder, ChangeError, Loaded};
+use super::builder::{Builder, ChangeError};
+use super::recording::Loaded;
+use lines::{BEGINNING, Crc, End, FORMAT, Header, Line, VERSION};
 
-/// What the first line names.
-const FORMAT: &str = "concord-recording";
-/// How every recording begins.
-const BEGINNING: &[u8] = b"{\"format\":\"concord-recording\"";
-const VERSION: u32 = 1;
+mod lines;
+mod writer;
+
+pub use writer::Writer;
 
 /// What every chunk of Automerge begins with.
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
@@ -29,67 +30,6 @@ const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 /// Bytes of one line. The largest change that a server takes is 16 MiB, a third more in base64; this leaves room for
 /// larger ones that were imported.
 const MAX_LINE_BYTES: usize = 128 << 20;
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    format: String,
-    version: u32,
-    document: Option<String>,
-    crc: Crc,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    n: u64,
-    at: Option<u64>,
-    by: Option<String>,
-    change: String,
-    crc: Crc,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct End {
-    end: u64,
-    crc: Crc,
-}
-
-/// Every line behind the first. An enum that serde tells apart by itself would say of an error only that none fits.
-#[derive(Debug)]
-enum Parsed {
-    Line(Line),
-    End(End),
-}
-
-/// A CRC-32 as eight hexadecimal digits.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Crc(String);
-
-impl Crc {
-    fn of(said: &str, change: &[u8]) -> Self {
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(said.as_bytes());
-        crc.update(change);
-        Self(format!("{:08x}", crc.finalize()))
-    }
-
-    fn of_header(document: Option<&str>) -> Self {
-        let document = document.unwrap_or_default();
-        Self::of(&format!("{FORMAT} {VERSION} {document}\n"), &[])
-    }
-
-    fn of_line(n: u64, at: Option<u64>, by: Option<&str>, change: &[u8]) -> Self {
-        let at = at.map(|at| at.to_string()).unwrap_or_default();
-        let by = by.unwrap_or_default();
-        Self::of(&format!("{n} {at} {by}\n"), change)
-    }
-
-    fn of_end(end: u64) -> Self {
-        Self::of(&format!("end {end}\n"), &[])
-    }
-}
 
 /// How a recording ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,24 +243,19 @@ fn read_line(number: u64, line: &[u8], builder: &mut Builder) -> Result<bool, Fi
         line: number,
         source,
     };
-    let parsed = if line.starts_with(b"{\"end\"") {
-        Parsed::End(serde_json::from_slice(line).map_err(json)?)
-    } else {
-        Parsed::Line(serde_json::from_slice(line).map_err(json)?)
-    };
-    let (n, at, by, change, crc) = match parsed {
-        Parsed::End(End { end, crc }) => {
-            check(number, crc == Crc::of_end(end), end, expected)?;
-            return Ok(true);
-        }
-        Parsed::Line(Line {
-            n,
-            at,
-            by,
-            change,
-            crc,
-        }) => (n, at, by, change, crc),
-    };
+    // Not left to serde to find out: of an error it would say only that none fits.
+    if line.starts_with(b"{\"end\"") {
+        let End { end, crc } = serde_json::from_slice(line).map_err(json)?;
+        check(number, crc == Crc::of_end(end), end, expected)?;
+        return Ok(true);
+    }
+    let Line {
+        n,
+        at,
+        by,
+        change,
+        crc,
+    } = serde_json::from_slice(line).map_err(json)?;
     let change = STANDARD
         .decode(change)
         .map_err(|source| FileError::Base64 {
@@ -355,73 +290,4 @@ fn check(line: u64, is_as_written: bool, found: u64, expected: u64) -> Result<()
         });
     }
     Ok(())
-}
-
-/// Writes a recording.
-///
-/// [`new`](Self::new) writes the first line, [`change`](Self::change) one for each change, [`flush`](Self::flush) hands
-/// them to the operating system, and [`finish`](Self::finish) writes the last line, without which the
-/// recording is not whole.
-#[derive(Debug)]
-pub struct Writer<W: Write> {
-    to: W,
-    changes: u64,
-}
-
-impl<W: Write> Writer<W> {
-    /// Begins a recording of a document.
-    pub fn new(to: W, document: Option<&DocumentId>) -> io::Result<Self> {
-        let document = document.map(DocumentId::as_str);
-        let mut writer = Self { to, changes: 0 };
-        writer.line(&Header {
-            format: FORMAT.to_owned(),
-            version: VERSION,
-            document: document.map(ToOwned::to_owned),
-            crc: Crc::of_header(document),
-        })?;
-        Ok(writer)
-    }
-
-    /// Writes one change chunk, which must come after those it depends on.
-    pub fn change(
-        &mut self,
-        bytes: &[u8],
-        arrived_ms: Option<u64>,
-        principal: Option<&PrincipalId>,
-    ) -> io::Result<()> {
-        let by = principal.map(PrincipalId::as_str);
-        self.line(&Line {
-            n: self.changes,
-            at: arrived_ms,
-            by: by.map(ToOwned::to_owned),
-            change: STANDARD.encode(bytes),
-            crc: Crc::of_line(self.changes, arrived_ms, by, bytes),
-        })?;
-        self.changes += 1;
-        Ok(())
-    }
-
-    /// How many changes were written.
-    pub fn changes(&self) -> u64 {
-        self.changes
-    }
-
-    /// Hands over what was written.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-
-    /// Writes the last line.
-    pub fn finish(mut self) -> io::Result<W> {
-        let end = self.changes;
-        let crc = Crc::of_end(end);
-        self.line(&End { end, crc })?;
-        self.to.flush()?;
-        Ok(self.to)
-    }
-
-    fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.to, line)?;
-        self.to.write_all(b"\n")
-    }
 }

@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use automerge::{ActorId, Change, ChangeHash};
 use bytes::Bytes;
-use concord_shared::change::{Chunk, ChunkError, change_hash, decode_document, parse_chunks};
+use concord_shared::change::{Chunk, change_hash, decode_document, parse_chunks};
 use concord_shared::ids::{DocumentId, PrincipalId};
 use concord_shared::limits::Limits;
 
+use super::builder::{Builder, ChangeError};
 use super::file::{self, Ending, FileError};
 use crate::document::history::History;
 use crate::materialise;
@@ -89,8 +89,8 @@ impl Recorded {
 /// The changes of one document, each after those it depends on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recording {
-    document: Option<DocumentId>,
-    changes: Vec<Recorded>,
+    pub(super) document: Option<DocumentId>,
+    pub(super) changes: Vec<Recorded>,
 }
 
 /// A recording out of a file, and whether the file was whole.
@@ -100,37 +100,6 @@ pub struct Loaded {
     pub recording: Recording,
     /// How the file ended.
     pub ending: Ending,
-}
-
-/// Why bytes are no change that can be replayed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// They are out of form.
-    #[error(transparent)]
-    Chunk(Box<ChunkError>),
-    /// They are no change, or more than one.
-    #[error("not a single change")]
-    NotAChange,
-    /// Automerge does not read what we read.
-    #[error("Automerge can't read change {hash}")]
-    Unreadable {
-        /// Its hash.
-        hash: ChangeHash,
-    },
-    /// A change comes before one that it depends on.
-    #[error("change {hash} depends on {dep}, which does not come before it")]
-    MissingDep {
-        /// The change's hash.
-        hash: ChangeHash,
-        /// What it depends on.
-        dep: ChangeHash,
-    },
-    /// A change comes twice.
-    #[error("change {hash} comes twice")]
-    Twice {
-        /// Its hash.
-        hash: ChangeHash,
-    },
 }
 
 /// Why a history can't be loaded.
@@ -217,7 +186,7 @@ impl Recording {
 
     /// The changes that no other builds on, ascending: the heads of whoever has all.
     pub fn heads(&self) -> Vec<ChangeHash> {
-        let deps = self.changes.iter().flat_map(|change| change.deps());
+        let deps = self.changes.iter().flat_map(Recorded::deps);
         let covered: HashSet<&ChangeHash> = deps.collect();
         let hashes = self.changes.iter().map(Recorded::hash);
         let mut heads: Vec<ChangeHash> = hashes.filter(|hash| !covered.contains(hash)).collect();
@@ -236,11 +205,10 @@ impl Recording {
         if file::is_automerge(start) {
             let mut bytes = Vec::new();
             reader.read_to_end(&mut bytes).map_err(unreadable)?;
-            let recording =
-                Self::from_automerge(bytes.into()).map_err(|source| LoadError::Changes {
-                    path: path.to_owned(),
-                    source,
-                })?;
+            let recording = Self::from_automerge(bytes).map_err(|source| LoadError::Changes {
+                path: path.to_owned(),
+                source,
+            })?;
             return Ok(Loaded {
                 recording,
                 ending: Ending::Closed,
@@ -259,12 +227,12 @@ impl Recording {
 
     /// The changes of what Automerge saved: document chunks, change chunks, or both, one after the other. What
     /// comes before its deps takes its place behind them; what comes twice counts once.
-    pub fn from_automerge(bytes: Bytes) -> Result<Self, ChangeError> {
+    pub fn from_automerge(bytes: impl Into<Bytes>) -> Result<Self, ChangeError> {
         let chunk = |error| ChangeError::Chunk(Box::new(error));
         // As `import`: a file of one's own knows no network limits.
         let limits = Limits::unbounded();
         let mut builder = Builder::new(None);
-        for parsed in parse_chunks(&bytes, &limits).map_err(chunk)? {
+        for parsed in parse_chunks(&bytes.into(), &limits).map_err(chunk)? {
             let changes = match parsed {
                 Chunk::Change(change) => vec![change],
                 Chunk::Document(bytes) => decode_document(&bytes, &limits).map_err(chunk)?,
@@ -346,132 +314,5 @@ fn sort_as_admitted(changes: &mut [Change], graph: Option<Bytes>) {
     let graph = history.graph();
     if changes.iter().all(|change| graph.contains(&change.hash())) {
         changes.sort_by_cached_key(|change| graph.find(&change.hash()));
-    }
-}
-
-/// Puts changes together, each after its deps.
-#[derive(Debug, Default)]
-pub struct Builder {
-    recording: Recording,
-    known: HashSet<ChangeHash>,
-    /// Changes that came early, by a dep that they lack.
-    early: HashMap<ChangeHash, Vec<Recorded>>,
-}
-
-impl Builder {
-    /// Nothing yet.
-    pub fn new(document: Option<DocumentId>) -> Self {
-        let mut builder = Self::default();
-        builder.recording.document = document;
-        builder
-    }
-
-    /// Adds a change chunk, whose deps must be there. It is judged by itself first, as the server does: Automerge panics
-    /// on some changes, and takes all memory for others.
-    pub fn push(
-        &mut self,
-        bytes: &Bytes,
-        arrived_ms: Option<u64>,
-        principal: Option<PrincipalId>,
-    ) -> Result<(), ChangeError> {
-        let chunks = parse_chunks(bytes, &Limits::unbounded());
-        let mut chunks = chunks.map_err(|error| ChangeError::Chunk(Box::new(error)))?;
-        let (Some(Chunk::Change(change)), true) = (chunks.pop(), chunks.is_empty()) else {
-            return Err(ChangeError::NotAChange);
-        };
-        self.add(automerge_change(&change.bytes)?, arrived_ms, principal)
-    }
-
-    /// Adds a change that Automerge has read, and whose deps must be there.
-    pub fn add(
-        &mut self,
-        change: Change,
-        arrived_ms: Option<u64>,
-        principal: Option<PrincipalId>,
-    ) -> Result<(), ChangeError> {
-        let hash = change.hash();
-        if let Some(dep) = self.missing_dep(&change) {
-            return Err(ChangeError::MissingDep { hash, dep });
-        }
-        if !self.known.insert(hash) {
-            return Err(ChangeError::Twice { hash });
-        }
-        self.recording.changes.push(Recorded {
-            change,
-            arrived_ms,
-            principal,
-        });
-        Ok(())
-    }
-
-    /// Adds a change from where deps need not come first: it waits for them, and takes its place behind them. One
-    /// that is there already is left out.
-    pub fn insert(&mut self, change: Change, arrived_ms: Option<u64>) {
-        let mut ready = vec![Recorded {
-            change,
-            arrived_ms,
-            principal: None,
-        }];
-        while let Some(recorded) = ready.pop() {
-            let hash = recorded.hash();
-            if let Some(dep) = self.missing_dep(&recorded.change) {
-                self.early.entry(dep).or_default().push(recorded);
-            } else if self.known.insert(hash) {
-                self.recording.changes.push(recorded);
-                ready.extend(self.early.remove(&hash).unwrap_or_default());
-            }
-        }
-    }
-
-    /// As [`insert`](Self::insert), of a change chunk that was judged already.
-    pub(crate) fn insert_bytes(
-        &mut self,
-        bytes: &Bytes,
-        arrived_ms: Option<u64>,
-    ) -> Result<(), ChangeError> {
-        self.insert(automerge_change(bytes)?, arrived_ms);
-        Ok(())
-    }
-
-    /// How many changes wait for others.
-    pub fn early(&self) -> usize {
-        self.early.values().map(Vec::len).sum()
-    }
-
-    /// What has its place so far.
-    pub fn changes(&self) -> &[Recorded] {
-        &self.recording.changes
-    }
-
-    /// Whether a change has its place.
-    pub fn has(&self, hash: &ChangeHash) -> bool {
-        self.known.contains(hash)
-    }
-
-    /// A dep of the change that is not there.
-    fn missing_dep(&self, change: &Change) -> Option<ChangeHash> {
-        let mut deps = change.deps().iter();
-        deps.find(|dep| !self.has(dep)).copied()
-    }
-
-    /// The recording; an error if a change still waits for a dep.
-    pub fn finish(self) -> Result<Recording, ChangeError> {
-        let early = self.early.iter();
-        let lacking = early.flat_map(|(dep, early)| early.iter().map(move |at| (at.hash(), *dep)));
-        match lacking.min() {
-            None => Ok(self.recording),
-            Some((hash, dep)) => Err(ChangeError::MissingDep { hash, dep }),
-        }
-    }
-}
-
-/// What was judged already, as Automerge's own type.
-fn automerge_change(bytes: &Bytes) -> Result<Change, ChangeError> {
-    // Judging keeps out what makes Automerge panic; this is the second line.
-    match catch_unwind(AssertUnwindSafe(|| Change::from_bytes(bytes.to_vec()))) {
-        Ok(Ok(change)) => Ok(change),
-        Ok(Err(_)) | Err(_) => Err(ChangeError::Unreadable {
-            hash: change_hash(bytes),
-        }),
     }
 }

@@ -26,7 +26,7 @@ use crate::materialise::nested_at_most;
 ///     document.put(ROOT, "title", title)?;
 ///     document.commit();
 /// }
-/// let mut replay = Replay::new(Recording::from_automerge(document.save().into())?);
+/// let mut replay = Replay::new(Recording::from_automerge(document.save())?);
 /// let mut titles = Vec::new();
 /// while let Some(step) = replay.step()? {
 ///     titles.push(step.json()?["title"].clone());
@@ -73,7 +73,7 @@ pub enum ReplayError {
         /// Its place in the recording, or that of the last of those applied with it.
         place: usize,
         /// Why.
-        source: AutomergeError,
+        source: Box<AutomergeError>,
     },
     /// Automerge panicked on a change; the document is empty again.
     #[error("automerge panicked on change {place}")]
@@ -176,7 +176,10 @@ impl Replay {
                 self.position = to;
                 Ok(())
             }
-            Ok(Err(source)) => Err(ReplayError::Apply { place, source }),
+            Ok(Err(source)) => Err(ReplayError::Apply {
+                place,
+                source: Box::new(source),
+            }),
             Err(_panic) => {
                 self.document = Automerge::new();
                 self.position = 0;

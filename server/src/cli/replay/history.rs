@@ -139,8 +139,10 @@ fn in_orders<New: Fn() -> AutomergeSubject>(
             let parting = match (found, outcome) {
                 (Some(found), _) => PartingReport::new(order.to_string(), found),
                 // It parted once and not again: not by the order alone.
-                (None, Outcome::Failed { why, .. }) => PartingReport::unplaced(order, Some(why)),
-                (None, Outcome::Came(_)) => PartingReport::unplaced(order, None),
+                (None, Outcome::Failed { why, .. }) => {
+                    PartingReport::unplaced(order.to_string(), Some(why))
+                }
+                (None, Outcome::Came(_)) => PartingReport::unplaced(order.to_string(), None),
             };
             report.part(parting);
         }
@@ -188,7 +190,7 @@ fn parting_of_reader<New: Fn() -> AutomergeSubject>(
         Ok(ended) => state.difference(ended),
         Err(why) => Some(why.clone()),
     };
-    PartingReport::unplaced(reader, difference)
+    PartingReport::unplaced(reader.to_owned(), difference)
 }
 
 /// The changes that a document has, in the order in which it got them.
@@ -220,7 +222,7 @@ mod tests {
         other.put(ROOT, "title", "c").unwrap();
         one.merge(&mut other).unwrap();
         one.put(ROOT, "title", "d").unwrap();
-        Recording::from_automerge(one.save().into()).unwrap()
+        Recording::from_automerge(one.save()).unwrap()
     }
 
     fn ended(recording: &Recording, places: &[usize]) -> relay::Ended {

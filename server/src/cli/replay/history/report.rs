@@ -126,9 +126,9 @@ impl PartingReport {
         }
     }
 
-    pub(super) fn unplaced(of: impl ToString, difference: Option<String>) -> Self {
+    pub(super) fn unplaced(of: String, difference: Option<String>) -> Self {
         Self {
-            of: of.to_string(),
+            of,
             prefix: None,
             change: None,
             actor: None,
