@@ -13,6 +13,8 @@
 
 #[path = "replay/histories.rs"]
 mod histories;
+#[path = "replay/honest.rs"]
+mod honest;
 #[path = "replay/live.rs"]
 mod live;
 

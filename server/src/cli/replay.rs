@@ -106,9 +106,9 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
         latency: Duration::from_millis(args.latency_ms),
     });
     let path = Path::new(&args.what);
-    let loaded = match &args.data {
+    let (loaded, is_damaged) = match &args.data {
         Some(data) => stored(data.clone(), &args.what)?,
-        None if is_history(path)? => Recording::load(path)?,
+        None if is_history(path)? => (Recording::load(path)?, false),
         None => {
             if let Some(flag) = args.history.given() {
                 bail!(
@@ -127,7 +127,7 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     let report = history::replay(&loaded, target, &args.history)?;
     print(&report, args.json, |out| report.write(out))?;
-    Ok(status(report.same))
+    Ok(status(report.same && !is_damaged))
 }
 
 fn run_trace(
@@ -163,15 +163,17 @@ fn is_history(path: &Path) -> anyhow::Result<bool> {
     Ok(file::is_recording(&start) || file::is_automerge(&start))
 }
 
-fn stored(data: PathBuf, id: &str) -> anyhow::Result<Loaded> {
+/// A stored document, and whether the data that it is in is damaged.
+fn stored(data: PathBuf, id: &str) -> anyhow::Result<(Loaded, bool)> {
     let opened = DataArgs::of(data).open_to_read()?;
     let chosen = choose(&opened.store, &[id.to_owned()])?;
     let document = &chosen.first().context("no document")?.document;
     let recording = Recording::from_store(&opened.store, document)?;
-    Ok(Loaded {
+    let loaded = Loaded {
         recording: recording.context("the document is gone")?,
         ending: Ending::Closed,
-    })
+    };
+    Ok((loaded, opened.damage.is_some()))
 }
 
 fn print(
