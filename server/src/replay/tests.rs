@@ -279,6 +279,14 @@ fn a_replay_goes_forward_and_back() {
     ));
 }
 
+/// A seed that somebody wrote down must make the same order again, whatever becomes of the libraries.
+#[test]
+fn seeds_make_the_orders_that_they_always_made() {
+    let apart = [(0, 2, 0), (1, 2, 0), (2, 2, 0), (3, 2, 0)].repeat(3);
+    let order = Order::Random(7).of(&recorded(&history(&apart)));
+    assert_eq!(order, [0, 1, 3, 2, 6, 7, 5, 10, 11, 4, 9, 8, 12]);
+}
+
 /// The format, byte by byte: what is recorded today must be readable for ever.
 #[test]
 fn the_format_stays_as_it_is() {
