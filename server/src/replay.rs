@@ -6,7 +6,7 @@
 //! `concord record` are made of it.
 //!
 //! - [`Recording`]: the changes, in the order in which they arrived, with what is known of each arrival. Out
-//!   of an `.automerge` file, a [`Store`](crate::store::Store), or a recording [`file`], whose format is in
+//!   of an `.automerge` file, a [`Store`](crate::store::Store), or a recording [`file`](mod@file), whose format is in
 //!   PROTOCOL.md ("Recordings").
 //! - [`Replay`]: one step for each change, and the document's JSON after it.
 //! - [`order`]: the orders in which the changes could have arrived.
