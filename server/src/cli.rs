@@ -9,6 +9,7 @@ pub mod files;
 pub mod inspect;
 pub mod maintain;
 pub mod offline;
+pub mod record;
 pub mod repair;
 pub mod replay;
 pub mod serve;
@@ -41,8 +42,11 @@ enum Command {
     InspectChange(inspect::InspectArgs),
     /// Replace documents' changes by snapshots.
     Compact(maintain::MaintainArgs),
-    /// Type an editing trace again, here or through a server, and check the final text.
-    Replay(replay::ReplayArgs),
+    /// Write what a server received for a document, with the order and times of arrival, to a file.
+    Record(record::RecordArgs),
+    /// Play a history again, here or through a server, and check that all come to the same: an editing trace, an
+    /// .automerge file, a stored document, a recording.
+    Replay(Box<replay::ReplayArgs>),
 }
 
 impl Cli {
@@ -61,7 +65,8 @@ impl Cli {
             Command::Repair(args) => repair::repair(&args),
             Command::InspectChange(args) => inspect::inspect(&args),
             Command::Compact(args) => maintain::compact(&args),
-            Command::Replay(args) => replay::run(args),
+            Command::Record(args) => record::record(&args),
+            Command::Replay(args) => replay::run(*args),
         };
         match result {
             Ok(code) => code,

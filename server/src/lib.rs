@@ -9,7 +9,7 @@
 //! document acknowledges it to its author and makes, once, the message that all other tabs get.
 //!
 //! [`serve`] starts and stops all that, [`listener`] accepts, [`http`] has the routes, [`cli`] the commands. What documents
-//! *contain* is looked at by [`materialise`] alone, off the hot path.
+//! *contain* is looked at by [`materialise`] and [`replay`] alone, off the hot path.
 
 pub mod cli;
 pub mod config;
@@ -19,6 +19,7 @@ pub mod http;
 pub mod listener;
 pub mod materialise;
 pub mod metrics;
+pub mod replay;
 pub mod serve;
 pub mod store;
 pub mod traffic;

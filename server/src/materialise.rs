@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::{Automerge, LoadOptions, OnPartialLoad, ReadDoc as _};
+use automerge::{Automerge, LoadOptions, ObjId, ObjType, OnPartialLoad, ROOT, ReadDoc as _, Value};
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
@@ -74,4 +74,24 @@ pub fn chunks(store: &dyn Store, document: &DocumentId) -> Result<Option<Vec<Byt
     let mut chunks = Vec::from_iter(contents.snapshot);
     chunks.extend(changes_of(contents.tail));
     Ok((!chunks.is_empty()).then_some(chunks))
+}
+
+/// Whether no object of the document lies deeper, so that what goes through it by recursion may.
+pub fn nested_at_most(document: &Automerge, most: usize) -> bool {
+    let mut level: Vec<ObjId> = vec![ROOT];
+    for _ in 0..=most {
+        let mut below = Vec::new();
+        for object in &level {
+            let values = document.values(object);
+            below.extend(values.filter_map(|(value, id)| match value {
+                Value::Object(ObjType::Text) | Value::Scalar(_) => None,
+                Value::Object(_) => Some(id),
+            }));
+        }
+        if below.is_empty() {
+            return true;
+        }
+        level = below;
+    }
+    false
 }

@@ -6,13 +6,14 @@
 //! [`node`] drives stock automerge-repo clients from npm, [`samod_client`] stock samod clients,
 //! [`client`] is Concord's own replica on a socket, and [`raw_client`] sends whatever frames a test
 //! wants. [`simulation`] needs no process at all, and [`forge`] not even the server: it makes changes that
-//! nobody should take.
+//! nobody should take. [`replay`] is for other projects' tests, too: recorded histories, held against any code.
 
 pub mod bench;
 pub mod client;
 pub mod forge;
 pub mod node;
 pub mod raw_client;
+pub mod replay;
 pub mod samod_client;
 pub mod server_process;
 pub mod simulation;

@@ -2,10 +2,21 @@
 //!
 //! `concord replay` types a history again, through the built server, one client per agent, each
 //! transaction on the version its author saw; a further client reads along. The final text of every
-//! client must be the recorded one: the command fails otherwise, which the last test here checks.
+//! client must be the recorded one: the command fails otherwise, which a test here checks.
+//!
+//! A history of changes has no text to come to: in all causal orders, and at readers behind the built server, it must come
+//! to one state. `concord record` must write what a server received, nothing else, in whole lines whenever it is
+//! killed. (That a replica which parts is caught, and where: beside `server/src/replay`, with broken ones.)
 //!
 //! The two real histories are not part of the project: where they are absent (`CONCORD_TEST_TRACES`, else
 //! `../shared/traces`), the tests use a small one that they make, with two agents typing at once.
+
+#[path = "replay/histories.rs"]
+mod histories;
+#[path = "replay/honest.rs"]
+mod honest;
+#[path = "replay/live.rs"]
+mod live;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

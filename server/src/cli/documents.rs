@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
-use automerge::{AutoSerde, Automerge, ObjId, ObjType, ROOT, ReadDoc as _, Value};
+use automerge::AutoSerde;
 use serde_json::json;
 
 use super::offline::{DataArgs, choose, warn_of_unlisted};
@@ -80,7 +80,7 @@ pub fn get(args: &GetArgs) -> anyhow::Result<ExitCode> {
         let document = materialise::document(store, &info.document)?;
         let document = document.context("the document is empty")?;
         ensure!(
-            nested_at_most(&document, MOST_NESTED),
+            materialise::nested_at_most(&document, MOST_NESTED),
             "the document has more than {MOST_NESTED} levels of nesting, too many for JSON: `concord export` writes it as it is"
         );
         serde_json::to_writer_pretty(&mut out, &AutoSerde::from(&document))?;
@@ -90,31 +90,13 @@ pub fn get(args: &GetArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(opened.damage.is_some())))
 }
 
-/// Whether no object lies deeper.
-fn nested_at_most(document: &Automerge, most: usize) -> bool {
-    let mut level: Vec<ObjId> = vec![ROOT];
-    for _ in 0..=most {
-        let mut below = Vec::new();
-        for object in &level {
-            let values = document.values(object);
-            below.extend(values.filter_map(|(value, id)| match value {
-                Value::Object(ObjType::Text) | Value::Scalar(_) => None,
-                Value::Object(_) => Some(id),
-            }));
-        }
-        if below.is_empty() {
-            return true;
-        }
-        level = below;
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use automerge::transaction::Transactable as _;
+    use automerge::{Automerge, ObjType, ROOT};
 
     use super::*;
+    use crate::materialise::nested_at_most;
 
     fn nested(levels: usize) -> Automerge {
         let mut document = Automerge::new();

@@ -27,6 +27,11 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
+    /// As if this directory had been given.
+    pub fn of(data: PathBuf) -> Self {
+        Self { data }
+    }
+
     /// Opens the data, which must be there.
     pub fn open(&self) -> anyhow::Result<SledStore> {
         if !self.data.is_dir() {

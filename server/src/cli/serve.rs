@@ -192,7 +192,7 @@ fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Resolves on SIGTERM or SIGINT (Ctrl-C).
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

@@ -161,7 +161,7 @@ async fn what_the_relay_held_back_is_waited_for() {
         let mut other = Other::join(&registry, &document).await;
         other.put("first", 1).await;
         // The view is busy, and its outbox fills.
-        let (go_on, wait) = std::sync::mpsc::channel();
+        let (go_on, wait) = std::sync::mpsc::sync_channel(1);
         let (begin, begun) = tokio::sync::oneshot::channel();
         let busy = views.run(&document, move |_| {
             begin.send(()).unwrap();

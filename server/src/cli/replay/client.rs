@@ -38,6 +38,7 @@ pub struct Client {
     limits: Limits,
     bytes_sent: u64,
     bytes_received: u64,
+    tapped: Option<Vec<Bytes>>,
     _tasks: JoinSet<()>,
 }
 
@@ -86,6 +87,7 @@ impl Client {
             limits,
             bytes_sent: 0,
             bytes_received: 0,
+            tapped: None,
             _tasks: tasks,
         })
     }
@@ -149,6 +151,12 @@ impl Client {
         }
     }
 
+    /// The sync messages that came since the last call, for whoever wants to see more of them than the replica does. The
+    /// first call begins it.
+    pub fn tapped(&mut self) -> Vec<Bytes> {
+        self.tapped.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// Bytes of frames sent and received so far, the handshake's not counted.
     pub fn traffic(&self) -> (u64, u64) {
         (self.bytes_sent, self.bytes_received)
@@ -158,6 +166,9 @@ impl Client {
         self.bytes_received += frame.len() as u64;
         match self.open.receive(frame, &self.limits)? {
             Incoming::Sync { document, data } if document == *self.replica.document() => {
+                if let Some(tapped) = &mut self.tapped {
+                    tapped.push(data.clone());
+                }
                 Ok(self.replica.receive(&data, &self.limits)?)
             }
             Incoming::Unavailable { document } => bail!("the server does not give us {document}"),

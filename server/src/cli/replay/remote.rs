@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use automerge::{ActorId, ChangeHash};
 use concord_client_wasm::Replica;
-use concord_shared::ids::DocumentId;
 use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::Target;
 use super::author::{self, Versions};
 use super::client::Client;
 use super::report::{Report, ServerReport};
@@ -24,10 +24,8 @@ const READER_BATCH: Duration = Duration::from_millis(500);
 /// How to replay through a server.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub(super) url: String,
-    pub(super) document: DocumentId,
+    pub(super) target: Target,
     pub(super) reader: bool,
-    pub(super) latency: Duration,
     pub(super) window: usize,
 }
 
@@ -106,7 +104,7 @@ pub(super) async fn replay(
         .unwrap_or(started);
     let mut report = Report::new(&replay.trace, finished - started);
     let mut server = ServerReport {
-        document: replay.settings.document.to_string(),
+        document: replay.settings.target.document.to_string(),
         bytes_sent: outcomes.iter().map(|outcome| outcome.sent).sum(),
         bytes_received: outcomes.iter().map(|outcome| outcome.received).sum(),
         reader_seconds: None,
@@ -133,8 +131,8 @@ pub(super) async fn replay(
 
 async fn connect(settings: &Settings) -> anyhow::Result<Client> {
     let doc = author::empty(ActorId::random());
-    let replica = Replica::with_document(settings.document.clone(), doc);
-    Client::connect(&settings.url, replica, settings.latency).await
+    let replica = Replica::with_document(settings.target.document.clone(), doc);
+    Client::connect(&settings.target.url, replica, settings.target.latency).await
 }
 
 /// Makes `agent`'s transactions, keeping no more than the window of them unacknowledged.
