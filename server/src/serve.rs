@@ -21,6 +21,7 @@ use crate::connection::peers::Peers;
 use crate::connection::socket::Connections;
 use crate::document::ConnectionId;
 use crate::document::registry::Registry;
+use crate::http::body::CONCURRENT_LARGE_BODIES;
 use crate::http::documents::Documents;
 use crate::http::files::Files;
 use crate::http::{self, App};
@@ -134,6 +135,7 @@ impl Server {
                 documents: Documents {
                     views,
                     store: Arc::clone(&store),
+                    large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
                 },
                 store,
                 metrics: recorder,

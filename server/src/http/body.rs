@@ -1,11 +1,14 @@
 //! Bodies of requests and responses: JSON within bounds.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use concord_shared::json::MOST_LEVELS;
 use concord_shared::path::Path;
 use futures_util::StreamExt as _;
 use serde_json::Value as Json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::{Code, Problem};
 
@@ -44,22 +47,58 @@ impl Kind {
     }
 }
 
-/// Reads a body of at most `most` bytes as JSON that a document may have at `path`.
-pub async fn json(body: Body, most: usize, path: &Path) -> Result<Json, Problem> {
-    let bytes = bytes(body, most).await?;
+/// Most bytes of a request's body.
+pub const BODY_BYTES: usize = 8 << 20;
+
+/// Most values in a body: in memory one takes tens of bytes, of two in the body.
+const VALUES: usize = 250_000;
+
+/// Bytes of a body with which it is large.
+const LARGE_BYTES: usize = 64 << 10;
+
+/// Large bodies that are parsed and written at a time, per server.
+pub const CONCURRENT_LARGE_BODIES: usize = 4;
+
+/// A value, and the right to hold it in memory.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The value.
+    pub json: Json,
+    /// Given back when the work on it is done.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Reads a body as JSON that a document may have at `path`. Large ones wait for each other.
+pub async fn json(body: Body, path: &Path, large: &Arc<Semaphore>) -> Result<Parsed, Problem> {
+    let bytes = bytes(body, BODY_BYTES).await?;
+    let Size { levels, values } = Size::of(&bytes);
     // The parser's recursion must end before the stack does, and what is written must fit below the path.
-    let levels = levels(&bytes);
     if levels + path.steps().len() > MOST_LEVELS {
         let detail = format!("a document has at most {MOST_LEVELS} levels");
-        return Err(Problem::new(Code::TooDeep, detail).at(&path));
+        return Err(Problem::new(Code::TooDeep, detail).at(path));
     }
-    let mut parser = serde_json::Deserializer::from_slice(&bytes);
-    parser.disable_recursion_limit();
-    let parsed = serde::Deserialize::deserialize(&mut parser);
-    let json: Json = parsed
-        .and_then(|json| parser.end().map(|()| json))
-        .map_err(|error| Problem::new(Code::BadJson, error.to_string()))?;
-    Ok(json)
+    if values > VALUES {
+        let detail = format!("a body has at most {VALUES} values");
+        return Err(Problem::new(Code::TooManyValues, detail));
+    }
+    let permit = if bytes.len() > LARGE_BYTES {
+        // Nobody closes the semaphore.
+        Arc::clone(large).acquire_owned().await.ok()
+    } else {
+        None
+    };
+    let parse = move || {
+        let mut parser = serde_json::Deserializer::from_slice(&bytes);
+        parser.disable_recursion_limit();
+        let json = serde::Deserialize::deserialize(&mut parser)?;
+        parser.end()?;
+        Ok::<Json, serde_json::Error>(json)
+    };
+    let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
+    Ok(Parsed {
+        json: parse().map_err(bad)?,
+        permit,
+    })
 }
 
 /// Reads a body of at most `most` bytes. One that is longer is read on for a while and dropped: who is still sending
@@ -88,37 +127,53 @@ async fn bytes(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// Most brackets that are open at a time, outside of strings.
-fn levels(bytes: &[u8]) -> usize {
-    let (mut open, mut most) = (0_usize, 0);
-    let mut is_string = false;
-    let mut is_escaped = false;
-    for byte in bytes {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_string => is_escaped = true,
-            b'"' => is_string = !is_string,
-            _ if is_string => {}
-            b'[' | b'{' => {
-                open += 1;
-                most = most.max(open);
+/// How large a value is that bytes stand for, if they are JSON.
+#[derive(Debug, PartialEq, Eq)]
+struct Size {
+    /// Most brackets that are open at a time.
+    levels: usize,
+    /// At least as many as there are values.
+    values: usize,
+}
+
+impl Size {
+    fn of(bytes: &[u8]) -> Self {
+        let (mut open, mut levels, mut values) = (0_usize, 0, 1);
+        let mut is_string = false;
+        let mut is_escaped = false;
+        for byte in bytes {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' if is_string => is_escaped = true,
+                b'"' => is_string = !is_string,
+                _ if is_string => {}
+                b'[' | b'{' => {
+                    open += 1;
+                    values += 1;
+                    levels = levels.max(open);
+                }
+                b',' => values += 1,
+                b']' | b'}' => open = open.saturating_sub(1),
+                _ => {}
             }
-            b']' | b'}' => open = open.saturating_sub(1),
-            _ => {}
         }
+        Self { levels, values }
     }
-    most
 }
 
 #[cfg(test)]
 mod tests {
-    use super::levels;
+    use super::Size;
 
     #[test]
-    fn levels_are_counted_outside_of_strings() {
-        assert_eq!(levels(b""), 0);
-        assert_eq!(levels(br#"{"a": [1, {"b": "[[[\"[["}], "c": []}"#), 3);
-        assert_eq!(levels(b"]]][["), 2);
-        assert_eq!(levels(&[b'['; 1000]), 1000);
+    fn levels_and_values_are_counted_outside_of_strings() {
+        let size = |bytes: &[u8]| {
+            let Size { levels, values } = Size::of(bytes);
+            (levels, values)
+        };
+        assert_eq!(size(b""), (0, 1));
+        assert_eq!(size(br#"{"a": [1, {"b": "[[[\"[[,,"}], "c": []}"#), (3, 7));
+        assert_eq!(size(b"]]][["), (2, 3));
+        assert_eq!(size(&[b'['; 1000]), (1000, 1001));
     }
 }

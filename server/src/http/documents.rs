@@ -13,6 +13,7 @@ use axum::Router;
 use axum::routing::get;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
+use tokio::sync::Semaphore;
 
 use super::problem::{Code, Problem};
 use crate::store::Store;
@@ -22,8 +23,6 @@ mod address;
 mod read;
 mod write;
 
-pub use write::BODY_BYTES;
-
 /// What handlers share.
 #[derive(Debug, Clone)]
 pub struct Documents {
@@ -31,6 +30,8 @@ pub struct Documents {
     pub views: Views,
     /// To see which there are.
     pub store: Arc<dyn Store>,
+    /// Bounds the large bodies that are in memory.
+    pub large: Arc<Semaphore>,
 }
 
 /// The routes.

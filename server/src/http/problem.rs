@@ -71,8 +71,8 @@ codes! {
     NotAnObject = "not-an-object", UNPROCESSABLE_ENTITY;
     /// The value has more levels than a document may.
     TooDeep = "too-deep", UNPROCESSABLE_ENTITY;
-    /// A key that no document may have.
-    BadKey = "bad-key", UNPROCESSABLE_ENTITY;
+    /// The body has more values than it may.
+    TooManyValues = "too-many-values", UNPROCESSABLE_ENTITY;
     /// Only arrays and objects can be added to.
     NotAContainer = "not-a-container", CONFLICT;
     /// An operation of a patch can't be carried out; nothing of the patch was.

@@ -13,18 +13,14 @@ use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PrincipalId};
 use concord_shared::json::{self, Edit, Types, WriteError};
 use concord_shared::path::Path;
-use serde_json::Value as Json;
 
 use super::Documents;
 use super::address::{Address, Parameters, address, url_of, url_of_value};
 use super::read::{Shown, json_at};
-use crate::http::body::{self, Kind};
+use crate::http::body::{self, Kind, Parsed};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{self, Condition, Version};
 use crate::view::{Author, Core};
-
-/// Most bytes of a request's body.
-pub const BODY_BYTES: usize = 8 << 20;
 
 /// How long the smallest difference is looked for. Afterwards a larger one is taken.
 const DIFF_TIME: Duration = Duration::from_millis(200);
@@ -39,10 +35,10 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let types = Parameters::of(query)?.types()?;
-    let json = read_json(&headers, body, &Path::root()).await?;
+    let parsed = documents.read_json(&headers, body, &Path::root()).await?;
     let id = DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
     let (shown, _) = documents
-        .bring(&id, Condition::None, Condition::None, types, json)
+        .bring(&id, Condition::None, Condition::None, types, parsed)
         .await?;
     let location = url_of(&id);
     Ok(answer(
@@ -64,8 +60,8 @@ pub(super) async fn put_whole(
     let types = Parameters::of(query)?.types()?;
     let seen = version::if_match(&headers)?;
     let unseen = version::if_none_match(&headers)?;
-    let json = read_json(&headers, body, &Path::root()).await?;
-    let (shown, is_new) = documents.bring(&id, seen, unseen, types, json).await?;
+    let parsed = documents.read_json(&headers, body, &Path::root()).await?;
+    let (shown, is_new) = documents.bring(&id, seen, unseen, types, parsed).await?;
     let status = if is_new {
         StatusCode::CREATED
     } else {
@@ -83,12 +79,13 @@ impl Documents {
         seen: Condition,
         unseen: Condition,
         types: Types,
-        json: Json,
+        Parsed { json, permit }: Parsed,
     ) -> Result<(Shown, bool), Problem> {
         if !json.is_object() {
             return Err(Problem::new(Code::NotAnObject, "a document is an object").at(""));
         }
         let made = self.views.run(id, move |core| {
+            let _permit = permit;
             let is_new = core.heads().is_empty();
             if is_new && seen != Condition::None {
                 return Err(Problem::new(
@@ -131,7 +128,7 @@ pub(super) async fn write(
     let types = Parameters::of(query)?.types()?;
     let seen = version::if_match(&headers)?;
     let kind = Kind::of(&headers)?;
-    let json = body::json(body, BODY_BYTES, &path).await?;
+    let Parsed { json, permit } = body::json(body, &path, &documents.large).await?;
     let patch = match (method == Method::PATCH, kind) {
         (false, Kind::Json) | (true, Kind::Json | Kind::MergePatch) => None,
         (true, Kind::JsonPatch) => {
@@ -144,6 +141,7 @@ pub(super) async fn write(
         }
     };
     let shown = documents.on(&id, move |core| {
+        let _permit = permit;
         let at = base(core, seen)?;
         edit(core, at.as_deref(), types, |edit| match &patch {
             Some(patch) => edit.patch_at(&path, patch),
@@ -172,9 +170,10 @@ pub(super) async fn append(
     let Address { id, path } = address(&uri)?;
     let types = Parameters::of(query)?.types()?;
     let seen = version::if_match(&headers)?;
-    let json = read_json(&headers, body, &path).await?;
+    let Parsed { json, permit } = documents.read_json(&headers, body, &path).await?;
     let document = id.clone();
     let made = documents.on(&id, move |core| {
+        let _permit = permit;
         let at = base(core, seen)?;
         let key = uuid::Uuid::new_v4().to_string();
         let new = edit(core, at.as_deref(), types, |edit| {
@@ -217,11 +216,18 @@ pub(super) async fn delete(
     Ok(shown.into_response(StatusCode::NO_CONTENT))
 }
 
-async fn read_json(headers: &HeaderMap, body: Body, path: &Path) -> Result<Json, Problem> {
-    match Kind::of(headers)? {
-        Kind::Json => body::json(body, BODY_BYTES, path).await,
-        Kind::MergePatch | Kind::JsonPatch => {
-            Err(Problem::new(Code::MediaType, "patches are sent by PATCH"))
+impl Documents {
+    async fn read_json(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        path: &Path,
+    ) -> Result<Parsed, Problem> {
+        match Kind::of(headers)? {
+            Kind::Json => body::json(body, path, &self.large).await,
+            Kind::MergePatch | Kind::JsonPatch => {
+                Err(Problem::new(Code::MediaType, "patches are sent by PATCH"))
+            }
         }
     }
 }
