@@ -108,19 +108,21 @@ impl Views {
             answer: Box::new(|answer| {
                 let _gone = done.send(answer);
             }),
+            is_second_try: false,
         };
+        self.send(document, job).await;
         let gone = |_| ViewError(ErrorCode::Internal);
-        // A view that ended meanwhile gives the job back.
-        let mut job = job;
-        loop {
-            match self.open(document).send(job).await {
-                Ok(()) => break,
-                Err(mpsc::error::SendError(back)) => job = back,
-            }
-            tokio::task::yield_now().await;
-        }
         result.await.map_err(gone)??;
         given.await.map_err(gone)
+    }
+
+    /// Sends a job to the document's view, which answers it.
+    pub(super) async fn send(&self, document: &DocumentId, mut job: Job) {
+        // A view that ended meanwhile gives the job back.
+        while let Err(mpsc::error::SendError(back)) = self.open(document).send(job).await {
+            job = back;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Whether the document is open, so that it may have changes that are not in the store yet.

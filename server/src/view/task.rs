@@ -47,6 +47,8 @@ pub(super) struct Job {
     pub(super) run: Box<dyn FnOnce(&mut Core) + Send>,
     /// Told of it.
     pub(super) answer: Answer,
+    /// Another view ended before it came to this.
+    pub(super) is_second_try: bool,
 }
 
 /// A job that was run, until all that it made or saw is durable.
@@ -60,6 +62,8 @@ struct Task {
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
     document: DocumentHandle,
+    /// Not run yet.
+    jobs: Vec<Job>,
     waiting: Vec<Ran>,
     /// What the relay has had since these were asked for: jobs wait until it is here.
     behind: Vec<ChangeHash>,
@@ -73,19 +77,18 @@ struct Task {
 /// Runs a view until nobody needs it or it can't go on, and answers all jobs.
 pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<Job>) {
     let shared = Arc::clone(views.shared());
-    let end = match start(&shared, &id).await {
+    let (end, mut left) = match start(&shared, &id).await {
         Ok((mut task, core)) => {
             let end = task.live(&views, core, &mut jobs).await;
-            let leave = Delivery::Input(Input::Leave(ConnectionId::VIEW));
-            let _gone = task.document.send(leave).await;
+            task.leave().await;
             shared.account(task.memory, 0);
             // What was sent may have been taken; nobody is told that it was not.
-            for Ran { answer, .. } in task.waiting.drain(..) {
+            for Ran { answer, .. } in task.waiting {
                 answer(Err(end.unwrap_or(ViewError(ErrorCode::Internal))));
             }
-            end
+            (end, task.jobs)
         }
-        Err(end) => Some(end),
+        Err(end) => (Some(end), Vec::new()),
     };
     let Some(end) = end else {
         return;
@@ -94,7 +97,24 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
     views.forget(&id);
     jobs.close();
     while let Some(job) = jobs.recv().await {
-        (job.answer)(Err(end));
+        left.push(job);
+    }
+    for job in left {
+        // What spoiled this view was somebody else's.
+        let is_over = matches!(
+            end.0,
+            ErrorCode::ShuttingDown | ErrorCode::StorageFailed | ErrorCode::TooManyDocuments
+        );
+        if is_over || job.is_second_try {
+            (job.answer)(Err(end));
+        } else {
+            let (views, id) = (views.clone(), id.clone());
+            let job = Job {
+                is_second_try: true,
+                ..job
+            };
+            tokio::spawn(async move { views.send(&id, job).await });
+        }
     }
 }
 
@@ -124,18 +144,12 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
         .map_err(|_| ViewError(ErrorCode::TooManyDocuments))?;
     let caller = Arc::new(Caller::local(ConnectionId::VIEW));
     let outbox = Arc::new(Outbox::new(caller));
-    let link = Link {
-        outbox: Arc::clone(&outbox),
-        sync_frame: SyncFrame::new(id, &shared.server, &shared.server),
-        server: shared.server.clone(),
-        peer: shared.server.clone(),
-        document: document.clone(),
-    };
     let mut task = Task {
         id: id.clone(),
         shared: Arc::clone(shared),
         outbox,
         document,
+        jobs: Vec::new(),
         waiting: Vec::new(),
         behind: Vec::new(),
         backlog: Vec::new(),
@@ -143,17 +157,56 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
         last_used: Instant::now(),
         memory: 0,
     };
-    let opened = async {
-        let open = Delivery::Open(ConnectionId::VIEW, Box::new(link));
-        task.document.send(open).await?;
-        task.deliver(core.hello()).await?;
-        task.document.heads().await
-    };
-    task.behind = opened.await.map_err(|DocumentGone| task.gone())?;
+    task.join(&core).await?;
     Ok((task, core))
 }
 
 impl Task {
+    /// Opens the document, as a connection does.
+    async fn join(&mut self, core: &Core) -> Result<(), ViewError> {
+        let server = &self.shared.server;
+        let link = Link {
+            outbox: Arc::clone(&self.outbox),
+            sync_frame: SyncFrame::new(&self.id, server, server),
+            server: server.clone(),
+            peer: server.clone(),
+            document: self.document.clone(),
+        };
+        let document = self.document.clone();
+        let opened = async {
+            let open = Delivery::Open(ConnectionId::VIEW, Box::new(link));
+            document.send(open).await?;
+            deliver(&document, core.hello()).await?;
+            document.heads().await
+        };
+        self.behind = opened.await.map_err(|DocumentGone| self.gone())?;
+        Ok(())
+    }
+
+    async fn leave(&mut self) {
+        let leave = Delivery::Input(Input::Leave(ConnectionId::VIEW));
+        let _gone = self.document.send(leave).await;
+    }
+
+    /// Ends the view, if nobody came meanwhile. It leaves the document first: the next view has the same id there.
+    async fn may_end(
+        &mut self,
+        views: &Views,
+        core: &Core,
+        jobs: &mpsc::Receiver<Job>,
+    ) -> Result<bool, ViewError> {
+        self.last_used = Instant::now();
+        if !jobs.is_empty() {
+            return Ok(false);
+        }
+        self.leave().await;
+        if views.forget_if_unused(&self.id, jobs) {
+            return Ok(true);
+        }
+        self.join(core).await?;
+        Ok(false)
+    }
+
     /// Until the view ends; the reason, unless it is that nobody needs it.
     async fn live(
         &mut self,
@@ -162,66 +215,68 @@ impl Task {
         jobs: &mut mpsc::Receiver<Job>,
     ) -> Option<ViewError> {
         let stop = self.shared.stop.clone();
-        let mut batch = Vec::new();
+        let shared = Arc::clone(&self.shared);
         loop {
-            let is_ready = self.behind.is_empty();
+            // A view that is spoiled only waits for what was made before that.
+            let is_ready = self.behind.is_empty() && core.failed().is_none();
             let unused = !core.is_waiting() && is_ready;
             let taken = tokio::select! {
                 taken = self.outbox.take() => taken,
-                _ = jobs.recv_many(&mut batch, JOBS_PER_BATCH), if is_ready => {
+                _ = jobs.recv_many(&mut self.jobs, JOBS_PER_BATCH), if is_ready => {
                     self.last_used = Instant::now();
                     self.outbox.take().now_or_never().unwrap_or_default()
                 }
-                () = self.shared.pressure.notified(), if unused => {
-                    if views.forget_if_unused(&self.id, jobs) {
-                        return None;
+                () = shared.pressure.notified(), if unused => {
+                    match self.may_end(views, &core, jobs).await {
+                        Ok(true) => return None,
+                        Ok(false) => continue,
+                        Err(end) => return Some(end),
                     }
-                    continue;
                 }
                 () = sleep_until(self.last_used + IDLE), if unused => {
-                    self.last_used = Instant::now();
-                    if views.forget_if_unused(&self.id, jobs) {
-                        return None;
+                    match self.may_end(views, &core, jobs).await {
+                        Ok(true) => return None,
+                        Ok(false) => continue,
+                        Err(end) => return Some(end),
                     }
-                    continue;
                 }
                 () = stop.cancelled() => return Some(ViewError(ErrorCode::ShuttingDown)),
             };
             if let Err(end) = self.gather(taken).await {
                 return Some(end);
             }
-            let is_wanted = !batch.is_empty() || core.is_waiting() || !self.behind.is_empty();
+            let is_wanted = !self.jobs.is_empty() || core.is_waiting() || !self.behind.is_empty();
             if !is_wanted && self.backlog_bytes < BACKLOG_BYTES {
                 continue;
             }
             let frames = std::mem::take(&mut self.backlog);
             self.backlog_bytes = 0;
             let behind = std::mem::take(&mut self.behind);
-            let jobs = std::mem::take(&mut batch);
-            let work = tokio::task::spawn_blocking(move || step(core, &frames, behind, jobs));
+            let batch = std::mem::take(&mut self.jobs);
+            let work = tokio::task::spawn_blocking(move || step(core, &frames, behind, batch));
             let Ok(stepped) = work.await else {
                 return Some(ViewError(ErrorCode::Internal));
             };
             core = stepped.core;
             self.behind = stepped.behind;
-            batch = stepped.jobs;
+            self.jobs = stepped.jobs;
             self.waiting.extend(stepped.ran);
-            if let Some(failure) = core.failed() {
-                let code = failure.code();
-                if code == ErrorCode::Internal {
-                    error!(document = %self.id, error = %Report(failure), "view can't go on");
-                }
-                for job in batch {
-                    (job.answer)(Err(ViewError(code)));
-                }
-                return Some(ViewError(code));
-            }
             for message in core.take_outgoing() {
-                if self.deliver(message).await.is_err() {
+                if deliver(&self.document, message).await.is_err() {
                     return Some(self.gone());
                 }
             }
             self.answer_durable(&core);
+            if let Some(failure) = core.failed() {
+                let code = failure.code();
+                if code == ErrorCode::Internal {
+                    error!(document = %self.id, error = %Report(failure), "view can't go on");
+                    return Some(ViewError(code));
+                }
+                if !core.is_waiting() {
+                    return Some(ViewError(code));
+                }
+            }
             let memory = core.memory();
             self.shared.account(self.memory, memory);
             self.memory = memory;
@@ -271,11 +326,6 @@ impl Task {
         }
     }
 
-    async fn deliver(&self, message: PeerMessage) -> Result<(), DocumentGone> {
-        let input = Input::Message(ConnectionId::VIEW, Box::new(message));
-        self.document.send(Delivery::Input(input)).await
-    }
-
     fn gone(&self) -> ViewError {
         ViewError(if self.shared.stop.is_cancelled() {
             ErrorCode::ShuttingDown
@@ -283,6 +333,11 @@ impl Task {
             ErrorCode::StorageFailed
         })
     }
+}
+
+async fn deliver(document: &DocumentHandle, message: PeerMessage) -> Result<(), DocumentGone> {
+    let input = Input::Message(ConnectionId::VIEW, Box::new(message));
+    document.send(Delivery::Input(input)).await
 }
 
 /// What became of a batch.
@@ -316,17 +371,22 @@ fn step(mut core: Core, frames: &[Bytes], behind: Vec<ChangeHash>, jobs: Vec<Job
         jobs,
         core,
     };
-    if !stepped.behind.is_empty() {
+    if !stepped.behind.is_empty() || stepped.core.failed().is_some() {
         return stepped;
     }
-    for Job { run, answer } in std::mem::take(&mut stepped.jobs) {
+    let mut jobs = std::mem::take(&mut stepped.jobs).into_iter();
+    for Job { run, answer, .. } in jobs.by_ref() {
         let core = &mut stepped.core;
-        // After a failure what is here may be half done: the answer is that failure's.
-        if core.failed().is_none() && catch_unwind(AssertUnwindSafe(|| run(core))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| run(core))).is_err() {
             core.fail(Failure::Panicked);
+        }
+        if let Some(failure) = core.failed() {
+            answer(Err(ViewError(failure.code())));
+            break;
         }
         let seen = core.pending();
         stepped.ran.push(Ran { seen, answer });
     }
+    stepped.jobs = jobs.collect();
     stepped
 }

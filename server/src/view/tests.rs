@@ -200,6 +200,34 @@ async fn a_job_that_panics_takes_its_view_with_it_and_nothing_else() {
     assert_eq!(views.run(&id(1), get).await, Ok(Some(7)));
 }
 
+/// All of them wait for the view to be there, and are run in one go.
+#[tokio::test]
+async fn what_spoils_a_view_is_told_to_who_did_it_and_to_nobody_else() {
+    let (_store, views, _thread) = server(1 << 30);
+    let document = id(1);
+    for refused in [true, false] {
+        let expected = if refused {
+            ErrorCode::BadOp
+        } else {
+            ErrorCode::Internal
+        };
+        let before = views.run(&document, |core| put(core, 7));
+        let spoils = views.run(&document, move |core| {
+            assert!(refused, "on purpose");
+            // No client survives such a key.
+            let made = core.change(author(), None, |tx| tx.put(ROOT, "__proto__", 1));
+            made.unwrap().unwrap();
+        });
+        let behind = views.run(&document, |core| put(core, 8));
+        let read = views.run(&document, get);
+        let (before, spoils, behind, read) = tokio::join!(before, spoils, behind, read);
+        assert_eq!(spoils, Err(ViewError(expected)));
+        assert_eq!((behind, read), (Ok(()), Ok(Some(8))));
+        // What was made before a panic may be kept or not; before a refusal it is.
+        assert!(before.is_ok() || !refused);
+    }
+}
+
 #[tokio::test]
 async fn views_that_nobody_uses_go_when_memory_is_short() {
     const EACH: usize = 40 << 10;
