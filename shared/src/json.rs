@@ -12,9 +12,8 @@
 //! | a number that is none (NaN, ±∞), a scalar of an unknown type | `null` |
 //!
 //! Writing keeps the type that is there wherever the JSON value is one of that type: a number over a counter
-//! increments it by the difference, a string over a text is spliced into it, unless both are tokens like dates, of which
-//! no mixture is wanted. So what was read and is written
-//! back unchanged is no edit at all. Where there was nothing, a string becomes a text, which merges by letter.
+//! increments it by the difference, a string over a text is spliced into it, unless both are tokens like
+//! dates, of which no mixture is wanted. So what was read and is written back unchanged is no edit at all. Where there was nothing, a string becomes a text, which merges by letter.
 //! [`Types::Tagged`] names the types, in both directions (see [`tagged`]).
 //!
 //! - [`update()`]: the edit, with `lists` and `texts` for what is in order; [`Edit`] has the edits at a path and patches.
@@ -23,7 +22,7 @@
 use std::collections::BTreeMap;
 
 use automerge::hydrate;
-use automerge::{ScalarValue, TextEncoding};
+use automerge::{AutomergeError, ChangeHash, ObjId, ReadDoc, ScalarValue, TextEncoding, Value};
 use serde_json::{Map, Number, Value as Json};
 
 pub mod changes;
@@ -35,7 +34,7 @@ mod texts;
 mod update;
 
 pub use patch::WriteError;
-pub use update::{Edit, EditError, append, delete, insert, put, update};
+pub use update::{Edit, EditError, update};
 
 /// How the types that JSON lacks are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,6 +69,19 @@ pub fn to_json(value: &hydrate::Value, types: Types) -> Json {
                 Types::Tagged => tagged::escaped(object),
             }
         }
+    }
+}
+
+/// A value that was found in a document, now or as of `heads`, as JSON.
+pub fn read<D: ReadDoc>(
+    document: &D,
+    (value, id): &(Value<'_>, ObjId),
+    heads: Option<&[ChangeHash]>,
+    types: Types,
+) -> Result<Json, AutomergeError> {
+    match value {
+        Value::Scalar(scalar) => Ok(scalars::to_json(scalar, types)),
+        Value::Object(_) => Ok(to_json(&document.hydrate(id, heads)?, types)),
     }
 }
 

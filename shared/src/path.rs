@@ -142,6 +142,24 @@ impl Path {
         let (object, _) = object;
         Ok(Place::In { object, prop })
     }
+
+    /// What is where the path leads, now or as of `heads`; `None` if nothing is.
+    pub fn value<'d, D: ReadDoc>(
+        &self,
+        document: &'d D,
+        heads: Option<&[ChangeHash]>,
+    ) -> Result<Option<(Value<'d>, ObjId)>, NoPlace> {
+        Ok(match (self.find(document, heads)?, heads) {
+            (Place::Root, _) => Some((Value::Object(ObjType::Map), ROOT)),
+            (Place::In { object, prop }, Some(heads)) => document.get_at(object, prop, heads)?,
+            (Place::In { object, prop }, None) => document.get(object, prop)?,
+        })
+    }
+}
+
+/// A step as JSON Pointers write it.
+pub fn escaped(step: &str) -> String {
+    step.replace('~', "~0").replace('/', "~1")
 }
 
 /// What a step is in an object.
@@ -209,7 +227,7 @@ impl fmt::Display for Path {
     /// As a JSON Pointer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.0 {
-            write!(f, "/{}", step.replace('~', "~0").replace('/', "~1"))?;
+            write!(f, "/{}", escaped(step))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use automerge::AutoSerde;
+use concord_shared::json::MOST_LEVELS;
 use serde_json::json;
 
 use super::offline::{DataArgs, choose, warn_of_unlisted};
@@ -56,10 +57,6 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(incomplete)))
 }
 
-/// Objects within objects that `get` prints; more than this and nothing reads the JSON, nor can it be written by the
-/// recursion that serde is.
-const MOST_NESTED: usize = 250;
-
 /// Arguments of `concord get`.
 #[derive(Debug, clap::Args)]
 pub struct GetArgs {
@@ -80,8 +77,8 @@ pub fn get(args: &GetArgs) -> anyhow::Result<ExitCode> {
         let document = materialise::document(store, &info.document)?;
         let document = document.context("the document is empty")?;
         ensure!(
-            materialise::nested_at_most(&document, MOST_NESTED),
-            "the document has more than {MOST_NESTED} levels of nesting, too many for JSON: `concord export` writes it as it is"
+            materialise::nested_at_most(&document, MOST_LEVELS),
+            "the document has more than {MOST_LEVELS} levels of nesting, too many for JSON: `concord export` writes it as it is"
         );
         serde_json::to_writer_pretty(&mut out, &AutoSerde::from(&document))?;
         writeln!(out)?;
@@ -116,10 +113,10 @@ mod tests {
     /// It is printed on the stack of whatever thread: this test's has a quarter of the main thread's.
     #[test]
     fn what_is_nested_as_deep_as_may_be_is_printed() {
-        let document = nested(MOST_NESTED);
-        assert!(nested_at_most(&document, MOST_NESTED));
-        assert!(!nested_at_most(&nested(MOST_NESTED + 1), MOST_NESTED));
+        let document = nested(MOST_LEVELS);
+        assert!(nested_at_most(&document, MOST_LEVELS));
+        assert!(!nested_at_most(&nested(MOST_LEVELS + 1), MOST_LEVELS));
         let printed = serde_json::to_string_pretty(&AutoSerde::from(&document)).unwrap();
-        assert_eq!(printed.matches('[').count(), MOST_NESTED / 2);
+        assert_eq!(printed.matches('[').count(), MOST_LEVELS / 2);
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use automerge::{
     Automerge, AutomergeError, ObjId, ObjType, ROOT, ReadDoc as _, ScalarValue, Value,
 };
+use concord_shared::path::escaped;
 
 /// Characters of a value that a difference shows.
 const SHOWN_CHARACTERS: usize = 60;
@@ -106,10 +107,6 @@ impl Content {
         let longer = self.0.get(other.0.len()).or(other.0.get(self.0.len()))?;
         Some(format!("only one has {:?}", longer.path))
     }
-}
-
-fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 fn shown(value: &Value<'_>) -> String {

@@ -218,7 +218,7 @@ impl Core {
         !self.pending.is_empty()
     }
 
-    /// Bytes of memory that the document takes, roughly: see `cargo xtask bench` for what it was held against.
+    /// Bytes of memory that the document takes, by a rough estimate.
     pub fn memory(&self) -> usize {
         let stats = self.doc.stats();
         let ops = usize::try_from(stats.num_ops).unwrap_or(usize::MAX);

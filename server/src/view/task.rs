@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use automerge::{Automerge, ChangeHash};
+use automerge::ChangeHash;
 use bytes::Bytes;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
@@ -125,12 +125,7 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
     let stored = id.clone();
     let loading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let chunks = materialise::chunks(&*store, &stored)?.unwrap_or_default();
-        let document = if chunks.is_empty() {
-            Automerge::new()
-        } else {
-            materialise::load(&chunks)?
-        };
+        let document = materialise::document(&*store, &stored)?.unwrap_or_default();
         Ok::<_, materialise::LoadError>(Core::new(document, actor))
     });
     let loaded = loading.await.map_err(|_| ViewError(ErrorCode::Internal))?;
@@ -226,14 +221,7 @@ impl Task {
                     self.last_used = Instant::now();
                     self.outbox.take().now_or_never().unwrap_or_default()
                 }
-                () = shared.pressure.notified(), if unused => {
-                    match self.may_end(views, &core, jobs).await {
-                        Ok(true) => return None,
-                        Ok(false) => continue,
-                        Err(end) => return Some(end),
-                    }
-                }
-                () = sleep_until(self.last_used + IDLE), if unused => {
+                () = may_go(&shared, self.last_used + IDLE), if unused => {
                     match self.may_end(views, &core, jobs).await {
                         Ok(true) => return None,
                         Ok(false) => continue,
@@ -332,6 +320,14 @@ impl Task {
         } else {
             ErrorCode::StorageFailed
         })
+    }
+}
+
+/// Waits until a view that nobody is using should go: memory is short, or it was not used for long.
+async fn may_go(shared: &Shared, idle_at: Instant) {
+    tokio::select! {
+        () = shared.pressure.notified() => {}
+        () = sleep_until(idle_at) => {}
     }
 }
 

@@ -12,13 +12,13 @@
 
 use std::collections::HashSet;
 
-use automerge::{Automerge, ChangeHash, ObjId, Patch, PatchAction, ROOT, ReadDoc as _, Value};
+use automerge::{Automerge, ChangeHash, ObjId, Patch, PatchAction, Value};
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{PatchOperation, ReplaceOperation};
 use serde_json::Value as Json;
 
 use super::Types;
-use crate::path::{Path, Place};
+use crate::path::Path;
 use conflicts::Conflicts;
 
 mod conflicts;
@@ -174,10 +174,7 @@ impl There {
 
 /// What is at a path now.
 fn found<'d>(document: &'d Automerge, path: &Path) -> Option<(Value<'d>, ObjId)> {
-    match path.find(document, None).ok()? {
-        Place::Root => Some((Value::Object(automerge::ObjType::Map), ROOT)),
-        Place::In { object, prop } => document.get(&object, prop).ok().flatten(),
-    }
+    path.value(document, None).ok().flatten()
 }
 
 fn replaced(json: &Json) -> Operation {

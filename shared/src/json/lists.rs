@@ -1,8 +1,8 @@
 //! The difference of two lists.
 //!
 //! Elements that are objects with an `id` (or `_id`, or `key`) that none of their list shares are the same
-//! element wherever they stand: what changed in one is written into it. Automerge does not move elements: one that changed its place
-//! is removed here and made there. Other elements are matched by what they are, in order; what is left between
+//! element wherever they stand: what changed in one is written into it. Automerge does not move elements: one that
+//! changed its place is removed here and made there. Other elements are matched by what they are, in order; what is left between
 //! two matches is paired by position.
 
 use std::collections::{HashMap, HashSet};
@@ -12,7 +12,8 @@ use automerge::{ObjId, Prop, ReadDoc};
 use serde_json::Value as Json;
 use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
 
-use super::update::{Edit, EditError, json_of};
+use super::read;
+use super::update::{Edit, EditError};
 
 /// What names an element within its list, the first that names all of them.
 const KEYS: [&str; 3] = ["id", "_id", "key"];
@@ -23,9 +24,8 @@ pub(super) fn update<T: Transactable + ReadDoc>(
     to: &[Json],
 ) -> Result<(), EditError> {
     let elements = edit.tx.values(list);
-    let from: Vec<Json> = elements
-        .map(|(value, id)| json_of(edit.tx, &value, &id, edit.types))
-        .collect();
+    let from = elements.map(|found| read(edit.tx, &found, None, edit.types));
+    let from = from.collect::<Result<Vec<Json>, _>>()?;
     let key = KEYS
         .into_iter()
         .find(|key| names_all(&from, key) && names_all(to, key));
@@ -49,7 +49,7 @@ pub(super) fn update<T: Transactable + ReadDoc>(
                 len,
             } => {
                 if key.is_some() {
-                    edit.elements(list, old_index, to, new_index, len)?;
+                    edit.put_all(list, old_index, to, new_index, len)?;
                 }
             }
             DiffOp::Delete {
@@ -67,21 +67,17 @@ pub(super) fn update<T: Transactable + ReadDoc>(
                 old_len,
                 new_index,
                 new_len,
-            } if key.is_some() => {
-                edit.remove(list, old_index, old_len)?;
-                edit.insert_all(list, old_index, to, new_index, new_len)?;
-            }
-            DiffOp::Replace {
-                old_index,
-                old_len,
-                new_index,
-                new_len,
             } => {
-                let paired = old_len.min(new_len);
+                // Those that have names are others.
+                let paired = if key.is_some() {
+                    0
+                } else {
+                    old_len.min(new_len)
+                };
                 let (old_rest, new_rest) = (old_index + paired, new_index + paired);
                 edit.remove(list, old_rest, old_len - paired)?;
                 edit.insert_all(list, old_rest, to, new_rest, new_len - paired)?;
-                edit.elements(list, old_index, to, new_index, paired)?;
+                edit.put_all(list, old_index, to, new_index, paired)?;
             }
         }
     }
@@ -134,14 +130,10 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         first: usize,
         count: usize,
     ) -> Result<(), EditError> {
-        let new = to.iter().skip(first).take(count);
-        for (index, json) in (at..).zip(new) {
-            self.insert(list, index, json)?;
-        }
-        Ok(())
+        placed(at, to, first, count).try_for_each(|(index, json)| self.insert(list, index, json))
     }
 
-    fn elements(
+    fn put_all(
         &mut self,
         list: &ObjId,
         at: usize,
@@ -149,10 +141,17 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         first: usize,
         count: usize,
     ) -> Result<(), EditError> {
-        let new = to.iter().skip(first).take(count);
-        for (index, json) in (at..).zip(new) {
-            self.put(list, Prop::Seq(index), json)?;
-        }
-        Ok(())
+        placed(at, to, first, count)
+            .try_for_each(|(index, json)| self.put(list, Prop::Seq(index), json))
     }
+}
+
+/// So many of the values from the first on, each with its position, of which the first is `at`.
+fn placed(
+    at: usize,
+    to: &[Json],
+    first: usize,
+    count: usize,
+) -> impl Iterator<Item = (usize, &Json)> {
+    (at..).zip(to.iter().skip(first).take(count))
 }

@@ -4,12 +4,12 @@
 //! patches to one array merge by their operations, not by a guess at what they were.
 
 use automerge::transaction::Transactable;
-use automerge::{ObjId, ObjType, Prop, ReadDoc, Value};
+use automerge::{AutomergeError, ObjId, ObjType, Prop, ReadDoc, Value};
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value as Json;
 
-use super::update::{Edit, EditError, json_of};
-use super::{Types, is_same};
+use super::update::{Edit, EditError};
+use super::{Types, is_same, read};
 use crate::path::{NoPlace, ParsePathError, Path, Place};
 
 /// Why an edit at a path could not be made. The transaction is to be rolled back.
@@ -59,13 +59,19 @@ pub enum WriteError {
     BadPointer(#[from] ParsePathError),
 }
 
+impl From<AutomergeError> for WriteError {
+    fn from(error: AutomergeError) -> Self {
+        Self::Edit(error.into())
+    }
+}
+
 impl<T: Transactable + ReadDoc> Edit<'_, T> {
     /// Brings what is at a path to a JSON value; the last step may be a new key.
     pub fn put_at(&mut self, at: &Path, json: &Json) -> Result<(), WriteError> {
         match self.place(at)? {
             Place::Root => super::update(self, json)?,
             Place::In { object, prop } => {
-                self.must_be_there_in_a_list(at, &object, &prop)?;
+                self.must_be_there_in_a_list(at, &prop)?;
                 self.put(&object, prop, json)?;
             }
         }
@@ -77,32 +83,25 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         let Place::In { object, prop } = self.place(at)? else {
             return Err(WriteError::Root);
         };
-        self.value(at, &object, &prop)?;
-        super::delete(self, &object, prop)?;
-        Ok(())
+        self.value(at)?;
+        Ok(self.tx.delete(&object, prop)?)
     }
 
     /// Adds to what is at a path: at the end of an array, or in an object under `key`. Gives the path of what was added.
     pub fn append_at(&mut self, at: &Path, key: &str, json: &Json) -> Result<Path, WriteError> {
-        let (object, kind) = match self.place(at)? {
-            Place::Root => (automerge::ROOT, ObjType::Map),
-            Place::In { object, prop } => match self.value(at, &object, &prop)? {
-                (Value::Object(kind), id) => (id, kind),
-                (Value::Scalar(_), _) => {
-                    return Err(WriteError::NotAContainer { at: at.clone() });
-                }
-            },
-        };
-        match kind {
-            ObjType::List => {
-                let index = super::append(self, &object, json)?;
+        match self.value(at)? {
+            (Value::Object(ObjType::List), list) => {
+                let index = self.tx.length(&list);
+                self.insert(&list, index, json)?;
                 Ok(at.with(index.to_string()))
             }
-            ObjType::Map | ObjType::Table => {
-                self.put(&object, Prop::Map(key.to_owned()), json)?;
+            (Value::Object(ObjType::Map | ObjType::Table), map) => {
+                self.put(&map, Prop::Map(key.to_owned()), json)?;
                 Ok(at.with(key))
             }
-            ObjType::Text => Err(WriteError::NotAContainer { at: at.clone() }),
+            (Value::Object(ObjType::Text) | Value::Scalar(_), _) => {
+                Err(WriteError::NotAContainer { at: at.clone() })
+            }
         }
     }
 
@@ -114,11 +113,8 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         let object = match self.place(at)? {
             Place::Root => automerge::ROOT,
             Place::In { object, prop } => {
-                self.must_be_there_in_a_list(at, &object, &prop)?;
-                let there = self
-                    .tx
-                    .get(&object, prop.clone())
-                    .map_err(EditError::from)?;
+                self.must_be_there_in_a_list(at, &prop)?;
+                let there = self.tx.get(&object, prop.clone())?;
                 let Some((Value::Object(ObjType::Map), id)) = there else {
                     // What is no object is replaced by one.
                     self.put(&object, prop, &made_of_nothing(patch))?;
@@ -130,15 +126,8 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         for (key, value) in entries {
             if !value.is_null() {
                 self.merge_at(&at.with(key), value)?;
-            } else if self
-                .tx
-                .get(&object, key.as_str())
-                .map_err(EditError::from)?
-                .is_some()
-            {
-                self.tx
-                    .delete(&object, key.as_str())
-                    .map_err(EditError::from)?;
+            } else if self.tx.get(&object, key.as_str())?.is_some() {
+                self.tx.delete(&object, key.as_str())?;
             }
         }
         Ok(())
@@ -172,7 +161,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
             PatchOperation::Add(add) => self.add(at, &add.value),
             PatchOperation::Remove(_) => self.delete_at(at),
             PatchOperation::Replace(replace) => {
-                self.json(at, self.types)?;
+                self.value(at)?;
                 self.put_at(at, &replace.value)
             }
             PatchOperation::Test(test) => {
@@ -191,7 +180,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
             PatchOperation::Move(step) => {
                 let from = base.join(&Path::parse(step.from.as_str())?);
                 if from == *at {
-                    return self.json(at, self.types).map(drop);
+                    return self.value(at).map(drop);
                 }
                 if at.is_below(&from) {
                     return Err(WriteError::IntoItself {
@@ -212,7 +201,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
             Place::In {
                 object,
                 prop: Prop::Seq(index),
-            } => Ok(super::insert(self, &object, index, json)?),
+            } => Ok(self.insert(&object, index, json)?),
             _ => self.put_at(at, json),
         }
     }
@@ -221,42 +210,23 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         at.find(self.tx, None)
     }
 
-    /// What is at a place, which was found at the path.
-    fn value(
-        &self,
-        at: &Path,
-        object: &ObjId,
-        prop: &Prop,
-    ) -> Result<(Value<'static>, ObjId), WriteError> {
-        let there = self.tx.get(object, prop.clone()).map_err(EditError::from)?;
+    /// What is at a path.
+    fn value(&self, at: &Path) -> Result<(Value<'static>, ObjId), WriteError> {
+        let there = at.value(self.tx, None)?;
         let (value, id) = there.ok_or_else(|| NoPlace::Nothing { at: at.clone() })?;
         Ok((value.into_owned(), id))
     }
 
     /// A list has no place for a value that is not put into it.
-    fn must_be_there_in_a_list(
-        &self,
-        at: &Path,
-        object: &ObjId,
-        prop: &Prop,
-    ) -> Result<(), WriteError> {
+    fn must_be_there_in_a_list(&self, at: &Path, prop: &Prop) -> Result<(), WriteError> {
         match prop {
-            Prop::Seq(_) => self.value(at, object, prop).map(drop),
+            Prop::Seq(_) => self.value(at).map(drop),
             Prop::Map(_) => Ok(()),
         }
     }
 
     fn json(&self, at: &Path, types: Types) -> Result<Json, WriteError> {
-        match self.place(at)? {
-            Place::Root => {
-                let root = self.tx.hydrate(automerge::ROOT, None);
-                Ok(super::to_json(&root.map_err(EditError::from)?, types))
-            }
-            Place::In { object, prop } => {
-                let (value, id) = self.value(at, &object, &prop)?;
-                Ok(json_of(self.tx, &value, &id, types))
-            }
-        }
+        Ok(read(self.tx, &self.value(at)?, None, types)?)
     }
 
     fn with_types<R>(&mut self, types: Types, edit: impl FnOnce(&mut Self) -> R) -> R {

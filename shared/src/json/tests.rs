@@ -1,4 +1,4 @@
-use automerge::transaction::Transactable as _;
+use automerge::transaction::{Transactable as _, Transaction};
 use automerge::{ActorId, Automerge, ObjType, PatchLog, ROOT, ReadDoc as _};
 use proptest::prelude::*;
 use serde_json::json;
@@ -10,14 +10,18 @@ fn read(document: &Automerge, types: Types) -> Json {
     to_json(&document.hydrate(None), types)
 }
 
+fn of<'a, 'd>(tx: &'a mut Transaction<'d>, types: Types) -> Edit<'a, Transaction<'d>> {
+    Edit {
+        tx,
+        types,
+        deadline: None,
+    }
+}
+
 /// Brings a document to a value; gives the number of ops that it took.
 fn write(document: &mut Automerge, json: &Json, types: Types) -> usize {
     let mut tx = document.transaction();
-    let mut edit = Edit {
-        tx: &mut tx,
-        types,
-        deadline: None,
-    };
+    let mut edit = of(&mut tx, types);
     update(&mut edit, json).unwrap();
     let ops = tx.pending_ops();
     tx.commit();
@@ -39,11 +43,7 @@ fn merged(base: &Json, ours: &Json, theirs: &Json) -> Json {
     let mut tx = ours_document
         .transaction_at(PatchLog::inactive(), &seen)
         .unwrap();
-    let mut edit = Edit {
-        tx: &mut tx,
-        types: Types::Plain,
-        deadline: None,
-    };
+    let mut edit = of(&mut tx, Types::Plain);
     update(&mut edit, theirs).unwrap();
     tx.commit();
     read(&ours_document, Types::Plain)
@@ -235,11 +235,7 @@ fn the_root_is_an_object() {
     let mut document = Automerge::new();
     let mut tx = document.transaction();
     for json in [json!([]), json!(1), json!({ "$counter": 1 })] {
-        let mut edit = Edit {
-            tx: &mut tx,
-            types: Types::Tagged,
-            deadline: None,
-        };
+        let mut edit = of(&mut tx, Types::Tagged);
         assert!(matches!(
             update(&mut edit, &json),
             Err(EditError::RootIsAMap)
@@ -314,11 +310,7 @@ fn counters_add_up() {
     let mut tx = document
         .transaction_at(PatchLog::inactive(), &seen)
         .unwrap();
-    let mut edit = Edit {
-        tx: &mut tx,
-        types: Types::Plain,
-        deadline: None,
-    };
+    let mut edit = of(&mut tx, Types::Plain);
     update(&mut edit, &json!({ "n": 4 })).unwrap();
     tx.commit();
     assert_eq!(read(&document, Types::Plain), json!({ "n": 6 }));
@@ -369,11 +361,7 @@ fn a_deadline_that_is_over_changes_the_way_and_not_the_result() {
 fn patched(base: &Json, at: &str, patch: &Json) -> Result<Json, String> {
     let mut document = document(base);
     let mut tx = document.transaction();
-    let mut edit = Edit {
-        tx: &mut tx,
-        types: Types::Plain,
-        deadline: None,
-    };
+    let mut edit = of(&mut tx, Types::Plain);
     let at = Path::parse(at).unwrap();
     let done = if patch.is_array() {
         let patch: json_patch::Patch = serde_json::from_value(patch.clone()).unwrap();

@@ -7,7 +7,7 @@ use automerge::{AutomergeError, ObjId, ObjType, Prop, ReadDoc, ScalarValue, Valu
 use serde_json::{Map, Value as Json};
 
 use super::scalars::{self, Over};
-use super::{Types, from_json, lists, tagged, texts, to_json};
+use super::{Types, from_json, lists, tagged, texts};
 
 /// Why an edit could not be made. The transaction is to be rolled back.
 #[derive(Debug, thiserror::Error)]
@@ -49,46 +49,6 @@ pub fn update<T: Transactable + ReadDoc>(
     edit.map(&automerge::ROOT, object)
 }
 
-/// Brings what is at a key or position to a JSON value. A position must be one of the list's; a key may be new.
-pub fn put<T: Transactable + ReadDoc>(
-    edit: &mut Edit<'_, T>,
-    object: &ObjId,
-    prop: Prop,
-    json: &Json,
-) -> Result<(), EditError> {
-    edit.put(object, prop, json)
-}
-
-/// Inserts into a list.
-pub fn insert<T: Transactable + ReadDoc>(
-    edit: &mut Edit<'_, T>,
-    list: &ObjId,
-    index: usize,
-    json: &Json,
-) -> Result<(), EditError> {
-    edit.insert(list, index, json)
-}
-
-/// Inserts at a list's end; gives the position.
-pub fn append<T: Transactable + ReadDoc>(
-    edit: &mut Edit<'_, T>,
-    list: &ObjId,
-    json: &Json,
-) -> Result<usize, EditError> {
-    let index = edit.tx.length(list);
-    edit.insert(list, index, json)?;
-    Ok(index)
-}
-
-/// Removes what is at a key or position.
-pub fn delete<T: Transactable + ReadDoc>(
-    edit: &mut Edit<'_, T>,
-    object: &ObjId,
-    prop: Prop,
-) -> Result<(), EditError> {
-    Ok(edit.tx.delete(object, prop)?)
-}
-
 impl<T: Transactable + ReadDoc> Edit<'_, T> {
     /// The entries, if the JSON says a map.
     fn object<'j>(&self, json: &'j Json) -> Option<&'j Map<String, Json>> {
@@ -99,26 +59,24 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         }
     }
 
+    /// Brings what is at a key or position to a JSON value. A position must be one of the list's; a key may be new.
     pub(super) fn put(&mut self, object: &ObjId, prop: Prop, json: &Json) -> Result<(), EditError> {
-        let there = self.tx.get(object, prop.clone())?;
-        match there {
-            Some((Value::Object(ObjType::Map), id)) if self.object(json).is_some() => {
-                let entries = self.object(json);
-                entries.map_or(Ok(()), |entries| self.map(&id, entries))
-            }
-            Some((Value::Object(ObjType::List), id)) if json.is_array() => {
-                let elements = json.as_array().map_or(&[][..], Vec::as_slice);
+        match (self.tx.get(object, prop.clone())?, json) {
+            (Some((Value::Object(ObjType::Map), id)), _) => match self.object(json) {
+                Some(entries) => self.map(&id, entries),
+                None => self.replace(object, prop, json),
+            },
+            (Some((Value::Object(ObjType::List), id)), Json::Array(elements)) => {
                 lists::update(self, &id, elements)
             }
-            Some((Value::Object(ObjType::Text), id)) if json.is_string() => {
-                let to = json.as_str().unwrap_or_default();
+            (Some((Value::Object(ObjType::Text), id)), Json::String(to)) => {
                 let from = self.tx.text(&id)?;
-                if from != to && texts::is_token(&from) && texts::is_token(to) {
+                if from != *to && texts::is_token(&from) && texts::is_token(to) {
                     return self.replace(object, prop, json);
                 }
                 texts::update(self, &id, &from, to)
             }
-            Some((Value::Scalar(scalar), _)) => {
+            (Some((Value::Scalar(scalar), _)), _) => {
                 let scalar = scalar.into_owned();
                 self.over_scalar(object, prop, &scalar, json)
             }
@@ -156,6 +114,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         Ok(())
     }
 
+    /// Inserts into a list.
     pub(super) fn insert(
         &mut self,
         list: &ObjId,
@@ -202,16 +161,5 @@ fn over_tagged(scalar: &ScalarValue, json: &Json) -> Over {
             by.map_or(Over::Other, Over::Increment)
         }
         _ => Over::Other,
-    }
-}
-
-/// What is at a place, as JSON to be compared with.
-pub(super) fn json_of<T: ReadDoc>(tx: &T, value: &Value<'_>, id: &ObjId, types: Types) -> Json {
-    match value {
-        Value::Scalar(scalar) => scalars::to_json(scalar, types),
-        // An object that was just listed is there.
-        Value::Object(_) => tx
-            .hydrate(id, None)
-            .map_or(Json::Null, |value| to_json(&value, types)),
     }
 }

@@ -7,7 +7,21 @@
 //! It can't pass by accident: the story demands that every value which is there in the end was written, and was not
 //! written over by somebody who had seen it; and a world in which nothing was written at once is an error.
 
+use std::ops::Range;
+
 mod requests;
 mod rest;
 mod story;
 mod values;
+
+/// `CONCORD_TEST_SEED` alone if it is set; else so many, in the long profile more.
+fn seeds(some: u64, many: u64) -> Range<u64> {
+    let is_long = std::env::var_os("CONCORD_TEST_LONG").is_some();
+    match std::env::var("CONCORD_TEST_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..if is_long { many } else { some },
+    }
+}

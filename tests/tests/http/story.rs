@@ -33,14 +33,8 @@ type Place = (usize, usize, &'static str);
 fn tabs_and_programs_write_at_once_and_only_what_was_changed_moves() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = ServerProcess::start().unwrap();
-    let number = |name| Some(std::env::var(name).ok()?.parse::<u64>().unwrap());
-    let worlds = match number("CONCORD_TEST_SEED") {
-        Some(seed) => seed..seed + 1,
-        None if std::env::var_os("CONCORD_TEST_LONG").is_some() => 0..LONG_WORLDS,
-        None => 0..WORLDS,
-    };
     let mut at_once = 0;
-    for seed in worlds {
+    for seed in super::seeds(WORLDS, LONG_WORLDS) {
         let ran = runtime.block_on(Box::pin(World::run(&server, seed)));
         at_once += ran
             .with_context(|| format!("CONCORD_TEST_SEED={seed} replays it"))

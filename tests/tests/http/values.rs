@@ -99,15 +99,7 @@ fn edit(random: &mut StdRng, client: &mut Client) -> Result<()> {
 fn json_in_is_json_out_and_views_are_what_is_stored() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = ServerProcess::start().unwrap();
-    let long = std::env::var_os("CONCORD_TEST_LONG").is_some();
-    let seeds = match std::env::var("CONCORD_TEST_SEED") {
-        Ok(seed) => {
-            let seed = seed.parse().unwrap();
-            seed..seed + 1
-        }
-        Err(_) => 0..if long { LONG_DOCUMENTS } else { DOCUMENTS },
-    };
-    for seed in seeds {
+    for seed in super::seeds(DOCUMENTS, LONG_DOCUMENTS) {
         let ran = runtime.block_on(Box::pin(run(&server, seed)));
         ran.unwrap_or_else(|error| panic!("CONCORD_TEST_SEED={seed} replays it: {error:?}"));
     }

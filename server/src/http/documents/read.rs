@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use automerge::{ChangeHash, ROOT, ReadDoc};
+use automerge::ChangeHash;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, IdError};
 use concord_shared::json::{self, Types};
-use concord_shared::path::{Path, Place};
+use concord_shared::path::{NoPlace, Path};
 use serde_json::{Value as Json, json};
 
 use super::Documents;
@@ -44,9 +44,14 @@ impl Shown {
     ) -> Result<Self, Problem> {
         let heads = at.as_ref().map(|version| version.0.as_slice());
         let json = json_at(core, path, types, heads)?;
-        let json = json.map(|json| serde_json::to_vec(&json).unwrap_or_default());
         let version = at.unwrap_or_else(|| Version(core.heads()));
-        Ok(Self { version, json })
+        Ok(Self::json(version, json.as_ref()))
+    }
+
+    /// This value.
+    pub(super) fn json(version: Version, json: Option<&Json>) -> Self {
+        let json = json.map(|json| serde_json::to_vec(json).unwrap_or_default());
+        Self { version, json }
     }
 
     pub(super) fn into_response(self, status: StatusCode) -> Response {
@@ -62,32 +67,17 @@ impl Shown {
     }
 }
 
+/// What is at a path, as JSON, now or at a version that is part of the document.
 pub(super) fn json_at(
     core: &Core,
     path: &Path,
     types: Types,
     heads: Option<&[ChangeHash]>,
 ) -> Result<Option<Json>, Problem> {
-    let doc = core.doc();
+    let found = path.value(core.doc(), heads)?;
+    let json = found.map(|found| json::read(core.doc(), &found, heads, types));
     let internal = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
-    let (value, object) = match path.find(doc, heads)? {
-        Place::Root => (automerge::Value::Object(automerge::ObjType::Map), ROOT),
-        Place::In { object, prop } => {
-            let there = match heads {
-                Some(heads) => doc.get_at(object, prop, heads),
-                None => doc.get(object, prop),
-            };
-            let Some(there) = there.map_err(internal)? else {
-                return Ok(None);
-            };
-            there
-        }
-    };
-    let value = match value {
-        automerge::Value::Scalar(scalar) => automerge::hydrate::Value::Scalar(scalar.into_owned()),
-        automerge::Value::Object(_) => ReadDoc::hydrate(doc, object, heads).map_err(internal)?,
-    };
-    Ok(Some(json::to_json(&value, types)))
+    json.transpose().map_err(internal)
 }
 
 pub(super) async fn list(
@@ -179,14 +169,13 @@ pub(super) async fn read(
             Condition::None => false,
         };
         // A path that leads nowhere is no value that anybody has.
-        let shown = Shown::of(core, &path, types, at)?;
-        match shown.json {
-            None => {
-                let detail = format!("there is nothing at {path}");
-                Err(Problem::new(Code::NoValue, detail).at(&path))
-            }
-            Some(_) => Ok((shown, is_had)),
+        if path.value(core.doc(), Some(&now.0))?.is_none() {
+            return Err(NoPlace::Nothing { at: path }.into());
         }
+        if is_had {
+            return Ok((Shown::json(now, None), true));
+        }
+        Ok((Shown::of(core, &path, types, at)?, false))
     });
     let (shown, is_had) = shown.await?;
     if is_had {

@@ -13,6 +13,7 @@ use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PrincipalId};
 use concord_shared::json::{self, Edit, Types, WriteError};
 use concord_shared::path::Path;
+use serde::Deserialize as _;
 
 use super::Documents;
 use super::address::{Address, Parameters, address, url_of, url_of_value};
@@ -27,6 +28,28 @@ const DIFF_TIME: Duration = Duration::from_millis(200);
 
 /// What a client says that has no use for the value.
 const MINIMAL: &str = "return=minimal";
+
+/// What a request to write is about.
+struct Target {
+    address: Address,
+    types: Types,
+    /// The version that its author saw.
+    seen: Condition,
+}
+
+impl Target {
+    fn of(
+        uri: &Uri,
+        query: Result<Query<Parameters>, QueryRejection>,
+        headers: &HeaderMap,
+    ) -> Result<Self, Problem> {
+        Ok(Self {
+            address: address(uri)?,
+            types: Parameters::of(query)?.types()?,
+            seen: version::if_match(headers)?,
+        })
+    }
+}
 
 pub(super) async fn create(
     State(documents): State<Documents>,
@@ -56,9 +79,11 @@ pub(super) async fn put_whole(
     query: Result<Query<Parameters>, QueryRejection>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Address { id, .. } = address(&uri)?;
-    let types = Parameters::of(query)?.types()?;
-    let seen = version::if_match(&headers)?;
+    let Target {
+        address: Address { id, .. },
+        types,
+        seen,
+    } = Target::of(&uri, query, &headers)?;
     let unseen = version::if_none_match(&headers)?;
     let parsed = documents.read_json(&headers, body, &Path::root()).await?;
     let (shown, is_new) = documents.bring(&id, seen, unseen, types, parsed).await?;
@@ -95,10 +120,13 @@ impl Documents {
             }
             if !is_new && unseen == Condition::Any {
                 // Who was not told that it was made, and makes it again, has made it.
-                let there = Shown::of(core, &Path::root(), types, None)?;
-                let same = json_at(core, &Path::root(), types, None)?;
-                if same.is_some_and(|same| json::is_same(&same, &json)) {
-                    return Ok((there, false));
+                let there = json_at(core, &Path::root(), types, None)?;
+                if there
+                    .as_ref()
+                    .is_some_and(|there| json::is_same(there, &json))
+                {
+                    let version = Version(core.heads());
+                    return Ok((Shown::json(version, there.as_ref()), false));
                 }
                 let detail = "the document is there, and differs";
                 return Err(Problem::new(Code::Exists, detail));
@@ -124,15 +152,17 @@ pub(super) async fn write(
     query: Result<Query<Parameters>, QueryRejection>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Address { id, path } = address(&uri)?;
-    let types = Parameters::of(query)?.types()?;
-    let seen = version::if_match(&headers)?;
+    let Target {
+        address: Address { id, path },
+        types,
+        seen,
+    } = Target::of(&uri, query, &headers)?;
     let kind = Kind::of(&headers)?;
     let Parsed { json, permit } = body::json(body, &path, &documents.large).await?;
     let patch = match (method == Method::PATCH, kind) {
         (false, Kind::Json) | (true, Kind::Json | Kind::MergePatch) => None,
         (true, Kind::JsonPatch) => {
-            let patch: Result<json_patch::Patch, _> = serde_json::from_value(json.clone());
+            let patch = json_patch::Patch::deserialize(&json);
             Some(patch.map_err(|error| Problem::new(Code::BadPatch, error.to_string()))?)
         }
         (false, _) => {
@@ -150,10 +180,9 @@ pub(super) async fn write(
         })?;
         // What was written may be gone again by what came since.
         match Shown::of(core, &path, types, None) {
-            Err(problem) if problem.code == Code::NoValue => Ok(Shown {
-                version: Version(core.heads()),
-                json: None,
-            }),
+            Err(problem) if problem.code == Code::NoValue => {
+                Ok(Shown::json(Version(core.heads()), None))
+            }
             shown => shown,
         }
     });
@@ -167,9 +196,11 @@ pub(super) async fn append(
     query: Result<Query<Parameters>, QueryRejection>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Address { id, path } = address(&uri)?;
-    let types = Parameters::of(query)?.types()?;
-    let seen = version::if_match(&headers)?;
+    let Target {
+        address: Address { id, path },
+        types,
+        seen,
+    } = Target::of(&uri, query, &headers)?;
     let Parsed { json, permit } = documents.read_json(&headers, body, &path).await?;
     let document = id.clone();
     let made = documents.on(&id, move |core| {
@@ -179,13 +210,9 @@ pub(super) async fn append(
         let new = edit(core, at.as_deref(), types, |edit| {
             edit.append_at(&path, &key, &json)
         })?;
-        Ok((new, Version(core.heads()), json))
+        Ok((new, Shown::json(Version(core.heads()), Some(&json))))
     });
-    let (new, version, json) = made.await?;
-    let shown = Shown {
-        version,
-        json: serde_json::to_vec(&json).ok(),
-    };
+    let (new, shown) = made.await?;
     let location = url_of_value(&document, &new);
     Ok(answer(
         &headers,
@@ -202,18 +229,14 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let Address { id, path } = address(&uri)?;
     let seen = version::if_match(&headers)?;
-    let version = documents.on(&id, move |core| {
+    let shown = documents.on(&id, move |core| {
         let at = base(core, seen)?;
         edit(core, at.as_deref(), Types::Plain, |edit| {
             edit.delete_at(&path)
         })?;
-        Ok(Version(core.heads()))
+        Ok(Shown::json(Version(core.heads()), None))
     });
-    let shown = Shown {
-        version: version.await?,
-        json: None,
-    };
-    Ok(shown.into_response(StatusCode::NO_CONTENT))
+    Ok(shown.await?.into_response(StatusCode::NO_CONTENT))
 }
 
 impl Documents {

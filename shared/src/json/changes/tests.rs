@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::json::to_json;
+use crate::path::Place;
 
 mod random;
 
