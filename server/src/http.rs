@@ -1,10 +1,13 @@
 //! HTTP: the WebSocket at `/sync`, what operators ask (`/healthz`, `/readyz`, `/metrics`), and an application's
 //! files, if there are any.
 
+pub mod accept;
 pub mod body;
 pub mod documents;
 pub mod files;
+pub mod idempotency;
 pub mod problem;
+pub mod surface;
 pub mod version;
 
 use std::net::{IpAddr, SocketAddr};
@@ -62,9 +65,11 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(0));
     // What is none of its addresses is no file either.
     let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");
-    let routes = routes
-        .merge(documents::router(app.documents.clone()).with_state(()))
+    let v1 = documents::router(app.documents.clone())
+        .route("/v1", axum::routing::any(no_route))
+        .route("/v1/", axum::routing::any(no_route))
         .route("/v1/{*path}", axum::routing::any(no_route));
+    let routes = routes.merge(surface::around(v1).with_state(()));
     let routes = match &app.files {
         Some(files) => routes.fallback_service(files.router()),
         None => routes,
@@ -115,7 +120,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Who asks. A proxy on this machine is believed when it names somebody else, or all of its clients
 /// would be one; nobody farther away is, or anybody could be anybody. Of several, it is the last who was
 /// seen by the proxy itself.
-fn client_address(Origin(origin): Origin, headers: &HeaderMap) -> IpAddr {
+pub(crate) fn client_address(Origin(origin): Origin, headers: &HeaderMap) -> IpAddr {
     if !origin.to_canonical().is_loopback() {
         return origin;
     }

@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, Durability};
+use crate::connection::backoff::Backoff;
 use crate::connection::decode::Decoders;
 use crate::connection::peers::Peers;
 use crate::connection::socket::Connections;
 use crate::document::ConnectionId;
 use crate::document::registry::Registry;
 use crate::http::body::CONCURRENT_LARGE_BODIES;
-use crate::http::documents::Documents;
+use crate::http::documents::{CONCURRENT_IMPORTS, Documents};
 use crate::http::files::Files;
 use crate::http::{self, App};
 use crate::listener;
@@ -109,12 +110,13 @@ impl Server {
             frame_bytes: config.max_message_mib << 20,
             ..Limits::default()
         };
+        let backoff: Arc<Backoff> = Arc::default();
         let connections = Arc::new(Connections {
             server,
             storage,
             registry,
             peers: Peers::default(),
-            backoff: Arc::default(),
+            backoff: Arc::clone(&backoff),
             limits,
             decoders: Decoders::default(),
             in_flight: InFlight::new(limits.frame_bytes),
@@ -136,6 +138,9 @@ impl Server {
                     views,
                     store: Arc::clone(&store),
                     large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
+                    imports: Arc::new(Semaphore::new(CONCURRENT_IMPORTS)),
+                    backoff,
+                    limits,
                 },
                 store,
                 metrics: recorder,

@@ -7,10 +7,12 @@
 //! - [`core`]: the document with what is known of its relay; pure.
 //! - [`task`]: one for each open view: takes in what the relay sends, in batches, and runs jobs on it, all on blocking
 //!   threads.
+//! - [`marks`]: which requests were carried out before.
 //! - [`cache`]: which views are open, within a budget of memory.
 
 pub mod cache;
 pub mod core;
+pub mod marks;
 mod task;
 
 pub use cache::{ViewError, Views};

@@ -33,7 +33,7 @@ pub mod tagged;
 mod texts;
 mod update;
 
-pub use patch::WriteError;
+pub use patch::{Added, WriteError};
 pub use update::{Edit, EditError, update};
 
 /// How the types that JSON lacks are written.

@@ -5,7 +5,7 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`write`]: the handlers.
+//! - [`read`], [`write`], [`import`]: the handlers.
 
 use std::sync::Arc;
 
@@ -13,15 +13,20 @@ use axum::Router;
 use axum::routing::get;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
+use concord_shared::limits::Limits;
 use tokio::sync::Semaphore;
 
 use super::problem::{Code, Problem};
+use crate::connection::backoff::Backoff;
 use crate::store::Store;
 use crate::view::{Core, Views};
 
 mod address;
+mod import;
 mod read;
 mod write;
+
+pub use import::CONCURRENT_IMPORTS;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
@@ -32,6 +37,12 @@ pub struct Documents {
     pub store: Arc<dyn Store>,
     /// Bounds the large bodies that are in memory.
     pub large: Arc<Semaphore>,
+    /// Bounds the documents that are being imported.
+    pub imports: Arc<Semaphore>,
+    /// Who may not import for a while.
+    pub backoff: Arc<Backoff>,
+    /// What may be imported: as much as a client may upload.
+    pub limits: Limits,
 }
 
 /// The routes.
@@ -42,9 +53,6 @@ pub fn router(documents: Documents) -> Router {
         .route("/v1/documents/{id}/value", values())
         .route("/v1/documents/{id}/value/", values())
         .route("/v1/documents/{id}/value/{*path}", values())
-        .method_not_allowed_fallback(async || {
-            Problem::new(Code::Method, "this address does not take that method")
-        })
         .with_state(documents)
 }
 

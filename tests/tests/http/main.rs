@@ -9,8 +9,11 @@
 
 use std::ops::Range;
 
+mod import;
+mod representations;
 mod requests;
 mod rest;
+mod retries;
 mod story;
 mod values;
 

@@ -15,8 +15,9 @@ use serde_json::{Value as Json, json};
 
 use super::Documents;
 use super::address::{Address, Parameters, address};
+use crate::http::accept::{AUTOMERGE, JSON, media_type};
 use crate::http::problem::{Code, Problem};
-use crate::http::version::{self, Condition, Version};
+use crate::http::version::{Form, Had, Version};
 use crate::view::Core;
 
 /// Documents in one page of the list, unless fewer are asked for.
@@ -24,8 +25,9 @@ const DOCUMENTS_PER_PAGE: usize = 100;
 /// Most that can be asked for.
 const MOST_DOCUMENTS_PER_PAGE: usize = 1000;
 
-/// A document's own bytes.
-const AUTOMERGE: &str = "application/vnd.automerge";
+/// Of a version that was named: it stays what it is. Only for the browser that asked, and not for caches between, as
+/// for all answers.
+const FOREVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
 /// A value, and the version that it is of.
 pub(super) struct Shown {
@@ -82,8 +84,10 @@ pub(super) fn json_at(
 
 pub(super) async fn list(
     State(documents): State<Documents>,
+    headers: HeaderMap,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    media_type(&headers, &[JSON])?;
     let parameters = Parameters::of(query)?;
     let bad_id = |error: IdError| Problem::new(Code::BadId, error.to_string());
     let after = parameters.after.as_deref().map(DocumentId::parse_url);
@@ -125,22 +129,15 @@ pub(super) async fn whole(
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let accepted = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    if !accepted.is_some_and(|accepted| accepted.contains(AUTOMERGE)) {
-        return read(State(documents), headers, uri, query).await;
-    }
-    let Address { id, .. } = address(&uri)?;
-    let (bytes, version) = documents
-        .on(&id, |core| Ok((core.doc().save(), Version(core.heads()))))
-        .await?;
-    let content_type = HeaderValue::from_static(AUTOMERGE);
-    let headers = [
-        (header::ETAG, version.etag()),
-        (header::CONTENT_TYPE, content_type),
-    ];
-    Ok((headers, bytes).into_response())
+    let form = match media_type(&headers, &[JSON, AUTOMERGE]) {
+        Ok(AUTOMERGE) => Form::Automerge,
+        Ok(_) => Form::Json,
+        Err(problem) => return Err(problem),
+    };
+    let mut response = documents.show(&headers, &uri, query, form).await?;
+    let vary = HeaderValue::from_static("accept");
+    response.headers_mut().append(header::VARY, vary);
+    Ok(response)
 }
 
 pub(super) async fn read(
@@ -149,38 +146,64 @@ pub(super) async fn read(
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Address { id, path } = address(&uri)?;
-    let parameters = Parameters::of(query)?;
-    let (types, at) = (parameters.types()?, parameters.at()?);
-    let has = version::if_none_match(&headers)?;
-    let shown = documents.on(&id, move |core| {
-        if let Some(at) = &at
-            && !core.has(&at.0)
-        {
-            return Err(Problem::new(
-                Code::NoVersion,
-                "the document never had that version",
-            ));
+    media_type(&headers, &[JSON])?;
+    documents.show(&headers, &uri, query, Form::Json).await
+}
+
+impl Documents {
+    /// Shows what is at an address, now or at a version, unless the reader has that.
+    async fn show(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        query: Result<Query<Parameters>, QueryRejection>,
+        form: Form,
+    ) -> Result<Response, Problem> {
+        let Address { id, path } = address(uri)?;
+        let parameters = Parameters::of(query)?;
+        let (types, at) = (parameters.types()?, parameters.at()?);
+        let is_forever = at.is_some();
+        let had = Had::of(headers)?;
+        let shown = self.on(&id, move |core| {
+            if let Some(at) = &at
+                && !core.has(&at.0)
+            {
+                let detail = "the document never had that version";
+                return Err(Problem::new(Code::NoVersion, detail));
+            }
+            let now = at.clone().unwrap_or_else(|| Version(core.heads()));
+            // A path that leads nowhere is no value that anybody has.
+            if path.value(core.doc(), Some(&now.0))?.is_none() {
+                return Err(NoPlace::Nothing { at: path }.into());
+            }
+            if let Some(etag) = had.etag(&now, form) {
+                return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+            }
+            match form {
+                Form::Json => Ok(Shown::of(core, &path, types, at)?.into_response(StatusCode::OK)),
+                Form::Automerge => exported(core, now, at),
+            }
+        });
+        let mut response = shown.await?;
+        if is_forever {
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, FOREVER);
         }
-        let now = at.clone().unwrap_or_else(|| Version(core.heads()));
-        let is_had = match &has {
-            Condition::OneOf(versions) => versions.contains(&now),
-            Condition::Any => true,
-            Condition::None => false,
-        };
-        // A path that leads nowhere is no value that anybody has.
-        if path.value(core.doc(), Some(&now.0))?.is_none() {
-            return Err(NoPlace::Nothing { at: path }.into());
-        }
-        if is_had {
-            return Ok((Shown::json(now, None), true));
-        }
-        Ok((Shown::of(core, &path, types, at)?, false))
-    });
-    let (shown, is_had) = shown.await?;
-    if is_had {
-        let etag = [(header::ETAG, shown.version.etag())];
-        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
+        Ok(response)
     }
-    Ok(shown.into_response(StatusCode::OK))
+}
+
+/// The document's own bytes: all of them, or those of the history up to a version.
+fn exported(core: &Core, version: Version, at: Option<Version>) -> Result<Response, Problem> {
+    let internal = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
+    let bytes = match at {
+        None => core.doc().save(),
+        Some(at) => core.doc().fork_at(&at.0).map_err(internal)?.save(),
+    };
+    let headers = [
+        (header::ETAG, version.etag_of(Form::Automerge)),
+        (header::CONTENT_TYPE, HeaderValue::from_static(AUTOMERGE)),
+    ];
+    Ok((headers, bytes).into_response())
 }
