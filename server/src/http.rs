@@ -3,12 +3,16 @@
 
 pub mod accept;
 pub mod body;
+pub mod compress;
 pub mod documents;
 pub mod files;
 pub mod idempotency;
+pub mod origins;
+pub mod prefer;
 pub mod problem;
 pub mod surface;
 pub mod version;
+pub mod waiting;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -26,6 +30,7 @@ use tokio::sync::Semaphore;
 use crate::connection::socket::{self, Connections};
 use crate::http::documents::Documents;
 use crate::http::files::Files;
+use crate::http::origins::Origins;
 use crate::http::problem::{Code, Problem};
 use crate::listener::Origin;
 use crate::store::Store;
@@ -51,6 +56,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Documents as JSON.
     pub documents: Documents,
+    /// Whom `/v1` is for.
+    pub origins: Origins,
     /// The application that is served at `/`.
     pub files: Option<Files>,
 }
@@ -69,7 +76,7 @@ pub fn router(app: App) -> Router {
         .route("/v1", axum::routing::any(no_route))
         .route("/v1/", axum::routing::any(no_route))
         .route("/v1/{*path}", axum::routing::any(no_route));
-    let routes = routes.merge(surface::around(v1).with_state(()));
+    let routes = routes.merge(surface::around(v1, &app.origins).with_state(()));
     let routes = match &app.files {
         Some(files) => routes.fallback_service(files.router()),
         None => routes,

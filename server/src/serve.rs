@@ -25,6 +25,7 @@ use crate::document::registry::Registry;
 use crate::http::body::CONCURRENT_LARGE_BODIES;
 use crate::http::documents::{CONCURRENT_IMPORTS, Documents};
 use crate::http::files::Files;
+use crate::http::origins::Origins;
 use crate::http::{self, App};
 use crate::listener;
 use crate::metrics::Metrics;
@@ -76,6 +77,7 @@ impl Server {
             Some(directory) => Some(Files::new(directory)?),
             None => None,
         };
+        let origins = Origins::new(config.listen, &config.cors_origin, &config.host)?;
         let (server, storage) = identity(&*store).context("reading the server's identity")?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -144,6 +146,7 @@ impl Server {
                 },
                 store,
                 metrics: recorder,
+                origins,
                 files,
             },
             committer: thread,

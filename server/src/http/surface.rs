@@ -1,16 +1,19 @@
 //! What holds for all of `/v1`, around the handlers: who may ask, what caches may keep, what an address takes.
 //!
 //! From the outside: [`origins`](super::origins) turns away whom the server is not for; [`compress`](super::compress)
-//! makes long answers short.
+//! makes long answers short; [`waiting`](super::waiting) bounds those that are on their way.
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 
 use super::body::{JSON_PATCH, MERGE_PATCH};
+use super::compress;
+use super::origins::{self, Origins};
 use super::problem::{Code, Problem};
+use super::waiting::{self, Room};
 use crate::traffic::Traffic;
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -20,9 +23,21 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const NOW: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// Puts all of it around the routes.
-pub fn around(routes: Router) -> Router {
-    routes
+pub fn around(routes: Router, origins: &Origins) -> Router {
+    let mut routes = routes
         .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(Room::default(), waiting::hold))
+        .layer(compress::layer())
+        .layer(from_fn(compress::negotiate));
+    if let Some(csrf) = &origins.csrf {
+        routes = routes.layer(csrf.clone());
+    }
+    if let Some(cors) = &origins.cors {
+        routes = routes.layer(from_fn_with_state(cors.clone(), origins::share));
+    }
+    let hosts = origins.hosts.clone();
+    routes
+        .layer(from_fn_with_state(hosts, origins::only_for))
         .layer(from_fn(tidy))
 }
 

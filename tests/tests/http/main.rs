@@ -15,6 +15,7 @@ mod requests;
 mod rest;
 mod retries;
 mod story;
+mod surface;
 mod values;
 
 /// `CONCORD_TEST_SEED` alone if it is set; else so many, in the long profile more.

@@ -34,6 +34,8 @@ pub(super) struct Shown {
     pub(super) version: Version,
     /// JSON, unless there is nothing at the place any more.
     pub(super) json: Option<Vec<u8>>,
+    /// Whether who is told only of the version knows the value: they wrote it, and nothing came between.
+    pub(super) is_known: bool,
 }
 
 impl Shown {
@@ -53,7 +55,11 @@ impl Shown {
     /// This value.
     pub(super) fn json(version: Version, json: Option<&Json>) -> Self {
         let json = json.map(|json| serde_json::to_vec(json).unwrap_or_default());
-        Self { version, json }
+        Self {
+            version,
+            json,
+            is_known: true,
+        }
     }
 
     pub(super) fn into_response(self, status: StatusCode) -> Response {

@@ -23,6 +23,7 @@ use super::read::{Shown, json_at};
 use crate::http::body::{self, Kind, Parsed};
 use crate::http::client_address;
 use crate::http::idempotency::{Fingerprint, Key};
+use crate::http::prefer::{APPLIED, MINIMAL, is_minimal};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{self, Condition, Version};
 use crate::listener::Origin;
@@ -31,9 +32,6 @@ use crate::view::{Author, Core};
 
 /// How long the smallest difference is looked for. Afterwards a larger one is taken.
 const DIFF_TIME: Duration = Duration::from_millis(200);
-
-/// What a client says that has no use for the value.
-const MINIMAL: &str = "return=minimal";
 
 /// What a request to write is about.
 struct Target {
@@ -153,6 +151,16 @@ pub(super) enum Precondition {
 }
 
 impl Precondition {
+    fn names_version(&self) -> bool {
+        matches!(
+            self,
+            Self::MayBeThere {
+                seen: Condition::OneOf(_),
+                ..
+            }
+        )
+    }
+
     /// Whether the document may be made or changed; `Ok(None)` where that is done already if what is there is as the
     /// request wants it, which `is_as_wanted` says. Else the version that is to be changed.
     pub(super) fn check(
@@ -200,13 +208,14 @@ impl Documents {
             if let Some(change) = done(core, mark)? {
                 let made = core.doc().get_change_meta_by_hash(&change);
                 let is_new = made.is_some_and(|made| made.deps.is_empty());
-                return Ok((Shown::of(core, &Path::root(), types, None)?, is_new));
+                return Ok((written(core, &Path::root(), types, Some(&json))?, is_new));
             }
             let is_new = core.heads().is_empty();
             let is_as_wanted = || {
                 let there = json_at(core, &Path::root(), types, None)?;
                 Ok(there.is_some_and(|there| json::is_same(&there, &json)))
             };
+            let names_version = precondition.names_version();
             let Some(at) = precondition.check(core, is_as_wanted)? else {
                 return Ok((Shown::of(core, &Path::root(), types, None)?, false));
             };
@@ -216,7 +225,8 @@ impl Documents {
             if core.heads().is_empty() {
                 core.make_empty(author(mark));
             }
-            let shown = Shown::of(core, &Path::root(), types, None)?;
+            let mut shown = written(core, &Path::root(), types, Some(&json))?;
+            shown.is_known |= names_version && at.is_none();
             Ok((shown, is_new))
         });
         made.await?
@@ -257,21 +267,21 @@ pub(super) async fn write(
     let patch = patch.transpose().map_err(bad)?;
     let shown = documents.on(&id, move |core| {
         let _permit = permit;
+        let is_patch = method == Method::PATCH;
+        let mut saw_all = false;
         if done(core, mark)?.is_none() {
+            let names_version = matches!(seen, Condition::OneOf(_));
             let at = base(core, seen)?;
+            saw_all = names_version && at.is_none();
             edit(core, at.as_deref(), types, mark, |edit| match &patch {
                 Some(patch) => edit.patch_at(&path, patch),
-                None if method == Method::PATCH => edit.merge_at(&path, &json),
+                None if is_patch => edit.merge_at(&path, &json),
                 None => edit.put_at(&path, &json),
             })?;
         }
-        // What was written may be gone again by what came since.
-        match Shown::of(core, &path, types, None) {
-            Err(problem) if problem.code == Code::NoValue => {
-                Ok(Shown::json(Version(core.heads()), None))
-            }
-            shown => shown,
-        }
+        let mut shown = written(core, &path, types, (!is_patch).then_some(&json))?;
+        shown.is_known |= saw_all;
+        Ok(shown)
     });
     Ok(answer(&headers, shown.await?, StatusCode::OK, None))
 }
@@ -384,26 +394,29 @@ impl Documents {
     }
 }
 
-/// With the value, or without where the client prefers that (RFC 7240).
+/// With the value, or without where the client prefers that.
+///
+/// Without it a version is told only to who knows what it is of. Others would take what they sent for it, and put that
+/// back later, as of this version: what others wrote would be undone.
 fn answer(
     headers: &HeaderMap,
     mut shown: Shown,
     status: StatusCode,
     location: Option<&str>,
 ) -> Response {
-    let is_minimal = headers.get_all("prefer").iter().any(|value| {
-        let value = value.to_str().unwrap_or_default();
-        value
-            .split(',')
-            .any(|preference| preference.trim() == MINIMAL)
-    });
+    let is_minimal = is_minimal(headers);
+    let is_known = shown.is_known;
     if is_minimal {
         shown.json = None;
     }
+    let is_told = shown.json.is_some() || is_known;
     let mut response = shown.into_response(status);
+    if !is_told {
+        response.headers_mut().remove(header::ETAG);
+    }
     if is_minimal {
         let applied = HeaderValue::from_static(MINIMAL);
-        response.headers_mut().insert("preference-applied", applied);
+        response.headers_mut().insert(APPLIED, applied);
     }
     if let Some(Ok(location)) = location.map(HeaderValue::from_str) {
         if status == StatusCode::CREATED {
@@ -412,6 +425,24 @@ fn answer(
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
+}
+
+/// What is at a path after it was written: something else where that was merged, or nothing if it was removed meanwhile.
+/// Its author knows it if it is what they sent.
+fn written(
+    core: &Core,
+    path: &Path,
+    types: Types,
+    sent: Option<&serde_json::Value>,
+) -> Result<Shown, Problem> {
+    let now = match json_at(core, path, types, None) {
+        Err(problem) if problem.code == Code::NoValue => None,
+        now => now?,
+    };
+    let mut shown = Shown::json(Version(core.heads()), now.as_ref());
+    let both = now.as_ref().zip(sent);
+    shown.is_known = both.is_some_and(|(now, sent)| json::is_same(now, sent));
+    Ok(shown)
 }
 
 /// Who writes. Nobody has to say who they are yet.
