@@ -5,7 +5,7 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`write`], [`import`]: the handlers.
+//! - [`read`], [`make`], [`write`], [`import`]: the handlers.
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use crate::view::{Core, Views};
 
 mod address;
 mod import;
+mod make;
 mod read;
 mod write;
 
@@ -48,8 +49,8 @@ pub struct Documents {
 /// The routes.
 pub fn router(documents: Documents) -> Router {
     Router::new()
-        .route("/v1/documents", get(read::list).post(write::create))
-        .route("/v1/documents/{id}", get(read::whole).put(write::put_whole))
+        .route("/v1/documents", get(read::list).post(make::create))
+        .route("/v1/documents/{id}", get(read::whole).put(make::put_whole))
         .route("/v1/documents/{id}/value", values())
         .route("/v1/documents/{id}/value/", values())
         .route("/v1/documents/{id}/value/{*path}", values())

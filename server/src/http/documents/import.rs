@@ -19,8 +19,9 @@ use concord_shared::limits::Limits;
 use concord_shared::path::Path;
 
 use super::Documents;
+use super::make::Precondition;
 use super::read::Shown;
-use super::write::{Precondition, author};
+use super::write::author;
 use crate::connection::caller::{Caller, Refused};
 use crate::connection::decode::{self, DecodeError};
 use crate::document::ConnectionId;

@@ -1,10 +1,9 @@
-//! Writing: whole documents, values, patches.
+//! Writing: values and patches, and what all writes have in common.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use automerge::ChangeHash;
 use automerge::transaction::Transaction;
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -17,16 +16,13 @@ use concord_shared::path::Path;
 use serde::Deserialize as _;
 
 use super::Documents;
-use super::address::{Address, Parameters, address, url_of, url_of_value};
-use super::import::Import;
+use super::address::{Address, Parameters, address, url_of_value};
 use super::read::{Shown, json_at};
 use crate::http::body::{self, Kind, Parsed};
-use crate::http::client_address;
 use crate::http::idempotency::{Fingerprint, Key};
 use crate::http::prefer::{APPLIED, MINIMAL, is_minimal};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{self, Condition, Version};
-use crate::listener::Origin;
 use crate::view::marks::Mark;
 use crate::view::{Author, Core};
 
@@ -34,202 +30,24 @@ use crate::view::{Author, Core};
 const DIFF_TIME: Duration = Duration::from_millis(200);
 
 /// What a request to write is about.
-struct Target {
-    address: Address,
-    types: Types,
+pub(super) struct Target {
+    pub(super) address: Address,
+    pub(super) types: Types,
     /// The version that its author saw.
-    seen: Condition,
+    pub(super) seen: Condition,
 }
 
 impl Target {
-    fn of(
+    pub(super) fn of(
         uri: &Uri,
         query: Result<Query<Parameters>, QueryRejection>,
         headers: &HeaderMap,
     ) -> Result<Self, Problem> {
         Ok(Self {
             address: address(uri)?,
-            types: Parameters::of(query)?.types()?,
+            types: Parameters::of_write(query)?.types()?,
             seen: version::if_match(headers)?,
         })
-    }
-}
-
-pub(super) async fn create(
-    State(documents): State<Documents>,
-    Extension(origin): Extension<Origin>,
-    headers: HeaderMap,
-    uri: Uri,
-    query: Result<Query<Parameters>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let types = Parameters::of(query)?.types()?;
-    let key = Key::of(&headers)?;
-    let random = || DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
-    let id = key.as_ref().map_or_else(random, Key::document);
-    // Under a key that was used before the document is there.
-    let precondition = Precondition::MustBeNew;
-    let shown = if Kind::of(&headers)? == Kind::Automerge {
-        let import = Import {
-            id: &id,
-            headers: &headers,
-            address: client_address(origin, &headers),
-            types,
-            precondition,
-        };
-        documents.import(import, body).await?.0
-    } else {
-        let parsed = documents.read_json(&headers, body, &Path::root()).await?;
-        let mark = key.map(|key| key.mark(&Method::POST, &uri, &headers, parsed.fingerprint));
-        documents
-            .bring(&id, precondition, types, parsed, mark)
-            .await?
-            .0
-    };
-    let location = url_of(&id);
-    Ok(answer(
-        &headers,
-        shown,
-        StatusCode::CREATED,
-        Some(&location),
-    ))
-}
-
-pub(super) async fn put_whole(
-    State(documents): State<Documents>,
-    Extension(origin): Extension<Origin>,
-    headers: HeaderMap,
-    uri: Uri,
-    query: Result<Query<Parameters>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let Target {
-        address: Address { id, .. },
-        types,
-        seen,
-    } = Target::of(&uri, query, &headers)?;
-    let unseen = version::if_none_match(&headers)?;
-    let precondition = Precondition::MayBeThere { seen, unseen };
-    let key = Key::of(&headers)?;
-    let (shown, is_new) = if Kind::of(&headers)? == Kind::Automerge {
-        let import = Import {
-            id: &id,
-            headers: &headers,
-            address: client_address(origin, &headers),
-            types,
-            precondition,
-        };
-        documents.import(import, body).await?
-    } else {
-        let parsed = documents.read_json(&headers, body, &Path::root()).await?;
-        let mark = key.map(|key| key.mark(&Method::PUT, &uri, &headers, parsed.fingerprint));
-        documents
-            .bring(&id, precondition, types, parsed, mark)
-            .await?
-    };
-    let status = if is_new {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    let location = url_of(&id);
-    Ok(answer(&headers, shown, status, is_new.then_some(&location)))
-}
-
-/// What a request to make a whole document says of one that is there.
-#[derive(Debug)]
-pub(super) enum Precondition {
-    /// It can only be there by the same request.
-    MustBeNew,
-    /// It may be.
-    MayBeThere {
-        /// The version that the author saw.
-        seen: Condition,
-        /// What must not be there.
-        unseen: Condition,
-    },
-}
-
-impl Precondition {
-    fn names_version(&self) -> bool {
-        matches!(
-            self,
-            Self::MayBeThere {
-                seen: Condition::OneOf(_),
-                ..
-            }
-        )
-    }
-
-    /// Whether the document may be made or changed; `Ok(None)` where that is done already if what is there is as the
-    /// request wants it, which `is_as_wanted` says. Else the version that is to be changed.
-    pub(super) fn check(
-        self,
-        core: &Core,
-        is_as_wanted: impl Fn() -> Result<bool, Problem>,
-    ) -> Result<Option<Base>, Problem> {
-        let is_new = core.heads().is_empty();
-        match self {
-            Self::MustBeNew if is_new => Ok(Some(None)),
-            Self::MustBeNew if is_as_wanted()? => Ok(None),
-            Self::MustBeNew => Err(reused()),
-            Self::MayBeThere { seen, .. } if is_new && seen != Condition::None => {
-                let detail = "the document is not there";
-                Err(Problem::new(Code::UnknownHeads, detail))
-            }
-            // Who was not told that it was made, and makes it again, has made it.
-            Self::MayBeThere { unseen, .. } if !is_new && unseen == Condition::Any => {
-                if is_as_wanted()? {
-                    return Ok(None);
-                }
-                let detail = "the document is there, and differs";
-                Err(Problem::new(Code::Exists, detail))
-            }
-            Self::MayBeThere { seen, .. } => base(core, seen).map(Some),
-        }
-    }
-}
-
-impl Documents {
-    /// Brings a whole document to a value; makes it where it is not. Whether it was made.
-    async fn bring(
-        &self,
-        id: &DocumentId,
-        precondition: Precondition,
-        types: Types,
-        Parsed { json, permit, .. }: Parsed,
-        mark: Option<Mark>,
-    ) -> Result<(Shown, bool), Problem> {
-        if !json.is_object() {
-            return Err(Problem::new(Code::NotAnObject, "a document is an object").at(""));
-        }
-        let made = self.views.run(id, move |core| {
-            let _permit = permit;
-            if let Some(change) = done(core, mark)? {
-                let made = core.doc().get_change_meta_by_hash(&change);
-                let is_new = made.is_some_and(|made| made.deps.is_empty());
-                return Ok((written(core, &Path::root(), types, Some(&json))?, is_new));
-            }
-            let is_new = core.heads().is_empty();
-            let is_as_wanted = || {
-                let there = json_at(core, &Path::root(), types, None)?;
-                Ok(there.is_some_and(|there| json::is_same(&there, &json)))
-            };
-            let names_version = precondition.names_version();
-            let Some(at) = precondition.check(core, is_as_wanted)? else {
-                return Ok((Shown::of(core, &Path::root(), types, None)?, false));
-            };
-            edit(core, at.as_deref(), types, mark, |edit| {
-                edit.put_at(&Path::root(), &json)
-            })?;
-            if core.heads().is_empty() {
-                core.make_empty(author(mark));
-            }
-            let mut shown = written(core, &Path::root(), types, Some(&json))?;
-            shown.is_known |= names_version && at.is_none();
-            Ok((shown, is_new))
-        });
-        made.await?
     }
 }
 
@@ -357,9 +175,13 @@ pub(super) async fn delete(
     State(documents): State<Documents>,
     headers: HeaderMap,
     uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Address { id, path } = address(&uri)?;
-    let seen = version::if_match(&headers)?;
+    let Target {
+        address: Address { id, path },
+        seen,
+        ..
+    } = Target::of(&uri, query, &headers)?;
     let key = Key::of(&headers)?;
     let mark = key.map(|key| key.mark(&Method::DELETE, &uri, &headers, Fingerprint::of(b"")));
     let shown = documents.on(&id, move |core| {
@@ -375,7 +197,7 @@ pub(super) async fn delete(
 }
 
 impl Documents {
-    async fn read_json(
+    pub(super) async fn read_json(
         &self,
         headers: &HeaderMap,
         body: Body,
@@ -398,7 +220,7 @@ impl Documents {
 ///
 /// Without it a version is told only to who knows what it is of. Others would take what they sent for it, and put that
 /// back later, as of this version: what others wrote would be undone.
-fn answer(
+pub(super) fn answer(
     headers: &HeaderMap,
     mut shown: Shown,
     status: StatusCode,
@@ -429,7 +251,7 @@ fn answer(
 
 /// What is at a path after it was written: something else where that was merged, or nothing if it was removed meanwhile.
 /// Its author knows it if it is what they sent.
-fn written(
+pub(super) fn written(
     core: &Core,
     path: &Path,
     types: Types,
@@ -457,7 +279,7 @@ pub(super) fn author(mark: Option<Mark>) -> Author {
 }
 
 /// The change by which a request was carried out, if it was.
-fn done(core: &mut Core, mark: Option<Mark>) -> Result<Option<ChangeHash>, Problem> {
+pub(super) fn done(core: &mut Core, mark: Option<Mark>) -> Result<Option<ChangeHash>, Problem> {
     let Some((mark, done)) = mark.and_then(|mark| Some((mark, core.done(&mark)?))) else {
         return Ok(None);
     };
@@ -468,7 +290,7 @@ fn done(core: &mut Core, mark: Option<Mark>) -> Result<Option<ChangeHash>, Probl
     }
 }
 
-fn reused() -> Problem {
+pub(super) fn reused() -> Problem {
     let detail = "another request was carried out under this key";
     Problem::new(Code::KeyReused, detail)
 }
@@ -478,9 +300,9 @@ fn internal() -> Problem {
 }
 
 /// The version that an edit is to be made of: `None` is now.
-type Base = Option<Vec<ChangeHash>>;
+pub(super) type Base = Option<Vec<ChangeHash>>;
 
-fn base(core: &Core, condition: Condition) -> Result<Base, Problem> {
+pub(super) fn base(core: &Core, condition: Condition) -> Result<Base, Problem> {
     let Condition::OneOf(versions) = condition else {
         return Ok(None);
     };
@@ -495,7 +317,7 @@ fn base(core: &Core, condition: Condition) -> Result<Base, Problem> {
 
 /// Makes an edit, and its change unless it changes nothing. What it gave is worth nothing before the job's answer says
 /// that it is kept.
-fn edit<R>(
+pub(super) fn edit<R>(
     core: &mut Core,
     at: Option<&[ChangeHash]>,
     types: Types,
