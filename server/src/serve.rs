@@ -131,11 +131,12 @@ impl Server {
             metrics,
             next: AtomicU64::new(ConnectionId::FIRST),
         });
+        let capacity = Arc::new(Semaphore::new(config.max_connections));
         Ok(Self {
             listener,
             app: App {
                 connections,
-                capacity: Arc::new(Semaphore::new(config.max_connections)),
+                capacity: Arc::clone(&capacity),
                 documents: Documents {
                     views,
                     store: Arc::clone(&store),
@@ -143,6 +144,7 @@ impl Server {
                     imports: Arc::new(Semaphore::new(CONCURRENT_IMPORTS)),
                     backoff,
                     limits,
+                    capacity,
                 },
                 store,
                 metrics: recorder,

@@ -5,7 +5,7 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`make`], [`write`], [`import`]: the handlers.
+//! - [`read`], [`make`], [`write`], [`import`], [`events`]: the handlers.
 
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use crate::store::Store;
 use crate::view::{Core, Views};
 
 mod address;
+mod events;
 mod import;
 mod make;
 mod read;
@@ -44,6 +45,8 @@ pub struct Documents {
     pub backoff: Arc<Backoff>,
     /// What may be imported: as much as a client may upload.
     pub limits: Limits,
+    /// One permit for each connection that stays.
+    pub capacity: Arc<Semaphore>,
 }
 
 /// The routes.
@@ -54,6 +57,9 @@ pub fn router(documents: Documents) -> Router {
         .route("/v1/documents/{id}/value", values())
         .route("/v1/documents/{id}/value/", values())
         .route("/v1/documents/{id}/value/{*path}", values())
+        .route("/v1/documents/{id}/events", get(events::events))
+        .route("/v1/documents/{id}/events/", get(events::events))
+        .route("/v1/documents/{id}/events/{*path}", get(events::events))
         .with_state(documents)
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::problem::{Code, Problem};
+use crate::listener::Lease;
 
 /// Bytes of all long answers that are being sent, per server.
 const SENT_BYTES: usize = 256 << 20;
@@ -106,6 +107,7 @@ impl Room {
 /// Around the handlers: a long answer goes out when there is room for it.
 pub async fn hold(State(room): State<Room>, request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let lease = request.extensions().get::<Lease>().cloned();
     let response = next.run(request).await;
     // What has no length is made as it is sent: events.
     let length = response.body().size_hint().exact();
@@ -136,7 +138,7 @@ pub async fn hold(State(room): State<Room>, request: Request, next: Next) -> Res
         left: bytes,
         _permit: permit,
     };
-    let answer = Answer::new(held, length as u64, room.stall);
+    let answer = Answer::new(held, length as u64, lease, room.stall);
     Response::from_parts(parts, Body::new(answer))
 }
 
@@ -152,17 +154,20 @@ type Shared = Mutex<Option<Held>>;
 struct Answer {
     held: Arc<Shared>,
     left: u64,
+    /// Of its connection.
+    lease: Option<Lease>,
     /// Others had their turn since the last piece.
     has_paused: bool,
 }
 
 impl Answer {
-    fn new(held: Held, left: u64, stall: Duration) -> Self {
+    fn new(held: Held, left: u64, lease: Option<Lease>, stall: Duration) -> Self {
         let held = Arc::new(Mutex::new(Some(held)));
         tokio::spawn(watch(Arc::downgrade(&held), stall));
         Self {
             held,
             left,
+            lease,
             has_paused: true,
         }
     }
@@ -219,6 +224,10 @@ impl HttpBody for Answer {
             *held = None;
         }
         drop(held);
+        // Who takes what they are sent may go on, however long it takes.
+        if let Some(lease) = &self.lease {
+            lease.renew();
+        }
         self.left -= piece.len() as u64;
         self.has_paused = false;
         Poll::Ready(Some(Ok(Frame::data(piece))))
@@ -252,6 +261,7 @@ mod tests {
                 _permit: permit,
             },
             bytes as u64,
+            None,
             stall,
         )
     }
