@@ -7,6 +7,7 @@ pub mod compress;
 pub mod documents;
 pub mod files;
 pub mod idempotency;
+pub mod openapi;
 pub mod origins;
 pub mod prefer;
 pub mod problem;
@@ -72,7 +73,7 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(0));
     // What is none of its addresses is no file either.
     let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");
-    let v1 = documents::router(app.documents.clone())
+    let v1 = openapi::around(documents::router().with_state(app.documents.clone()))
         .route("/v1", axum::routing::any(no_route))
         .route("/v1/", axum::routing::any(no_route))
         .route("/v1/{*path}", axum::routing::any(no_route));

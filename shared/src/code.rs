@@ -6,12 +6,12 @@
 use std::fmt;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
         /// Why a message or a change was refused, or a connection closed: stable kebab-case text.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum ErrorCode {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])* $name,)*
         }
 
         impl ErrorCode {
@@ -22,6 +22,13 @@ macro_rules! codes {
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(ErrorCode::$name => $text,)*
+                }
+            }
+
+            /// What it means, for documentation.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(ErrorCode::$name => concat!($($doc),*).trim_ascii_start(),)*
                 }
             }
         }

@@ -9,13 +9,14 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::get;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
 use concord_shared::limits::Limits;
 use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::openapi::places;
 use super::problem::{Code, Problem};
 use crate::connection::backoff::Backoff;
 use crate::store::Store;
@@ -49,26 +50,22 @@ pub struct Documents {
     pub capacity: Arc<Semaphore>,
 }
 
-/// The routes.
-pub fn router(documents: Documents) -> Router {
-    Router::new()
-        .route("/v1/documents", get(read::list).post(make::create))
-        .route("/v1/documents/{id}", get(read::whole).put(make::put_whole))
-        .route("/v1/documents/{id}/value", values())
-        .route("/v1/documents/{id}/value/", values())
-        .route("/v1/documents/{id}/value/{*path}", values())
-        .route("/v1/documents/{id}/events", get(events::events))
-        .route("/v1/documents/{id}/events/", get(events::events))
-        .route("/v1/documents/{id}/events/{*path}", get(events::events))
-        .with_state(documents)
-}
-
-fn values() -> axum::routing::MethodRouter<Documents> {
-    get(read::read)
-        .put(write::write)
-        .patch(write::write)
-        .post(write::append)
-        .delete(write::delete)
+/// The routes, and what they are.
+pub fn router() -> OpenApiRouter<Documents> {
+    let router = OpenApiRouter::new()
+        .routes(routes!(read::list, make::create))
+        .routes(routes!(read::whole, make::put_whole));
+    let router = places(
+        router,
+        routes!(
+            read::read,
+            write::put,
+            write::patch,
+            write::append,
+            write::delete
+        ),
+    );
+    places(router, routes!(events::events))
 }
 
 impl Documents {

@@ -6,36 +6,53 @@ use concord_shared::code::ErrorCode;
 use concord_shared::json::{EditError, WriteError};
 use concord_shared::path::{NoPlace, ParsePathError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::GZIP;
+use super::openapi::problems::ProblemCode;
 use crate::view::ViewError;
 
 /// When to try again what can't be done now: most of what is in the way is done in a moment.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $status:ident;)*) => {
         /// Why a request was not carried out: stable kebab-case text, and a status.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Code {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])* $name,)*
             /// As on the wire: a change was refused, or the server can't.
             Wire(ErrorCode),
         }
 
         impl Code {
+            /// Every code that is told, for documentation.
+            pub fn all() -> impl Iterator<Item = Self> {
+                let wire = ErrorCode::ALL.iter().copied().filter(|code| told(*code).is_some());
+                [$(Self::$name,)*].into_iter().chain(wire.map(Self::Wire))
+            }
+
+            /// What it means, for documentation.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),*).trim_ascii_start(),)*
+                    Self::Wire(code) => code.meaning(),
+                }
+            }
+
             /// As it is told.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
-                    Self::Wire(code) => code.as_str(),
+                    Self::Wire(code) => wire(code).0.as_str(),
                 }
             }
 
-            fn status(self) -> StatusCode {
+            /// With which it is told.
+            pub fn status(self) -> StatusCode {
                 match self {
                     $(Self::$name => StatusCode::$status,)*
-                    Self::Wire(code) => status_of(code),
+                    Self::Wire(code) => wire(code).1,
                 }
             }
         }
@@ -103,15 +120,23 @@ codes! {
     UnknownHost = "unknown-host", MISDIRECTED_REQUEST;
 }
 
-fn status_of(code: ErrorCode) -> StatusCode {
+/// With which status a code of the wire is told; `None` for those that are about connections and frames.
+fn told(code: ErrorCode) -> Option<StatusCode> {
     match code {
-        code if code.is_about_a_change() => StatusCode::UNPROCESSABLE_ENTITY,
+        code if code.is_about_a_change() => Some(StatusCode::UNPROCESSABLE_ENTITY),
         ErrorCode::TooManyDocuments | ErrorCode::Overloaded | ErrorCode::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
+            Some(StatusCode::SERVICE_UNAVAILABLE)
         }
-        ErrorCode::BackOff => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::BackOff => Some(StatusCode::TOO_MANY_REQUESTS),
+        ErrorCode::Internal | ErrorCode::StorageFailed => Some(StatusCode::INTERNAL_SERVER_ERROR),
+        _ => None,
     }
+}
+
+/// How a code of the wire is told. One that means nothing here is a fault of the server.
+fn wire(code: ErrorCode) -> (ErrorCode, StatusCode) {
+    let known = told(code).map(|status| (code, status));
+    known.unwrap_or((ErrorCode::Internal, StatusCode::INTERNAL_SERVER_ERROR))
 }
 
 /// A request that was not carried out.
@@ -124,15 +149,28 @@ pub struct Problem {
     path: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// Why a request was not carried out (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Body<'a> {
+    /// A name for the code: `urn:concord:problem:` and the code.
+    #[schema(pattern = "^urn:concord:problem:[a-z-]+$")]
     r#type: String,
+    /// The status in words.
     title: &'a str,
+    /// The status.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// What programs go by: a code keeps its name.
+    #[schema(value_type = ProblemCode)]
     code: &'a str,
+    /// What is to be said of this case, for people.
     #[serde(skip_serializing_if = "str::is_empty")]
+    #[schema(required = false)]
     detail: &'a str,
+    /// Where in the document, as a JSON Pointer.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     path: Option<&'a str>,
 }
 

@@ -120,11 +120,15 @@ impl Had {
     /// The tag by which the reader has this version in this form, compressed or not: a stored answer is made fresh by
     /// its own tag (RFC 9111, section 4.3.4).
     pub fn etag(&self, version: &Version, form: Form) -> Option<HeaderValue> {
+        self.tag(&format!("{version}{}", form.suffix()))
+    }
+
+    /// Likewise of anything that has this tag.
+    pub fn tag(&self, plain: &str) -> Option<HeaderValue> {
         match &self.0 {
-            Named::Any => Some(version.etag_of(form)),
+            Named::Any => Some(tag(plain)),
             Named::Tags(tags) => {
-                let plain = format!("{version}{}", form.suffix());
-                let same = |tag: &&String| match tag.strip_prefix(&plain) {
+                let same = |tag: &&String| match tag.strip_prefix(plain) {
                     Some("") => true,
                     // Not the suffix of another form.
                     Some(rest) => {

@@ -24,6 +24,8 @@ use tokio::time::timeout;
 
 use super::Documents;
 use super::address::{Address, Parameters, address};
+use crate::http::openapi::problems::Fails;
+use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::Version;
 use crate::listener::Lease;
@@ -39,6 +41,19 @@ const PIECE_BYTES: usize = 64 << 10;
 /// A stream's first words: how long to wait before coming back, in milliseconds.
 const OPENING: &[u8] = b"retry: 1000\n\n";
 
+/// Watch a value
+///
+/// Server-sent events, which browsers read with `EventSource`. `value` is all of what is at the place, and comes first;
+/// `patch` is a JSON Patch that leads on from there; `gone` says that nothing is there any more. Who comes back with the
+/// `id` of the last one is told what happened since.
+#[utoipa::path(
+    get,
+    path = "/v1/documents/{id}/events/{path}",
+    operation_id = "watchValue",
+    tag = "Events",
+    params(parameters::Place, parameters::Watching),
+    responses(answers::Stream, Fails<400>, Fails<404>),
+)]
 pub(super) async fn events(
     State(documents): State<Documents>,
     lease: Option<Extension<Lease>>,

@@ -18,12 +18,29 @@ use super::write::{Base, Target, answer, author, base, done, edit, reused, writt
 use crate::http::body::{Kind, Parsed};
 use crate::http::client_address;
 use crate::http::idempotency::Key;
+use crate::http::openapi::problems::Fails;
+use crate::http::openapi::{answers, bodies, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{self, Condition};
 use crate::listener::Origin;
 use crate::view::Core;
 use crate::view::marks::Mark;
 
+/// Make a document
+///
+/// Of a value, or of a document's own bytes, under a new id.
+#[utoipa::path(
+    post,
+    path = "/v1/documents",
+    operation_id = "createDocument",
+    tag = "Documents",
+    params(parameters::Making),
+    request_body(content(
+        (bodies::Document = "application/json", example = json!({"companies": {"acme": {"name": "Acme"}}})),
+        (bodies::Bytes = "application/vnd.automerge"),
+    )),
+    responses(answers::Made, Fails<400>, Fails<413>, Fails<415>, Fails<422>, Fails<429>),
+)]
 pub(super) async fn create(
     State(documents): State<Documents>,
     Extension(origin): Extension<Origin>,
@@ -64,6 +81,22 @@ pub(super) async fn create(
     ))
 }
 
+/// Make or write a document
+///
+/// Makes it, or brings it to the value: as the difference to the version that `If-Match` names, merged with what came
+/// since. A document's own bytes are merged with what is there.
+#[utoipa::path(
+    put,
+    path = "/v1/documents/{id}",
+    operation_id = "putDocument",
+    tag = "Documents",
+    params(parameters::Document, parameters::Writing, parameters::Replacing),
+    request_body(content(
+        (bodies::Document = "application/json", example = json!({"companies": {"acme": {"name": "Acme"}}})),
+        (bodies::Bytes = "application/vnd.automerge"),
+    )),
+    responses(answers::Replaced, Fails<400>, Fails<412>, Fails<413>, Fails<415>, Fails<422>, Fails<429>),
+)]
 pub(super) async fn put_whole(
     State(documents): State<Documents>,
     Extension(origin): Extension<Origin>,

@@ -11,11 +11,15 @@ use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, IdError};
 use concord_shared::json::{self, Types};
 use concord_shared::path::{NoPlace, Path};
-use serde_json::{Value as Json, json};
+use serde::Serialize;
+use serde_json::Value as Json;
+use utoipa::ToSchema;
 
 use super::Documents;
 use super::address::{Address, Parameters, address};
 use crate::http::accept::{AUTOMERGE, JSON, media_type};
+use crate::http::openapi::problems::Fails;
+use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{Form, Had, Version};
 use crate::view::Core;
@@ -88,6 +92,57 @@ pub(super) fn json_at(
     json.transpose().map_err(internal)
 }
 
+/// Documents in one page of the list, unless fewer are asked for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct DocumentList {
+    /// In the order of their ids.
+    documents: Vec<ListedDocument>,
+    /// The `after` of the next page; null on the last one.
+    next: Option<String>,
+}
+
+/// What is known of a document without opening it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ListedDocument {
+    /// Its id.
+    id: String,
+    /// Its URL among Automerge clients: `automerge:` and the id.
+    url: String,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+enum Summary {
+    Readable {
+        /// When the server got it (RFC 3339).
+        #[schema(value_type = String, format = DateTime)]
+        created_at: Json,
+        /// How many changes it has.
+        changes: u64,
+        /// Bytes of its snapshot.
+        snapshot_bytes: u64,
+    },
+    Unreadable {
+        /// `storage-failed`: what is stored of it can't be read.
+        code: &'static str,
+    },
+}
+
+/// List documents
+///
+/// In the order of their ids, a page at a time.
+#[utoipa::path(
+    get,
+    path = "/v1/documents",
+    operation_id = "listDocuments",
+    tag = "Documents",
+    params(parameters::Page),
+    responses((status = 200, description = "A page.", body = DocumentList), Fails<400>, Fails<406>),
+)]
 pub(super) async fn list(
     State(documents): State<Documents>,
     headers: HeaderMap,
@@ -108,27 +163,40 @@ pub(super) async fn list(
     let is_last = found.len() < limit;
     let next = found.last().filter(|_| !is_last);
     let next = next.map(|info| info.document.to_string());
-    let listed: Vec<Json> = found
-        .iter()
-        .map(|info| {
-            let id = info.document.as_str();
-            let url = info.document.url();
-            match &info.summary {
-                Ok(summary) => json!({
-                    "id": id,
-                    "url": url,
-                    "createdAt": json::timestamp(i64::try_from(summary.created_at_ms).unwrap_or(i64::MAX)),
-                    "changes": summary.changes,
-                    "snapshotBytes": summary.snapshot_bytes,
-                }),
-                Err(_) => json!({ "id": id, "url": url, "code": "storage-failed" }),
-            }
-        })
-        .collect();
-    let body = json!({ "documents": listed, "next": next });
+    let documents = found.iter().map(|info| ListedDocument {
+        id: info.document.to_string(),
+        url: info.document.url(),
+        summary: match &info.summary {
+            Ok(summary) => Summary::Readable {
+                created_at: json::timestamp(
+                    i64::try_from(summary.created_at_ms).unwrap_or(i64::MAX),
+                ),
+                changes: summary.changes,
+                snapshot_bytes: summary.snapshot_bytes,
+            },
+            Err(_) => Summary::Unreadable {
+                code: ErrorCode::StorageFailed.as_str(),
+            },
+        },
+    });
+    let body = DocumentList {
+        documents: documents.collect(),
+        next,
+    };
     Ok(axum::Json(body).into_response())
 }
 
+/// Read a document
+///
+/// As JSON, or with `Accept: application/vnd.automerge` its own bytes; with `at` those of its history up to there.
+#[utoipa::path(
+    get,
+    path = "/v1/documents/{id}",
+    operation_id = "getDocument",
+    tag = "Documents",
+    params(parameters::Document, parameters::Reading),
+    responses(answers::Whole, Fails<400>, Fails<404>, Fails<406>),
+)]
 pub(super) async fn whole(
     State(documents): State<Documents>,
     headers: HeaderMap,
@@ -146,6 +214,17 @@ pub(super) async fn whole(
     Ok(response)
 }
 
+/// Read a value
+///
+/// What is at a place in a document, now or at any version that it ever had.
+#[utoipa::path(
+    get,
+    path = "/v1/documents/{id}/value/{path}",
+    operation_id = "getValue",
+    tag = "Values",
+    params(parameters::Place, parameters::Reading),
+    responses(answers::Value, Fails<400>, Fails<404>, Fails<406>),
+)]
 pub(super) async fn read(
     State(documents): State<Documents>,
     headers: HeaderMap,

@@ -6,7 +6,8 @@ use automerge::ChangeHash;
 use automerge::transaction::Transaction;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use concord_shared::code::ErrorCode;
@@ -20,6 +21,8 @@ use super::address::{Address, Parameters, address, url_of_value};
 use super::read::{Shown, json_at};
 use crate::http::body::{self, Kind, Parsed};
 use crate::http::idempotency::{Fingerprint, Key};
+use crate::http::openapi::problems::Fails;
+use crate::http::openapi::{answers, bodies, parameters};
 use crate::http::prefer::{APPLIED, MINIMAL, is_minimal};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{self, Condition, Version};
@@ -51,14 +54,62 @@ impl Target {
     }
 }
 
-pub(super) async fn write(
-    State(documents): State<Documents>,
-    method: Method,
-    headers: HeaderMap,
-    uri: Uri,
-    query: Result<Query<Parameters>, QueryRejection>,
-    body: Body,
+/// Write a value
+///
+/// Brings what is at a place to a value, as the difference to the version that `If-Match` names, merged with what came
+/// since. The last step may be a new key; a position in an array must be there.
+#[utoipa::path(
+    put,
+    path = "/v1/documents/{id}/value/{path}",
+    operation_id = "putValue",
+    tag = "Values",
+    params(parameters::Place, parameters::Writing),
+    request_body(content((bodies::Value = "application/json", example = json!("Acme Ltd")))),
+    responses(answers::Written, Fails<400>, Fails<404>, Fails<409>, Fails<412>, Fails<413>, Fails<415>, Fails<422>),
+)]
+pub(super) async fn put(
+    documents: State<Documents>,
+    request: Request,
 ) -> Result<Response, Problem> {
+    write(documents, request).await
+}
+
+/// Patch a value
+///
+/// By a merge patch (RFC 7396; also as `application/json`), or by a JSON Patch (RFC 6902) whose paths begin at the place:
+/// all of it is carried out, or nothing.
+#[utoipa::path(
+    patch,
+    path = "/v1/documents/{id}/value/{path}",
+    operation_id = "patchValue",
+    tag = "Values",
+    params(parameters::Place, parameters::Writing),
+    request_body(content(
+        (bodies::Value = "application/merge-patch+json", example = json!({"name": "Acme Ltd"})),
+        (bodies::Value = "application/json", example = json!({"name": "Acme Ltd"})),
+        (bodies::JsonPatch = "application/json-patch+json",
+            example = json!([{"op": "replace", "path": "/name", "value": "Acme Ltd"}])),
+    )),
+    responses(answers::Written, Fails<400>, Fails<404>, Fails<409>, Fails<412>, Fails<413>, Fails<415>, Fails<422>),
+)]
+pub(super) async fn patch(
+    documents: State<Documents>,
+    request: Request,
+) -> Result<Response, Problem> {
+    write(documents, request).await
+}
+
+async fn write(State(documents): State<Documents>, request: Request) -> Result<Response, Problem> {
+    let (
+        Parts {
+            method,
+            uri,
+            headers,
+            ..
+        },
+        body,
+    ) = request.into_parts();
+    let query = Query::try_from_uri(&uri);
     let Target {
         address: Address { id, path },
         types,
@@ -104,6 +155,18 @@ pub(super) async fn write(
     Ok(answer(&headers, shown.await?, StatusCode::OK, None))
 }
 
+/// Add a value
+///
+/// To an array's end, or to an object under a new id.
+#[utoipa::path(
+    post,
+    path = "/v1/documents/{id}/value/{path}",
+    operation_id = "addValue",
+    tag = "Values",
+    params(parameters::Place, parameters::Writing),
+    request_body(content((bodies::Value = "application/json", example = json!({"date": "2026-11-22"})))),
+    responses(answers::Added, Fails<400>, Fails<404>, Fails<409>, Fails<412>, Fails<413>, Fails<415>, Fails<422>),
+)]
 pub(super) async fn append(
     State(documents): State<Documents>,
     headers: HeaderMap,
@@ -171,6 +234,15 @@ fn location_of(
     })
 }
 
+/// Remove a value
+#[utoipa::path(
+    delete,
+    path = "/v1/documents/{id}/value/{path}",
+    operation_id = "deleteValue",
+    tag = "Values",
+    params(parameters::Place, parameters::Removing),
+    responses(answers::Removed, Fails<400>, Fails<404>, Fails<409>, Fails<412>, Fails<422>),
+)]
 pub(super) async fn delete(
     State(documents): State<Documents>,
     headers: HeaderMap,

@@ -1,0 +1,175 @@
+//! The document that describes `/v1` (OpenAPI 3.1), and the pages that show it.
+//!
+//! Each handler says of itself what it takes and gives (`#[utoipa::path]`), and is put into the router and into the
+//! document by one call, so that there is none in one of them alone. What many have in common is described here:
+//!
+//! - [`parameters`], [`answers`], [`bodies`]: sets of them, which handlers name;
+//! - [`problems`]: made from the table of codes;
+//! - [`page`]: the reference as a page.
+
+use axum::Router;
+use utoipa::IntoResponses as _;
+use utoipa::openapi::path::{Operation, Paths};
+use utoipa::openapi::{
+    ComponentsBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder,
+    PathItem, RefOr, Type,
+};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+pub(in crate::http) mod answers;
+pub(in crate::http) mod bodies;
+mod page;
+pub(in crate::http) mod parameters;
+pub(in crate::http) mod problems;
+mod served;
+
+use problems::Fails;
+pub use served::Reference;
+
+/// A version, as in a query: with any suffix that its tag may have.
+const VERSION: &str = r"^[0-9a-fA-F]{64}(\.[0-9a-fA-F]{64})*(-.*)?$";
+/// A version as a tag, with any suffix.
+const ETAG: &str = r#"^"[0-9a-f]{64}(\.[0-9a-f]{64})*(-[a-z]+)*"$"#;
+
+const EXAMPLE_ID: &str = "4NMNnkMhL8jXrdJ9jamS58PAVdXu";
+const EXAMPLE_VERSION: &str = "9d3f0a1c5e7b2d4f6a8c0e1b3d5f7a9c2e4b6d8f0a1c3e5b7d9f2a4c6e8b0d1f";
+
+/// What comes before all else in the document, and on the page.
+const INTRODUCTION: &str = "Documents as JSON, at the same server and beside the tabs that edit them live; what is \
+written merges.
+
+Every answer about a document has an `ETag`, its version. A write with an old `If-Match` is no conflict: it is carried \
+out on the version that its author saw, and merged with what came since.
+
+Errors are problem documents (RFC 9457) whose `code` stays as it is; nothing was changed then, but for 500 and 503 \
+answers to a write, where that is not known.
+
+`GET` means `HEAD`, too; `OPTIONS` is answered everywhere. JSON of 4 KiB and more comes in gzip where that is accepted, \
+and bodies may be sent in gzip.";
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// Adds handlers of places in documents: to the document as one path with a parameter for the place, and as one
+/// without, for the whole document; to the router likewise, and so that a place may have any number of steps.
+pub(super) fn places<S: Clone + Send + Sync + 'static>(
+    mut router: OpenApiRouter<S>,
+    (schemas, paths, methods): UtoipaMethodRouter<S>,
+) -> OpenApiRouter<S> {
+    let mut described = Paths::new();
+    for (path, item) in paths.paths {
+        let whole = path.trim_end_matches(&format!("/{{{}}}", parameters::PATH));
+        for route in [whole, &format!("{whole}/"), &format!("{whole}/{{*path}}")] {
+            router = router.route(route, methods.clone());
+        }
+        described
+            .paths
+            .insert(whole.to_owned(), of_whole(item.clone()));
+        described.paths.insert(path, item);
+    }
+    let document = router.get_openapi_mut();
+    document.paths.merge(described);
+    let components = document.components.get_or_insert_default();
+    components.schemas.extend(schemas);
+    router
+}
+
+fn of_whole(mut item: PathItem) -> PathItem {
+    for (_, operation) in operations(&mut item) {
+        if let Some(RefOr::T(body)) = &mut operation.request_body {
+            bodies::make_objects(body);
+        }
+        let id = operation.operation_id.take();
+        operation.operation_id = id.map(|id| id + "OfDocument");
+        let summary = operation.summary.take();
+        operation.summary = summary.map(|summary| format!("{summary}: the whole document"));
+        let all = operation.parameters.get_or_insert_default();
+        all.retain(|parameter| !matches!(parameter, RefOr::T(one) if one.name == parameters::PATH));
+    }
+    item
+}
+
+/// The operations at an address, each with whether it only reads.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+    let PathItem {
+        get,
+        put,
+        post,
+        patch,
+        delete,
+        ..
+    } = item;
+    let all = [
+        (true, get),
+        (false, put),
+        (false, post),
+        (false, patch),
+        (false, delete),
+    ];
+    let all = all.into_iter();
+    all.filter_map(|(is_read, operation)| Some((is_read, operation.as_mut()?)))
+}
+
+/// Likewise, to be shown.
+fn named(item: &PathItem) -> impl Iterator<Item = (&'static str, &Operation)> {
+    let all = [
+        ("GET", &item.get),
+        ("PUT", &item.put),
+        ("POST", &item.post),
+        ("PATCH", &item.patch),
+        ("DELETE", &item.delete),
+    ];
+    let all = all.into_iter();
+    all.filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
+}
+
+/// Joins what is described with the addresses of the description itself, and gives the router of both.
+pub(super) fn around(documents: OpenApiRouter<Reference>) -> Router {
+    let (router, document) = described(documents);
+    router.with_state(Reference::of(&document))
+}
+
+fn described(documents: OpenApiRouter<Reference>) -> (Router<Reference>, OpenApi) {
+    let all = documents.merge(served::routes());
+    let (router, mut document) = all.split_for_parts();
+    for item in document.paths.paths.values_mut() {
+        for (is_read, operation) in operations(item) {
+            let mut all = [
+                Fails::<421>::responses(),
+                Fails::<500>::responses(),
+                Fails::<503>::responses(),
+            ];
+            operation
+                .responses
+                .responses
+                .extend(all.iter_mut().flat_map(std::mem::take));
+            if !is_read {
+                // Pages of other sites may not write.
+                operation
+                    .responses
+                    .responses
+                    .extend(Fails::<403>::responses());
+            }
+        }
+    }
+    document.merge(about());
+    (router, document)
+}
+
+/// What is said of it all, and what operations refer to.
+fn about() -> OpenApi {
+    let license = LicenseBuilder::new()
+        .name("MIT OR Apache-2.0")
+        .identifier(Some("MIT OR Apache-2.0"));
+    let info = InfoBuilder::new()
+        .title("Concord")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(INTRODUCTION))
+        .license(Some(license.build()));
+    let components = bodies::components(problems::components(ComponentsBuilder::new()));
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components.build()))
+        .build()
+}

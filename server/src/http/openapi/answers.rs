@@ -1,0 +1,118 @@
+//! Answers in the document that are no problems: each is described once, and operations name what they give.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value as Json, json};
+use utoipa::openapi::{
+    Content, ContentBuilder, Header, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response,
+    ResponseBuilder, Type,
+};
+use utoipa::{IntoResponses, ToSchema as _};
+
+use super::bodies::{self, board};
+use super::{ETAG, string};
+use crate::http::accept::{AUTOMERGE, JSON};
+
+macro_rules! answers {
+    ($($(#[$doc:meta])* $name:ident: $($status:literal = $answer:expr),*;)*) => {$(
+        $(#[$doc])*
+        pub(in crate::http) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                let answers: [(u16, Response); _] = [$(($status, $answer.build())),*];
+                let answers = answers.into_iter();
+                answers.map(|(status, answer)| (status.to_string(), answer.into())).collect()
+            }
+        }
+    )*};
+}
+
+answers! {
+    /// A document.
+    Whole: 200 = versioned("The document: JSON, or its own bytes.")
+            .content(JSON, json_content(&board()))
+            .content(AUTOMERGE, bytes()),
+        304 = unchanged();
+    /// What is at a place.
+    Value: 200 = versioned("What is at the place.").content(JSON, json_content(&json!("Acme"))),
+        304 = unchanged();
+    /// What is at a place after it was written.
+    Written: 200 = written("What is at the place now, merged."),
+        204 = silent("Carried out. There is no value with `Prefer: return=minimal`, or where it was removed meanwhile.");
+    /// A document that was made.
+    Made: 201 = made("Made. The document is at `Location`.");
+    /// A document that was written as a whole.
+    Replaced: 200 = written("The document was there: what it is now, merged."),
+        201 = made("Made."),
+        204 = silent("Carried out, with `Prefer: return=minimal`.");
+    /// What was added.
+    Added: 201 = made("Added. What was sent, and at `Location` where it is now.");
+    /// What was removed.
+    Removed: 204 = silent("Nothing is there any more.");
+    /// This document.
+    Described: 200 = tagged("The document.").content(JSON, ContentBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(Type::Object))).build()),
+        304 = tagged("The client has it (`If-None-Match`).");
+    /// The same as a page.
+    Page: 200 = tagged("The page.").content("text/html", ContentBuilder::new().schema(Some(string())).build()),
+        304 = tagged("The client has it (`If-None-Match`).");
+    /// What happens at a place.
+    Stream: 200 = ResponseBuilder::new()
+            .description("Events without end: `value`, `patch` and `gone`, each with the version that it leads to as its `id`.")
+            .content("text/event-stream", ContentBuilder::new().schema(Some(string())).example(Some(json!(
+                "event: value\nid: 9d3f…\ndata: {\"name\": \"Acme\"}\n\nevent: patch\nid: 40c1…\ndata: [{\"op\": \"replace\", \"path\": \"/name\", \"value\": \"Acme Ltd\"}]\n\n"
+            ))).build());
+}
+
+fn json_content(example: &Json) -> Content {
+    let value = Ref::from_schema_name(bodies::Value::name());
+    let content = ContentBuilder::new().schema(Some(value));
+    content.example(Some(example.clone())).build()
+}
+
+fn bytes() -> Content {
+    let bytes = Ref::from_schema_name(bodies::Bytes::name());
+    ContentBuilder::new().schema(Some(bytes)).build()
+}
+
+fn header(description: &str, schema: ObjectBuilder) -> Header {
+    let header = HeaderBuilder::new().schema(Some(schema));
+    header.description(Some(description)).build()
+}
+
+fn versioned(description: &str) -> ResponseBuilder {
+    let schema = || string().pattern(Some(ETAG));
+    let caching = "For whoever asked alone; `immutable` where a version was named.";
+    ResponseBuilder::new()
+        .description(description)
+        .header("ETag", header("The version that this is of.", schema()))
+        .header("Cache-Control", header(caching, string()))
+}
+
+fn tagged(description: &str) -> ResponseBuilder {
+    let tag = string().pattern(Some(r#"^"[0-9a-f]+(-[a-z]+)*"$"#));
+    ResponseBuilder::new()
+        .description(description)
+        .header("ETag", header("Changes with the server.", tag))
+}
+
+fn unchanged() -> ResponseBuilder {
+    versioned("The client has it (`If-None-Match`).")
+}
+
+fn silent(description: &str) -> ResponseBuilder {
+    versioned(description).header(
+        "Preference-Applied",
+        header("What was done of `Prefer`.", string()),
+    )
+}
+
+fn written(description: &str) -> ResponseBuilder {
+    silent(description).content(JSON, json_content(&board()))
+}
+
+fn made(description: &str) -> ResponseBuilder {
+    let place = string().pattern(Some("^/v1/documents/"));
+    written(description).header("Location", header("Where it is.", place))
+}

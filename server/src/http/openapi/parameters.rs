@@ -1,0 +1,208 @@
+//! Parameters in the document: each is described once, and operations name the sets that they take.
+
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Required, Type};
+
+use super::{EXAMPLE_ID, EXAMPLE_VERSION, VERSION, string};
+
+macro_rules! sets {
+    ($($(#[$doc:meta])* $name:ident: $($parameter:ident),*;)*) => {$(
+        $(#[$doc])*
+        pub(in crate::http) struct $name;
+
+        impl IntoParams for $name {
+            fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+                vec![$($parameter()),*]
+            }
+        }
+    )*};
+}
+
+sets! {
+    /// The address of a document.
+    Document: id;
+    /// The address of a place in one.
+    Place: id, path;
+    /// What to read, and what its reader has.
+    Reading: at, types, if_none_match;
+    /// What a writer saw, and how to answer.
+    Writing: types, if_match, idempotency_key, prefer;
+    /// Of what makes a document.
+    Making: types, idempotency_key, prefer;
+    /// Of a whole document that may be there.
+    Replacing: if_none_match_any;
+    /// Of what is removed.
+    Removing: types, if_match, idempotency_key;
+    /// A page of the list of documents.
+    Page: limit, after_document;
+    /// What a watcher has seen.
+    Watching: since, types, last_event_id;
+    /// What a reader has of it.
+    Having: if_none_match;
+}
+
+/// The parameter by which places in documents are addressed.
+pub(super) const PATH: &str = "path";
+
+fn path() -> Parameter {
+    let description = "A place in the document, as a JSON Pointer (RFC 6901) without its first slash: the steps from the \
+         outside in, with slashes between; `~1` is a slash in a key and `~0` a tilde. It may have any number of steps, \
+         which OpenAPI can't say of a parameter: a client that writes the slashes between them as `%2F` asks the same.";
+    let schema = string().pattern(Some("^([^~]|~[01])*$"));
+    required(PATH, description, schema, "companies/acme/name")
+}
+
+fn id() -> Parameter {
+    let description =
+        "A document's id: at most 64 bytes of UTF-8, without control characters and `#`.";
+    // In letters of one byte, or of at most four.
+    let pattern = r"^([ -\x22$-~]{1,64}|[^#\x00-\x1f\x7f-\x9f]{1,16})$";
+    required(
+        "id",
+        description,
+        string().pattern(Some(pattern)),
+        EXAMPLE_ID,
+    )
+}
+
+fn at() -> Parameter {
+    let description =
+        "The version to read: an `ETag` without its quotes. Otherwise it is that of now.";
+    query(
+        "at",
+        description,
+        string().pattern(Some(VERSION)),
+        EXAMPLE_VERSION,
+    )
+}
+
+fn since() -> Parameter {
+    let description = "The version that the client has: it is told what happened since. `Last-Event-ID` goes first.";
+    query(
+        "since",
+        description,
+        string().pattern(Some(VERSION)),
+        EXAMPLE_VERSION,
+    )
+}
+
+fn types() -> Parameter {
+    let description = "How types that JSON lacks are read and written: `plain` as strings and numbers, `tagged` as \
+         objects that name them, such as `{\"$counter\": 5}`.";
+    let schema = string().enum_values(Some(["plain", "tagged"]));
+    query(
+        "types",
+        description,
+        schema.default(Some("plain".into())),
+        "plain",
+    )
+}
+
+fn limit() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::Integer);
+    let schema = schema
+        .minimum(Some(1))
+        .maximum(Some(1000))
+        .default(Some(100.into()));
+    query("limit", "How many there are to a page.", schema, 20)
+}
+
+fn after_document() -> Parameter {
+    let description = "The last document of the page before: its `next`.";
+    query(
+        "after",
+        description,
+        string().min_length(Some(1)).max_length(Some(16)),
+        "4NMNnkMh",
+    )
+}
+
+fn if_none_match() -> Parameter {
+    let description =
+        "Versions that the client has: if what is there is one of them, the answer is 304.";
+    header("If-None-Match", description, tags(), &tag())
+}
+
+fn if_none_match_any() -> Parameter {
+    let description = "`*` only makes the document: one that is there is not changed. Versions mean nothing here.";
+    header("If-None-Match", description, tags(), "*")
+}
+
+fn if_match() -> Parameter {
+    let description = "The version that the author saw. The request is carried out on that one and merged with what came \
+         since; `*` is any version, and a version that the document never had is 412.";
+    header("If-Match", description, tags(), &tag())
+}
+
+fn idempotency_key() -> Parameter {
+    let description = "The client's name for the request (draft-ietf-httpapi-idempotency-key-header-07): sent again it \
+         is not carried out again.";
+    let pattern = r#"^([!#-\[\]-~]{1,255}|"[!#-\[\]-~]{1,255}")$"#;
+    let schema = string().pattern(Some(pattern));
+    header(
+        "Idempotency-Key",
+        description,
+        schema,
+        "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"",
+    )
+}
+
+fn prefer() -> Parameter {
+    let description = "`return=minimal` for an answer without the value (RFC 7240).";
+    header("Prefer", description, string(), "return=minimal")
+}
+
+fn last_event_id() -> Parameter {
+    let description = "The `id` of the last event that the client saw: it is told what happened since. What is no \
+         version of the document is as none.";
+    header("Last-Event-ID", description, string(), EXAMPLE_VERSION)
+}
+
+/// Entity tags, or any.
+fn tags() -> ObjectBuilder {
+    string().pattern(Some(r#"^(\*|(W/)?"[^"]*"( *, *(W/)?"[^"]*")*)$"#))
+}
+
+fn tag() -> String {
+    format!("\"{EXAMPLE_VERSION}\"")
+}
+
+fn required(name: &str, description: &str, schema: ObjectBuilder, example: &str) -> Parameter {
+    parameter(ParameterIn::Path, name, description, schema, example)
+}
+
+fn query(
+    name: &str,
+    description: &str,
+    schema: ObjectBuilder,
+    example: impl Into<serde_json::Value>,
+) -> Parameter {
+    parameter(ParameterIn::Query, name, description, schema, example)
+}
+
+fn header(name: &str, description: &str, schema: ObjectBuilder, example: &str) -> Parameter {
+    parameter(ParameterIn::Header, name, description, schema, example)
+}
+
+fn parameter(
+    place: ParameterIn,
+    name: &str,
+    description: &str,
+    schema: ObjectBuilder,
+    example: impl Into<serde_json::Value>,
+) -> Parameter {
+    let is_required = if place == ParameterIn::Path {
+        Required::True
+    } else {
+        Required::False
+    };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .required(is_required)
+        .description(Some(description))
+        .schema(Some(schema))
+        .example(Some(example.into()))
+        .build()
+}
