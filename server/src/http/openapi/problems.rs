@@ -13,7 +13,7 @@ use super::string;
 use crate::http::problem::{Body, Code};
 
 /// One of [`Code`], as it is told.
-pub struct ProblemCode;
+pub(in crate::http) struct ProblemCode;
 
 impl PartialSchema for ProblemCode {
     fn schema() -> RefOr<Schema> {
