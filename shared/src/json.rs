@@ -40,7 +40,7 @@ pub use patch::WriteError;
 pub use update::{Edit, EditError, update};
 
 /// How the types that JSON lacks are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Types {
     /// As the nearest that JSON has.
     #[default]
