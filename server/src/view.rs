@@ -7,10 +7,12 @@
 //! - [`core`]: the document with what is known of its relay; pure.
 //! - [`task`]: one for each open view: takes in what the relay sends, in batches, and runs jobs on it, all on blocking
 //!   threads.
+//! - `order`: in which order the relay admitted changes.
 //! - [`cache`]: which views are open, within a budget of memory.
 
 pub mod cache;
 pub mod core;
+mod order;
 mod task;
 
 pub use cache::{ViewError, Views};

@@ -139,9 +139,9 @@ impl Arrivals {
     /// Each run: how many changes, and their arrival.
     pub fn runs(&self) -> impl Iterator<Item = (u64, Option<(u64, &PrincipalId)>)> {
         self.runs.iter().map(|run| {
-            let arrival = run.arrival.and_then(|(at_ms, principal)| {
-                Some((at_ms, self.principals.get(principal)?))
-            });
+            let arrival = run
+                .arrival
+                .and_then(|(at_ms, principal)| Some((at_ms, self.principals.get(principal)?)));
             (run.changes, arrival)
         })
     }
@@ -173,7 +173,8 @@ impl Arrivals {
         let mut out = vec![ARRIVALS_FORMAT];
         push_uleb(&mut out, plain.len() as u64);
         // Reading from memory and writing to it can't fail.
-        let _infallible = DeflateEncoder::new(&*plain, Compression::default()).read_to_end(&mut out);
+        let _infallible =
+            DeflateEncoder::new(&*plain, Compression::default()).read_to_end(&mut out);
         out.into()
     }
 
@@ -328,7 +329,7 @@ mod tests {
             (1, Some((ms + 90, "ann"))),
         ]);
         let stored = some.encode();
-        assert_eq!(hex::encode(&stored), "GOLDEN");
+        assert_eq!(hex::encode(&stored), "011a63624ecccb634aca6761666462646064626cf8b1e9e9de8c0f8cd600");
         assert_eq!(Arrivals::decode(&stored).unwrap(), some);
         assert_eq!(some.changes(), 7);
         assert!(arrivals(&[(9, None)]).encode().is_empty());

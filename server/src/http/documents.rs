@@ -5,12 +5,14 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`write`]: the handlers.
+//! - [`read`], [`write`]: the handlers of values.
+//! - [`changes`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share: versions, times,
+//!   and reading large documents at them beside their views.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
 use tokio::sync::Semaphore;
@@ -20,7 +22,13 @@ use crate::store::Store;
 use crate::view::{Core, Views};
 
 mod address;
+mod changes;
+mod diff;
+mod fork;
+mod moment;
+mod past;
 mod read;
+mod restore;
 mod write;
 
 /// What handlers share.
@@ -32,7 +40,11 @@ pub struct Documents {
     pub store: Arc<dyn Store>,
     /// Bounds the large bodies that are in memory.
     pub large: Arc<Semaphore>,
+    /// Bounds the large documents that are read at old versions.
+    pub past: Arc<Semaphore>,
 }
+
+pub use past::CONCURRENT_LARGE_PASTS;
 
 /// The routes.
 pub fn router(documents: Documents) -> Router {
@@ -42,6 +54,13 @@ pub fn router(documents: Documents) -> Router {
         .route("/v1/documents/{id}/value", values())
         .route("/v1/documents/{id}/value/", values())
         .route("/v1/documents/{id}/value/{*path}", values())
+        .route("/v1/documents/{id}/changes", get(changes::page))
+        .route("/v1/documents/{id}/changes/{hash}", get(changes::one))
+        .route("/v1/documents/{id}/diff", get(diff::diff))
+        .route("/v1/documents/{id}/diff/", get(diff::diff))
+        .route("/v1/documents/{id}/diff/{*path}", get(diff::diff))
+        .route("/v1/documents/{id}/restore", post(restore::restore))
+        .route("/v1/documents/{id}/fork", post(fork::fork))
         .method_not_allowed_fallback(async || {
             Problem::new(Code::Method, "this address does not take that method")
         })
@@ -63,10 +82,7 @@ impl Documents {
         id: &DocumentId,
         job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
-        // Whoever asks for what is not there must not make the server open it.
-        if !self.views.is_open(id) && !self.is_stored(id).await? {
-            return Err(no_document(id));
-        }
+        self.must_be_there(id).await?;
         let missing = no_document(id);
         let made = self.views.run(id, move |core| {
             if core.heads().is_empty() {
@@ -75,6 +91,15 @@ impl Documents {
             job(core)
         });
         made.await?
+    }
+
+    /// Whoever asks for what is not there must not make the server open it.
+    async fn must_be_there(&self, id: &DocumentId) -> Result<(), Problem> {
+        if self.views.is_open(id) || self.is_stored(id).await? {
+            Ok(())
+        } else {
+            Err(no_document(id))
+        }
     }
 
     async fn is_stored(&self, id: &DocumentId) -> Result<bool, Problem> {

@@ -213,7 +213,10 @@ fn a_stored_document_is_recorded_as_it_was_admitted() {
     };
     let mut all = Arrivals::default();
     for (at, change) in whole.changes().iter().enumerate().take(base) {
-        all.push(1, Some((1000 + at as u64, change.principal.as_ref().unwrap())));
+        all.push(
+            1,
+            Some((1000 + at as u64, change.principal.as_ref().unwrap())),
+        );
     }
     // As older builds left it; damaged, which must not matter; and as it is written.
     let unreadable = Bytes::from_static(b"\x01\x09arrivals");

@@ -86,10 +86,11 @@ mod tests {
                 start_op: n + 1,
                 ops: 1,
             };
-            let judged = |_: &Graph, _: &mut _, _: &mut _| Ok::<(), GraphError>(());
-            graph
-                .admit(&node, &mut pasts, &mut Steps::new(u64::MAX), judged)
-                .unwrap();
+            let mut steps = Steps::new(u64::MAX);
+            let admitted = graph.admit(&node, &mut pasts, &mut steps, |_, _, _| {
+                Ok::<(), GraphError>(())
+            });
+            assert_eq!(admitted, Ok(n));
         }
         graph.make_visible(count - 1);
         let mut next = 0;

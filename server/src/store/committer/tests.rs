@@ -116,7 +116,7 @@ impl Store for Gated {
     }
 
     fn arrivals(&self, document: &DocumentId) -> Result<Option<Bytes>, StoreError> {
-        self.store.arrivals(document)
+        self.memory.arrivals(document)
     }
 
     fn log(

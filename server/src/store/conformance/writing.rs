@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{Bench, append, arrivals, changes, flatten, id, open, principal, snapshot, strict, tidy};
+use super::{
+    Bench, append, arrivals, changes, flatten, id, open, principal, snapshot, strict, tidy,
+};
 use crate::store::{Durability, LogRecord, Severity, Store, StoreError, Write};
 
 pub(crate) fn append_and_read_back<B: Bench>() {
