@@ -329,7 +329,10 @@ mod tests {
             (1, Some((ms + 90, "ann"))),
         ]);
         let stored = some.encode();
-        assert_eq!(hex::encode(&stored), "011a63624ecccb634aca6761666462646064626cf8b1e9e9de8c0f8cd600");
+        assert_eq!(
+            hex::encode(&stored),
+            "011a63624ecccb634aca6761666462646064626cf8b1e9e9de8c0f8cd600"
+        );
         assert_eq!(Arrivals::decode(&stored).unwrap(), some);
         assert_eq!(some.changes(), 7);
         assert!(arrivals(&[(9, None)]).encode().is_empty());

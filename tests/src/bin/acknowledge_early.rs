@@ -124,7 +124,7 @@ impl Store for Early {
     }
 
     fn arrivals(&self, document: &DocumentId) -> Result<Option<Bytes>, StoreError> {
-        self.0.arrivals(document)
+        self.store.arrivals(document)
     }
 
     fn log(

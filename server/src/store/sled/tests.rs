@@ -290,6 +290,12 @@ fn damage_is_an_error_for_that_document_only() {
                 store.open(&id("b")).unwrap().unwrap();
                 damaged(store.snapshot(&id("b")).unwrap_err());
             }
+            Place::Arrivals { .. } => {
+                store.open(&id("b")).unwrap().unwrap();
+                store.snapshot(&id("b")).unwrap().unwrap();
+                damaged(store.arrivals(&id("b")).unwrap_err());
+                assert_ne!(store.verify(&id("b")).unwrap(), []);
+            }
             // The record 0..4 reaches across the base of the snapshot.
             _ => {
                 damaged(store.open(&id("b")).unwrap_err());
