@@ -127,16 +127,18 @@ impl Server {
             metrics,
             next: AtomicU64::new(ConnectionId::FIRST),
         });
+        let capacity = Arc::new(Semaphore::new(config.max_connections));
         Ok(Self {
             listener,
             app: App {
                 connections,
-                capacity: Arc::new(Semaphore::new(config.max_connections)),
+                capacity: Arc::clone(&capacity),
                 documents: Documents {
                     views,
                     store: Arc::clone(&store),
                     large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
                     past: Arc::new(Semaphore::new(CONCURRENT_LARGE_PASTS)),
+                    capacity,
                 },
                 store,
                 metrics: recorder,

@@ -5,7 +5,7 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`write`]: the handlers of values.
+//! - [`read`], [`write`], [`events`]: the handlers of values.
 //! - [`changes`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share: versions, times,
 //!   and reading large documents at them beside their views.
 
@@ -24,6 +24,7 @@ use crate::view::{Core, Views};
 mod address;
 mod changes;
 mod diff;
+mod events;
 mod fork;
 mod moment;
 mod past;
@@ -42,6 +43,8 @@ pub struct Documents {
     pub large: Arc<Semaphore>,
     /// Bounds the large documents that are read at old versions.
     pub past: Arc<Semaphore>,
+    /// One permit for each connection that stays.
+    pub capacity: Arc<Semaphore>,
 }
 
 pub use past::CONCURRENT_LARGE_PASTS;
@@ -61,6 +64,9 @@ pub fn router(documents: Documents) -> Router {
         .route("/v1/documents/{id}/diff/{*path}", get(diff::diff))
         .route("/v1/documents/{id}/restore", post(restore::restore))
         .route("/v1/documents/{id}/fork", post(fork::fork))
+        .route("/v1/documents/{id}/events", get(events::events))
+        .route("/v1/documents/{id}/events/", get(events::events))
+        .route("/v1/documents/{id}/events/{*path}", get(events::events))
         .method_not_allowed_fallback(async || {
             Problem::new(Code::Method, "this address does not take that method")
         })

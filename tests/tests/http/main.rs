@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+mod events;
 mod history;
 mod requests;
 mod rest;

@@ -33,6 +33,8 @@ pub(super) struct Parameters {
     to: Option<String>,
     /// The order of changes.
     order: Option<String>,
+    /// The version that a watcher has seen.
+    since: Option<String>,
     /// How what JSON lacks is written.
     types: Option<String>,
     /// The last document, or change, of the page before.
@@ -67,6 +69,14 @@ impl Parameters {
 
     pub(super) fn to(&self) -> Result<Option<At>, Problem> {
         self.to.as_deref().map(At::parse).transpose()
+    }
+
+    pub(super) fn since(&self) -> Result<Option<Version>, Problem> {
+        let parse = |since| {
+            let bad = "since is a version, as in an ETag without quotes";
+            Version::parse(since).ok_or_else(|| Problem::new(Code::BadQuery, bad))
+        };
+        self.since.as_deref().map(parse).transpose()
     }
 
     /// Whether changes are wanted from the newest on.
