@@ -211,7 +211,8 @@ mod tests {
                 document: document.clone(),
                 first: n,
                 received_at_ms: 1000 + n * n,
-                principal: PrincipalId::new(if n % 3 == 0 { "ann" } else { "bo" }).unwrap(),
+                principal: PrincipalId::new(if n.is_multiple_of(3) { "ann" } else { "bo" })
+                    .unwrap(),
                 changes: vec![Bytes::copy_from_slice(change.raw_bytes())],
             };
             store.commit(&[write], Durability::Strict).unwrap();

@@ -27,9 +27,8 @@ impl Documents {
         let (store, document) = (Arc::clone(&self.store), id.clone());
         let looking =
             tokio::task::spawn_blocking(move || Came::by(&*store, &document, count, at_ms));
-        let came = match looking.await {
-            Ok(Ok(came)) => came,
-            _ => return Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), "")),
+        let Ok(Ok(came)) = looking.await else {
+            return Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), ""));
         };
         let mut is_there: Vec<bool> = Vec::new();
         let mut heads: BTreeMap<Index, ChangeHash> = BTreeMap::new();

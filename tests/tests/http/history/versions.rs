@@ -193,10 +193,10 @@ async fn differences(server: &ServerProcess, seed: u64) -> Result<()> {
                 patch_of(&query).await?.1 == json!([{ "op": "add", "path": "", "value": value }])
             ),
             (Some(_), None) => {
-                ensure!(patch_of(&query).await?.1 == json!([{ "op": "remove", "path": "" }]))
+                ensure!(patch_of(&query).await?.1 == json!([{ "op": "remove", "path": "" }]));
             }
             (Some(before), Some(after)) => {
-                ensure!(applied(&before, &patch_of(&query).await?.1)? == after)
+                ensure!(applied(&before, &patch_of(&query).await?.1)? == after);
             }
         }
     }

@@ -184,7 +184,7 @@ fn a_fork_has_the_same_changes_and_goes_its_own_way() {
             let hashes = |doc: &Automerge| {
                 let changes = doc.get_changes(&[]);
                 let mut hashes: Vec<ChangeHash> =
-                    changes.iter().map(|change| change.hash()).collect();
+                    changes.iter().map(automerge::Change::hash).collect();
                 hashes.sort_unstable();
                 hashes
             };
