@@ -137,7 +137,7 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
 async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), ViewError> {
     let permit = Arc::clone(&shared.loads).acquire_owned().await;
     let store = Arc::clone(&shared.store);
-    let actor = shared.actor.clone();
+    let actor = shared.actor(id);
     let stored = id.clone();
     let loading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
