@@ -13,9 +13,13 @@ use std::ops::Range;
 mod durability;
 mod events;
 mod history;
+mod import;
+mod representations;
 mod requests;
 mod rest;
+mod retries;
 mod story;
+mod surface;
 mod values;
 
 /// `CONCORD_TEST_SEED` alone if it is set; else so many, in the long profile more.
