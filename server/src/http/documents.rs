@@ -5,7 +5,7 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`make`], [`write`], [`import`], [`events`]: the handlers of values.
+//! - [`read`], [`make`], [`write`], [`import`], [`events`]: the handlers of documents and values.
 //! - [`changes`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share: versions, times,
 //!   and reading large documents at them beside their views.
 
@@ -47,14 +47,14 @@ pub struct Documents {
     pub store: Arc<dyn Store>,
     /// Bounds the large bodies that are in memory.
     pub large: Arc<Semaphore>,
-    /// Bounds the large documents that are read at old versions.
-    pub past: Arc<Semaphore>,
     /// Bounds the documents that are being imported.
     pub imports: Arc<Semaphore>,
     /// Who may not import for a while.
     pub backoff: Arc<Backoff>,
     /// What may be imported: as much as a client may upload.
     pub limits: Limits,
+    /// Bounds the large documents that are read at old versions.
+    pub past: Arc<Semaphore>,
     /// One permit for each connection that stays.
     pub capacity: Arc<Semaphore>,
 }

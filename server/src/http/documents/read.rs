@@ -159,28 +159,27 @@ impl Documents {
         let Address { id, path } = address(uri)?;
         let parameters = Parameters::of(query)?;
         let (types, at) = (parameters.types()?, parameters.at()?);
-        let is_fixed = matches!(at, Some(At::Version(_)));
-        let wanted = Wanted {
+        let shown = Asked {
             path,
             types,
             form,
             had: Had::of(headers)?,
         };
+        let is_fixed = matches!(at, Some(At::Version(_)));
         let response = match at {
             None => {
-                let now = self.on(&id, move |core| {
-                    wanted.of(core.doc(), Version(core.heads()), None)
-                });
-                now.await?
+                let now =
+                    move |core: &mut Core| shown.show(core.doc(), Version(core.heads()), None);
+                self.on(&id, now).await?
             }
             Some(at) => {
-                let version = self.version(&id, at).await?;
-                let then = self.past(&id, move |doc| {
-                    must_have(doc, &version.0)?;
-                    let heads = version.0.clone();
-                    wanted.of(doc, version, Some(&heads))
-                });
-                then.await?
+                let at = self.version(&id, at).await?;
+                let then = move |doc: &Automerge| {
+                    must_have(doc, &at.0)?;
+                    let heads = at.0.clone();
+                    shown.show(doc, at, Some(&heads))
+                };
+                self.past(&id, then).await?
             }
         };
         Ok(if is_fixed {
@@ -191,52 +190,47 @@ impl Documents {
     }
 }
 
-/// What is to be shown, unless the reader has it.
-struct Wanted {
+/// What a reader asks for.
+struct Asked {
     path: Path,
     types: Types,
     form: Form,
     had: Had,
 }
 
-impl Wanted {
-    fn of(
+impl Asked {
+    /// What is there at a version, `heads` unless that is now; or that who asks has it already.
+    fn show(
         &self,
         doc: &Automerge,
         version: Version,
-        at: Option<&[ChangeHash]>,
+        heads: Option<&[ChangeHash]>,
     ) -> Result<Response, Problem> {
+        let Self {
+            path,
+            types,
+            form,
+            had,
+        } = self;
         // A path that leads nowhere is no value that anybody has.
-        if self.path.value(doc, at)?.is_none() {
-            let at = self.path.clone();
-            return Err(NoPlace::Nothing { at }.into());
+        if path.value(doc, heads)?.is_none() {
+            return Err(NoPlace::Nothing { at: path.clone() }.into());
         }
-        if let Some(etag) = self.had.etag(&version, self.form) {
+        if let Some(etag) = had.etag(&version, *form) {
             return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
         }
-        match self.form {
-            Form::Json => {
-                let json = json_at(doc, &self.path, self.types, at)?;
-                Ok(Shown::json(version, json.as_ref()).into_response(StatusCode::OK))
-            }
-            Form::Automerge => exported(doc, &version, at),
+        if *form == Form::Json {
+            let json = json_at(doc, path, *types, heads)?;
+            return Ok(Shown::json(version, json.as_ref()).into_response(StatusCode::OK));
         }
+        let bytes = match heads {
+            None => doc.save(),
+            Some(heads) => part(doc, heads)?.doc.save(),
+        };
+        let headers = [
+            (header::ETAG, version.etag_of(Form::Automerge)),
+            (header::CONTENT_TYPE, HeaderValue::from_static(AUTOMERGE)),
+        ];
+        Ok((headers, bytes).into_response())
     }
-}
-
-/// The document's own bytes: all of them, or those of the history up to a version.
-fn exported(
-    doc: &Automerge,
-    version: &Version,
-    at: Option<&[ChangeHash]>,
-) -> Result<Response, Problem> {
-    let bytes = match at {
-        None => doc.save(),
-        Some(heads) => part(doc, heads)?.doc.save(),
-    };
-    let headers = [
-        (header::ETAG, version.etag_of(Form::Automerge)),
-        (header::CONTENT_TYPE, HeaderValue::from_static(AUTOMERGE)),
-    ];
-    Ok((headers, bytes).into_response())
 }

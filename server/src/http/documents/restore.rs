@@ -40,7 +40,7 @@ pub(super) async fn restore(
     body: Body,
 ) -> Result<Response, Problem> {
     let Address { id, .. } = address(&uri)?;
-    let types = Parameters::of(query)?.types()?;
+    let types = Parameters::of_write(query)?.types()?;
     let seen = version::if_match(&headers)?;
     let key = Key::of(&headers)?;
     let parsed = documents.read_json(&headers, body, &Path::root()).await?;

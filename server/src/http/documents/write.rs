@@ -129,16 +129,15 @@ pub(super) async fn append(
     let document = id.clone();
     let made = documents.on(&id, move |core| {
         let _permit = permit;
-        let change = match done(core, mark)? {
-            Some(change) => change,
-            None => {
-                let at = base(core, seen)?;
-                let ((), change) = edit(core, at.as_deref(), types, mark, |edit| {
-                    edit.append_at(&path, &member, &json)
-                })?;
-                // Something is always added.
-                change.ok_or_else(internal)?
-            }
+        let change = if let Some(change) = done(core, mark)? {
+            change
+        } else {
+            let at = base(core, seen)?;
+            let ((), change) = edit(core, at.as_deref(), types, mark, |edit| {
+                edit.append_at(&path, &member, &json)
+            })?;
+            // Something is always added.
+            change.ok_or_else(internal)?
         };
         let location = location_of(core, &document, &path, &member, change)?;
         Ok((location, Shown::json(Version(core.heads()), Some(&json))))
@@ -162,13 +161,11 @@ fn location_of(
 ) -> Result<String, Problem> {
     let doc = core.doc();
     let added = Added::find(doc, path, member, &[change])?.ok_or_else(internal)?;
-    Ok(match added.now(doc).map_err(|_| internal())? {
-        Some(now) => url_of_value(document, &now),
-        None => {
-            let then = url_of_value(document, added.then());
-            format!("{then}?at={}", Version(vec![change]))
-        }
-    })
+    if let Some(now) = added.now(doc).map_err(|_| internal())? {
+        return Ok(url_of_value(document, &now));
+    }
+    let then = url_of_value(document, added.then());
+    Ok(format!("{then}?at={}", Version(vec![change])))
 }
 
 pub(super) async fn delete(
