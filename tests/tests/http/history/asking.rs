@@ -56,7 +56,7 @@ fn reading_old_versions_holds_up_nobody() {
         ensure!(now.json()? == true);
         let took = started.elapsed();
         let still = reading.iter().filter(|read| !read.is_finished()).count();
-        ensure!(still >= 1, "{still} of 12 are read still, after {took:?}");
+        ensure!(still >= 6, "{still} of 12 are read still, after {took:?}");
         for read in reading {
             read.await??;
         }
