@@ -65,7 +65,7 @@ pub struct App {
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    let routes = Router::new()
+    let mut routes = Router::new()
         .route("/sync", get(sync))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -73,11 +73,12 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(0));
     // What is none of its addresses is no file either.
     let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");
-    let v1 = openapi::around(documents::router().with_state(app.documents.clone()))
-        .route("/v1", axum::routing::any(no_route))
-        .route("/v1/", axum::routing::any(no_route))
-        .route("/v1/{*path}", axum::routing::any(no_route));
-    let routes = routes.merge(surface::around(v1, &app.origins).with_state(()));
+    let v1 = openapi::around(documents::router().with_state(app.documents.clone()));
+    let v1 = v1.fallback(no_route);
+    let v1 = surface::around(v1, &app.origins);
+    for path in ["/v1", "/v1/", "/v1/{*path}"] {
+        routes = routes.route_service(path, v1.clone());
+    }
     let routes = match &app.files {
         Some(files) => routes.fallback_service(files.router()),
         None => routes,

@@ -23,7 +23,7 @@ use crate::connection::socket::Connections;
 use crate::document::ConnectionId;
 use crate::document::registry::Registry;
 use crate::http::body::CONCURRENT_LARGE_BODIES;
-use crate::http::documents::{CONCURRENT_IMPORTS, Documents};
+use crate::http::documents::{CONCURRENT_IMPORTS, CONCURRENT_LARGE_PASTS, Documents};
 use crate::http::files::Files;
 use crate::http::origins::Origins;
 use crate::http::{self, App};
@@ -144,6 +144,7 @@ impl Server {
                     imports: Arc::new(Semaphore::new(CONCURRENT_IMPORTS)),
                     backoff,
                     limits,
+                    past: Arc::new(Semaphore::new(CONCURRENT_LARGE_PASTS)),
                     capacity,
                 },
                 store,

@@ -39,7 +39,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIRECTORY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     app: Option<PathBuf>,
-    /// Site whose pages may read and write documents over HTTP, as https://example.org; * is any [repeatable]
+    /// Site whose pages may read and write documents over HTTP: scheme and host, or * for any [repeatable]
     #[arg(long, value_name = "ORIGIN")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cors_origin: Vec<String>,

@@ -5,7 +5,9 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`make`], [`write`], [`import`], [`events`]: the handlers.
+//! - [`read`], [`make`], [`write`], [`import`], [`events`]: the handlers of documents and values.
+//! - [`changes`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share: versions, times,
+//!   and reading large documents at them beside their views.
 
 use std::sync::Arc;
 
@@ -23,10 +25,16 @@ use crate::store::Store;
 use crate::view::{Core, Views};
 
 mod address;
+mod changes;
+mod diff;
 mod events;
+mod fork;
 mod import;
 mod make;
+mod moment;
+mod past;
 mod read;
+mod restore;
 mod write;
 
 pub use import::CONCURRENT_IMPORTS;
@@ -46,9 +54,14 @@ pub struct Documents {
     pub backoff: Arc<Backoff>,
     /// What may be imported: as much as a client may upload.
     pub limits: Limits,
+    /// Bounds the large documents that are read at old versions.
+    pub past: Arc<Semaphore>,
     /// One permit for each connection that stays.
     pub capacity: Arc<Semaphore>,
 }
+
+pub(super) use fork::Forked;
+pub use past::CONCURRENT_LARGE_PASTS;
 
 /// The routes, and what they are.
 pub fn router() -> OpenApiRouter<Documents> {
@@ -65,7 +78,13 @@ pub fn router() -> OpenApiRouter<Documents> {
             write::delete
         ),
     );
-    places(router, routes!(events::events))
+    let router = places(router, routes!(events::events));
+    let router = places(router, routes!(diff::diff));
+    router
+        .routes(routes!(changes::page))
+        .routes(routes!(changes::one))
+        .routes(routes!(restore::restore))
+        .routes(routes!(fork::fork))
 }
 
 impl Documents {
@@ -75,10 +94,7 @@ impl Documents {
         id: &DocumentId,
         job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
-        // Whoever asks for what is not there must not make the server open it.
-        if !self.views.is_open(id) && !self.is_stored(id).await? {
-            return Err(no_document(id));
-        }
+        self.must_be_there(id).await?;
         let missing = no_document(id);
         let made = self.views.run(id, move |core| {
             if core.heads().is_empty() {
@@ -87,6 +103,15 @@ impl Documents {
             job(core)
         });
         made.await?
+    }
+
+    /// Whoever asks for what is not there must not make the server open it.
+    async fn must_be_there(&self, id: &DocumentId) -> Result<(), Problem> {
+        if self.views.is_open(id) || self.is_stored(id).await? {
+            Ok(())
+        } else {
+            Err(no_document(id))
+        }
     }
 
     async fn is_stored(&self, id: &DocumentId) -> Result<bool, Problem> {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -177,10 +178,7 @@ fn check(request: &Request, hosts: Option<&[String]>) -> Result<(), Problem> {
     if named.next().is_some() || host.is_none() && request.version() == Version::HTTP_11 {
         return Err(bad());
     }
-    let target = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str());
+    let target = request.uri().authority().map(Authority::as_str);
     let (Some(hosts), Some(host)) = (hosts, target.or(host)) else {
         return Ok(());
     };

@@ -36,7 +36,9 @@ pub fn around(routes: Router, origins: &Origins) -> Router {
         routes = routes.layer(from_fn_with_state(cors.clone(), origins::share));
     }
     let hosts = origins.hosts.clone();
-    routes
+    // As one service: the router adds `Allow` outside of its layers.
+    Router::new()
+        .fallback_service(routes)
         .layer(from_fn_with_state(hosts, origins::only_for))
         .layer(from_fn(tidy))
 }

@@ -209,7 +209,7 @@ fn zipped(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn long_answers_are_compressed_for_who_takes_that() {
     run(async |rest| {
-        let long = json!({ "text": "All work and no play. ".repeat(50_000) });
+        let long = json!({ "text": "All work and no play. ".repeat(20_000) });
         let url = rest.post("/v1/documents", &long).await?.location.unwrap();
         let plain = rest.get(&url).await?;
         let get = async |encoding: &str, etag: Option<&str>| {
@@ -574,7 +574,7 @@ fn strange_requests_are_answered_as_the_rfcs_have_it() {
         ))),
         "400"
     );
-    assert_eq!(status(&get(&format!("/{}", "x".repeat(100_000)))), "414");
+    assert_eq!(status(&get(&format!("/{}", "x".repeat(100_000)))), "431");
     let asked = "PUT /v1/documents/expected HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n";
     assert_eq!(status(&format!("{asked}{close}")), "100");
     // Who is refused need not send it.

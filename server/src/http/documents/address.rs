@@ -4,7 +4,7 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::http::Uri;
 use concord_shared::ids::DocumentId;
-use concord_shared::json::Types;
+use concord_shared::json::{self, Types};
 use concord_shared::path::Path;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -22,27 +22,80 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 /// What is none of a path's.
 const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 
+/// What there is in a page of a list, unless fewer or more are asked for.
+const PAGE: usize = 100;
+/// Most that can be asked for.
+const MOST_IN_A_PAGE: usize = 1000;
+
 /// Parameters of a query.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Parameters {
-    /// A version to be read.
+    /// A version to be read, or a time.
     at: Option<String>,
+    /// Where a difference begins, and where it ends.
+    from: Option<String>,
+    to: Option<String>,
+    /// The order of changes.
+    order: Option<String>,
     /// The version that a watcher has seen.
     since: Option<String>,
     /// How what JSON lacks is written.
     types: Option<String>,
-    /// The last document of the page before.
+    /// The last document, or change, of the page before.
     pub(super) after: Option<String>,
     /// How many there are to a page.
-    pub(super) limit: Option<usize>,
+    limit: Option<usize>,
 }
 
 impl Parameters {
-    pub(super) fn of(query: Result<Query<Self>, QueryRejection>) -> Result<Self, Problem> {
-        match query {
-            Ok(Query(parameters)) => Ok(parameters),
-            Err(rejection) => Err(Problem::new(Code::BadQuery, rejection.body_text())),
+    /// Those that the address takes; another one is a mistake that should be seen.
+    pub(super) fn of(
+        query: Result<Query<Self>, QueryRejection>,
+        taken: &[&str],
+    ) -> Result<Self, Problem> {
+        let parameters = match query {
+            Ok(Query(parameters)) => parameters,
+            Err(rejection) => return Err(Problem::new(Code::BadQuery, rejection.body_text())),
+        };
+        let Self {
+            at,
+            from,
+            to,
+            order,
+            since,
+            types,
+            after,
+            limit,
+        } = &parameters;
+        let given = [
+            ("at", at.is_some()),
+            ("from", from.is_some()),
+            ("to", to.is_some()),
+            ("order", order.is_some()),
+            ("since", since.is_some()),
+            ("types", types.is_some()),
+            ("after", after.is_some()),
+            ("limit", limit.is_some()),
+        ];
+        let mut given = given.into_iter();
+        match given.find(|(name, is_given)| *is_given && !taken.contains(name)) {
+            Some((name, _)) => {
+                let detail = format!("{name} means nothing here");
+                Err(Problem::new(Code::BadQuery, detail))
+            }
+            None => Ok(parameters),
+        }
+    }
+
+    /// How many there are to a page.
+    pub(super) fn limit(&self) -> Result<usize, Problem> {
+        let limit = self.limit.unwrap_or(PAGE);
+        if (1..=MOST_IN_A_PAGE).contains(&limit) {
+            Ok(limit)
+        } else {
+            let detail = format!("limit is from 1 to {MOST_IN_A_PAGE}");
+            Err(Problem::new(Code::BadQuery, detail))
         }
     }
 
@@ -56,29 +109,58 @@ impl Parameters {
 
     /// Those of a write, which is made of the version that `If-Match` names.
     pub(super) fn of_write(query: Result<Query<Self>, QueryRejection>) -> Result<Self, Problem> {
-        let parameters = Self::of(query)?;
-        if parameters.at.is_some() {
-            let detail = "at is for reading; writes name what they are of by If-Match";
-            return Err(Problem::new(Code::BadQuery, detail));
-        }
-        Ok(parameters)
+        Self::of(query, &["types"])
     }
 
-    pub(super) fn at(&self) -> Result<Option<Version>, Problem> {
-        version("at", self.at.as_deref())
+    pub(super) fn at(&self) -> Result<Option<At>, Problem> {
+        self.at.as_deref().map(At::parse).transpose()
+    }
+
+    pub(super) fn from(&self) -> Result<Option<At>, Problem> {
+        self.from.as_deref().map(At::parse).transpose()
+    }
+
+    pub(super) fn to(&self) -> Result<Option<At>, Problem> {
+        self.to.as_deref().map(At::parse).transpose()
     }
 
     pub(super) fn since(&self) -> Result<Option<Version>, Problem> {
-        version("since", self.since.as_deref())
+        let parse = |since| {
+            let bad = "since is a version, as in an ETag without quotes";
+            Version::parse(since).ok_or_else(|| Problem::new(Code::BadQuery, bad))
+        };
+        self.since.as_deref().map(parse).transpose()
+    }
+
+    /// Whether changes are wanted from the newest on.
+    pub(super) fn newest_first(&self) -> Result<bool, Problem> {
+        match self.order.as_deref() {
+            None | Some("oldest") => Ok(false),
+            Some("newest") => Ok(true),
+            Some(_) => Err(Problem::new(Code::BadQuery, "order is oldest or newest")),
+        }
     }
 }
 
-fn version(name: &str, value: Option<&str>) -> Result<Option<Version>, Problem> {
-    let parse = |value| {
-        let bad = || format!("{name} is a version, as in an ETag without quotes");
-        Version::parse(value).ok_or_else(|| Problem::new(Code::BadQuery, bad()))
-    };
-    value.map(parse).transpose()
+/// What names a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum At {
+    Version(Version),
+    /// Milliseconds since 1970: what the server had then.
+    Time(i64),
+}
+
+impl At {
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(version) = Version::parse(text) {
+            return Ok(Self::Version(version));
+        }
+        // In a query a plus that was not encoded is a space, and RFC 3339 has none.
+        let time = json::from_rfc3339(&text.replace(' ', "+"));
+        let bad = "a version is as in an ETag without quotes, or a time by RFC 3339";
+        time.map(Self::Time)
+            .ok_or_else(|| Problem::new(Code::BadQuery, format!("{text:?}: {bad}")))
+    }
 }
 
 /// What a request is about.

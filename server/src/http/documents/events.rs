@@ -24,12 +24,16 @@ use tokio::time::timeout;
 
 use super::Documents;
 use super::address::{Address, Parameters, address};
+use crate::http::accept::media_type;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::Version;
 use crate::listener::Lease;
 use crate::view::{End, Event, Events, Kind, Place, TooManyPlaces};
+
+/// What streams are.
+pub(in crate::http) const EVENTS: &str = "text/event-stream";
 
 /// Silence after which a comment is sent, so that whatever is in between keeps the connection, and that one which is
 /// broken is found out.
@@ -62,7 +66,8 @@ pub(super) async fn events(
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Address { id, path } = address(&uri)?;
-    let parameters = Parameters::of(query)?;
+    media_type(&headers, &[EVENTS])?;
+    let parameters = Parameters::of(query, &["since", "types"])?;
     let types = parameters.types()?;
     let since = parameters.since()?;
     // What is no version is none that the document has: its client gets the value.
@@ -91,7 +96,7 @@ pub(super) async fn events(
     });
     let value = HeaderValue::from_static;
     let headers = [
-        (header::CONTENT_TYPE, value("text/event-stream")),
+        (header::CONTENT_TYPE, value(EVENTS)),
         (header::CACHE_CONTROL, value("no-store")),
         // Or a proxy (nginx) keeps what comes until there is much of it.
         (
@@ -118,6 +123,10 @@ struct Told {
 impl Told {
     /// Begins to watch, from what the client has seen.
     async fn join(&mut self) -> Result<Events, Problem> {
+        if !self.documents.views.can_be_watched() {
+            let detail = "as many documents are watched as there is memory for";
+            return Err(Problem::new(Code::Wire(ErrorCode::Overloaded), detail));
+        }
         let (place, seen) = (self.place.clone(), self.seen.clone());
         let watched = self.documents.on(&self.id, move |core| {
             core.watch(&place, seen.as_deref()).map_err(Problem::from)

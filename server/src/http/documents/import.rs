@@ -94,7 +94,7 @@ impl Documents {
                     core.make_empty(author(None));
                 }
             }
-            Ok((Shown::of(core, &Path::root(), types, None)?, is_new))
+            Ok((Shown::of(core, &Path::root(), types)?, is_new))
         });
         made.await?
     }

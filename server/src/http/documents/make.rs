@@ -214,12 +214,12 @@ impl Documents {
             }
             let is_new = core.heads().is_empty();
             let is_as_wanted = || {
-                let there = json_at(core, &Path::root(), types, None)?;
+                let there = json_at(core.doc(), &Path::root(), types, None)?;
                 Ok(there.is_some_and(|there| json::is_same(&there, &json)))
             };
             let names_version = precondition.names_version();
             let Some(at) = precondition.check(core, is_as_wanted)? else {
-                return Ok((Shown::of(core, &Path::root(), types, None)?, false));
+                return Ok((Shown::of(core, &Path::root(), types)?, false));
             };
             edit(core, at.as_deref(), types, mark, |edit| {
                 edit.put_at(&Path::root(), &json)

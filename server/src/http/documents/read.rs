@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use automerge::ChangeHash;
+use automerge::{Automerge, ChangeHash};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -16,22 +16,15 @@ use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use super::Documents;
-use super::address::{Address, Parameters, address};
+use super::address::{Address, At, Parameters, address};
+use super::fork::part;
+use super::past::{immutable, must_have};
 use crate::http::accept::{AUTOMERGE, JSON, media_type};
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{Form, Had, Version};
 use crate::view::Core;
-
-/// Documents in one page of the list, unless fewer are asked for.
-const DOCUMENTS_PER_PAGE: usize = 100;
-/// Most that can be asked for.
-const MOST_DOCUMENTS_PER_PAGE: usize = 1000;
-
-/// Of a version that was named: it stays what it is. Only for the browser that asked, and not for caches between, as
-/// for all answers.
-const FOREVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
 /// A value, and the version that it is of.
 pub(super) struct Shown {
@@ -43,17 +36,10 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// What is at a path, now or at a version that is part of the document.
-    pub(super) fn of(
-        core: &Core,
-        path: &Path,
-        types: Types,
-        at: Option<Version>,
-    ) -> Result<Self, Problem> {
-        let heads = at.as_ref().map(|version| version.0.as_slice());
-        let json = json_at(core, path, types, heads)?;
-        let version = at.unwrap_or_else(|| Version(core.heads()));
-        Ok(Self::json(version, json.as_ref()))
+    /// What is at a path now.
+    pub(super) fn of(core: &Core, path: &Path, types: Types) -> Result<Self, Problem> {
+        let json = json_at(core.doc(), path, types, None)?;
+        Ok(Self::json(Version(core.heads()), json.as_ref()))
     }
 
     /// This value.
@@ -81,13 +67,13 @@ impl Shown {
 
 /// What is at a path, as JSON, now or at a version that is part of the document.
 pub(super) fn json_at(
-    core: &Core,
+    doc: &Automerge,
     path: &Path,
     types: Types,
     heads: Option<&[ChangeHash]>,
 ) -> Result<Option<Json>, Problem> {
-    let found = path.value(core.doc(), heads)?;
-    let json = found.map(|found| json::read(core.doc(), &found, heads, types));
+    let found = path.value(doc, heads)?;
+    let json = found.map(|found| json::read(doc, &found, heads, types));
     let internal = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
     json.transpose().map_err(internal)
 }
@@ -149,12 +135,11 @@ pub(super) async fn list(
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
     media_type(&headers, &[JSON])?;
-    let parameters = Parameters::of(query)?;
+    let parameters = Parameters::of(query, &["after", "limit"])?;
     let bad_id = |error: IdError| Problem::new(Code::BadId, error.to_string());
     let after = parameters.after.as_deref().map(DocumentId::parse_url);
     let after = after.transpose().map_err(bad_id)?;
-    let limit = parameters.limit.unwrap_or(DOCUMENTS_PER_PAGE);
-    let limit = limit.clamp(1, MOST_DOCUMENTS_PER_PAGE);
+    let limit = parameters.limit()?;
     let store = Arc::clone(&documents.store);
     let found = tokio::task::spawn_blocking(move || store.documents(after.as_ref(), limit)).await;
     let Ok(Ok(found)) = found else {
@@ -245,50 +230,80 @@ impl Documents {
         form: Form,
     ) -> Result<Response, Problem> {
         let Address { id, path } = address(uri)?;
-        let parameters = Parameters::of(query)?;
+        let parameters = Parameters::of(query, &["at", "types"])?;
         let (types, at) = (parameters.types()?, parameters.at()?);
-        let is_forever = at.is_some();
-        let had = Had::of(headers)?;
-        let shown = self.on(&id, move |core| {
-            if let Some(at) = &at
-                && !core.has(&at.0)
-            {
-                let detail = "the document never had that version";
-                return Err(Problem::new(Code::NoVersion, detail));
+        let shown = Asked {
+            path,
+            types,
+            form,
+            had: Had::of(headers)?,
+        };
+        let is_fixed = matches!(at, Some(At::Version(_)));
+        let response = match at {
+            None => {
+                let now =
+                    move |core: &mut Core| shown.show(core.doc(), Version(core.heads()), None);
+                self.on(&id, now).await?
             }
-            let now = at.clone().unwrap_or_else(|| Version(core.heads()));
-            // A path that leads nowhere is no value that anybody has.
-            if path.value(core.doc(), Some(&now.0))?.is_none() {
-                return Err(NoPlace::Nothing { at: path }.into());
+            Some(at) => {
+                let at = self.version(&id, at).await?;
+                let then = move |doc: &Automerge| {
+                    must_have(doc, &at.0)?;
+                    let heads = at.0.clone();
+                    shown.show(doc, at, Some(&heads))
+                };
+                self.past(&id, then).await?
             }
-            if let Some(etag) = had.etag(&now, form) {
-                return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
-            }
-            match form {
-                Form::Json => Ok(Shown::of(core, &path, types, at)?.into_response(StatusCode::OK)),
-                Form::Automerge => exported(core, now, at),
-            }
-        });
-        let mut response = shown.await?;
-        if is_forever {
+        };
+        Ok(if is_fixed {
+            immutable(response)
+        } else {
             response
-                .headers_mut()
-                .insert(header::CACHE_CONTROL, FOREVER);
-        }
-        Ok(response)
+        })
     }
 }
 
-/// The document's own bytes: all of them, or those of the history up to a version.
-fn exported(core: &Core, version: Version, at: Option<Version>) -> Result<Response, Problem> {
-    let internal = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
-    let bytes = match at {
-        None => core.doc().save(),
-        Some(at) => core.doc().fork_at(&at.0).map_err(internal)?.save(),
-    };
-    let headers = [
-        (header::ETAG, version.etag_of(Form::Automerge)),
-        (header::CONTENT_TYPE, HeaderValue::from_static(AUTOMERGE)),
-    ];
-    Ok((headers, bytes).into_response())
+/// What a reader asks for.
+struct Asked {
+    path: Path,
+    types: Types,
+    form: Form,
+    had: Had,
+}
+
+impl Asked {
+    /// What is there at a version, `heads` unless that is now; or that who asks has it already.
+    fn show(
+        &self,
+        doc: &Automerge,
+        version: Version,
+        heads: Option<&[ChangeHash]>,
+    ) -> Result<Response, Problem> {
+        let Self {
+            path,
+            types,
+            form,
+            had,
+        } = self;
+        // A path that leads nowhere is no value that anybody has.
+        if path.value(doc, heads)?.is_none() {
+            return Err(NoPlace::Nothing { at: path.clone() }.into());
+        }
+        if let Some(etag) = had.etag(&version, *form) {
+            return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+        }
+        if *form == Form::Json {
+            let json = json_at(doc, path, *types, heads)?;
+            return Ok(Shown::json(version, json.as_ref()).into_response(StatusCode::OK));
+        }
+        let bytes = match heads {
+            None => doc.save(),
+            Some(heads) => part(doc, heads)?.doc.save(),
+        };
+        let headers = [
+            (header::ETAG, version.etag_of(Form::Automerge)),
+            (header::CONTENT_TYPE, HeaderValue::from_static(AUTOMERGE)),
+        ];
+        Ok((headers, bytes).into_response())
+    }
 }

@@ -30,7 +30,7 @@ use crate::view::marks::Mark;
 use crate::view::{Author, Core};
 
 /// How long the smallest difference is looked for. Afterwards a larger one is taken.
-const DIFF_TIME: Duration = Duration::from_millis(200);
+pub(super) const DIFF_TIME: Duration = Duration::from_millis(200);
 
 /// What a request to write is about.
 pub(super) struct Target {
@@ -192,16 +192,15 @@ pub(super) async fn append(
     let document = id.clone();
     let made = documents.on(&id, move |core| {
         let _permit = permit;
-        let change = match done(core, mark)? {
-            Some(change) => change,
-            None => {
-                let at = base(core, seen)?;
-                let ((), change) = edit(core, at.as_deref(), types, mark, |edit| {
-                    edit.append_at(&path, &member, &json)
-                })?;
-                // Something is always added.
-                change.ok_or_else(internal)?
-            }
+        let change = if let Some(change) = done(core, mark)? {
+            change
+        } else {
+            let at = base(core, seen)?;
+            let ((), change) = edit(core, at.as_deref(), types, mark, |edit| {
+                edit.append_at(&path, &member, &json)
+            })?;
+            // Something is always added.
+            change.ok_or_else(internal)?
         };
         let location = location_of(core, &document, &path, &member, change)?;
         Ok((location, Shown::json(Version(core.heads()), Some(&json))))
@@ -225,13 +224,11 @@ fn location_of(
 ) -> Result<String, Problem> {
     let doc = core.doc();
     let added = Added::find(doc, path, member, &[change])?.ok_or_else(internal)?;
-    Ok(match added.now(doc).map_err(|_| internal())? {
-        Some(now) => url_of_value(document, &now),
-        None => {
-            let then = url_of_value(document, added.then());
-            format!("{then}?at={}", Version(vec![change]))
-        }
-    })
+    if let Some(now) = added.now(doc).map_err(|_| internal())? {
+        return Ok(url_of_value(document, &now));
+    }
+    let then = url_of_value(document, added.then());
+    Ok(format!("{then}?at={}", Version(vec![change])))
 }
 
 /// Remove a value
@@ -329,7 +326,7 @@ pub(super) fn written(
     types: Types,
     sent: Option<&serde_json::Value>,
 ) -> Result<Shown, Problem> {
-    let now = match json_at(core, path, types, None) {
+    let now = match json_at(core.doc(), path, types, None) {
         Err(problem) if problem.code == Code::NoValue => None,
         now => now?,
     };

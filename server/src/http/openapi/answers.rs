@@ -7,11 +7,13 @@ use utoipa::openapi::{
     Content, ContentBuilder, Header, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response,
     ResponseBuilder, Type,
 };
-use utoipa::{IntoResponses, ToSchema as _};
+use utoipa::{IntoResponses, PartialSchema as _, ToSchema as _};
 
 use super::bodies::{self, board};
 use super::{ETAG, string};
 use crate::http::accept::{AUTOMERGE, JSON};
+use crate::http::body::JSON_PATCH;
+use crate::http::documents::Forked;
 
 macro_rules! answers {
     ($($(#[$doc:meta])* $name:ident: $($status:literal = $answer:expr),*;)*) => {$(
@@ -57,6 +59,16 @@ answers! {
     /// The same as a page.
     Page: 200 = tagged("The page.").content("text/html", ContentBuilder::new().schema(Some(string())).build()),
         304 = tagged("The client has it (`If-None-Match`).");
+    /// The reader has it already.
+    Unchanged: 304 = unchanged();
+    /// What leads from one version to another.
+    Difference: 200 = versioned("The difference; the `ETag` is that of the later version.")
+            .content(JSON_PATCH, difference()).content(JSON, difference()),
+        304 = unchanged();
+    /// A document that was forked.
+    Fork: 200 = versioned("It was there already: the same request was carried out before.")
+            .content(JSON, forked()),
+        201 = versioned("Made.").header("Location", place()).content(JSON, forked());
     /// What happens at a place.
     Stream: 200 = ResponseBuilder::new()
             .description("Events without end: `value`, `patch` and `gone`, each with the version that it leads to as its `id`.")
@@ -113,6 +125,21 @@ fn written(description: &str) -> ResponseBuilder {
 }
 
 fn made(description: &str) -> ResponseBuilder {
-    let place = string().pattern(Some("^/v1/documents/"));
-    written(description).header("Location", header("Where it is.", place))
+    written(description).header("Location", place())
+}
+
+fn place() -> Header {
+    header("Where it is.", string().pattern(Some("^/v1/documents/")))
+}
+
+fn difference() -> Content {
+    let patch = Ref::from_schema_name(bodies::JsonPatch::name());
+    let example = json!([{ "op": "replace", "path": "/name", "value": "Acme Ltd" }]);
+    let content = ContentBuilder::new().schema(Some(patch));
+    content.example(Some(example)).build()
+}
+
+fn forked() -> Content {
+    let forked = Forked::schema();
+    ContentBuilder::new().schema(Some(forked)).build()
 }

@@ -2,7 +2,9 @@
 
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::{ObjectBuilder, Required, Type};
+use utoipa::openapi::{
+    KnownFormat, ObjectBuilder, OneOfBuilder, RefOr, Required, Schema, SchemaFormat, Type,
+};
 
 use super::{EXAMPLE_ID, EXAMPLE_VERSION, VERSION, string};
 
@@ -40,6 +42,14 @@ sets! {
     Watching: since, types, last_event_id;
     /// What a reader has of it.
     Having: if_none_match;
+    /// The name of a request.
+    Retrying: idempotency_key;
+    /// Which versions to compare.
+    Comparing: from, to, types, if_none_match;
+    /// A page of the list of changes.
+    ChangePage: limit, order, after_change;
+    /// The address of a change.
+    OneChange: hash, types, if_none_match;
 }
 
 /// The parameter by which places in documents are addressed.
@@ -54,27 +64,69 @@ fn path() -> Parameter {
 }
 
 fn id() -> Parameter {
-    let description =
-        "A document's id: at most 64 bytes of UTF-8, without control characters and `#`.";
+    required("id", "A document's id.", document_id(), EXAMPLE_ID)
+}
+
+/// A document's id.
+pub(in crate::http) fn document_id() -> ObjectBuilder {
+    let description = "At most 64 bytes of UTF-8, without control characters and `#`.";
     // In letters of one byte, or of at most four.
     let pattern = r"^([ -\x22$-~]{1,64}|[^#\x00-\x1f\x7f-\x9f]{1,16})$";
-    required(
-        "id",
-        description,
-        string().pattern(Some(pattern)),
-        EXAMPLE_ID,
-    )
+    string()
+        .pattern(Some(pattern))
+        .description(Some(description))
+}
+
+fn hash() -> Parameter {
+    let schema = string().pattern(Some("^[0-9a-fA-F]{64}$"));
+    required("hash", "The change's hash.", schema, EXAMPLE_VERSION)
 }
 
 fn at() -> Parameter {
     let description =
-        "The version to read: an `ETag` without its quotes. Otherwise it is that of now.";
+        "The version to read, or a time: what the server had then. Otherwise it is that of now.";
+    query("at", description, version_or_time(), EXAMPLE_VERSION)
+}
+
+fn from() -> Parameter {
+    let description = "Where to begin: a version, or a time. Otherwise with the empty document.";
     query(
-        "at",
+        "from",
         description,
-        string().pattern(Some(VERSION)),
-        EXAMPLE_VERSION,
+        version_or_time(),
+        "2026-11-21T00:00:00Z",
     )
+}
+
+fn to() -> Parameter {
+    let description = "Where to end: a version, or a time. Otherwise with what is there now.";
+    query("to", description, version_or_time(), EXAMPLE_VERSION)
+}
+
+fn order() -> Parameter {
+    let schema = string().enum_values(Some(["oldest", "newest"]));
+    let schema = schema.default(Some("oldest".into()));
+    query("order", "Which changes come first.", schema, "newest")
+}
+
+fn after_change() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::Integer);
+    let schema = schema.minimum(Some(0)).maximum(Some(u32::MAX));
+    query(
+        "after",
+        "The last change of the page before: its `next`.",
+        schema,
+        99,
+    )
+}
+
+/// A version as an `ETag` has it, without its quotes, or a time by RFC 3339.
+pub(in crate::http) fn version_or_time() -> OneOfBuilder {
+    let version = string().pattern(Some(VERSION));
+    let version = version.description(Some("A version: an `ETag` without its quotes."));
+    let time = string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let time = time.description(Some("A time (RFC 3339)."));
+    OneOfBuilder::new().item(version).item(time)
 }
 
 fn since() -> Parameter {
@@ -168,20 +220,30 @@ fn tag() -> String {
     format!("\"{EXAMPLE_VERSION}\"")
 }
 
-fn required(name: &str, description: &str, schema: ObjectBuilder, example: &str) -> Parameter {
+fn required(
+    name: &str,
+    description: &str,
+    schema: impl Into<RefOr<Schema>>,
+    example: &str,
+) -> Parameter {
     parameter(ParameterIn::Path, name, description, schema, example)
 }
 
 fn query(
     name: &str,
     description: &str,
-    schema: ObjectBuilder,
+    schema: impl Into<RefOr<Schema>>,
     example: impl Into<serde_json::Value>,
 ) -> Parameter {
     parameter(ParameterIn::Query, name, description, schema, example)
 }
 
-fn header(name: &str, description: &str, schema: ObjectBuilder, example: &str) -> Parameter {
+fn header(
+    name: &str,
+    description: &str,
+    schema: impl Into<RefOr<Schema>>,
+    example: &str,
+) -> Parameter {
     parameter(ParameterIn::Header, name, description, schema, example)
 }
 
@@ -189,7 +251,7 @@ fn parameter(
     place: ParameterIn,
     name: &str,
     description: &str,
-    schema: ObjectBuilder,
+    schema: impl Into<RefOr<Schema>>,
     example: impl Into<serde_json::Value>,
 ) -> Parameter {
     let is_required = if place == ParameterIn::Path {

@@ -1,0 +1,101 @@
+//! Bringing back what was.
+//!
+//! The history only grows: what was there at a version is written again, as the smallest edit of what is there now.
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::Response;
+use concord_shared::json::{Types, WriteError};
+use concord_shared::path::Path;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::Documents;
+use super::address::{Address, At, Parameters, address};
+use super::diff::there;
+use super::past::must_have;
+use super::write::{answer, base, done, edit, written};
+use crate::http::body::Parsed;
+use crate::http::idempotency::Key;
+use crate::http::openapi::problems::Fails;
+use crate::http::openapi::{answers, parameters};
+use crate::http::problem::{Code, Problem};
+use crate::http::version;
+
+/// What is to be brought back.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Restore {
+    /// The version, or the time.
+    #[schema(schema_with = parameters::version_or_time)]
+    at: String,
+    /// Where; a JSON Pointer.
+    #[serde(default)]
+    #[schema(pattern = "^(/([^~/]|~[01])*)*$")]
+    path: String,
+}
+
+/// Bring back what was
+///
+/// One new change, which brings what is there to what was there: as a smallest edit, so that it merges. Types come back,
+/// too, and what was not there is removed.
+#[utoipa::path(
+    post,
+    path = "/v1/documents/{id}/restore",
+    operation_id = "restore",
+    tag = "History",
+    params(parameters::Document, parameters::Writing),
+    request_body(content((Restore = "application/json",
+        example = json!({"at": "2026-11-21T00:00:00Z", "path": "/companies/acme"})))),
+    responses(answers::Written, Fails<400>, Fails<404>, Fails<409>, Fails<412>, Fails<413>, Fails<415>, Fails<422>),
+)]
+pub(super) async fn restore(
+    State(documents): State<Documents>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Address { id, .. } = address(&uri)?;
+    let types = Parameters::of_write(query)?.types()?;
+    let seen = version::if_match(&headers)?;
+    let key = Key::of(&headers)?;
+    let parsed = documents.read_json(&headers, body, &Path::root()).await?;
+    let Parsed {
+        json,
+        permit,
+        fingerprint,
+    } = parsed;
+    let mark = key.map(|key| key.mark(&Method::POST, &uri, &headers, fingerprint));
+    let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
+    let Restore { at, path } = Restore::deserialize(&json).map_err(bad)?;
+    drop(permit);
+    let (at, path) = (At::parse(&at)?, Path::parse(&path)?);
+    let version = documents.version(&id, at).await?;
+    let old_path = path.clone();
+    // With its types, so that what comes back is what it was.
+    let old = documents.past(&id, move |doc| {
+        must_have(doc, &version.0)?;
+        there(doc, &old_path, Types::Tagged, &version.0)
+    });
+    let old = old.await?;
+    let shown = documents.on(&id, move |core| {
+        if done(core, mark)?.is_none() {
+            let at = base(core, seen)?;
+            edit(core, at.as_deref(), Types::Tagged, mark, |edit| {
+                match &old {
+                    Some(old) => edit.put_at(&path, old),
+                    None => match edit.delete_at(&path) {
+                        // It is not there now, either.
+                        Err(WriteError::NoPlace(_)) => Ok(()),
+                        deleted => deleted,
+                    },
+                }
+            })?;
+        }
+        written(core, &path, types, None)
+    });
+    Ok(answer(&headers, shown.await?, StatusCode::OK, None))
+}
