@@ -5,6 +5,7 @@ mod browser;
 mod client;
 mod demo;
 mod node;
+mod python;
 mod run;
 mod test;
 mod toolchain;

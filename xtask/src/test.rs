@@ -10,12 +10,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::run::{cargo, output, root, run, target_directory};
-use crate::{browser, client, demo, node, toolchain};
+use crate::{browser, client, demo, node, python, toolchain};
 
 /// Tells the tests which binary to start (see `concord_tests::server_process`).
 const BINARY_VARIABLE: &str = "BUILT_CONCORD";
 /// Tells the tests to run many more rounds.
 const LONG_VARIABLE: &str = "CONCORD_TEST_LONG";
+/// Tells the tests where schemathesis is.
+const SCHEMATHESIS_VARIABLE: &str = "CONCORD_TEST_SCHEMATHESIS";
 /// Names the directory of the editing traces.
 const TRACES_VARIABLE: &str = "CONCORD_TEST_TRACES";
 
@@ -97,6 +99,17 @@ pub(crate) fn test(options: &Options) -> Result<bool> {
             .skipped
             .push(format!("the tests with JavaScript clients: {reason}"));
     }
+    let python = python::prepare("tests/openapi")?;
+    if let Err(reason) = &python {
+        summary
+            .skipped
+            .push(format!("HTTP against its own description: {reason}"));
+    }
+    let python = python.ok();
+    let has = Has {
+        javascript: has_javascript,
+        python: python.is_some(),
+    };
     let traces = traces();
     if traces.is_none() {
         summary.skipped.push(format!(
@@ -108,6 +121,10 @@ pub(crate) fn test(options: &Options) -> Result<bool> {
         if options.long {
             variables.push((LONG_VARIABLE, "1".into()));
         }
+        if let Some(programs) = &python {
+            let program = programs.join("schemathesis");
+            variables.push((SCHEMATHESIS_VARIABLE, program.into()));
+        }
         if let Some(traces) = &traces {
             variables.push((TRACES_VARIABLE, traces.clone().into()));
         }
@@ -115,10 +132,10 @@ pub(crate) fn test(options: &Options) -> Result<bool> {
     };
 
     let mut tests = if output("cargo-nextest", &["nextest", "--version"]).is_some() {
-        with_nextest(options, has_javascript)
+        with_nextest(options, &has)
     } else {
         eprintln!("xtask: there is no cargo-nextest: cargo test is used, which is slower");
-        with_cargo_test(options, has_javascript)
+        with_cargo_test(options, &has)
     };
     summary.step("tests", tests.envs(environment()))?;
     if is_whole {
@@ -181,12 +198,21 @@ fn test_client(summary: &mut Summary, binary: &Path) -> Result<()> {
     }
 }
 
-fn with_nextest(options: &Options, has_javascript: bool) -> Command {
+/// What the tests need of other languages, and have.
+struct Has {
+    javascript: bool,
+    python: bool,
+}
+
+fn with_nextest(options: &Options, has: &Has) -> Command {
     let mut command = cargo(&["nextest", "run", "--workspace", "--locked"]);
     command.args(["--profile", if options.long { "long" } else { "default" }]);
     let mut filters = Vec::new();
-    if !has_javascript {
+    if !has.javascript {
         filters.push("not binary(interop_js)".to_owned());
+    }
+    if !has.python {
+        filters.push("not binary(openapi)".to_owned());
     }
     if let Some(filter) = &options.filter {
         filters.push(format!("test({filter})"));
@@ -197,14 +223,17 @@ fn with_nextest(options: &Options, has_javascript: bool) -> Command {
     command
 }
 
-fn with_cargo_test(options: &Options, has_javascript: bool) -> Command {
+fn with_cargo_test(options: &Options, has: &Has) -> Command {
     let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     command.args(["--lib", "--bins", "--tests"]);
     let mut harness: Vec<&str> = Vec::new();
     if let Some(filter) = &options.filter {
         harness.push(filter);
     }
-    if !has_javascript {
+    if !has.python {
+        harness.extend(["--skip", "schemathesis"]);
+    }
+    if !has.javascript {
         // Only the modules of interop_js have these names.
         for module in [
             "finding::",

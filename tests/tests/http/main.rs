@@ -14,6 +14,7 @@ mod durability;
 mod events;
 mod history;
 mod import;
+mod openapi;
 mod representations;
 mod requests;
 mod rest;
