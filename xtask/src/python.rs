@@ -41,7 +41,10 @@ pub(crate) fn prepare(folder: &str) -> Result<Result<PathBuf, String>> {
     if !run("python3 -m venv", &mut make)? {
         return Ok(Err("python3 -m venv failed".to_owned()));
     }
-    if !run(&format!("pip install in {folder}"), &mut install(&directory, &programs))? {
+    if !run(
+        &format!("pip install in {folder}"),
+        &mut install(&directory, &programs),
+    )? {
         return Ok(Err(format!("pip install failed in {folder}")));
     }
     fs::write(installed, wanted)?;

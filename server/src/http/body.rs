@@ -131,6 +131,16 @@ pub async fn json(
     read.unwrap_or_else(|_| Err(Problem::new(Code::Wire(ErrorCode::Internal), "")))
 }
 
+/// What an object says by its members.
+pub fn object<'a, T: serde::Deserialize<'a>>(json: &'a Json) -> Result<T, Problem> {
+    // serde would take an array for one, member by member.
+    if json.is_array() {
+        return Err(Problem::new(Code::BadJson, "the body is to be an object"));
+    }
+    let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
+    T::deserialize(json).map_err(bad)
+}
+
 /// Reads a body of at most `most` bytes, before and after inflating.
 pub async fn whole(
     headers: &HeaderMap,

@@ -60,6 +60,7 @@ pub struct Documents {
     pub capacity: Arc<Semaphore>,
 }
 
+pub(super) use events::EVENTS;
 pub(super) use fork::Forked;
 pub use past::CONCURRENT_LARGE_PASTS;
 

@@ -10,6 +10,7 @@
 use axum::Router;
 use utoipa::IntoResponses as _;
 use utoipa::openapi::path::{Operation, Paths};
+use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder,
     PathItem, RefOr, Type,
@@ -153,8 +154,9 @@ fn described(documents: OpenApiRouter<Reference>) -> (Router<Reference>, OpenApi
             }
         }
     }
-    document.merge(about());
-    (router, document)
+    let mut about = about();
+    about.merge(document);
+    (router, about)
 }
 
 /// What is said of it all, and what operations refer to.
@@ -168,8 +170,11 @@ fn about() -> OpenApi {
         .description(Some(INTRODUCTION))
         .license(Some(license.build()));
     let components = bodies::components(problems::components(ComponentsBuilder::new()));
+    let tags = ["Documents", "Values", "Events", "History", "Reference"];
+    let tags = tags.map(|tag| TagBuilder::new().name(tag).build());
     OpenApiBuilder::new()
         .info(info)
+        .tags(Some(tags))
         .components(Some(components.build()))
         .build()
 }

@@ -173,16 +173,18 @@ fn named(headers: &HeaderMap, name: &HeaderName) -> Result<Named, Problem> {
         if rest == "*" {
             return Ok(Named::Any);
         }
+        // Elements of a list may be empty (RFC 9110, section 5.6.1.2).
+        rest = rest.trim_start_matches([',', ' ', '\t']);
         while !rest.is_empty() {
             let tag = rest.strip_prefix("W/").unwrap_or(rest);
             let tag = tag.strip_prefix('"').ok_or_else(bad)?;
             let (tag, after) = tag.split_once('"').ok_or_else(bad)?;
             tags.push(tag.to_owned());
             let after = after.trim_start();
-            rest = after.strip_prefix(',').map_or(after, str::trim_start);
-            if rest == after && !rest.is_empty() {
+            if !after.is_empty() && !after.starts_with(',') {
                 return Err(bad());
             }
+            rest = after.trim_start_matches([',', ' ', '\t']);
         }
     }
     Ok(Named::Tags(tags))
@@ -214,8 +216,14 @@ mod tests {
             read(&[&format!("\"x\",{b}")]),
             Ok(Condition::OneOf(vec![two]))
         );
-        assert!(read(&["\"x\""]).unwrap_err().contains("UnknownHeads"));
-        for bad in ["x", "\"x", "\"x\" \"y\"", "W/x", ","] {
+        assert_eq!(read(&[&format!(" , {a},, ,W/{b},")]), both);
+        for none in ["\"x\"", "", ","] {
+            assert!(
+                read(&[none]).unwrap_err().contains("UnknownHeads"),
+                "{none}"
+            );
+        }
+        for bad in ["x", "\"x", "\"x\" \"y\"", "W/x", ",x"] {
             assert!(read(&[bad]).unwrap_err().contains("BadHeader"), "{bad}");
         }
     }

@@ -56,7 +56,12 @@ impl World {
 
 /// Without waiting for the end of what has none.
 async fn ask(rest: &Rest, method: &Method, path: &str) -> Result<Answer> {
-    send(rest.request(method.clone(), path).header("last-event-id", "x").body("{}")).await
+    send(
+        rest.request(method.clone(), path)
+            .header("last-event-id", "x")
+            .body("{}"),
+    )
+    .await
 }
 
 #[test]
@@ -64,7 +69,11 @@ fn every_operation_is_there_and_no_other() {
     run(async |rest| {
         let all = operations(&rest).await?;
         let events = "/v1/documents/{id}/events";
-        ensure!(all.len() > 10 && all.contains_key(events), "{:?}", all.keys());
+        ensure!(
+            all.len() > 10 && all.contains_key(events),
+            "{:?}",
+            all.keys()
+        );
         for (path, operations) in &all {
             let url = World::make(&rest).await?.fill(path)?;
             let described: BTreeSet<String> = operations.keys().cloned().collect();
@@ -72,7 +81,11 @@ fn every_operation_is_there_and_no_other() {
                 if described.contains(&method.as_str().to_lowercase()) {
                     // Turned away by its query, which every operation reads.
                     let asked = ask(&rest, &method, &format!("{url}?nothing=1")).await?;
-                    let expected = if path.starts_with("/v1/documents") { 400 } else { 200 };
+                    let expected = if path.starts_with("/v1/documents") {
+                        400
+                    } else {
+                        200
+                    };
                     assert_eq!(asked.status, expected, "{method} {path}");
                     continue;
                 }
@@ -80,8 +93,10 @@ fn every_operation_is_there_and_no_other() {
                 let told = (405, "method-not-allowed".to_owned());
                 assert_eq!(problem(&refused)?, told, "{method} {path}");
                 let allowed = refused.header("allow").to_lowercase();
-                let allowed: BTreeSet<String> =
-                    allowed.split(',').map(|one| one.trim().to_owned()).collect();
+                let allowed: BTreeSet<String> = allowed
+                    .split(',')
+                    .map(|one| one.trim().to_owned())
+                    .collect();
                 let mut expected = described.clone();
                 if expected.contains("get") {
                     expected.insert("head".to_owned());
@@ -107,12 +122,18 @@ fn every_parameter_of_a_query_is_described_where_it_means_something() {
                     let of_query = parameters.filter(|one| one["in"] == "query");
                     let names = of_query.filter_map(|one| one["name"].as_str());
                     let method = Method::from_bytes(method.to_uppercase().as_bytes());
-                    (path.clone(), method.unwrap(), names.map(str::to_owned).collect())
+                    (
+                        path.clone(),
+                        method.unwrap(),
+                        names.map(str::to_owned).collect(),
+                    )
                 })
             })
             .collect();
         let names: BTreeSet<String> = all.iter().flat_map(|(.., names)| names.clone()).collect();
-        for name in ["at", "after", "limit", "types", "since", "from", "to", "order"] {
+        for name in [
+            "at", "after", "limit", "types", "since", "from", "to", "order",
+        ] {
             assert!(names.contains(name), "{name}");
         }
         for (path, method, described) in &all {
@@ -122,9 +143,17 @@ fn every_parameter_of_a_query_is_described_where_it_means_something() {
                 let asked = ask(&rest, method, &url).await?;
                 let body = String::from_utf8_lossy(&asked.body).into_owned();
                 let is_unknown = body.contains("means nothing here");
-                assert_eq!(is_unknown, !described.contains(name), "{method} {url}: {body}");
+                assert_eq!(
+                    is_unknown,
+                    !described.contains(name),
+                    "{method} {url}: {body}"
+                );
                 if is_unknown {
-                    assert_eq!(problem(&asked)?, (400, "bad-query".into()), "{method} {url}");
+                    assert_eq!(
+                        problem(&asked)?,
+                        (400, "bad-query".into()),
+                        "{method} {url}"
+                    );
                 }
             }
         }
@@ -183,19 +212,29 @@ fn the_document_holds_together() {
 #[test]
 fn document_and_page_are_kept_until_they_change() {
     run(async |rest| {
-        for (path, kind) in [(DOCUMENT, "application/json"), (PAGE, "text/html; charset=utf-8")] {
+        for (path, kind) in [
+            (DOCUMENT, "application/json"),
+            (PAGE, "text/html; charset=utf-8"),
+        ] {
             let shown = rest.get(path).await?.good()?;
             assert_eq!(shown.content_type, kind);
             assert_eq!(shown.header("cache-control"), "public, no-cache");
             let etag = shown.etag.context("a tag")?;
-            let again = rest.request(Method::GET, path).header("if-none-match", &etag);
+            let again = rest
+                .request(Method::GET, path)
+                .header("if-none-match", &etag);
             let again = send(again).await?;
             assert_eq!(again.status, StatusCode::NOT_MODIFIED);
             assert_eq!(again.etag.as_ref(), Some(&etag));
             let head = send(rest.request(Method::HEAD, path)).await?.good()?;
             assert_eq!((head.etag.as_ref(), head.body.len()), (Some(&etag), 0));
-            let other = rest.request(Method::GET, path).header("accept", "image/png");
-            assert_eq!(problem(&send(other).await?)?, (406, "not-acceptable".into()));
+            let other = rest
+                .request(Method::GET, path)
+                .header("accept", "image/png");
+            assert_eq!(
+                problem(&send(other).await?)?,
+                (406, "not-acceptable".into())
+            );
         }
         Ok(())
     });
@@ -206,7 +245,10 @@ fn the_page_shows_every_operation_and_runs_nothing() {
     run(async |rest| {
         let page = rest.get(PAGE).await?.good()?;
         let policy = page.header("content-security-policy").to_owned();
-        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        assert!(
+            policy.starts_with("default-src 'none'; style-src 'sha256-"),
+            "{policy}"
+        );
         let html = String::from_utf8(page.body)?;
         for never in ["<script", "javascript:", " on", "src=", "url(", "@import"] {
             let tags = html.split('<').filter_map(|tag| tag.split('>').next());

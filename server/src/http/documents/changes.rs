@@ -37,6 +37,7 @@ const PAGE_BYTES: usize = 1 << 20;
 #[serde(rename_all = "camelCase")]
 struct DescribedChange {
     /// Which one it was that the server admitted, from 0.
+    #[schema(value_type = u32)]
     place: Index,
     /// Its hash.
     #[schema(pattern = "^[0-9a-f]{64}$")]
@@ -69,8 +70,10 @@ struct ChangeList {
     /// Each after all that it builds on, or before it where the newest come first.
     changes: Vec<DescribedChange>,
     /// The `after` of the next page; null on the last one.
+    #[schema(value_type = Option<u32>)]
     next: Option<Index>,
     /// How many changes the document has.
+    #[schema(value_type = u32)]
     count: Index,
 }
 

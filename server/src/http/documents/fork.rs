@@ -21,7 +21,7 @@ use super::Documents;
 use super::address::{Address, At, Parameters, address, url_of};
 use super::past::must_have;
 use super::write::author;
-use crate::http::body::Parsed;
+use crate::http::body::{self, Parsed};
 use crate::http::idempotency::Key;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
@@ -83,8 +83,7 @@ pub(super) async fn fork(
         Fork::default()
     } else {
         let Parsed { json, .. } = documents.read_json(&headers, body, &Path::root()).await?;
-        let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
-        Fork::deserialize(&json).map_err(bad)?
+        body::object::<Option<Fork>>(&json)?.unwrap_or_default()
     };
     let at = fork.at.as_deref().map(At::parse).transpose()?;
     let new = match fork.id {

@@ -101,8 +101,9 @@ struct ListedDocument {
 }
 
 #[derive(Serialize, ToSchema)]
-#[serde(untagged, rename_all_fields = "camelCase")]
+#[serde(untagged)]
 enum Summary {
+    #[serde(rename_all = "camelCase")]
     Readable {
         /// When the server got it (RFC 3339).
         #[schema(value_type = String, format = DateTime)]

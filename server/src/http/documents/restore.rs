@@ -17,7 +17,7 @@ use super::address::{Address, At, Parameters, address};
 use super::diff::there;
 use super::past::must_have;
 use super::write::{answer, base, done, edit, written};
-use crate::http::body::Parsed;
+use crate::http::body::{self, Parsed};
 use crate::http::idempotency::Key;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
@@ -69,8 +69,7 @@ pub(super) async fn restore(
         fingerprint,
     } = parsed;
     let mark = key.map(|key| key.mark(&Method::POST, &uri, &headers, fingerprint));
-    let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
-    let Restore { at, path } = Restore::deserialize(&json).map_err(bad)?;
+    let Restore { at, path } = body::object(&json)?;
     drop(permit);
     let (at, path) = (At::parse(&at)?, Path::parse(&path)?);
     let version = documents.version(&id, at).await?;

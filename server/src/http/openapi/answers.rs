@@ -10,10 +10,10 @@ use utoipa::openapi::{
 use utoipa::{IntoResponses, PartialSchema as _, ToSchema as _};
 
 use super::bodies::{self, board};
-use super::{ETAG, string};
+use super::{ETAG, VERSION, string};
 use crate::http::accept::{AUTOMERGE, JSON};
 use crate::http::body::JSON_PATCH;
-use crate::http::documents::Forked;
+use crate::http::documents::{EVENTS, Forked};
 
 macro_rules! answers {
     ($($(#[$doc:meta])* $name:ident: $($status:literal = $answer:expr),*;)*) => {$(
@@ -71,10 +71,8 @@ answers! {
         201 = versioned("Made.").header("Location", place()).content(JSON, forked());
     /// What happens at a place.
     Stream: 200 = ResponseBuilder::new()
-            .description("Events without end: `value`, `patch` and `gone`, each with the version that it leads to as its `id`.")
-            .content("text/event-stream", ContentBuilder::new().schema(Some(string())).example(Some(json!(
-                "event: value\nid: 9d3f…\ndata: {\"name\": \"Acme\"}\n\nevent: patch\nid: 40c1…\ndata: [{\"op\": \"replace\", \"path\": \"/name\", \"value\": \"Acme Ltd\"}]\n\n"
-            ))).build());
+            .description("Events without end. Each has the version that it leads to as its `id`.")
+            .content(EVENTS, events());
 }
 
 fn json_content(example: &Json) -> Content {
@@ -137,6 +135,23 @@ fn difference() -> Content {
     let example = json!([{ "op": "replace", "path": "/name", "value": "Acme Ltd" }]);
     let content = ContentBuilder::new().schema(Some(patch));
     content.example(Some(example)).build()
+}
+
+/// What one event is: `OpenAPI` 3.1 has no other way to say what a stream consists of.
+fn events() -> Content {
+    let kinds = ["value", "patch", "gone"];
+    let event = ObjectBuilder::new()
+        .description(Some("One event of the stream."))
+        .property("event", string().enum_values(Some(kinds)))
+        .property("id", string().pattern(Some(VERSION)))
+        .property("data", string().content_media_type(JSON));
+    let event = ["event", "id", "data"]
+        .into_iter()
+        .fold(event, ObjectBuilder::required);
+    let example = "event: value\nid: 9d3f…\ndata: {\"name\": \"Acme\"}\n\n\
+                   event: patch\nid: 40c1…\ndata: [{\"op\": \"replace\", \"path\": \"/name\", \"value\": \"Acme Ltd\"}]\n\n";
+    let content = ContentBuilder::new().schema(Some(event));
+    content.example(Some(json!(example))).build()
 }
 
 fn forked() -> Content {

@@ -74,9 +74,11 @@ struct One<'a> {
     operation: &'a Operation,
 }
 
-/// In the order in which tags come first.
+/// In the order in which the document has its tags.
 fn by_tag(document: &OpenApi) -> Vec<(&str, Vec<One<'_>>)> {
-    let mut tags: Vec<(&str, Vec<One<'_>>)> = Vec::new();
+    let tags = document.tags.iter().flatten();
+    let mut tags: Vec<(&str, Vec<One<'_>>)> =
+        tags.map(|tag| (tag.name.as_str(), Vec::new())).collect();
     for (path, item) in &document.paths.paths {
         for (method, operation) in named(item) {
             let one = One {

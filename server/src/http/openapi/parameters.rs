@@ -162,12 +162,7 @@ fn limit() -> Parameter {
 
 fn after_document() -> Parameter {
     let description = "The last document of the page before: its `next`.";
-    query(
-        "after",
-        description,
-        string().min_length(Some(1)).max_length(Some(16)),
-        "4NMNnkMh",
-    )
+    query("after", description, document_id(), EXAMPLE_ID)
 }
 
 fn if_none_match() -> Parameter {

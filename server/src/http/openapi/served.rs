@@ -76,10 +76,9 @@ impl Text {
         let etag = HeaderValue::try_from(format!("\"{}\"", self.hash));
         let mut response = ([caching], self.bytes.clone()).into_response();
         let own = self.headers.iter().cloned();
-        response.headers_mut().extend(own);
-        response
-            .headers_mut()
-            .extend(etag.map(|etag| (header::ETAG, etag)));
+        for (name, value) in own.chain(etag.map(|etag| (header::ETAG, etag))) {
+            response.headers_mut().insert(name, value);
+        }
         Ok(response)
     }
 }
