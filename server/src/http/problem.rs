@@ -227,6 +227,8 @@ impl From<ViewError> for Problem {
         let detail = match code {
             ErrorCode::ShuttingDown => "the server is stopping; what was sent may be kept or not",
             ErrorCode::TooManyDocuments => "there is no memory for one more document now",
+            // JSON comes to no other one.
+            ErrorCode::BadOp => "no key may be __proto__",
             _ => "",
         };
         Self::new(Code::Wire(code), detail)

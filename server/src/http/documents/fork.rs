@@ -16,6 +16,8 @@ use concord_shared::limits::Limits;
 use concord_shared::path::Path;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Type};
 
 use super::Documents;
 use super::address::{Address, At, Parameters, address, url_of};
@@ -34,11 +36,21 @@ use crate::materialise;
 #[serde(deny_unknown_fields)]
 struct Fork {
     /// The version, or the time; now, if there is none.
-    #[schema(schema_with = parameters::version_or_time)]
+    #[schema(schema_with = optional_version)]
     at: Option<String>,
     /// The id of the new document; a new one, if there is none.
-    #[schema(schema_with = parameters::document_id)]
+    #[schema(schema_with = optional_id)]
     id: Option<String>,
+}
+
+fn optional_version() -> OneOfBuilder {
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    parameters::version_or_time().item(null)
+}
+
+fn optional_id() -> ObjectBuilder {
+    let types = [Type::String, Type::Null];
+    parameters::document_id().schema_type(SchemaType::from_iter(types))
 }
 
 /// Part of a document's history, and the document that it makes.

@@ -21,7 +21,7 @@ use crate::http::body::{self, Parsed};
 use crate::http::idempotency::Key;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
-use crate::http::problem::{Code, Problem};
+use crate::http::problem::Problem;
 use crate::http::version;
 
 /// What is to be brought back.

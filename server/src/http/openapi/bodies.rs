@@ -20,8 +20,8 @@ impl PartialSchema for Value {
         ObjectBuilder::new()
             .schema_type(SchemaType::AnyValue)
             .description(Some(
-                "Any JSON, of at most 250 levels and 250,000 values. Numbers are integers of 64 bits or floating \
-                 numbers.",
+                "Any JSON, of at most 250 levels and 250,000 values, without the key `__proto__`. Numbers are integers \
+                 of 64 bits or floating numbers.",
             ))
             .into()
     }

@@ -206,9 +206,11 @@ fn last_event_id() -> Parameter {
     header("Last-Event-ID", description, string(), EXAMPLE_VERSION)
 }
 
-/// Entity tags, or any.
+/// Entity tags, or any. Lists may have empty elements, and none (RFC 9110, section 5.6.1).
 fn tags() -> ObjectBuilder {
-    string().pattern(Some(r#"^(\*|(W/)?"[^"]*"( *, *(W/)?"[^"]*")*)$"#))
+    string().pattern(Some(
+        r#"^(\*|[ ,]*|[ ,]*(W/)?"[^"]*"( *,[ ,]*(W/)?"[^"]*")*[ ,]*)$"#,
+    ))
 }
 
 fn tag() -> String {
