@@ -178,3 +178,58 @@ fn about() -> OpenApi {
         .components(Some(components.build()))
         .build()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::http::documents;
+    use crate::http::problem::Code;
+
+    /// The addresses that a router takes, as its debug output has them: axum tells them in no other way.
+    fn routes<S>(router: &Router<S>) -> BTreeSet<String> {
+        let shown = format!("{router:?}");
+        let texts = shown.split('"').skip(1).step_by(2);
+        texts
+            .filter(|text| text.starts_with('/'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn every_address_of_the_router_is_described_and_no_other() {
+        let (router, _) = documents::router().split_for_parts();
+        let of_documents = routes(&router);
+        let (router, _) = served::routes().split_for_parts();
+        let routed: BTreeSet<String> = of_documents.into_iter().chain(routes(&router)).collect();
+        // A place has a parameter in the document, and any number of steps in the router.
+        let routed = routed.iter().filter(|path| !path.ends_with('/'));
+        let routed: BTreeSet<String> = routed
+            .map(|path| path.replace("{*path}", "{path}"))
+            .collect();
+        assert!(routed.len() > 10, "{routed:?}");
+        let document = document();
+        let described: BTreeSet<String> = document.paths.paths.keys().cloned().collect();
+        assert_eq!(described, routed);
+    }
+
+    #[test]
+    fn every_code_is_described_under_its_status() {
+        let document = serde_json::to_value(document()).expect("JSON");
+        for code in Code::all() {
+            let problem = format!("Problem{}", code.status().as_u16());
+            let known = &document["components"]["responses"][&problem]["content"]["application/problem+json"]
+                ["schema"]["allOf"][1]["properties"]["code"]["enum"];
+            let known = known.as_array().expect("codes");
+            assert!(known.contains(&code.as_str().into()), "{code:?}");
+            assert!(!code.meaning().is_empty(), "{code:?}");
+        }
+    }
+
+    fn document() -> OpenApi {
+        // No handler is called.
+        let (_, documents) = documents::router().split_for_parts();
+        described(OpenApiRouter::with_openapi(documents)).1
+    }
+}

@@ -147,7 +147,18 @@ impl One<'_> {
                 }
                 h4 { "Answers" }
                 dl {
-                    @for (status, response) in &responses.responses { (answered(document, status, response)) }
+                    @for (status, response) in &responses.responses {
+                        @if let Some(response) = plain(response) { (answered(status, response)) }
+                    }
+                }
+                p.problems {
+                    @for (status, response) in &responses.responses {
+                        @if let RefOr::Ref(problem) = response {
+                            @let name = last(&problem.ref_location);
+                            a href={ "#" (name) } { code { (status) } " " (title_of(document, name)) }
+                            " "
+                        }
+                    }
                 }
             }
         }
@@ -206,34 +217,28 @@ fn shown(kind: &str, content: &RefOr<Content>) -> Markup {
     }
 }
 
-fn answered(document: &OpenApi, status: &str, response: &RefOr<Response>) -> Markup {
-    let (name, response) = match response {
-        RefOr::T(response) => (None, Some(response)),
-        RefOr::Ref(named) => {
-            let name = last(&named.ref_location);
-            let components = document.components.as_ref();
-            let found = components.and_then(|components| components.responses.get(name));
-            (Some(name), found.and_then(plain))
-        }
-    };
-    let Some(response) = response else {
-        return html! {};
-    };
-    let description = response.description.lines().next().unwrap_or_default();
+fn answered(status: &str, response: &Response) -> Markup {
+    let headers: Vec<&str> = response.headers.keys().map(String::as_str).collect();
     html! {
         dt { code.status { (status) } }
         dd {
-            @if let Some(name) = name {
-                p { a href={ "#" (name) } { (description.trim_end_matches('.')) } }
-            } @else {
-                (text(description))
-                @if !response.headers.is_empty() {
-                    p.kind { "With " (response.headers.keys().cloned().collect::<Vec<_>>().join(", ")) "." }
-                }
-                @for (kind, content) in &response.content { (shown(kind, content)) }
-            }
+            (text(&response.description))
+            @if !headers.is_empty() { p.kind { "With " (headers.join(", ")) "." } }
+            @for (kind, content) in &response.content { (shown(kind, content)) }
         }
     }
+}
+
+fn title_of<'a>(document: &'a OpenApi, name: &str) -> &'a str {
+    let components = document.components.as_ref();
+    let found = components.and_then(|components| components.responses.get(name));
+    found.and_then(plain).map_or("", title)
+}
+
+/// The title of a problem, which comes before the codes in its description.
+fn title(response: &Response) -> &str {
+    let title = response.description.lines().next();
+    title.unwrap_or_default().trim_end_matches('.')
 }
 
 fn problems(document: &OpenApi) -> Markup {
@@ -244,7 +249,7 @@ fn problems(document: &OpenApi) -> Markup {
         @for (name, response) in all {
             @if let Some(response) = plain(response) {
                 section id=(name) {
-                    h3 { (name.trim_start_matches("Problem")) " " (response.description.lines().next().unwrap_or_default().trim_end_matches('.')) }
+                    h3 { (name.trim_start_matches("Problem")) " " (title(response)) }
                     dl.codes {
                         @for (code, meaning) in response.description.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": ")) {
                             dt { (inline(code)) }
