@@ -1,10 +1,15 @@
 //! The command line: what can be typed, and what each command calls.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use client::UsageError;
+use terminal::escaped;
 
+pub mod client;
 pub mod documents;
+pub mod edit;
 pub mod files;
 pub mod inspect;
 pub mod maintain;
@@ -13,6 +18,7 @@ pub mod record;
 pub mod repair;
 pub mod replay;
 pub mod serve;
+pub mod terminal;
 
 /// A collaborative data store: Automerge documents, relayed between clients and kept on disk.
 #[derive(Debug, Parser)]
@@ -28,8 +34,16 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// List the stored documents.
     List(documents::ListArgs),
-    /// Print a document as JSON.
+    /// Print a document, or a part of it, as JSON: now, or as it was.
     Get(documents::GetArgs),
+    /// Make a document of a JSON object, and print its id.
+    Create(edit::CreateArgs),
+    /// Bring what is at a path of a document to a value.
+    Set(edit::SetArgs),
+    /// Remove what is at a path of a document.
+    Unset(edit::UnsetArgs),
+    /// Carry out a JSON Patch or a merge patch on a document.
+    Patch(edit::PatchArgs),
     /// Write documents to .automerge files.
     Export(files::ExportArgs),
     /// Read documents from .automerge files.
@@ -59,6 +73,10 @@ impl Cli {
             Command::Serve(args) => serve::run(&args),
             Command::List(args) => documents::list(&args),
             Command::Get(args) => documents::get(&args),
+            Command::Create(args) => edit::create(&args),
+            Command::Set(args) => edit::set(&args),
+            Command::Unset(args) => edit::unset(&args),
+            Command::Patch(args) => edit::patch(&args),
             Command::Export(args) => files::export(&args),
             Command::Import(args) => files::import(&args),
             Command::Verify(args) => maintain::verify(&args),
@@ -70,10 +88,26 @@ impl Cli {
         };
         match result {
             Ok(code) => code,
+            Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("concord: {error:#}");
-                ExitCode::FAILURE
+                // What is said of a document may be the document's own words.
+                eprintln!("concord: {}", escaped(&format!("{error:#}")));
+                match error.downcast_ref() {
+                    Some(UsageError(_)) => ExitCode::from(2),
+                    None => ExitCode::FAILURE,
+                }
             }
         }
     }
+}
+
+/// Whether nobody reads standard output any more, such as `head` that has enough: nothing else is written to bare.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = match error.downcast_ref::<io::Error>() {
+        Some(error) => Some(error.kind()),
+        None => error
+            .downcast_ref::<serde_json::Error>()
+            .and_then(serde_json::Error::io_error_kind),
+    };
+    kind == Some(io::ErrorKind::BrokenPipe)
 }

@@ -23,6 +23,8 @@ mod address;
 mod read;
 mod write;
 
+pub(crate) use address::{url_of, url_within};
+
 /// What handlers share.
 #[derive(Debug, Clone)]
 pub struct Documents {
