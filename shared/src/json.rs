@@ -17,6 +17,7 @@
 //! [`Types::Tagged`] names the types, in both directions (see [`tagged`]).
 //!
 //! - [`update()`]: the edit, with `lists` and `texts` for what is in order; [`Edit`] has the edits at a path and patches.
+//! - [`diff()`]: the difference of two values as JSON Patch.
 //! - [`changes`]: a value that is watched, its changes as JSON Patch.
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use automerge::{AutomergeError, ChangeHash, ObjId, ReadDoc, ScalarValue, TextEnc
 use serde_json::{Map, Number, Value as Json};
 
 pub mod changes;
+mod diff;
 mod lists;
 mod patch;
 mod scalars;
@@ -33,11 +35,12 @@ pub mod tagged;
 mod texts;
 mod update;
 
+pub use diff::diff;
 pub use patch::WriteError;
 pub use update::{Edit, EditError, update};
 
 /// How the types that JSON lacks are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Types {
     /// As the nearest that JSON has.
     #[default]
@@ -113,6 +116,11 @@ fn map_from(object: &Map<String, Json>, types: Types, encoding: TextEncoding) ->
     let entries = entries.map(|(key, value)| (key.clone(), from_json(value, types, encoding)));
     let entries: std::collections::HashMap<String, hydrate::Value> = entries.collect();
     hydrate::Value::Map(hydrate::Map::from(entries))
+}
+
+/// Milliseconds since 1970 of a time by RFC 3339, whatever its zone.
+pub fn from_rfc3339(text: &str) -> Option<i64> {
+    scalars::from_rfc3339(text)
 }
 
 /// A time as JSON has it: see the module's docs.

@@ -6,6 +6,7 @@
 //! two matches is paired by position.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use automerge::transaction::Transactable;
 use automerge::{ObjId, Prop, ReadDoc};
@@ -18,17 +19,23 @@ use super::update::{Edit, EditError};
 /// What names an element within its list, the first that names all of them.
 const KEYS: [&str; 3] = ["id", "_id", "key"];
 
-pub(super) fn update<T: Transactable + ReadDoc>(
-    edit: &mut Edit<'_, T>,
-    list: &ObjId,
-    to: &[Json],
-) -> Result<(), EditError> {
-    let elements = edit.tx.values(list);
-    let from = elements.map(|found| read(edit.tx, &found, None, edit.types));
-    let from = from.collect::<Result<Vec<Json>, _>>()?;
+/// A step from one list to another. Those of [`steps`] are carried out one after the other: each position is right
+/// when its turn has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The element at this position goes.
+    Remove(usize),
+    /// At the first position comes what is at the second in the new list.
+    Insert(usize, usize),
+    /// The element at the first position, which it has in the old list, too, becomes what is at the second in the new.
+    Put(usize, usize),
+}
+
+/// What leads from one list to another. Until `deadline` the shortest way is looked for.
+pub(super) fn steps(from: &[Json], to: &[Json], deadline: Option<Instant>) -> Vec<Step> {
     let key = KEYS
         .into_iter()
-        .find(|key| names_all(&from, key) && names_all(to, key));
+        .find(|key| names_all(from, key) && names_all(to, key));
     // Numbers for what is the same: they are quick to compare.
     let mut numbers = HashMap::new();
     let mut number = |json: &Json| {
@@ -38,8 +45,17 @@ pub(super) fn update<T: Transactable + ReadDoc>(
     };
     let from_numbers: Vec<usize> = from.iter().map(&mut number).collect();
     let to_numbers: Vec<usize> = to.iter().map(&mut number).collect();
-    let ops =
-        capture_diff_slices_deadline(Algorithm::Myers, &from_numbers, &to_numbers, edit.deadline);
+    let ops = capture_diff_slices_deadline(Algorithm::Myers, &from_numbers, &to_numbers, deadline);
+    let mut steps = Vec::new();
+    let remove = |steps: &mut Vec<Step>, at: usize, count: usize| {
+        steps.extend((at..at + count).rev().map(Step::Remove));
+    };
+    let insert = |steps: &mut Vec<Step>, at: usize, new: usize, count: usize| {
+        steps.extend((0..count).map(|n| Step::Insert(at + n, new + n)));
+    };
+    let put = |steps: &mut Vec<Step>, at: usize, new: usize, count: usize| {
+        steps.extend((0..count).map(|n| Step::Put(at + n, new + n)));
+    };
     // From the end, so that positions before an op stay what they were.
     for op in ops.into_iter().rev() {
         match op {
@@ -49,19 +65,17 @@ pub(super) fn update<T: Transactable + ReadDoc>(
                 len,
             } => {
                 if key.is_some() {
-                    edit.put_all(list, old_index, to, new_index, len)?;
+                    put(&mut steps, old_index, new_index, len);
                 }
             }
             DiffOp::Delete {
                 old_index, old_len, ..
-            } => edit.remove(list, old_index, old_len)?,
+            } => remove(&mut steps, old_index, old_len),
             DiffOp::Insert {
                 old_index,
                 new_index,
                 new_len,
-            } => {
-                edit.insert_all(list, old_index, to, new_index, new_len)?;
-            }
+            } => insert(&mut steps, old_index, new_index, new_len),
             DiffOp::Replace {
                 old_index,
                 old_len,
@@ -75,9 +89,35 @@ pub(super) fn update<T: Transactable + ReadDoc>(
                     old_len.min(new_len)
                 };
                 let (old_rest, new_rest) = (old_index + paired, new_index + paired);
-                edit.remove(list, old_rest, old_len - paired)?;
-                edit.insert_all(list, old_rest, to, new_rest, new_len - paired)?;
-                edit.put_all(list, old_index, to, new_index, paired)?;
+                remove(&mut steps, old_rest, old_len - paired);
+                insert(&mut steps, old_rest, new_rest, new_len - paired);
+                put(&mut steps, old_index, new_index, paired);
+            }
+        }
+    }
+    steps
+}
+
+pub(super) fn update<T: Transactable + ReadDoc>(
+    edit: &mut Edit<'_, T>,
+    list: &ObjId,
+    to: &[Json],
+) -> Result<(), EditError> {
+    let elements = edit.tx.values(list);
+    let from = elements.map(|found| read(edit.tx, &found, None, edit.types));
+    let from = from.collect::<Result<Vec<Json>, _>>()?;
+    for step in steps(&from, to, edit.deadline) {
+        match step {
+            Step::Remove(at) => edit.tx.delete(list, at)?,
+            Step::Insert(at, new) => {
+                if let Some(json) = to.get(new) {
+                    edit.insert(list, at, json)?;
+                }
+            }
+            Step::Put(at, new) => {
+                if let Some(json) = to.get(new) {
+                    edit.put(list, Prop::Seq(at), json)?;
+                }
             }
         }
     }
@@ -112,46 +152,4 @@ fn canonical(json: &Json) -> String {
         }
         _ => json.to_string(),
     }
-}
-
-impl<T: Transactable + ReadDoc> Edit<'_, T> {
-    fn remove(&mut self, list: &ObjId, at: usize, count: usize) -> Result<(), EditError> {
-        for index in (at..at + count).rev() {
-            self.tx.delete(list, index)?;
-        }
-        Ok(())
-    }
-
-    fn insert_all(
-        &mut self,
-        list: &ObjId,
-        at: usize,
-        to: &[Json],
-        first: usize,
-        count: usize,
-    ) -> Result<(), EditError> {
-        placed(at, to, first, count).try_for_each(|(index, json)| self.insert(list, index, json))
-    }
-
-    fn put_all(
-        &mut self,
-        list: &ObjId,
-        at: usize,
-        to: &[Json],
-        first: usize,
-        count: usize,
-    ) -> Result<(), EditError> {
-        placed(at, to, first, count)
-            .try_for_each(|(index, json)| self.put(list, Prop::Seq(index), json))
-    }
-}
-
-/// So many of the values from the first on, each with its position, of which the first is `at`.
-fn placed(
-    at: usize,
-    to: &[Json],
-    first: usize,
-    count: usize,
-) -> impl Iterator<Item = (usize, &Json)> {
-    (at..).zip(to.iter().skip(first).take(count))
 }

@@ -442,3 +442,54 @@ proptest! {
         prop_assert!(is_same(&now, &other), "{} is not {}", now, other);
     }
 }
+
+proptest! {
+    #[test]
+    fn a_difference_leads_from_one_value_to_the_other(one in values(), other in values()) {
+        for types in [Types::Plain, Types::Tagged] {
+            for deadline in [None, Some(std::time::Instant::now())] {
+                let operations = diff(&one, &other, types, deadline);
+                let mut now = one.clone();
+                json_patch::patch(&mut now, &operations).unwrap();
+                prop_assert!(is_same(&now, &other), "{} is not {}: {:?}", now, other, operations);
+            }
+        }
+        prop_assert_eq!(diff(&one, &one, Types::Plain, None), []);
+    }
+
+    /// Both say the smallest that changed: what one writes into a document the other tells of it.
+    #[test]
+    fn a_difference_says_no_more_than_what_is_written(one in roots(), other in roots()) {
+        let operations = diff(&one, &other, Types::Plain, None);
+        let mut document = document(&one);
+        let ops = write(&mut document, &other, Types::Plain);
+        prop_assert_eq!(operations.is_empty(), ops == 0, "{:?}", operations);
+    }
+}
+
+#[test]
+fn a_difference_is_as_small_as_what_changed() {
+    let patch = |from: Json, to: Json, types| {
+        serde_json::to_value(diff(&from, &to, types, None)).unwrap()
+    };
+    let from = json!({ "list": [{ "id": 1, "n": 1 }, { "id": 2, "n": 1 }], "a/b": "x", "gone": 1, "same": 5 });
+    let to = json!({ "list": [{ "id": 3 }, { "id": 2, "n": 2 }], "a/b": "y", "new": {}, "same": 5.0 });
+    let small = json!([
+        { "op": "remove", "path": "/gone" },
+        { "op": "replace", "path": "/a~1b", "value": "y" },
+        { "op": "replace", "path": "/list/1/n", "value": 2 },
+        { "op": "remove", "path": "/list/0" },
+        { "op": "add", "path": "/list/0", "value": { "id": 3 } },
+        { "op": "add", "path": "/new", "value": {} },
+    ]);
+    assert_eq!(patch(from, to, Types::Plain), small);
+    assert_eq!(
+        patch(json!([1, 2, 3]), json!([1, 3, 4]), Types::Plain),
+        json!([{ "op": "add", "path": "/3", "value": 4 }, { "op": "remove", "path": "/1" }])
+    );
+    let (from, to) = (json!({ "n": { "$counter": 1 } }), json!({ "n": { "$counter": 2 } }));
+    let whole = json!([{ "op": "replace", "path": "/n", "value": { "$counter": 2 } }]);
+    assert_eq!(patch(from, to, Types::Tagged), whole);
+    let whole = json!([{ "op": "replace", "path": "", "value": [] }]);
+    assert_eq!(patch(json!({}), json!([]), Types::Plain), whole);
+}
