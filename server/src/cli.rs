@@ -7,10 +7,13 @@ use clap::{Parser, Subcommand};
 use client::UsageError;
 use terminal::escaped;
 
+pub mod changes;
 pub mod client;
 pub mod documents;
 pub mod edit;
+pub mod export;
 pub mod files;
+pub mod history;
 pub mod inspect;
 pub mod maintain;
 pub mod offline;
@@ -19,6 +22,7 @@ pub mod repair;
 pub mod replay;
 pub mod serve;
 pub mod terminal;
+pub mod watch;
 
 /// A collaborative data store: Automerge documents, relayed between clients and kept on disk.
 #[derive(Debug, Parser)]
@@ -44,8 +48,18 @@ enum Command {
     Unset(edit::UnsetArgs),
     /// Carry out a JSON Patch or a merge patch on a document.
     Patch(edit::PatchArgs),
+    /// Print a document's changes as they come.
+    Watch(watch::WatchArgs),
+    /// List a document's changes.
+    History(history::HistoryArgs),
+    /// Print what differs between two versions of a document.
+    Diff(history::DiffArgs),
+    /// Bring back what was in a document, by one change more.
+    Restore(history::RestoreArgs),
+    /// Make a new document with another's changes up to a version, and print its id.
+    Fork(history::ForkArgs),
     /// Write documents to .automerge files.
-    Export(files::ExportArgs),
+    Export(export::ExportArgs),
     /// Read documents from .automerge files.
     Import(files::ImportArgs),
     /// Check every record's checksum and load every document.
@@ -77,7 +91,12 @@ impl Cli {
             Command::Set(args) => edit::set(&args),
             Command::Unset(args) => edit::unset(&args),
             Command::Patch(args) => edit::patch(&args),
-            Command::Export(args) => files::export(&args),
+            Command::Watch(args) => watch::watch(&args),
+            Command::History(args) => history::history(&args),
+            Command::Diff(args) => history::diff(&args),
+            Command::Restore(args) => history::restore(&args),
+            Command::Fork(args) => history::fork(&args),
+            Command::Export(args) => export::export(&args),
             Command::Import(args) => files::import(&args),
             Command::Verify(args) => maintain::verify(&args),
             Command::Repair(args) => repair::repair(&args),

@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
+use concord_shared::json::MOST_LEVELS;
 use concord_shared::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
@@ -15,10 +16,12 @@ use serde_json::Value as Json;
 
 use super::offline::{DATA_VARIABLE, DEFAULT_DATA, DataArgs};
 use super::serve::run_to_the_end;
+use crate::http::body::Size;
 use local::Local;
 use remote::Remote;
 
 mod local;
+pub mod moment;
 pub mod remote;
 
 /// Where the documents are.
@@ -203,6 +206,9 @@ pub struct Answer {
     response: Response<Bytes>,
 }
 
+/// Levels of an answer: those of a document, and what a list of changes or a patch has around them.
+const MOST_ANSWER_LEVELS: usize = 2 * MOST_LEVELS;
+
 /// What is read of a problem document.
 #[derive(Deserialize)]
 struct Problem {
@@ -224,11 +230,7 @@ impl Answer {
 
     /// The body as JSON.
     pub fn json(&self) -> anyhow::Result<Json> {
-        let mut parser = serde_json::Deserializer::from_slice(self.response.body());
-        // What is nested deeper than a document may be is sent by no server.
-        parser.disable_recursion_limit();
-        let json = Json::deserialize(&mut parser);
-        json.context("the server's answer is not JSON: is it a Concord server?")
+        parse_json(self.response.body())
     }
 
     /// The body.
@@ -286,6 +288,19 @@ fn refused(status: StatusCode, body: &[u8]) -> Refused {
     }
 }
 
+/// Reads what a server sent.
+pub fn parse_json(bytes: &[u8]) -> anyhow::Result<Json> {
+    let levels = Size::of(bytes).levels;
+    ensure!(
+        levels <= MOST_ANSWER_LEVELS,
+        "the server's answer has {levels} levels"
+    );
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    parser.disable_recursion_limit();
+    let json = Json::deserialize(&mut parser).and_then(|json| parser.end().map(|()| json));
+    json.context("the server's answer is not JSON: is it a Concord server?")
+}
+
 /// A document id, or its `automerge:` URL.
 pub fn document_id(text: &str) -> Result<DocumentId, String> {
     DocumentId::parse_url(text).map_err(|error| error.to_string())
@@ -294,22 +309,4 @@ pub fn document_id(text: &str) -> Result<DocumentId, String> {
 /// A JSON Pointer.
 pub fn path(text: &str) -> Result<Path, String> {
     Path::parse(text).map_err(|error| error.to_string())
-}
-
-/// A version, or a time: as RFC 3339 has it, or a date, which is its first moment. `@{…}` around it is allowed.
-pub fn moment(text: &str) -> Result<String, String> {
-    let inner = text
-        .strip_prefix("@{")
-        .and_then(|text| text.strip_suffix('}'));
-    let text = inner.unwrap_or(text);
-    let is_date = text.len() == "2026-11-22".len()
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            4 | 7 => byte == b'-',
-            _ => byte.is_ascii_digit(),
-        });
-    match text {
-        "" => Err("it is empty".to_owned()),
-        date if is_date => Ok(format!("{date}T00:00:00Z")),
-        _ => Ok(text.to_owned()),
-    }
 }

@@ -8,7 +8,8 @@ use concord_shared::path::Path;
 use console::Style;
 use serde_json::{Value as Json, json};
 
-use super::client::{Access, Call, Client, TargetArgs, document_id, moment, path};
+use super::client::moment::{Moment, moment};
+use super::client::{Access, Call, Client, TargetArgs, document_id, path};
 use super::offline::warn_of_unlisted;
 use super::terminal::{Out, padded};
 
@@ -118,9 +119,10 @@ pub struct GetArgs {
     /// Which part of it, as a JSON Pointer: /companies/acme/name
     #[arg(value_name = "PATH", default_value = "", hide_default_value = true, value_parser = path)]
     path: Path,
-    /// As it was: a version, a time (2026-11-22T04:10:28Z), or a date, which is its first moment in UTC
+    /// As it was: a version or the beginning of its hash, a time (2026-11-22T04:10:28Z), or a date, which is its first
+    /// moment in UTC
     #[arg(long, value_name = "VERSION|TIME", value_parser = moment)]
-    at: Option<String>,
+    at: Option<Moment>,
     /// How counters, times and bytes are written, which JSON lacks
     #[arg(long, value_enum, default_value = "plain")]
     types: TypesArg,
@@ -135,8 +137,12 @@ pub struct GetArgs {
 /// Prints what is in a document as JSON.
 pub fn get(args: &GetArgs) -> anyhow::Result<ExitCode> {
     args.target.run(Access::Read, async |client| {
+        let at = match &args.at {
+            Some(at) => Some(at.resolved(client, &args.document).await?),
+            None => None,
+        };
         let call = Call::value(Method::GET, &args.document, &args.path)
-            .query("at", args.at.as_ref())
+            .query("at", at)
             .query("types", args.types.parameter());
         let answer = client.send(call).await?;
         let value = answer.json()?;

@@ -19,7 +19,8 @@ use crate::http::documents::url_of;
 /// What most who see the error wanted.
 const TEXT_HINT: &str = "; --string takes a text without quotes";
 
-const JSON: &str = "application/json";
+/// What values are sent as.
+pub const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
 
@@ -62,15 +63,16 @@ pub fn create(args: &CreateArgs) -> anyhow::Result<ExitCode> {
 
 /// Where a command writes, and on top of what.
 #[derive(Debug, clap::Args)]
-struct WriteArgs {
+pub struct WriteArgs {
+    /// The server, or the directory.
     #[command(flatten)]
-    target: TargetArgs,
+    pub target: TargetArgs,
     /// Document id or automerge: URL
     #[arg(value_name = "ID", value_parser = document_id)]
-    document: DocumentId,
+    pub document: DocumentId,
     /// The version that you saw: what came since is merged. Without it this is about now
     #[arg(long, value_name = "VERSION")]
-    if_match: Option<String>,
+    pub if_match: Option<String>,
 }
 
 /// Arguments of `concord set`.

@@ -24,6 +24,7 @@ mod read;
 mod write;
 
 pub(crate) use address::{url_of, url_within};
+pub(crate) use read::AUTOMERGE;
 
 /// What handlers share.
 #[derive(Debug, Clone)]

@@ -104,10 +104,7 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
         // What spoiled this view was somebody else's.
         let is_over = matches!(
             end.0,
-            ErrorCode::ShuttingDown
-                | ErrorCode::StorageFailed
-                | ErrorCode::TooManyDocuments
-                | ErrorCode::TooDeep
+            ErrorCode::ShuttingDown | ErrorCode::StorageFailed | ErrorCode::TooManyDocuments
         );
         if is_over || job.is_second_try {
             (job.answer)(Err(end));

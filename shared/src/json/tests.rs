@@ -469,11 +469,11 @@ proptest! {
 
 #[test]
 fn a_difference_is_as_small_as_what_changed() {
-    let patch = |from: Json, to: Json, types| {
-        serde_json::to_value(diff(&from, &to, types, None)).unwrap()
-    };
+    let patch =
+        |from: Json, to: Json, types| serde_json::to_value(diff(&from, &to, types, None)).unwrap();
     let from = json!({ "list": [{ "id": 1, "n": 1 }, { "id": 2, "n": 1 }], "a/b": "x", "gone": 1, "same": 5 });
-    let to = json!({ "list": [{ "id": 3 }, { "id": 2, "n": 2 }], "a/b": "y", "new": {}, "same": 5.0 });
+    let to =
+        json!({ "list": [{ "id": 3 }, { "id": 2, "n": 2 }], "a/b": "y", "new": {}, "same": 5.0 });
     let small = json!([
         { "op": "remove", "path": "/gone" },
         { "op": "replace", "path": "/a~1b", "value": "y" },
@@ -487,7 +487,10 @@ fn a_difference_is_as_small_as_what_changed() {
         patch(json!([1, 2, 3]), json!([1, 3, 4]), Types::Plain),
         json!([{ "op": "add", "path": "/3", "value": 4 }, { "op": "remove", "path": "/1" }])
     );
-    let (from, to) = (json!({ "n": { "$counter": 1 } }), json!({ "n": { "$counter": 2 } }));
+    let (from, to) = (
+        json!({ "n": { "$counter": 1 } }),
+        json!({ "n": { "$counter": 2 } }),
+    );
     let whole = json!([{ "op": "replace", "path": "/n", "value": { "$counter": 2 } }]);
     assert_eq!(patch(from, to, Types::Tagged), whole);
     let whole = json!([{ "op": "replace", "path": "", "value": [] }]);

@@ -25,7 +25,7 @@ const DOCUMENTS_PER_PAGE: usize = 100;
 const MOST_DOCUMENTS_PER_PAGE: usize = 1000;
 
 /// A document's own bytes.
-const AUTOMERGE: &str = "application/vnd.automerge";
+pub(crate) const AUTOMERGE: &str = "application/vnd.automerge";
 
 /// A value, and the version that it is of.
 pub(super) struct Shown {
