@@ -8,7 +8,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
@@ -33,8 +33,8 @@ use crate::traffic::{InFlight, Traffic};
 /// refused. While all `WebSockets` are in use, operators are still answered, in one of these.
 pub const HTTP_CONNECTIONS_PER_SERVER: usize = 256;
 
-/// A connection that has not become a WebSocket by then may finish its answer and is closed. Long
-/// enough that whoever asks every few seconds can mostly do it on one connection.
+/// A connection that has not become a WebSocket by then, and has no [`Lease`] for longer, may finish its answer and is
+/// closed. Long enough that whoever asks every few seconds can mostly do it on one connection.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long it may take to finish: answers are small.
@@ -51,9 +51,36 @@ const UNSENT_BYTES_PER_CONNECTION: u32 = 128 << 10;
 /// After an error of the whole process, such as having no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long an HTTP connection may go on, in its requests' extensions. An answer that goes on for long, such as a stream
+/// of events, [`renews`](Self::renew) it as long as its client takes what it is sent.
+#[derive(Debug, Clone)]
+pub struct Lease(Arc<Mutex<Instant>>);
+
+impl Lease {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now() + HTTP_TIMEOUT)))
+    }
+
+    /// From now on it has as long as it had from the beginning.
+    pub fn renew(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + HTTP_TIMEOUT;
+    }
+
+    /// Waits until it is over.
+    async fn over(&self) {
+        loop {
+            let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if end <= Instant::now() {
+                return;
+            }
+            sleep_until(end).await;
+        }
+    }
+}
+
 /// Accepts and serves connections, `most` at a time, until `stop`; then lets them finish their
 /// answers. A request must have come within `headers`, and finds a [`Traffic`] in its extensions, which
-/// counts towards `in_flight`, and its [`Origin`].
+/// counts towards `in_flight`, its [`Origin`] and its [`Lease`].
 /// Further connections wait in the kernel's queue: among the slots are always some that are free soon.
 pub async fn serve(
     listener: TcpListener,
@@ -124,11 +151,14 @@ async fn answer(socket: Socket, router: Router, headers: Duration, stop: Cancell
     let traffic = socket.traffic.clone();
     let origin = socket.origin;
     let router = TowerToHyperService::new(router);
+    let lease = Lease::new();
+    let leased = lease.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         // A request is acted on at once. What follows it is the next one, or a WebSocket's.
         traffic.settle(traffic.read());
         request.extensions_mut().insert(traffic.clone());
         request.extensions_mut().insert(origin);
+        request.extensions_mut().insert(leased.clone());
         router.call(request)
     });
     let mut http = http1::Builder::new();
@@ -139,7 +169,7 @@ async fn answer(socket: Socket, router: Router, headers: Duration, stop: Cancell
     let mut connection = pin!(connection.with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
-        () = sleep(HTTP_TIMEOUT) => None,
+        () = lease.over() => None,
         () = stop.cancelled() => None,
     };
     let ended = if let Some(ended) = ended {

@@ -207,14 +207,16 @@ impl Inside {
             metrics,
             next: AtomicU64::new(ConnectionId::FIRST),
         });
+        let capacity = Arc::new(Semaphore::new(config.max_connections));
         Ok(Self {
             app: App {
                 connections,
-                capacity: Arc::new(Semaphore::new(config.max_connections)),
+                capacity: Arc::clone(&capacity),
                 documents: Documents {
                     views,
                     store: Arc::clone(&store),
                     large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
+                    capacity,
                 },
                 store,
                 metrics: recorder,

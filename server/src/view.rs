@@ -7,14 +7,19 @@
 //! - [`core`]: the document with what is known of its relay; pure.
 //! - [`task`]: one for each open view: takes in what the relay sends, in batches, and runs jobs on it, all on blocking
 //!   threads.
+//! - `watch`: what is watched of a document, as events; `feed`: their way to one watcher.
 //! - [`cache`]: which views are open, within a budget of memory.
 
 pub mod cache;
 pub mod core;
+mod feed;
 mod task;
+mod watch;
 
 pub use cache::{ViewError, Views};
 pub use core::{Author, Core, Failure};
+pub use feed::{End, Events};
+pub use watch::{Event, Kind, Place, TooManyPlaces};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`write`]: the handlers.
+//! - [`read`], [`write`], [`events`]: the handlers.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use crate::store::Store;
 use crate::view::{Core, Views};
 
 mod address;
+mod events;
 mod read;
 mod write;
 
@@ -35,6 +36,8 @@ pub struct Documents {
     pub store: Arc<dyn Store>,
     /// Bounds the large bodies that are in memory.
     pub large: Arc<Semaphore>,
+    /// One permit for each connection that stays.
+    pub capacity: Arc<Semaphore>,
 }
 
 /// The routes.
@@ -45,6 +48,9 @@ pub fn router(documents: Documents) -> Router {
         .route("/v1/documents/{id}/value", values())
         .route("/v1/documents/{id}/value/", values())
         .route("/v1/documents/{id}/value/{*path}", values())
+        .route("/v1/documents/{id}/events", get(events::events))
+        .route("/v1/documents/{id}/events/", get(events::events))
+        .route("/v1/documents/{id}/events/{*path}", get(events::events))
         .method_not_allowed_fallback(async || {
             Problem::new(Code::Method, "this address does not take that method")
         })

@@ -4,6 +4,8 @@
 //! of them reads and [`Core::change`]. Each change is in [`Core::take_outgoing`] afterwards, to be sent in that order,
 //! and is durable once [`Core::waits_for`] is false.
 
+use std::sync::Arc;
+
 use automerge::sync::{ChunkList, Message, MessageFlags, MessageVersion};
 use automerge::transaction::{CommitOptions, Transaction};
 use automerge::{ActorId, Automerge, ChangeHash, PatchLog, ReadDoc as _};
@@ -15,6 +17,8 @@ use concord_shared::limits::Limits;
 use concord_shared::sync::{self, SyncError, SyncMessage};
 use rustc_hash::FxHashSet;
 
+use super::feed::Events;
+use super::watch::{Event, News, Place, TooManyPlaces, Watches};
 use crate::document::actor::PeerMessage;
 
 /// Why a view can't go on.
@@ -76,6 +80,8 @@ pub struct Core {
     /// Own changes that are not known to be durable.
     pending: FxHashSet<ChangeHash>,
     outgoing: Vec<PeerMessage>,
+    watches: Watches,
+    news: News,
     /// What is here is not what the relay has: the view is of no use any more.
     failed: Option<Failure>,
 }
@@ -89,6 +95,8 @@ impl Core {
             durable: Vec::new(),
             pending: FxHashSet::default(),
             outgoing: Vec::new(),
+            watches: Watches::default(),
+            news: News::new(),
             failed: None,
         }
     }
@@ -218,6 +226,34 @@ impl Core {
         !self.pending.is_empty()
     }
 
+    /// Begins to watch a place: the first event, which leads there from the version `seen`, if that is known and
+    /// another one, else from nothing; and those that follow.
+    pub fn watch(
+        &mut self,
+        place: &Place,
+        seen: Option<&[ChangeHash]>,
+    ) -> Result<(Option<Arc<Event>>, Events), TooManyPlaces> {
+        self.tell();
+        let seen = seen.filter(|seen| self.has(seen));
+        self.watches.add(&self.doc, place, seen)
+    }
+
+    /// Whether anybody watches.
+    pub fn is_watched(&self) -> bool {
+        self.watches.are_any()
+    }
+
+    /// Makes the events of what has changed since it was last called; it may be called any time.
+    pub fn tell(&mut self) {
+        self.watches.step(&self.doc, &mut self.news);
+    }
+
+    /// Events, and who is to be told, in order: not before what was [pending](Self::pending) after [`tell`](Self::tell)
+    /// is durable.
+    pub(super) fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
     /// Bytes of memory that the document takes, by a rough estimate.
     pub fn memory(&self) -> usize {
         let stats = self.doc.stats();
@@ -226,6 +262,7 @@ impl Core {
         BYTES_PER_VIEW
             .saturating_add(ops.saturating_mul(BYTES_PER_OP))
             .saturating_add(changes.saturating_mul(BYTES_PER_CHANGE))
+            .saturating_add(self.watches.memory())
     }
 
     /// Ends the view: what is here is not what the relay has.

@@ -4,6 +4,7 @@
 //! any client ([`ConnectionId::VIEW`] is the first), so who was told of a change finds it here. The answer to a job waits until
 //! all that it saw or made is durable.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,12 @@ use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, SyncFrame};
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
 use super::cache::{Shared, ViewError, Views};
 use super::core::{Core, Failure};
+use super::watch::News;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::{Outbox, Taken};
 use crate::document::ConnectionId;
@@ -38,6 +40,10 @@ const JOBS_PER_BATCH: usize = 32;
 
 /// Bytes of the relay's messages that wait while nobody looks; then they are taken in all the same.
 const BACKLOG_BYTES: usize = 256 << 10;
+
+/// How long a view rests that has told its watchers of something, at least and at most: in between as long as that took.
+const LEAST_REST: Duration = Duration::from_millis(5);
+const MOST_REST: Duration = Duration::from_secs(1);
 
 /// Called once all that a job made or saw is durable, or with the reason why that will not be known.
 type Answer = Box<dyn FnOnce(Result<(), ViewError>) + Send + Sync>;
@@ -58,6 +64,12 @@ struct Ran {
     answer: Answer,
 }
 
+/// Events, until all that they tell is durable.
+struct Held {
+    seen: Vec<ChangeHash>,
+    news: News,
+}
+
 struct Task {
     id: DocumentId,
     shared: Arc<Shared>,
@@ -68,9 +80,13 @@ struct Task {
     waiting: Vec<Ran>,
     /// What the relay has had since these were asked for: jobs wait until it is here.
     behind: Vec<ChangeHash>,
+    /// Made, and not told yet.
+    held: VecDeque<Held>,
     /// The relay's messages, in order, that are not taken in yet: nobody looks.
     backlog: Vec<Bytes>,
     backlog_bytes: usize,
+    /// Until then nothing is done just to tell watchers.
+    rests_until: Instant,
     last_used: Instant,
     memory: usize,
 }
@@ -151,8 +167,10 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
         jobs: Vec::new(),
         waiting: Vec::new(),
         behind: Vec::new(),
+        held: VecDeque::new(),
         backlog: Vec::new(),
         backlog_bytes: 0,
+        rests_until: Instant::now(),
         last_used: Instant::now(),
         memory: 0,
     };
@@ -218,7 +236,9 @@ impl Task {
         loop {
             // A view that is spoiled only waits for what was made before that.
             let is_ready = self.behind.is_empty() && core.failed().is_none();
-            let unused = !core.is_waiting() && is_ready;
+            let is_watched = core.is_watched();
+            let unused = !core.is_waiting() && is_ready && !is_watched;
+            let has_news = is_watched && is_ready && !self.backlog.is_empty();
             let taken = tokio::select! {
                 taken = self.outbox.take() => taken,
                 _ = jobs.recv_many(&mut self.jobs, JOBS_PER_BATCH), if is_ready => {
@@ -232,15 +252,21 @@ impl Task {
                         Err(end) => return Some(end),
                     }
                 }
+                () = sleep_until(self.rests_until), if has_news => Taken::default(),
+                // Watchers may have left.
+                () = sleep(IDLE), if is_watched => Taken::default(),
                 () = stop.cancelled() => return Some(ViewError(ErrorCode::ShuttingDown)),
             };
             if let Err(end) = self.gather(taken).await {
                 return Some(end);
             }
             let is_wanted = !self.jobs.is_empty() || core.is_waiting() || !self.behind.is_empty();
-            if !is_wanted && self.backlog_bytes < BACKLOG_BYTES {
+            let tells =
+                is_watched && !self.backlog.is_empty() && Instant::now() >= self.rests_until;
+            if !is_wanted && !tells && self.backlog_bytes < BACKLOG_BYTES {
                 continue;
             }
+            let started = Instant::now();
             let frames = std::mem::take(&mut self.backlog);
             self.backlog_bytes = 0;
             let behind = std::mem::take(&mut self.behind);
@@ -253,12 +279,19 @@ impl Task {
             self.behind = stepped.behind;
             self.jobs = stepped.jobs;
             self.waiting.extend(stepped.ran);
+            let (seen, news) = (core.pending(), core.take_news());
+            if !news.is_empty() {
+                self.held.push_back(Held { seen, news });
+            }
+            // The relay and others need the processor, too; and what comes meanwhile is told at once.
+            self.rests_until = Instant::now() + started.elapsed().clamp(LEAST_REST, MOST_REST);
             for message in core.take_outgoing() {
                 if deliver(&self.document, message).await.is_err() {
                     return Some(self.gone());
                 }
             }
             self.answer_durable(&core);
+            self.tell_durable(&core);
             if let Some(failure) = core.failed() {
                 let code = failure.code();
                 if code == ErrorCode::Internal {
@@ -315,6 +348,18 @@ impl Task {
         let done: Vec<Ran> = done;
         for Ran { answer, .. } in done {
             answer(Ok(()));
+        }
+    }
+
+    fn tell_durable(&mut self, core: &Core) {
+        while let Some(held) = self.held.front() {
+            if held.seen.iter().any(|hash| core.waits_for(hash)) {
+                break;
+            }
+            let told = self.held.pop_front();
+            for (watcher, event) in told.into_iter().flat_map(|held| held.news) {
+                watcher.push(&event);
+            }
         }
     }
 
@@ -388,5 +433,9 @@ fn step(mut core: Core, frames: &[Bytes], behind: Vec<ChangeHash>, jobs: Vec<Job
         stepped.ran.push(Ran { seen, answer });
     }
     stepped.jobs = jobs.collect();
+    let core = &mut stepped.core;
+    if core.failed().is_none() && catch_unwind(AssertUnwindSafe(|| core.tell())).is_err() {
+        core.fail(Failure::Panicked);
+    }
     stepped
 }

@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+mod events;
 mod requests;
 mod rest;
 mod story;

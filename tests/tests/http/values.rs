@@ -53,7 +53,7 @@ fn value(random: &mut StdRng, levels: usize) -> Value {
     }
 }
 
-fn object(random: &mut StdRng, levels: usize) -> Value {
+pub(crate) fn object(random: &mut StdRng, levels: usize) -> Value {
     let keys = ["a", "b", "c/d", "~", "", "id"];
     let keys = keys
         .into_iter()
@@ -65,7 +65,7 @@ fn object(random: &mut StdRng, levels: usize) -> Value {
 }
 
 /// An edit through Automerge's own API.
-fn edit(random: &mut StdRng, client: &mut Client) -> Result<()> {
+pub(crate) fn edit(random: &mut StdRng, client: &mut Client) -> Result<()> {
     let kind = random.random_range(0..5);
     let (number, text) = (
         random.random::<i64>(),

@@ -28,6 +28,8 @@ const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 pub(super) struct Parameters {
     /// A version to be read.
     at: Option<String>,
+    /// The version that a watcher has seen.
+    since: Option<String>,
     /// How what JSON lacks is written.
     types: Option<String>,
     /// The last document of the page before.
@@ -53,18 +55,20 @@ impl Parameters {
     }
 
     pub(super) fn at(&self) -> Result<Option<Version>, Problem> {
-        let Some(at) = &self.at else {
-            return Ok(None);
-        };
-        let version = Version::parse(at);
-        let bad = || {
-            Problem::new(
-                Code::BadQuery,
-                "at is a version, as in an ETag without quotes",
-            )
-        };
-        version.map(Some).ok_or_else(bad)
+        version("at", self.at.as_deref())
     }
+
+    pub(super) fn since(&self) -> Result<Option<Version>, Problem> {
+        version("since", self.since.as_deref())
+    }
+}
+
+fn version(name: &str, value: Option<&str>) -> Result<Option<Version>, Problem> {
+    let parse = |value| {
+        let bad = || format!("{name} is a version, as in an ETag without quotes");
+        Version::parse(value).ok_or_else(|| Problem::new(Code::BadQuery, bad()))
+    };
+    value.map(parse).transpose()
 }
 
 /// What a request is about.

@@ -1,0 +1,255 @@
+//! What is watched of a document: its changes as events, for those who follow it live.
+//!
+//! Watchers of one place share its value and its events, each of which is written as JSON once. What an event costs is
+//! in proportion to what changed, but for the difference of two versions of the document, which Automerge finds in a
+//! pass over its ops, once for all that is watched.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use automerge::{Automerge, ChangeHash};
+use bytes::Bytes;
+use concord_shared::json::changes::{Step, Watched};
+use concord_shared::json::{self, Types};
+use concord_shared::path::Path;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::feed::{self, Events, Sender};
+
+/// Places of a document that are watched at a time: each has its value in memory, and a step of its own in each batch.
+const PLACES_PER_DOCUMENT: usize = 64;
+
+/// Bytes of memory of an object's entry, besides its key's letters and its value.
+const BYTES_PER_ENTRY: usize = 48;
+
+/// How long the smallest difference to a version that somebody has seen is looked for. Afterwards a larger one is taken.
+const DIFF_TIME: Duration = Duration::from_millis(200);
+
+/// A place, and how its values are written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Where.
+    pub path: Path,
+    /// How.
+    pub types: Types,
+}
+
+/// What happened at a place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The version of the document that this leads to, sorted.
+    pub heads: Vec<ChangeHash>,
+    /// What it is.
+    pub kind: Kind,
+    /// JSON.
+    pub data: Bytes,
+}
+
+/// What an event's data is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// All of what is there now.
+    Value,
+    /// The operations (RFC 6902) that lead from what was there to what is there now.
+    Patch,
+    /// There is nothing; the data is `null`.
+    Gone,
+}
+
+/// A document has too many places that are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a document has at most {PLACES_PER_DOCUMENT} places that are watched at a time")]
+pub struct TooManyPlaces;
+
+/// Events that were made, for whom, in order.
+pub(super) type News = Vec<(Arc<Sender>, Arc<Event>)>;
+
+/// All that is watched of a document. As of its heads, at all places.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    places: HashMap<Place, Followed>,
+    heads: Vec<ChangeHash>,
+}
+
+/// A place that somebody watches.
+#[derive(Debug)]
+struct Followed {
+    watched: Watched,
+    watchers: Vec<Arc<Sender>>,
+    /// The value as an event, if somebody has asked for it since it last changed.
+    value: Option<Arc<Event>>,
+    /// Of memory, roughly: as it was weighed.
+    bytes: usize,
+    /// Bytes of patches since then.
+    changed: usize,
+}
+
+impl Watches {
+    /// Whether anybody watches.
+    pub(super) fn are_any(&self) -> bool {
+        let mut places = self.places.values();
+        places.any(|place| place.watchers.iter().any(|watcher| watcher.is_open()))
+    }
+
+    /// Bytes of memory that the values take, roughly.
+    pub(super) fn memory(&self) -> usize {
+        self.places.values().map(|place| place.bytes).sum()
+    }
+
+    /// Goes to the document's present version; what its watchers are to be told.
+    pub(super) fn step(&mut self, document: &Automerge, news: &mut News) {
+        self.places.retain(|_, place| {
+            place.watchers.retain(|watcher| watcher.is_open());
+            !place.watchers.is_empty()
+        });
+        if self.places.is_empty() {
+            return;
+        }
+        let heads = heads(document);
+        if heads == self.heads {
+            return;
+        }
+        let patches = document.diff(&self.heads, &heads);
+        self.heads = heads;
+        for place in self.places.values_mut() {
+            let step = place.watched.step(document, &patches);
+            if let Some(event) = place.told(&self.heads, &step) {
+                let watchers = place.watchers.iter();
+                news.extend(watchers.map(|watcher| (Arc::clone(watcher), Arc::clone(&event))));
+            }
+        }
+    }
+
+    /// Begins to watch a place of the document as it is now: to [`step`](Self::step) comes before. The first event
+    /// leads there from the version that the watcher has seen, or from nothing; there is none where that is the same.
+    pub(super) fn add(
+        &mut self,
+        document: &Automerge,
+        place: &Place,
+        seen: Option<&[ChangeHash]>,
+    ) -> Result<(Option<Arc<Event>>, Events), TooManyPlaces> {
+        if !self.places.contains_key(place) {
+            if self.places.len() >= PLACES_PER_DOCUMENT {
+                return Err(TooManyPlaces);
+            }
+            self.heads = heads(document);
+            let followed = Followed::new(document, place);
+            self.places.insert(place.clone(), followed);
+        }
+        let Some(followed) = self.places.get_mut(place) else {
+            return Err(TooManyPlaces);
+        };
+        let (sender, events) = feed::feed();
+        followed.watchers.push(Arc::new(sender));
+        let first = match seen {
+            Some(seen) => followed.since(document, place, &self.heads, seen),
+            None => Some(followed.value(&self.heads)),
+        };
+        Ok((first, events))
+    }
+}
+
+impl Followed {
+    fn new(document: &Automerge, place: &Place) -> Self {
+        let mut new = Self {
+            watched: Watched::new(document, place.path.clone(), place.types),
+            watchers: Vec::new(),
+            value: None,
+            bytes: 0,
+            changed: 0,
+        };
+        new.weigh();
+        new
+    }
+
+    /// The value as it is now.
+    fn value(&mut self, heads: &[ChangeHash]) -> Arc<Event> {
+        if let Some(value) = self.value.as_ref().filter(|value| value.heads == heads) {
+            return Arc::clone(value);
+        }
+        let event = match self.watched.json() {
+            Some(json) => Event::of(heads, Kind::Value, json),
+            None => Event::of(heads, Kind::Gone, &()),
+        };
+        let event = Arc::new(event);
+        self.value = Some(Arc::clone(&event));
+        event
+    }
+
+    /// What is told of a step.
+    fn told(&mut self, heads: &[ChangeHash], step: &Step) -> Option<Arc<Event>> {
+        match step {
+            Step::Nothing => None,
+            Step::Appeared | Step::Gone => Some(self.value(heads)),
+            Step::Patch(operations) => {
+                let event = Event::of(heads, Kind::Patch, operations);
+                self.changed = self.changed.saturating_add(event.data.len());
+                if self.changed > self.bytes {
+                    self.weigh();
+                }
+                Some(Arc::new(event))
+            }
+        }
+    }
+
+    /// What leads from what was there at a version to what is there now.
+    fn since(
+        &mut self,
+        document: &Automerge,
+        place: &Place,
+        heads: &[ChangeHash],
+        seen: &[ChangeHash],
+    ) -> Option<Arc<Event>> {
+        let there = place.path.value(document, Some(seen)).ok().flatten();
+        let there = there.map(|there| json::read(document, &there, Some(seen), place.types));
+        let there = there.and_then(Result::ok);
+        match (there, self.watched.json()) {
+            (None, None) => None,
+            (Some(before), Some(now)) => {
+                let until = Instant::now() + DIFF_TIME;
+                let operations = json::diff(&before, now, place.types, Some(until));
+                let patch = Event::of(heads, Kind::Patch, &operations);
+                (!operations.is_empty()).then(|| Arc::new(patch))
+            }
+            _ => Some(self.value(heads)),
+        }
+    }
+
+    fn weigh(&mut self) {
+        self.bytes = self.watched.json().map_or(0, weight);
+        self.changed = 0;
+    }
+}
+
+impl Event {
+    fn of(heads: &[ChangeHash], kind: Kind, data: &impl Serialize) -> Self {
+        Self {
+            heads: heads.to_vec(),
+            kind,
+            // JSON is always written.
+            data: serde_json::to_vec(data).unwrap_or_default().into(),
+        }
+    }
+}
+
+/// Bytes of memory that a value takes, roughly.
+fn weight(json: &Json) -> usize {
+    let below = match json {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        Json::String(text) => text.len(),
+        Json::Array(values) => values.iter().map(weight).sum(),
+        Json::Object(object) => object
+            .iter()
+            .map(|(key, value)| key.len() + BYTES_PER_ENTRY + weight(value))
+            .sum(),
+    };
+    below.saturating_add(size_of::<Json>())
+}
+
+fn heads(document: &Automerge) -> Vec<ChangeHash> {
+    let mut heads = document.get_heads();
+    heads.sort_unstable();
+    heads
+}
