@@ -107,7 +107,10 @@ async fn follow(args: &WatchArgs, url: &reqwest::Url) -> anyhow::Result<()> {
             },
         };
         if events.take().is_some() {
-            let why = broken.map_or_else(|| "it ended".to_owned(), |error| format!("{error:#}"));
+            let why = broken.map_or_else(
+                || "it ended".to_owned(),
+                |error| error.root_cause().to_string(),
+            );
             eprintln!(
                 "concord: lost the connection, trying again: {}",
                 escaped(&why)

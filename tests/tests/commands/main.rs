@@ -4,8 +4,10 @@
 //! Driven through the built binary. What is about the API itself runs in both worlds, from one description, so a
 //! command that works in one of them only fails here.
 
+mod history;
 mod hostile;
 mod values;
+mod watch;
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -264,3 +264,36 @@ fn what_no_document_may_have_is_refused() -> Result<()> {
         Ok(())
     })
 }
+
+/// The same changes, of one document and of all.
+#[test]
+fn documents_are_exported_as_automerge_files() -> Result<()> {
+    in_both(|world| {
+        let folder = tempfile::tempdir()?;
+        let to = folder.path().join("out");
+        let out = to.display().to_string();
+        for (id, n) in [("a", "1"), ("b/../c", "2")] {
+            world.word(&["create", "--id", id, &format!(r#"{{"n": {n}}}"#)])?;
+            world.word(&["set", id, "/more", "true"])?;
+        }
+        let said = world.print(&["export", "--to", &out, "a"])?;
+        assert!(said.starts_with("1 documents exported to "), "{said}");
+        let said = world.print(&["export", "--to", &out])?;
+        assert!(said.ends_with(", 0 failed\n"), "{said}");
+        for (name, n) in [("a", 1), ("b%2f%2e%2e%2fc", 2)] {
+            let bytes = std::fs::read(to.join(format!("{name}.automerge")))?;
+            let document = automerge::Automerge::load(&bytes)?;
+            assert_eq!(document.stats().num_changes, 2);
+            let value = concord_shared::json::to_json(
+                &document.hydrate(None),
+                concord_shared::json::Types::Plain,
+            );
+            assert_eq!(value, json!({ "n": n, "more": true }));
+        }
+        let output = world.run(&["export", "--to", &out, "nobody"])?;
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr)?;
+        assert!(said.contains("there is no document nobody"), "{said}");
+        Ok(())
+    })
+}

@@ -286,7 +286,10 @@ fn a_document_of_a_hundred_thousand_levels_is_no_crash() -> Result<()> {
     let output = concord(&data, "get", &["deep"])?;
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8(output.stderr)?;
-    assert!(errors.contains("too-deep: there are more levels"), "{errors}");
+    assert!(
+        errors.contains("too-deep: there are more levels"),
+        "{errors}"
+    );
     succeed(&data, "verify", &[])?;
     succeed(&data, "export", &["--to", out.to_str().expect("a path")])?;
     succeed(&data, "compact", &[])?;
