@@ -10,7 +10,7 @@ use automerge::transaction::{CommitOptions, Transactable as _};
 use automerge::{Automerge, ROOT};
 use serde_json::{Value, json};
 
-use super::{World, command, file, in_both};
+use super::{World, apply, command, file, in_both};
 
 /// A document of three changes, by the command line; its versions.
 fn board(world: &World) -> Result<[String; 3]> {
@@ -74,7 +74,7 @@ fn differences_are_shown_to_people_and_to_programs() -> Result<()> {
         assert!(part.ends_with("\n+ /x  [1,{}]\n"), "{part}");
         let patch = world.json(&["diff", "board", first, third, "--json"])?;
         let mut value = world.json(&["get", "board", "--at", first])?;
-        json_patch::patch(&mut value, &serde_json::from_value(patch)?)?;
+        apply(&mut value, &patch)?;
         assert_eq!(value, world.json(&["get", "board"])?);
         // And back.
         let back = world.json(&["diff", "board", third, first, "/n", "--json"])?;

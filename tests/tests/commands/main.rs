@@ -112,6 +112,12 @@ fn printed(output: &Output) -> Result<String> {
     Ok(String::from_utf8(output.stdout.clone())?)
 }
 
+/// Carries out a JSON Patch, which must fit.
+fn apply(value: &mut Value, patch: &Value) -> Result<()> {
+    let patch: json_patch::Patch = serde_json::from_value(patch.clone())?;
+    json_patch::patch(value, &patch).with_context(|| format!("{patch} in {value}"))
+}
+
 /// A file for a command to read.
 fn file(folder: &TempDir, content: &[u8]) -> Result<PathBuf> {
     let path = folder.path().join("file");

@@ -1,6 +1,7 @@
 //! Reading and writing: `create`, `get`, `set`, `unset`, `patch`, `list`.
 
 use anyhow::Result;
+use automerge::ReadDoc as _;
 use serde_json::json;
 
 use super::{file, in_both, printed};

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use concord_tests::server_process::ServerProcess;
 use serde_json::{Value, json};
 
-use super::{World, command};
+use super::{World, apply, command};
 
 /// A command that goes on until it is told to stop.
 struct Watch {
@@ -160,8 +160,7 @@ fn a_server_that_goes_away_is_waited_for_and_nothing_is_missed_or_told_twice() -
         while value != now {
             let event = watch.json()?;
             assert_eq!(event["event"], "patch", "the value comes once");
-            let patch = serde_json::from_value(event["data"].clone())?;
-            json_patch::patch(&mut value, &patch).context("each patch fits what came before")?;
+            apply(&mut value, &event["data"])?;
         }
     }
     assert_eq!(watch.end("INT")?.code(), Some(0));
