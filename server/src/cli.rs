@@ -51,6 +51,9 @@ enum Command {
     /// Print a document's changes as they come.
     Watch(watch::WatchArgs),
     /// List a document's changes.
+    ///
+    /// In the order in which the server took them. TIME is when it did, in UTC; with ~ before it, what the author's clock
+    /// said. HASH names the version that the change made, wherever one is asked for.
     History(history::HistoryArgs),
     /// Print what differs between two versions of a document.
     Diff(history::DiffArgs),

@@ -10,7 +10,7 @@
 //!
 //! - [`history`]: documents and the changes that are typed into them, made beforehand.
 //! - [`tab`]: one light client; [`load`]: many at once; [`process`]: the two kinds of server process.
-//! - [`relaying`], [`joining`], [`memory`], [`latency`], [`parts`]: the lines; [`table`]: how they are shown.
+//! - [`relaying`], [`joining`], [`memory`], [`latency`], [`parts`], [`views`]: the lines; [`table`]: how they are shown.
 
 pub mod history;
 pub mod joining;
@@ -24,6 +24,7 @@ pub mod relaying;
 pub mod stats;
 pub mod tab;
 pub mod table;
+pub mod views;
 
 use std::path::PathBuf;
 
@@ -98,6 +99,10 @@ pub async fn run(settings: &Settings, mut progress: impl FnMut(&str)) -> Result<
     if settings.wants("acknowledgement") {
         progress("acknowledgement");
         rows.extend(latency::measure(settings, &bases).await?);
+    }
+    if settings.wants("views") {
+        progress("views: documents as JSON");
+        rows.extend(Box::pin(views::measure(settings, &bases)).await?);
     }
     Ok(rows)
 }

@@ -12,11 +12,13 @@ use concord_shared::json::MOST_LEVELS;
 use concord_shared::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::offline::{DATA_VARIABLE, DEFAULT_DATA, DataArgs};
 use super::serve::run_to_the_end;
 use crate::http::body::Size;
+use crate::http::version::Version;
 use local::Local;
 use remote::Remote;
 
@@ -30,8 +32,12 @@ pub struct TargetArgs {
     /// Address of a running server
     #[arg(long, value_name = "http://HOST:PORT", conflicts_with = "data")]
     url: Option<reqwest::Url>,
-    /// Directory of the data, which no server is running on [env: CONCORD_DATA] [default: concord-data]
-    #[arg(long, value_name = "DIRECTORY")]
+    // Not of clap's own: a variable or a default must not stand against --url.
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        help = "Directory of the data, which no server is running on [env: CONCORD_DATA] [default: concord-data]"
+    )]
     data: Option<PathBuf>,
 }
 
@@ -155,7 +161,7 @@ impl Call {
             let sign = if self.address.contains('?') { '&' } else { '?' };
             let value = value.to_string();
             let value = utf8_percent_encode(&value, NON_ALPHANUMERIC);
-            self.address.push_str(&format!("{sign}{name}={value}"));
+            self.address = format!("{}{sign}{name}={value}", self.address);
         }
         self
     }
@@ -206,6 +212,8 @@ pub struct Answer {
     response: Response<Bytes>,
 }
 
+const NOT_OURS: &str = "the server's answer can't be read: is it a Concord server?";
+
 /// Levels of an answer: those of a document, and what a list of changes or a patch has around them.
 const MOST_ANSWER_LEVELS: usize = 2 * MOST_LEVELS;
 
@@ -228,9 +236,26 @@ impl Answer {
         Err(refused(status, response.body()).into())
     }
 
+    /// The body, of which this is expected.
+    pub fn parsed<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        serde_json::from_value(self.json()?).context(NOT_OURS)
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> anyhow::Result<Json> {
         parse_json(self.response.body())
+    }
+
+    /// The version that a read is of.
+    pub fn version_read(&self) -> anyhow::Result<String> {
+        self.version()
+            .context("the server's answer has no version: is it a Concord server?")
+    }
+
+    /// As an answer is to which nothing is known that could be in it.
+    pub fn must_be_empty(&self) -> anyhow::Result<()> {
+        ensure!(self.response.status() == StatusCode::NO_CONTENT, NOT_OURS);
+        Ok(())
     }
 
     /// The body.
@@ -238,12 +263,12 @@ impl Answer {
         self.response.body()
     }
 
-    /// The version that the answer is about.
-    pub fn version(&self) -> anyhow::Result<String> {
-        let tag = self.header(&header::ETAG)?;
-        // A proxy that compresses makes the tag a weak one.
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        Ok(tag.trim_matches('"').to_owned())
+    /// The version that the answer is about. One to a write has none where there is more in it than its author knows.
+    pub fn version(&self) -> Option<String> {
+        let tag = self.header(&header::ETAG).ok()?;
+        // A proxy that compresses makes the tag a weak one, and puts a word behind it.
+        let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
+        Version::parse(tag).map(|version| version.to_string())
     }
 
     /// The id of the document that was made.
@@ -298,7 +323,7 @@ pub fn parse_json(bytes: &[u8]) -> anyhow::Result<Json> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     parser.disable_recursion_limit();
     let json = Json::deserialize(&mut parser).and_then(|json| parser.end().map(|()| json));
-    json.context("the server's answer is not JSON: is it a Concord server?")
+    json.context(NOT_OURS)
 }
 
 /// A document id, or its `automerge:` URL.

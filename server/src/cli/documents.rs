@@ -6,6 +6,7 @@ use axum::http::Method;
 use concord_shared::ids::DocumentId;
 use concord_shared::path::Path;
 use console::Style;
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::client::moment::{Moment, moment};
@@ -53,9 +54,9 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn line(document: &Json) -> String {
-    let id = padded(document["id"].as_str().unwrap_or_default(), ID_COLUMNS);
-    match (&document["changes"], &document["snapshotBytes"]) {
-        (Json::Number(changes), Json::Number(bytes)) => {
+    let id = padded(text(document, "id"), ID_COLUMNS);
+    match (document.get("changes"), document.get("snapshotBytes")) {
+        (Some(changes), Some(bytes)) => {
             let (changes, bytes) = (changes.to_string(), bytes.to_string());
             format!("{id}  {changes:>9} changes  {bytes:>11} bytes of snapshot")
         }
@@ -79,14 +80,24 @@ impl Pages {
         let call = Call::new(Method::GET, "/v1/documents")
             .query("limit", Some(DOCUMENTS_PER_PAGE))
             .query("after", self.after.take());
-        let mut page = client.send(call).await?.json()?;
-        self.after = page["next"].as_str().map(str::to_owned);
-        self.is_over = self.after.is_none();
-        match page["documents"].take() {
-            Json::Array(documents) => Ok(Some(documents)),
-            _ => anyhow::bail!("the server's answer is no list of documents"),
-        }
+        let page: Page = client.send(call).await?.parsed()?;
+        self.is_over = page.next.is_none();
+        self.after = page.next;
+        Ok(Some(page.documents))
     }
+}
+
+/// A page, as far as it is looked at.
+#[derive(Deserialize)]
+struct Page {
+    documents: Vec<Json>,
+    next: Option<String>,
+}
+
+/// A text in an object.
+pub fn text<'a>(object: &'a Json, name: &str) -> &'a str {
+    let text = object.get(name).and_then(Json::as_str);
+    text.unwrap_or_default()
 }
 
 /// How what JSON lacks is written.
@@ -149,7 +160,7 @@ pub fn get(args: &GetArgs) -> anyhow::Result<ExitCode> {
         let mut out = Out::lock();
         match &value {
             _ if args.with_version => {
-                let version = answer.version()?;
+                let version = answer.version_read()?;
                 out.pretty(&json!({ "version": version, "value": value }))?;
             }
             Json::String(text) if args.raw => out.raw(text)?,

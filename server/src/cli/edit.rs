@@ -103,7 +103,7 @@ pub struct SetArgs {
     types: TypesArg,
 }
 
-/// Brings what is at a path to a value, by a change that says only what differs. Prints the version that has it.
+/// Brings what is at a path to a value, by a change that says only what differs. Prints the version that has it, unless that has more.
 pub fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
     let value = match (&args.string, &args.value) {
         (Some(text), _) => Json::String(text.clone()),
@@ -153,7 +153,7 @@ pub struct PatchArgs {
     types: TypesArg,
 }
 
-/// Carries out a patch. Prints the version that has it.
+/// Carries out a patch. Prints the version that has it, unless that has more.
 pub fn patch(args: &PatchArgs) -> anyhow::Result<ExitCode> {
     let (path, patch) = match &args.second {
         Some(patch) => {
@@ -191,9 +191,15 @@ impl WriteArgs {
     }
 }
 
-/// Prints the version that a write made.
+/// Prints the version that a write made, where it is one that its author knows: who took another for what they saw would
+/// undo the rest by their next write.
 pub fn say_version(answer: &Answer) -> anyhow::Result<ExitCode> {
-    say(&answer.version()?)
+    if let Some(version) = answer.version() {
+        return say(&version);
+    }
+    answer.must_be_empty()?;
+    eprintln!("concord: written, and merged with changes that you have not seen");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints one word for the next command.

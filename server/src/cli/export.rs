@@ -10,7 +10,7 @@ use axum::http::{Method, header};
 use concord_shared::ids::DocumentId;
 
 use super::client::{Access, Call, Refused, TargetArgs};
-use super::documents::Pages;
+use super::documents::{Pages, text};
 use super::files::file_name;
 use super::offline::{choose, progress, warn_of_unlisted};
 use super::terminal::escaped;
@@ -79,9 +79,7 @@ fn export_from_server(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             && let Some(page) = pages.next(client).await?
         {
             for document in page {
-                ids.push(DocumentId::new(
-                    document["id"].as_str().unwrap_or_default(),
-                )?);
+                ids.push(DocumentId::new(text(&document, "id"))?);
             }
         }
         fs::create_dir_all(&args.to).with_context(|| format!("making {}", args.to.display()))?;

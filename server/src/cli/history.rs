@@ -6,12 +6,13 @@ use axum::http::Method;
 use concord_shared::ids::DocumentId;
 use concord_shared::path::Path;
 use console::Style;
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::changes::Changing;
 use super::client::moment::{Moment, moment};
 use super::client::{Access, Call, Client, Refused, TargetArgs, UsageError, document_id, path};
-use super::documents::TypesArg;
+use super::documents::{TypesArg, text};
 use super::edit::{JSON, WriteArgs, say, say_version};
 use super::terminal::{Out, padded};
 use crate::http::documents::{url_of, url_within};
@@ -87,18 +88,21 @@ fn heading(digits: usize) -> String {
 }
 
 fn row(change: &Json, digits: usize) -> String {
-    let text = |name: &str| change[name].as_str().unwrap_or_default();
-    let short = |name: &str| padded(&text(name).chars().take(SHORT).collect::<String>(), SHORT);
-    let time = match (change["receivedAt"].as_str(), change["time"].as_str()) {
-        (Some(time), _) => format!(" {}", shown_time(time)),
-        (None, Some(time)) => format!("~{}", shown_time(time)),
-        (None, None) => " -".to_owned(),
+    let short = |name: &str| {
+        let digits: String = text(change, name).chars().take(SHORT).collect();
+        padded(&digits, SHORT)
+    };
+    let time = match (text(change, "receivedAt"), text(change, "time")) {
+        ("", "") => " -".to_owned(),
+        ("", time) => format!("~{}", shown_time(time)),
+        (time, _) => format!(" {}", shown_time(time)),
     };
     let time = padded(&time, TIME_COLUMNS);
-    let mut lines = text("message").lines();
+    let mut lines = text(change, "message").lines();
     let message = lines.next().unwrap_or_default();
     let more = if lines.next().is_some() { "…" } else { "" };
-    let [place, ops] = ["place", "ops"].map(|name| change[name].to_string());
+    let number = |name| change.get(name).map(Json::to_string).unwrap_or_default();
+    let (place, ops) = (number("place"), number("ops"));
     let (hash, actor) = (short("hash"), short("actor"));
     let row = format!("{place:>digits$}  {hash}  {time}  {actor}  {ops:>6}  {message}{more}");
     row.trim_end().to_owned()
@@ -146,18 +150,20 @@ impl<'a> Changes<'a> {
             .query("order", Some(self.order))
             .query("limit", Some(limit))
             .query("after", self.after);
-        let mut page = client.send(call).await?.json()?;
-        self.after = page["next"].as_u64();
-        self.is_over = self.after.is_none();
-        self.count = page["count"].as_u64().unwrap_or_default();
-        match page["changes"].take() {
-            Json::Array(changes) => {
-                self.is_over |= changes.is_empty();
-                Ok(Some(changes))
-            }
-            _ => anyhow::bail!("the server's answer is no list of changes"),
-        }
+        let page: Page = client.send(call).await?.parsed()?;
+        self.is_over = page.next.is_none() || page.changes.is_empty();
+        self.after = page.next;
+        self.count = page.count;
+        Ok(Some(page.changes))
     }
+}
+
+/// A page, as far as it is looked at.
+#[derive(Deserialize)]
+struct Page {
+    changes: Vec<Json>,
+    next: Option<u64>,
+    count: u64,
 }
 
 /// Arguments of `concord diff`.
@@ -222,7 +228,7 @@ pub fn diff(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         if !steps.is_empty() {
             let bold = Style::new().bold();
             out.line(&format!("--- {}", before.0), &bold)?;
-            out.line(&format!("+++ {}", answer.version()?), &bold)?;
+            out.line(&format!("+++ {}", answer.version_read()?), &bold)?;
         }
         for step in steps {
             let (old, new) = step.sides();
@@ -259,10 +265,10 @@ async fn read(
         refused.is_some_and(|refused| refused.code == "no-value")
     };
     match client.send(of(path)).await {
-        Ok(answer) => Ok((answer.version()?, Some(answer.json()?))),
+        Ok(answer) => Ok((answer.version_read()?, Some(answer.json()?))),
         Err(error) if is_missing(&error) => {
             let whole = client.send(of(&Path::root())).await?;
-            Ok((whole.version()?, None))
+            Ok((whole.version_read()?, None))
         }
         Err(error) => Err(error),
     }
@@ -287,13 +293,11 @@ pub struct ForkArgs {
 /// Makes a new document with the same changes, and prints its id.
 pub fn fork(args: &ForkArgs) -> anyhow::Result<ExitCode> {
     args.target.run(Access::Write, async |client| {
-        let mut body = json!({});
-        if let Some(at) = &args.at {
-            body["at"] = at.resolved(client, &args.document).await?.into();
-        }
-        if let Some(id) = &args.id {
-            body["id"] = id.as_str().into();
-        }
+        let at = match &args.at {
+            Some(at) => Some(at.resolved(client, &args.document).await?),
+            None => None,
+        };
+        let body = json!({ "at": at, "id": args.id.as_ref().map(DocumentId::as_str) });
         let call = Call::new(Method::POST, format!("{}/fork", url_of(&args.document)));
         let answer = client.send(call.json(JSON, &body)).await?;
         match &args.id {

@@ -54,7 +54,7 @@ impl DataArgs {
                 return Ok(ToRead {
                     store,
                     damage: None,
-                    _copy: None,
+                    copy: None,
                 });
             }
             Err(error) => error,
@@ -72,7 +72,7 @@ impl DataArgs {
         Ok(ToRead {
             store: SledStore::open(&options).context("opening a copy of it")?,
             damage: Some(damage),
-            _copy: Some(copy),
+            copy: Some(copy),
         })
     }
 
@@ -90,7 +90,7 @@ pub struct ToRead {
     pub store: SledStore,
     /// What was durable and is not there any more: the command fails in the end, whatever it could read.
     pub damage: Option<String>,
-    _copy: Option<TemporaryCopy>,
+    copy: Option<TemporaryCopy>,
 }
 
 impl ToRead {
@@ -98,7 +98,7 @@ impl ToRead {
     pub fn into_shared(self) -> (Arc<dyn Store>, Kept) {
         let kept = Kept {
             is_damaged: self.damage.is_some(),
-            _copy: self._copy,
+            _copy: self.copy,
         };
         (Arc::new(self.store), kept)
     }

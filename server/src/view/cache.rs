@@ -41,16 +41,33 @@ pub(super) struct Shared {
     /// Bytes that all views may take, and take.
     memory_budget: usize,
     memory: AtomicUsize,
+    /// What those of them take that can't go, since somebody watches.
+    watched: AtomicUsize,
     /// Wakes views that may go when memory gets short.
     pub(super) pressure: Notify,
     pub(super) stop: CancellationToken,
 }
 
+/// A view's share of the memory in use.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Share {
+    pub(super) bytes: usize,
+    pub(super) is_watched: bool,
+}
+
+impl Share {
+    fn watched(self) -> usize {
+        if self.is_watched { self.bytes } else { 0 }
+    }
+}
+
 impl Shared {
-    /// Replaces a view's share of the memory in use.
-    pub(super) fn account(&self, before: usize, now: usize) {
-        self.memory.fetch_add(now, Ordering::Relaxed);
-        let all = self.memory.fetch_sub(before, Ordering::Relaxed) - before;
+    /// Replaces a view's share.
+    pub(super) fn account(&self, before: Share, now: Share) {
+        self.watched.fetch_add(now.watched(), Ordering::Relaxed);
+        self.watched.fetch_sub(before.watched(), Ordering::Relaxed);
+        self.memory.fetch_add(now.bytes, Ordering::Relaxed);
+        let all = self.memory.fetch_sub(before.bytes, Ordering::Relaxed) - before.bytes;
         if all > self.memory_budget {
             self.pressure.notify_one();
         }
@@ -83,6 +100,7 @@ impl Views {
                 loads: Arc::new(Semaphore::new(CONCURRENT_LOADS)),
                 memory_budget,
                 memory: AtomicUsize::new(0),
+                watched: AtomicUsize::new(0),
                 pressure: Notify::new(),
                 stop,
             }),
@@ -133,6 +151,11 @@ impl Views {
     /// Bytes of memory that views take, roughly.
     pub fn memory(&self) -> usize {
         self.shared.memory.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more document may be watched: what is watched stays in memory.
+    pub fn can_be_watched(&self) -> bool {
+        self.shared.watched.load(Ordering::Relaxed) < self.shared.memory_budget
     }
 
     /// Waits until all views have ended; call after cancelling `stop`.

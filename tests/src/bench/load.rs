@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use concord_shared::DocumentId;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -66,7 +67,19 @@ impl Outcome {
 
 /// Does `work` on `target`, whose documents are new, and checks that every tab got every change once.
 pub async fn run(work: &Work, target: &Target) -> Result<Outcome> {
-    let mut tabs = open(work, target).await?;
+    let (outcome, ()) = run_beside(work, target, async |_| Ok(())).await?;
+    Ok(outcome)
+}
+
+/// As [`run`], beside what `begin` begins with the documents once they are there, and gives to be held meanwhile.
+pub async fn run_beside<G>(
+    work: &Work,
+    target: &Target,
+    begin: impl AsyncFnOnce(Vec<DocumentId>) -> Result<G>,
+) -> Result<(Outcome, G)> {
+    let documents: Vec<DocumentId> = (0..work.documents).map(|_| new_document()).collect();
+    let mut tabs = open(work, target, &documents).await?;
+    let beside = begin(documents).await?;
     let process = target.process_id()?;
     let barrier = Arc::new(Barrier::new(tabs.len() + 1));
     let mut running = JoinSet::new();
@@ -102,19 +115,20 @@ pub async fn run(work: &Work, target: &Target) -> Result<Outcome> {
         "{} changes were delivered where {deliveries} should have been",
         tally.changes
     );
-    Ok(Outcome {
+    let outcome = Outcome {
         seconds: (finished - started).as_secs_f64(),
         changes,
         deliveries,
         server_cpu_seconds,
         tally,
-    })
+    };
+    Ok((outcome, beside))
 }
 
-async fn open(work: &Work, target: &Target) -> Result<Vec<Tab>> {
+async fn open(work: &Work, target: &Target, documents: &[DocumentId]) -> Result<Vec<Tab>> {
     let mut opening = JoinSet::new();
     let mut tabs = Vec::new();
-    for number in 0..work.documents {
+    for (number, document) in documents.iter().cloned().enumerate() {
         if opening.len() >= OPENING_AT_ONCE
             && let Some(opened) = opening.join_next().await
         {
@@ -125,7 +139,6 @@ async fn open(work: &Work, target: &Target) -> Result<Vec<Tab>> {
             Target::Concord(server) => {
                 let url = server.websocket_url();
                 opening.spawn(async move {
-                    let document = new_document();
                     let mut tabs = Vec::new();
                     for tab in 0..work.tabs {
                         tabs.push(

@@ -76,7 +76,7 @@ async fn open_documents(base: &Base, many: usize) -> Result<f64> {
 }
 
 /// Uploads or opens documents, one after the other, on one connection, which stays open.
-async fn exchange(
+pub(super) async fn exchange(
     server: &ServerProcess,
     base: &Base,
     ids: &[DocumentId],

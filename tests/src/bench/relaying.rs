@@ -106,7 +106,7 @@ impl Line {
         }])
     }
 
-    fn work(&self, settings: &Settings, base: &Base) -> Result<Work> {
+    pub(super) fn work(&self, settings: &Settings, base: &Base) -> Result<Work> {
         let changes = settings.size(self.changes, 5);
         Ok(Work {
             documents: if self.documents > 1 {
@@ -128,7 +128,7 @@ impl Line {
 }
 
 /// Rates, and the server's CPU.
-fn show(outcomes: &[Outcome]) -> String {
+pub(super) fn show(outcomes: &[Outcome]) -> String {
     let changes = Spread::of(outcomes.iter().map(Outcome::change_rate));
     let deliveries = Spread::of(outcomes.iter().map(Outcome::delivery_rate));
     let cpu = Spread::of(outcomes.iter().map(Outcome::cpu_micros_per_change));

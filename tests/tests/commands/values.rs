@@ -51,7 +51,8 @@ fn a_document_is_made_read_changed_and_listed() -> Result<()> {
             json!(["2026-11-21"])
         );
         let old = seen["value"].to_string().replace("1.5", "7");
-        world.word(&["set", id, "", &old, "--if-match", first])?;
+        let merged = world.run(&["set", id, "", &old, "--if-match", first])?;
+        assert!(merged.status.success(), "{merged:?}");
         let mut merged = now.clone();
         merged["n"] = json!(7);
         assert_eq!(world.json(&["get", id])?, merged);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{HeaderValue, Request, Response, header};
 use bytes::Bytes;
 use tower::ServiceExt as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -53,7 +53,9 @@ impl Local {
     }
 
     /// Carries a request out.
-    pub async fn send(&self, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
+    pub async fn send(&self, mut request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
+        let host = HeaderValue::from_static("localhost");
+        request.headers_mut().insert(header::HOST, host);
         let answered = self.router.clone().oneshot(request.map(Body::from)).await;
         let response = answered.unwrap_or_else(|never: Infallible| match never {});
         let (head, body) = response.into_parts();

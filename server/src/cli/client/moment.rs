@@ -4,6 +4,7 @@ use anyhow::bail;
 use concord_shared::ids::DocumentId;
 
 use super::Client;
+use crate::cli::documents::text;
 use crate::cli::history::Changes;
 
 /// Digits of a whole hash.
@@ -62,7 +63,7 @@ impl Moment {
         let mut found: Vec<Option<String>> = vec![None; begun.len()];
         let mut pages = Changes::new(document, false);
         while let Some(page) = pages.next(client, CHANGES_PER_PAGE).await? {
-            for hash in page.iter().filter_map(|change| change["hash"].as_str()) {
+            for hash in page.iter().map(|change| text(change, "hash")) {
                 for (begun, found) in begun.iter().zip(&mut found) {
                     if !hash.starts_with(begun.as_str()) {
                         continue;
