@@ -72,7 +72,7 @@ fn reading_a_directory_writes_nothing_into_it() -> Result<()> {
         before
             .0
             .as_ref()
-            .is_some_and(|stored| stored.tail.len() > 0)
+            .is_some_and(|stored| !stored.tail.is_empty())
     );
     assert_eq!(before.1, None);
     world.json(&["get", "long"])?;
