@@ -10,9 +10,10 @@ use automerge::ReadDoc;
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
+use super::arrivals;
 use super::opening::{self, OpenError, Sizes};
 use crate::materialise::{self, LoadError};
-use crate::store::{Store, StoreError, Write, changes_of};
+use crate::store::{LogRecord, Store, StoreError, Write, changes_of};
 
 /// Raw changes kept below a small snapshot, in bytes per document.
 pub const LEAST_RETAINED_BYTES_PER_DOCUMENT: u64 = 128 << 10;
@@ -106,8 +107,17 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
     };
     // Changes that were appended between the two reads stay in the tail.
     let base = u64::from(opened.history.graph().len());
-    let tail = (contents.base..base).zip(changes_of(contents.tail));
-    let tail: Vec<Bytes> = tail.map(|(_, change)| change).collect();
+    let tail = contents.tail.into_iter();
+    let tail: Vec<LogRecord> = tail.filter_map(|record| record.cut(0, base)).collect();
+    // All that is in the log, what was kept below the former snapshot too.
+    let below = store.log(document, 0, contents.base, u64::MAX)?;
+    // What the log has is surely of these changes.
+    let logged_from = below.first().map_or(contents.base, |record| record.first);
+    let mut arrivals = arrivals::stored(store, document)?.resized(logged_from);
+    for record in below.iter().chain(&tail) {
+        arrivals.push_record(record);
+    }
+    let tail: Vec<Bytes> = changes_of(tail).collect();
     let mut chunks = Vec::from_iter(contents.snapshot);
     chunks.extend_from_slice(&tail);
     let snapshot = Bytes::from(materialise::load(&chunks)?.save());
@@ -123,9 +133,7 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
     let most = retained_bytes(snapshot.len() as u64);
     let mut keep_from = base;
     let mut kept = 0;
-    // All that is in the log, what was kept below the former snapshot too.
-    let below = changes_of(store.log(document, 0, contents.base, u64::MAX)?);
-    for change in below.chain(tail).rev() {
+    for change in changes_of(below).chain(tail).rev() {
         kept += change.len() as u64;
         if kept > most {
             break;
@@ -140,6 +148,7 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
             received_at_ms: now_ms,
             snapshot,
             graph: opened.history.encode(),
+            arrivals: arrivals.encode(),
         }),
         covered_bytes: opened.sizes.tail_bytes,
     })
@@ -149,4 +158,120 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
 /// Who missed more bytes than the snapshot has is better off with the snapshot.
 fn retained_bytes(snapshot_bytes: u64) -> u64 {
     snapshot_bytes.max(LEAST_RETAINED_BYTES_PER_DOCUMENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use automerge::transaction::Transactable as _;
+    use automerge::{ActorId, AutoCommit, ROOT};
+    use concord_shared::ids::PrincipalId;
+
+    use super::*;
+    use crate::document::arrivals::{Arrivals, between};
+    use crate::store::{Durability, MemoryStore};
+
+    /// Six changes of this many bytes are more than is kept below a small snapshot.
+    const CHANGE_BYTES: usize = 40_000;
+    const CHANGES: u64 = 6;
+
+    fn known(store: &MemoryStore, document: &DocumentId) -> Vec<Option<(u64, String)>> {
+        let arrivals = between(store, document, 0, 2 * CHANGES).unwrap();
+        let arrivals = arrivals.into_iter();
+        arrivals
+            .map(|at| at.map(|at| (at.at_ms, at.principal.to_string())))
+            .collect()
+    }
+
+    /// Compacts what is stored; gives the arrivals that it wrote.
+    fn compact(store: &MemoryStore, document: &DocumentId) -> Bytes {
+        let write = build(store, document, 9).unwrap().write.expect("a tail");
+        let Write::Snapshot { arrivals, .. } = &write else {
+            panic!("no snapshot");
+        };
+        let arrivals = arrivals.clone();
+        store.commit(&[write], Durability::Strict).unwrap();
+        arrivals
+    }
+
+    #[test]
+    fn what_compactions_take_out_of_the_log_is_known_still() {
+        let (store, document) = (MemoryStore::new(), DocumentId::from_uuid([1; 16]));
+        let mut author = AutoCommit::new().with_actor(ActorId::from([1]));
+        let mut state = 7_u32;
+        let mut write = |n: u64| {
+            let noise = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            });
+            let bytes: Vec<u8> = noise.take(CHANGE_BYTES).collect();
+            author.put(ROOT, "noise", bytes).unwrap();
+            author.commit();
+            let change = author.get_last_local_change().unwrap();
+            let write = Write::Append {
+                document: document.clone(),
+                first: n,
+                received_at_ms: 1000 + n * n,
+                principal: PrincipalId::new(if n.is_multiple_of(3) { "ann" } else { "bo" })
+                    .unwrap(),
+                changes: vec![Bytes::copy_from_slice(change.raw_bytes())],
+            };
+            store.commit(&[write], Durability::Strict).unwrap();
+        };
+        (0..CHANGES).for_each(&mut write);
+        let first = known(&store, &document);
+        assert!(first[..6].iter().all(Option::is_some) && first[6..].iter().all(Option::is_none));
+        compact(&store, &document);
+        let from = store.open(&document).unwrap().unwrap().retained_from;
+        assert!(0 < from && from < CHANGES, "{from}");
+        assert_eq!(known(&store, &document), first);
+
+        // Over and over, and read between.
+        (CHANGES..2 * CHANGES).for_each(&mut write);
+        let all = known(&store, &document);
+        assert_eq!(all[..6], first[..6]);
+        let stored = compact(&store, &document);
+        assert_eq!(known(&store, &document), all);
+        assert!(all.iter().all(Option::is_some));
+
+        // Of a snapshot that an older build made, or one whose arrivals are damaged, that is known which the log has; and
+        // the next compaction keeps it.
+        let opened = opening::open(&store, &document).unwrap();
+        let from = store.open(&document).unwrap().unwrap().retained_from;
+        let (base, snapshot) = store.snapshot(&document).unwrap().unwrap();
+        let mut damaged = stored.to_vec();
+        damaged.truncate(stored.len() - 1);
+        author.put(ROOT, "last", true).unwrap();
+        author.commit();
+        let last = author.get_last_local_change().unwrap();
+        let last = Write::Append {
+            document: document.clone(),
+            first: 2 * CHANGES,
+            received_at_ms: 5,
+            principal: PrincipalId::new("cy").unwrap(),
+            changes: vec![Bytes::copy_from_slice(last.raw_bytes())],
+        };
+        for arrivals in [Bytes::new(), damaged.into()] {
+            let old = Write::Snapshot {
+                document: document.clone(),
+                base,
+                keep_from: from,
+                received_at_ms: 9,
+                snapshot: snapshot.clone(),
+                graph: opened.history.encode(),
+                arrivals,
+            };
+            let store = store.crash(0);
+            store.commit(&[old], Durability::Strict).unwrap();
+            let from = usize::try_from(from).unwrap();
+            let rest = known(&store, &document);
+            assert!(rest[..from].iter().all(Option::is_none));
+            assert_eq!(rest[from..], all[from..]);
+            store
+                .commit(std::slice::from_ref(&last), Durability::Strict)
+                .unwrap();
+            let stored = Arrivals::decode(&compact(&store, &document)).unwrap();
+            assert_eq!(stored.changes(), 2 * CHANGES + 1);
+            assert_eq!(known(&store, &document), rest);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Which views are open. Within a budget of memory: beyond it those go that nobody is using.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,9 +35,8 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
     pub(super) registry: Registry,
     pub(super) server: PeerId,
-    /// Makes the changes of all views. New with each process: a store that was set back to an older state must not see
-    /// the same actor go on in another way.
-    pub(super) actor: ActorId,
+    /// Of which the actors are made that make the views' changes.
+    actors: [RandomState; 2],
     pub(super) loads: Arc<Semaphore>,
     /// Bytes that all views may take, and take.
     memory_budget: usize,
@@ -62,6 +62,15 @@ impl Share {
 }
 
 impl Shared {
+    /// Who makes the changes of a document's view. New with each process: a store that was set back to an older state
+    /// must not see the same actor go on in another way. And of each document another: a fork has the changes of
+    /// the actors of what it was forked from, and is merged with that again, perhaps.
+    pub(super) fn actor(&self, document: &DocumentId) -> ActorId {
+        let halves = self.actors.each_ref();
+        let halves = halves.map(|half| half.hash_one(document).to_le_bytes());
+        ActorId::from(halves.as_flattened())
+    }
+
     /// Replaces a view's share.
     pub(super) fn account(&self, before: Share, now: Share) {
         self.watched.fetch_add(now.watched(), Ordering::Relaxed);
@@ -96,7 +105,7 @@ impl Views {
                 store,
                 registry,
                 server,
-                actor: ActorId::random(),
+                actors: [RandomState::new(), RandomState::new()],
                 loads: Arc::new(Semaphore::new(CONCURRENT_LOADS)),
                 memory_budget,
                 memory: AtomicUsize::new(0),

@@ -138,7 +138,7 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
 async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), ViewError> {
     let permit = Arc::clone(&shared.loads).acquire_owned().await;
     let store = Arc::clone(&shared.store);
-    let actor = shared.actor.clone();
+    let actor = shared.actor(id);
     let stored = id.clone();
     let loading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -255,7 +255,10 @@ impl Task {
                 () = sleep_until(self.rests_until), if has_news => Taken::default(),
                 // Watchers may have left.
                 () = sleep(IDLE), if is_watched => Taken::default(),
-                () = stop.cancelled() => return Some(ViewError(ErrorCode::ShuttingDown)),
+                // What is on its way to the disk can still be acknowledged; the relay says when it can't.
+                () = stop.cancelled(), if !core.is_waiting() => {
+                    return Some(ViewError(ErrorCode::ShuttingDown));
+                }
             };
             if let Err(end) = self.gather(taken).await {
                 return Some(end);
