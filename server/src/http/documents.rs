@@ -36,6 +36,7 @@ mod read;
 mod restore;
 mod write;
 
+pub(crate) use address::{url_of, url_within};
 pub use import::CONCURRENT_IMPORTS;
 
 /// What handlers share.
