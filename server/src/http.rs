@@ -1,10 +1,12 @@
-//! HTTP: the WebSocket at `/sync`, what operators ask (`/healthz`, `/readyz`, `/metrics`), and an application's
-//! files, if there are any.
+//! HTTP: the WebSocket at `/sync`, what operators ask (`/healthz`, `/readyz`, `/metrics`), documents as JSON below
+//! `/v1`, the inspector, and an application's files, if there are any.
 
 pub mod body;
 pub mod documents;
 pub mod files;
+pub mod inspect;
 pub mod problem;
+pub mod refusals;
 pub mod version;
 
 use std::net::{IpAddr, SocketAddr};
@@ -64,6 +66,8 @@ pub fn router(app: App) -> Router {
     let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");
     let routes = routes
         .merge(documents::router(app.documents.clone()).with_state(()))
+        .merge(refusals::router(Arc::clone(&app.connections.refusals)).with_state(()))
+        .merge(inspect::router().with_state(()))
         .route("/v1/{*path}", axum::routing::any(no_route));
     let routes = match &app.files {
         Some(files) => routes.fallback_service(files.router()),

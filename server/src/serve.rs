@@ -115,6 +115,7 @@ impl Server {
             registry,
             peers: Peers::default(),
             backoff: Arc::default(),
+            refusals: Arc::default(),
             limits,
             decoders: Decoders::default(),
             in_flight: InFlight::new(limits.frame_bytes),
