@@ -4,12 +4,13 @@
 //! decides which may, [`sync`] what each peer has and lacks; [`ephemeral`] and [`remote_heads`] know what else
 //! it was told. [`actor`] joins them into one pure machine per open document, whose [`append`]s are to be made durable; [`task`] runs it and does its
 //! IO; [`registry`] finds, opens and unloads documents, and [`early`] serves joiners meanwhile.
-//! [`assemble`] turns "this peer lacks these changes" into a message's bytes from what the store has, and
+//! [`arrivals`] keeps when changes came. [`assemble`] turns "this peer lacks these changes" into a message's bytes from what the store has, and
 //! [`compaction`] makes snapshots. [`judging`] asks of changes that are stored already what admission would say.
 
 pub mod actor;
 pub mod admission;
 pub mod append;
+pub mod arrivals;
 mod aside;
 pub mod assemble;
 pub mod compaction;

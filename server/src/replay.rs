@@ -31,6 +31,6 @@ pub use compare::{Fault, Outcome, Parting, Player, check};
 pub use content::Content;
 pub use file::{Ending, FileError};
 pub use order::Order;
-pub use recording::{LoadError, Loaded, Recorded, Recording};
+pub use recording::{LoadError, Loaded, Recorded, Recording, made_ms};
 pub use stepper::{Replay, ReplayError, Step};
 pub use subject::{AutomergeState, AutomergeSubject, Subject, SubjectError};

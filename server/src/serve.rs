@@ -22,7 +22,7 @@ use crate::connection::socket::Connections;
 use crate::document::ConnectionId;
 use crate::document::registry::Registry;
 use crate::http::body::CONCURRENT_LARGE_BODIES;
-use crate::http::documents::Documents;
+use crate::http::documents::{CONCURRENT_LARGE_PASTS, Documents};
 use crate::http::files::Files;
 use crate::http::{self, App};
 use crate::listener;
@@ -138,6 +138,7 @@ impl Server {
                     views,
                     store: Arc::clone(&store),
                     large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
+                    past: Arc::new(Semaphore::new(CONCURRENT_LARGE_PASTS)),
                     capacity,
                 },
                 store,

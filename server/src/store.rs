@@ -76,6 +76,8 @@ pub enum Write {
         snapshot: Bytes,
         /// What the server needs to know of the changes `0..base`, opaque.
         graph: Bytes,
+        /// When the changes `0..base` came, and from whom, opaque; no bytes if that is not known.
+        arrivals: Bytes,
     },
 }
 
@@ -92,8 +94,11 @@ impl Write {
         match self {
             Self::Append { changes, .. } => changes.iter().map(Bytes::len).sum(),
             Self::Snapshot {
-                snapshot, graph, ..
-            } => snapshot.len() + graph.len(),
+                snapshot,
+                graph,
+                arrivals,
+                ..
+            } => snapshot.len() + graph.len() + arrivals.len(),
         }
     }
 }
@@ -271,6 +276,10 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Reads a document's snapshot, if there is one, and the changes since: together, all of the document at one
     /// moment. `None` if it is not there.
     fn contents(&self, document: &DocumentId) -> Result<Option<Contents>, StoreError>;
+
+    /// Reads what was stored of the arrival of the changes that the snapshot stands for. `None` if the document is not
+    /// there, or that is not known.
+    fn arrivals(&self, document: &DocumentId) -> Result<Option<Bytes>, StoreError>;
 
     /// Reads the changes `from..to`, as far as they are in the log and at or above
     /// [`retained_from`](StoredDocument::retained_from): records in order, cut to the range.

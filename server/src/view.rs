@@ -7,12 +7,14 @@
 //! - [`core`]: the document with what is known of its relay; pure.
 //! - [`task`]: one for each open view: takes in what the relay sends, in batches, and runs jobs on it, all on blocking
 //!   threads.
+//! - `order`: in which order the relay admitted changes.
 //! - `watch`: what is watched of a document, as events; `feed`: their way to one watcher.
 //! - [`cache`]: which views are open, within a budget of memory.
 
 pub mod cache;
 pub mod core;
 mod feed;
+mod order;
 mod task;
 mod watch;
 

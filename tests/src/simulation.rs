@@ -449,6 +449,7 @@ impl World {
                 received_at_ms,
                 snapshot,
                 graph,
+                arrivals,
             } => Write::Snapshot {
                 document,
                 base,
@@ -456,6 +457,7 @@ impl World {
                 received_at_ms,
                 snapshot,
                 graph,
+                arrivals,
             },
             append @ Write::Append { .. } => append,
         }

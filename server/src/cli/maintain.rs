@@ -193,5 +193,7 @@ pub(super) fn snapshot_of(
         received_at_ms: now_ms,
         snapshot: rebuilt.save().into(),
         graph: history.encode(),
+        // A file says nothing of it.
+        arrivals: bytes::Bytes::new(),
     })
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
 use tracing::warn;
 
+use super::arrivals::Arrivals;
 use super::graph::Index;
 use crate::materialise::{self, LoadError};
 use crate::store::Write;
@@ -88,14 +89,20 @@ impl Append {
                 changes,
                 graph,
             } => match snapshot(&changes) {
-                Ok(snapshot) => Write::Snapshot {
-                    document,
-                    base: changes.len() as u64,
-                    keep_from: changes.len() as u64,
-                    received_at_ms,
-                    snapshot,
-                    graph,
-                },
+                Ok(snapshot) => {
+                    let base = changes.len() as u64;
+                    let mut arrivals = Arrivals::default();
+                    arrivals.push(base, Some((received_at_ms, &principal)));
+                    Write::Snapshot {
+                        document,
+                        base,
+                        keep_from: base,
+                        received_at_ms,
+                        snapshot,
+                        graph,
+                        arrivals: arrivals.encode(),
+                    }
+                }
                 // A fault of ours, or of Automerge's, since admission took them. They are kept as they are.
                 Err(error) => {
                     warn!(%document, %error, "uploaded document does not load");

@@ -10,9 +10,10 @@ use automerge::ReadDoc;
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
+use super::arrivals;
 use super::opening::{self, OpenError, Sizes};
 use crate::materialise::{self, LoadError};
-use crate::store::{Store, StoreError, Write, changes_of};
+use crate::store::{LogRecord, Store, StoreError, Write, changes_of};
 
 /// Raw changes kept below a small snapshot, in bytes per document.
 pub const LEAST_RETAINED_BYTES_PER_DOCUMENT: u64 = 128 << 10;
@@ -106,8 +107,17 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
     };
     // Changes that were appended between the two reads stay in the tail.
     let base = u64::from(opened.history.graph().len());
-    let tail = (contents.base..base).zip(changes_of(contents.tail));
-    let tail: Vec<Bytes> = tail.map(|(_, change)| change).collect();
+    let tail = contents.tail.into_iter();
+    let tail: Vec<LogRecord> = tail.filter_map(|record| record.cut(0, base)).collect();
+    // All that is in the log, what was kept below the former snapshot too.
+    let below = store.log(document, 0, contents.base, u64::MAX)?;
+    // What the log has is surely of these changes.
+    let logged_from = below.first().map_or(contents.base, |record| record.first);
+    let mut arrivals = arrivals::stored(store, document)?.resized(logged_from);
+    for record in below.iter().chain(&tail) {
+        arrivals.push_record(record);
+    }
+    let tail: Vec<Bytes> = changes_of(tail).collect();
     let mut chunks = Vec::from_iter(contents.snapshot);
     chunks.extend_from_slice(&tail);
     let snapshot = Bytes::from(materialise::load(&chunks)?.save());
@@ -123,9 +133,7 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
     let most = retained_bytes(snapshot.len() as u64);
     let mut keep_from = base;
     let mut kept = 0;
-    // All that is in the log, what was kept below the former snapshot too.
-    let below = changes_of(store.log(document, 0, contents.base, u64::MAX)?);
-    for change in below.chain(tail).rev() {
+    for change in changes_of(below).chain(tail).rev() {
         kept += change.len() as u64;
         if kept > most {
             break;
@@ -140,6 +148,7 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
             received_at_ms: now_ms,
             snapshot,
             graph: opened.history.encode(),
+            arrivals: arrivals.encode(),
         }),
         covered_bytes: opened.sizes.tail_bytes,
     })

@@ -17,9 +17,11 @@ use hashbrown::HashTable;
 use super::past::{Past, Pasts, Steps, TooManySteps};
 
 mod codec;
+mod stretch;
 mod walk;
 
 pub use codec::{DecodeGraphError, GRAPH_FORMAT};
+pub use stretch::{CHANGES_PER_STRETCH, Stretch};
 
 /// A change's place in the order of admission.
 pub type Index = u32;

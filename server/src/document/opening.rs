@@ -104,6 +104,8 @@ pub fn open(store: &dyn Store, document: &DocumentId) -> Result<Opened, OpenErro
                     received_at_ms: created_at_ms,
                     snapshot,
                     graph: history.encode(),
+                    // They were known by their changes' places, which are others now.
+                    arrivals: Bytes::new(),
                 });
             }
             history

@@ -5,6 +5,7 @@
 //! empty. A sender that has a handle therefore has a task behind it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::actor::{Input, Policy};
+use super::graph::{Index, Stretch};
 use super::task::{self, Link};
 use super::{ConnectionId, assemble};
 use crate::config::Config;
@@ -84,6 +86,10 @@ pub enum Delivery {
     Input(Input),
     /// Somebody asks for the heads of all that is visible.
     Heads(oneshot::Sender<Vec<ChangeHash>>),
+    /// Somebody asks which changes are visible at these places, as many as [`Stretch`] has room for.
+    Stretch(Range<Index>, oneshot::Sender<Stretch>),
+    /// Somebody asks for the place of a visible change.
+    Place(ChangeHash, oneshot::Sender<Option<Index>>),
 }
 
 /// The document's task has ended: after a failed write, or because the server stops.
@@ -107,6 +113,20 @@ impl DocumentHandle {
         let (give, heads) = oneshot::channel();
         self.send(Delivery::Heads(give)).await?;
         heads.await.map_err(|_| DocumentGone)
+    }
+
+    /// Which changes are durable at these places: the first of them, at most as many as one stretch may have.
+    pub async fn stretch(&self, places: Range<Index>) -> Result<Stretch, DocumentGone> {
+        let (give, stretch) = oneshot::channel();
+        self.send(Delivery::Stretch(places, give)).await?;
+        stretch.await.map_err(|_| DocumentGone)
+    }
+
+    /// The place of a durable change.
+    pub async fn place(&self, hash: ChangeHash) -> Result<Option<Index>, DocumentGone> {
+        let (give, place) = oneshot::channel();
+        self.send(Delivery::Place(hash, give)).await?;
+        place.await.map_err(|_| DocumentGone)
     }
 
     /// Waits until the document's task has ended.

@@ -5,12 +5,14 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`write`], [`events`]: the handlers.
+//! - [`read`], [`write`], [`events`]: the handlers of values.
+//! - [`changes`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share: versions, times,
+//!   and reading large documents at them beside their views.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
 use tokio::sync::Semaphore;
@@ -20,8 +22,14 @@ use crate::store::Store;
 use crate::view::{Core, Views};
 
 mod address;
+mod changes;
+mod diff;
 mod events;
+mod fork;
+mod moment;
+mod past;
 mod read;
+mod restore;
 mod write;
 
 /// What handlers share.
@@ -33,9 +41,13 @@ pub struct Documents {
     pub store: Arc<dyn Store>,
     /// Bounds the large bodies that are in memory.
     pub large: Arc<Semaphore>,
+    /// Bounds the large documents that are read at old versions.
+    pub past: Arc<Semaphore>,
     /// One permit for each connection that stays.
     pub capacity: Arc<Semaphore>,
 }
+
+pub use past::CONCURRENT_LARGE_PASTS;
 
 /// The routes.
 pub fn router(documents: Documents) -> Router {
@@ -45,6 +57,13 @@ pub fn router(documents: Documents) -> Router {
         .route("/v1/documents/{id}/value", values())
         .route("/v1/documents/{id}/value/", values())
         .route("/v1/documents/{id}/value/{*path}", values())
+        .route("/v1/documents/{id}/changes", get(changes::page))
+        .route("/v1/documents/{id}/changes/{hash}", get(changes::one))
+        .route("/v1/documents/{id}/diff", get(diff::diff))
+        .route("/v1/documents/{id}/diff/", get(diff::diff))
+        .route("/v1/documents/{id}/diff/{*path}", get(diff::diff))
+        .route("/v1/documents/{id}/restore", post(restore::restore))
+        .route("/v1/documents/{id}/fork", post(fork::fork))
         .route("/v1/documents/{id}/events", get(events::events))
         .route("/v1/documents/{id}/events/", get(events::events))
         .route("/v1/documents/{id}/events/{*path}", get(events::events))
@@ -69,10 +88,7 @@ impl Documents {
         id: &DocumentId,
         job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
-        // Whoever asks for what is not there must not make the server open it.
-        if !self.views.is_open(id) && !self.is_stored(id).await? {
-            return Err(no_document(id));
-        }
+        self.must_be_there(id).await?;
         let missing = no_document(id);
         let made = self.views.run(id, move |core| {
             if core.heads().is_empty() {
@@ -81,6 +97,15 @@ impl Documents {
             job(core)
         });
         made.await?
+    }
+
+    /// Whoever asks for what is not there must not make the server open it.
+    async fn must_be_there(&self, id: &DocumentId) -> Result<(), Problem> {
+        if self.views.is_open(id) || self.is_stored(id).await? {
+            Ok(())
+        } else {
+            Err(no_document(id))
+        }
     }
 
     async fn is_stored(&self, id: &DocumentId) -> Result<bool, Problem> {

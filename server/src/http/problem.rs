@@ -83,6 +83,8 @@ codes! {
     Root = "root", CONFLICT;
     /// The version that was to be read is not part of the document.
     NoVersion = "no-version", NOT_FOUND;
+    /// The change is not part of the document.
+    NoChange = "no-change", NOT_FOUND;
     /// The version that was named is not part of the document.
     UnknownHeads = "unknown-heads", PRECONDITION_FAILED;
     /// The document is there, and was to be new.

@@ -1,27 +1,34 @@
 //! A document's changes, in the order in which they arrived.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use automerge::{ActorId, Change, ChangeHash};
 use bytes::Bytes;
-use concord_shared::change::{Chunk, change_hash, decode_document, parse_chunks};
+use concord_shared::change::{Chunk, decode_document, parse_chunks};
 use concord_shared::ids::{DocumentId, PrincipalId};
 use concord_shared::limits::Limits;
 
 use super::builder::{Builder, ChangeError};
 use super::file::{self, Ending, FileError};
+use crate::document::arrivals;
 use crate::document::history::History;
 use crate::materialise;
 use crate::store::{LogRecord, Store, StoreError};
 
-/// Bytes of log that are read from a store at a time.
-const LOG_PAGE_BYTES: u64 = 16 << 20;
-
 /// Times of changes from this on are milliseconds: as seconds they would be in the year 5138.
-const MILLISECONDS_FROM: i64 = 100_000_000_000;
+const MILLISECONDS_FROM: u64 = 100_000_000_000;
+
+/// What a change's own time says: see [`Recorded::made_ms`].
+pub fn made_ms(timestamp: i64) -> Option<i64> {
+    match timestamp {
+        0 => None,
+        time if time.unsigned_abs() < MILLISECONDS_FROM => Some(time.saturating_mul(1000)),
+        time => Some(time),
+    }
+}
 
 /// One change, and what is known of its arrival.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,11 +75,7 @@ impl Recorded {
     /// open, and clients write seconds or milliseconds: they are told apart by size. `None` for 0, which is
     /// what is written when nobody gives a time.
     pub fn made_ms(&self) -> Option<i64> {
-        match self.change.timestamp() {
-            0 => None,
-            time if time.abs() < MILLISECONDS_FROM => Some(time.saturating_mul(1000)),
-            time => Some(time),
-        }
+        made_ms(self.change.timestamp())
     }
 
     /// The change chunk, uncompressed: what any Automerge applies.
@@ -245,7 +248,8 @@ impl Recording {
     }
 
     /// The changes of a stored document, in the order in which the server admitted them; `None` if the document
-    /// is not there. Times and principals are known of the changes that the log still has. Blocks.
+    /// is not there. Times and principals are known of the changes that came to a server, not of what was imported, and
+    /// not of what builds before 0.2 made snapshots of. Blocks.
     pub fn from_store(store: &dyn Store, document: &DocumentId) -> Result<Option<Self>, LoadError> {
         let Some(contents) = store.contents(document)? else {
             return Ok(None);
@@ -257,13 +261,16 @@ impl Recording {
         let mut builder = Builder::new(Some(document.clone()));
         if let Some(snapshot) = contents.snapshot {
             let mut changes = materialise::load(&[snapshot])?.get_changes(&[]);
-            let stored = store.open(document)?;
-            let graph = stored.as_ref().and_then(|stored| stored.graph.clone());
-            sort_as_admitted(&mut changes, graph);
-            let from = stored.map_or(contents.base, |stored| stored.retained_from);
-            let mut arrivals = arrivals(store, document, from, contents.base)?;
+            let graph = store.open(document)?.and_then(|stored| stored.graph);
+            let mut arrivals = if sort_as_admitted(&mut changes, graph) {
+                arrivals::between(store, document, 0, contents.base)?
+            } else {
+                Vec::new()
+            }
+            .into_iter();
             for change in changes {
-                let (at, by) = arrivals.remove(&change.hash()).unzip();
+                let arrival = arrivals.next().flatten();
+                let (at, by) = arrival.map(|at| (at.at_ms, at.principal)).unzip();
                 builder.add(change, at, by).map_err(in_document)?;
             }
         }
@@ -283,36 +290,17 @@ impl Recording {
     }
 }
 
-/// When the changes `from..to` came, and from whom, as far as the log still has them.
-fn arrivals(
-    store: &dyn Store,
-    document: &DocumentId,
-    mut from: u64,
-    to: u64,
-) -> Result<HashMap<ChangeHash, (u64, PrincipalId)>, StoreError> {
-    let mut arrivals = HashMap::new();
-    while from < to {
-        let records = store.log(document, from, to, LOG_PAGE_BYTES)?;
-        let Some(last) = records.last() else { break };
-        from = last.end();
-        for record in records {
-            for bytes in &record.changes {
-                let arrival = (record.received_at_ms, record.principal.clone());
-                arrivals.insert(change_hash(bytes), arrival);
-            }
-        }
-    }
-    Ok(arrivals)
-}
-
 /// Automerge's order is causal, but its own. The stored graph numbers changes as they were admitted; without
-/// one that can be read, Automerge's order stays.
-fn sort_as_admitted(changes: &mut [Change], graph: Option<Bytes>) {
+/// one that can be read, Automerge's order stays. Whether they are in the order of admission.
+fn sort_as_admitted(changes: &mut [Change], graph: Option<Bytes>) -> bool {
     let Some(Ok(history)) = graph.map(|bytes| History::decode(&bytes)) else {
-        return;
+        return false;
     };
     let graph = history.graph();
-    if changes.iter().all(|change| graph.contains(&change.hash())) {
+    let is_theirs = changes.len() == graph.len() as usize
+        && changes.iter().all(|change| graph.contains(&change.hash()));
+    if is_theirs {
         changes.sort_by_cached_key(|change| graph.find(&change.hash()));
     }
+    is_theirs
 }

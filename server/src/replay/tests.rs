@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::document::arrivals::Arrivals;
 use crate::store::{Durability, MemoryStore, Store as _, Write};
 
 mod parting;
@@ -207,26 +208,42 @@ fn a_stored_document_is_recorded_as_it_was_admitted() {
     let order = orders.find(|order| !order.is_sorted()).unwrap();
     let otherwise: Vec<Bytes> = order.iter().map(|at| changes[*at].clone()).collect();
     let loaded = crate::materialise::load(&otherwise).unwrap();
-    let snapshot = Write::Snapshot {
-        document: document(),
-        base: base as u64,
-        keep_from: keep_from as u64,
-        received_at_ms: 5000,
-        snapshot: loaded.save().into(),
-        graph: old.history.encode(),
-    };
-    store.commit(&[snapshot], Durability::Strict).unwrap();
-    let recording = Recording::from_store(&store, &document()).unwrap().unwrap();
     let hashes = |recording: &Recording| -> Vec<ChangeHash> {
         recording.changes().iter().map(Recorded::hash).collect()
     };
-    assert_eq!(hashes(&recording), hashes(&whole));
-    for (at, change) in recording.changes().iter().enumerate() {
-        let arrived = (at >= keep_from).then_some(1000 + at as u64);
-        assert_eq!(change.arrived_ms, arrived, "change {at}");
-        assert_eq!(change.principal.is_some(), at >= keep_from);
+    let mut all = Arrivals::default();
+    for (at, change) in whole.changes().iter().enumerate().take(base) {
+        all.push(
+            1,
+            Some((1000 + at as u64, change.principal.as_ref().unwrap())),
+        );
     }
-    assert_eq!(recording.untimed(), keep_from);
+    // As older builds left it; damaged, which must not matter; and as it is written.
+    let unreadable = Bytes::from_static(b"\x01\x09arrivals");
+    for (arrivals, known_from) in [
+        (Bytes::new(), keep_from),
+        (unreadable, keep_from),
+        (all.encode(), 0),
+    ] {
+        let snapshot = Write::Snapshot {
+            document: document(),
+            base: base as u64,
+            keep_from: keep_from as u64,
+            received_at_ms: 5000,
+            snapshot: loaded.save().into(),
+            graph: old.history.encode(),
+            arrivals,
+        };
+        store.commit(&[snapshot], Durability::Strict).unwrap();
+        let recording = Recording::from_store(&store, &document()).unwrap().unwrap();
+        assert_eq!(hashes(&recording), hashes(&whole));
+        for (at, change) in recording.changes().iter().enumerate() {
+            let arrived = (at >= known_from).then_some(1000 + at as u64);
+            assert_eq!(change.arrived_ms, arrived, "change {at}");
+            assert_eq!(change.principal.is_some(), at >= known_from);
+        }
+        assert_eq!(recording.untimed(), known_from);
+    }
     let nobody = DocumentId::from_uuid([8; 16]);
     assert_eq!(Recording::from_store(&store, &nobody).unwrap(), None);
 }

@@ -45,6 +45,7 @@ macro_rules! conformance {
             a_snapshot_replaces_the_records_below_keep_from,
             a_snapshot_in_the_batch_of_what_it_replaces,
             a_snapshot_replaces_the_former_one,
+            arrivals_go_with_their_snapshot,
             log_is_cut_to_the_range,
             a_bounded_log_is_a_prefix,
             big_values_come_back,
@@ -100,7 +101,13 @@ pub(super) fn snapshot(document: &str, base: u64, keep_from: u64) -> Write {
         received_at_ms: 5_000 + base,
         snapshot: Bytes::from(format!("snapshot at {base}")),
         graph: Bytes::from(format!("graph of 0..{base}")),
+        arrivals: arrivals(base),
     }
+}
+
+/// What [`snapshot`] says of arrivals.
+pub(super) fn arrivals(base: u64) -> Bytes {
+    Bytes::from(format!("arrivals of 0..{base}"))
 }
 
 fn strict(store: &impl Store, writes: &[Write]) {

@@ -216,6 +216,12 @@ pub enum Part {
         /// 0-based number of the piece.
         piece: u32,
     },
+    /// A piece of what is known of the arrival of the snapshot's changes.
+    #[error("arrivals piece {piece}")]
+    Arrivals {
+        /// 0-based number of the piece.
+        piece: u32,
+    },
     /// A log record.
     #[error("log record {first}")]
     Log {

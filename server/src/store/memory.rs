@@ -64,6 +64,7 @@ struct Generation {
     base: u64,
     snapshot: Bytes,
     graph: Bytes,
+    arrivals: Bytes,
 }
 
 impl MemoryStore {
@@ -141,6 +142,7 @@ impl State {
                 received_at_ms,
                 snapshot,
                 graph,
+                arrivals,
             } => {
                 let document = self.document(document, *received_at_ms);
                 // A first upload has no log below its base.
@@ -156,6 +158,7 @@ impl State {
                     base: *base,
                     snapshot: snapshot.clone(),
                     graph: graph.clone(),
+                    arrivals: arrivals.clone(),
                 });
             }
         }
@@ -295,6 +298,14 @@ impl Store for MemoryStore {
             }))
     }
 
+    fn arrivals(&self, document: &DocumentId) -> Result<Option<Bytes>, StoreError> {
+        let inner = self.lock();
+        let document = inner.written.documents.get(document);
+        let generation = document.and_then(|document| document.generation.as_ref());
+        let arrivals = generation.map(|generation| generation.arrivals.clone());
+        Ok(arrivals.filter(|arrivals| !arrivals.is_empty()))
+    }
+
     fn log(
         &self,
         document: &DocumentId,
@@ -380,7 +391,7 @@ impl Store for MemoryStore {
         let documents = inner.written.documents.values().map(|document| {
             let log = document.records.iter().flat_map(|record| &record.changes);
             let generation = document.generation.as_ref().map_or(0, |generation| {
-                generation.snapshot.len() + generation.graph.len()
+                generation.snapshot.len() + generation.graph.len() + generation.arrivals.len()
             });
             log.map(Bytes::len).sum::<usize>() + generation
         });

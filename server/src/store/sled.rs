@@ -363,6 +363,13 @@ impl Store for SledStore {
         })
     }
 
+    fn arrivals(&self, document: &DocumentId) -> Result<Option<Bytes>, StoreError> {
+        self.settled(document, |keys, record| match record {
+            Some(record) => self.read_arrivals(keys, &record),
+            None => Ok(None),
+        })
+    }
+
     fn log(
         &self,
         document: &DocumentId,

@@ -1,6 +1,7 @@
 //! Which views are open. Within a budget of memory: beyond it those go that nobody is using.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,23 +35,48 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
     pub(super) registry: Registry,
     pub(super) server: PeerId,
-    /// Makes the changes of all views. New with each process: a store that was set back to an older state must not see
-    /// the same actor go on in another way.
-    pub(super) actor: ActorId,
+    /// Of which the actors are made that make the views' changes.
+    actors: [RandomState; 2],
     pub(super) loads: Arc<Semaphore>,
     /// Bytes that all views may take, and take.
     memory_budget: usize,
     memory: AtomicUsize,
+    /// What those of them take that can't go, since somebody watches.
+    watched: AtomicUsize,
     /// Wakes views that may go when memory gets short.
     pub(super) pressure: Notify,
     pub(super) stop: CancellationToken,
 }
 
+/// A view's share of the memory in use.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Share {
+    pub(super) bytes: usize,
+    pub(super) is_watched: bool,
+}
+
+impl Share {
+    fn watched(self) -> usize {
+        if self.is_watched { self.bytes } else { 0 }
+    }
+}
+
 impl Shared {
-    /// Replaces a view's share of the memory in use.
-    pub(super) fn account(&self, before: usize, now: usize) {
-        self.memory.fetch_add(now, Ordering::Relaxed);
-        let all = self.memory.fetch_sub(before, Ordering::Relaxed) - before;
+    /// Who makes the changes of a document's view. New with each process: a store that was set back to an older state
+    /// must not see the same actor go on in another way. And of each document another: a fork has the changes of
+    /// the actors of what it was forked from, and is merged with that again, perhaps.
+    pub(super) fn actor(&self, document: &DocumentId) -> ActorId {
+        let halves = self.actors.each_ref();
+        let halves = halves.map(|half| half.hash_one(document).to_le_bytes());
+        ActorId::from(halves.as_flattened())
+    }
+
+    /// Replaces a view's share.
+    pub(super) fn account(&self, before: Share, now: Share) {
+        self.watched.fetch_add(now.watched(), Ordering::Relaxed);
+        self.watched.fetch_sub(before.watched(), Ordering::Relaxed);
+        self.memory.fetch_add(now.bytes, Ordering::Relaxed);
+        let all = self.memory.fetch_sub(before.bytes, Ordering::Relaxed) - before.bytes;
         if all > self.memory_budget {
             self.pressure.notify_one();
         }
@@ -79,10 +105,11 @@ impl Views {
                 store,
                 registry,
                 server,
-                actor: ActorId::random(),
+                actors: [RandomState::new(), RandomState::new()],
                 loads: Arc::new(Semaphore::new(CONCURRENT_LOADS)),
                 memory_budget,
                 memory: AtomicUsize::new(0),
+                watched: AtomicUsize::new(0),
                 pressure: Notify::new(),
                 stop,
             }),
@@ -133,6 +160,11 @@ impl Views {
     /// Bytes of memory that views take, roughly.
     pub fn memory(&self) -> usize {
         self.shared.memory.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more document may be watched: what is watched stays in memory.
+    pub fn can_be_watched(&self) -> bool {
+        self.shared.watched.load(Ordering::Relaxed) < self.shared.memory_budget
     }
 
     /// Waits until all views have ended; call after cancelling `stop`.

@@ -188,6 +188,23 @@ impl Core {
         }
     }
 
+    /// Takes in all of another document, whose changes these are, as one upload. This must be empty.
+    pub fn adopt(
+        &mut self,
+        mut doc: Automerge,
+        changes: Vec<change::Change>,
+        principal: PrincipalId,
+    ) {
+        doc.set_actor(self.doc.get_actor().clone());
+        self.doc = doc;
+        self.pending.extend(self.heads());
+        let message = PeerMessage {
+            is_document: true,
+            ..self.message(principal, changes)
+        };
+        self.outgoing.push(message);
+    }
+
     fn send(&mut self, hash: ChangeHash, principal: PrincipalId) -> Result<(), Failure> {
         let change = self.doc.get_change_by_hash(&hash);
         let bytes = change.ok_or(Failure::NoChange)?.raw_bytes().to_vec();

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
-use super::cache::{Shared, ViewError, Views};
+use super::cache::{Share, Shared, ViewError, Views};
 use super::core::{Core, Failure};
 use super::watch::News;
 use crate::connection::caller::Caller;
@@ -87,7 +87,7 @@ struct Task {
     /// Until then nothing is done just to tell watchers.
     rests_until: Instant,
     last_used: Instant,
-    memory: usize,
+    share: Share,
 }
 
 /// Runs a view until nobody needs it or it can't go on, and answers all jobs.
@@ -97,7 +97,7 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
         Ok((mut task, core)) => {
             let end = task.live(&views, core, &mut jobs).await;
             task.leave().await;
-            shared.account(task.memory, 0);
+            shared.account(task.share, Share::default());
             // What was sent may have been taken; nobody is told that it was not.
             for Ran { answer, .. } in task.waiting {
                 answer(Err(end.unwrap_or(ViewError(ErrorCode::Internal))));
@@ -137,7 +137,7 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
 async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), ViewError> {
     let permit = Arc::clone(&shared.loads).acquire_owned().await;
     let store = Arc::clone(&shared.store);
-    let actor = shared.actor.clone();
+    let actor = shared.actor(id);
     let stored = id.clone();
     let loading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -168,7 +168,7 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
         backlog_bytes: 0,
         rests_until: Instant::now(),
         last_used: Instant::now(),
-        memory: 0,
+        share: Share::default(),
     };
     task.join(&core).await?;
     Ok((task, core))
@@ -259,6 +259,14 @@ impl Task {
             let is_wanted = !self.jobs.is_empty() || core.is_waiting() || !self.behind.is_empty();
             let tells =
                 is_watched && !self.backlog.is_empty() && Instant::now() >= self.rests_until;
+            if self.share.is_watched && !is_watched {
+                let share = Share {
+                    is_watched: false,
+                    ..self.share
+                };
+                self.shared.account(self.share, share);
+                self.share = share;
+            }
             if !is_wanted && !tells && self.backlog_bytes < BACKLOG_BYTES {
                 continue;
             }
@@ -298,9 +306,12 @@ impl Task {
                     return Some(ViewError(code));
                 }
             }
-            let memory = core.memory();
-            self.shared.account(self.memory, memory);
-            self.memory = memory;
+            let share = Share {
+                bytes: core.memory(),
+                is_watched: core.is_watched(),
+            };
+            self.shared.account(self.share, share);
+            self.share = share;
         }
     }
 

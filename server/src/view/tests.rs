@@ -5,11 +5,13 @@ use automerge::transaction::Transactable as _;
 use automerge::{ActorId, Automerge, AutomergeError, ROOT, ReadDoc as _};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
+use concord_shared::json::Types;
+use concord_shared::path::Path;
 use concord_shared::wire::SyncFrame;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Author, Core, ViewError, Views};
+use super::{Author, Core, End, Kind, Place, ViewError, Views};
 use crate::config::Config;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::{HIGH_MARK_BYTES_PER_CONNECTION, Outbox};
@@ -246,4 +248,81 @@ async fn views_that_nobody_uses_go_when_memory_is_short() {
     assert!(views.memory() > 2 * EACH, "some stay");
     assert!(!views.is_open(&id(0)), "not the one that was used first");
     assert_eq!(views.run(&id(0), get).await, Ok(Some(7)));
+}
+
+fn root() -> Place {
+    Place {
+        path: Path::root(),
+        types: Types::Plain,
+    }
+}
+
+#[tokio::test]
+async fn watchers_are_told_of_what_is_on_the_disk_and_of_nothing_else() {
+    let (store, views, _thread) = server(1 << 30);
+    let document = id(1);
+    views.run(&document, |core| put(core, 7)).await.unwrap();
+    let watch = |core: &mut Core| core.watch(&root(), None).unwrap();
+    let (first, mut events) = views.run(&document, watch).await.unwrap();
+    let first = first.unwrap();
+    assert_eq!(
+        (first.kind, &first.data[..]),
+        (Kind::Value, &br#"{"n":7}"#[..])
+    );
+    views.run(&document, |core| put(core, 8)).await.unwrap();
+    let told = events.next().await.unwrap();
+    let patch = br#"[{"op":"replace","path":"/n","value":8}]"#;
+    assert_eq!((told.kind, &told.data[..]), (Kind::Patch, &patch[..]));
+    let heads = views.run(&document, |core| core.heads()).await.unwrap();
+    assert_eq!(told.heads, heads);
+    store.fail_next_commit(Fault::WriteLost);
+    let lost = views.run(&document, |core| put(core, 9)).await;
+    assert_eq!(lost, Err(ViewError(ErrorCode::StorageFailed)));
+    assert_eq!(events.next().await, Err(End::Over));
+}
+
+/// What a refused write did to the view is told to nobody; who watches goes on with the next view.
+#[tokio::test]
+async fn watchers_outlive_a_view_that_is_spoiled() {
+    let (_store, views, _thread) = server(1 << 30);
+    let document = id(1);
+    views.run(&document, |core| put(core, 7)).await.unwrap();
+    let watch = |core: &mut Core| core.watch(&root(), None).unwrap();
+    let (first, mut events) = views.run(&document, watch).await.unwrap();
+    let seen = first.unwrap().heads.clone();
+    let refused = views.run(&document, |core| {
+        // No client survives such a key.
+        let made = core.change(author(), None, |tx| tx.put(ROOT, "__proto__", 1));
+        made.unwrap().unwrap();
+    });
+    assert_eq!(refused.await, Err(ViewError(ErrorCode::BadOp)));
+    assert_eq!(events.next().await, Err(End::Over));
+    let watch = move |core: &mut Core| core.watch(&root(), Some(&seen)).unwrap();
+    let (first, mut events) = views.run(&document, watch).await.unwrap();
+    assert_eq!(first, None, "nothing happened since");
+    views.run(&document, |core| put(core, 8)).await.unwrap();
+    assert_eq!(events.next().await.unwrap().kind, Kind::Patch);
+}
+
+#[tokio::test]
+async fn what_is_watched_stays_and_is_bounded() {
+    const EACH: usize = 40 << 10;
+    let (_store, views, _thread) = server(3 * EACH);
+    let mut watched = Vec::new();
+    for n in 0..100 {
+        views.run(&id(n), |core| put(core, 7)).await.unwrap();
+        if !views.can_be_watched() {
+            break;
+        }
+        let watch = |core: &mut Core| core.watch(&root(), None).unwrap();
+        watched.push(views.run(&id(n), watch).await.unwrap().1);
+    }
+    assert!((2..6).contains(&watched.len()), "{}", watched.len());
+    assert!((0..2).all(|n| views.is_open(&id(n))));
+    drop(watched);
+    for n in 0..6 {
+        // It finds out when it has something to do.
+        views.run(&id(n), get).await.unwrap();
+    }
+    assert!(views.can_be_watched());
 }

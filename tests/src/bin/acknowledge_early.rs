@@ -123,6 +123,10 @@ impl Store for Early {
         self.caught_up().contents(document)
     }
 
+    fn arrivals(&self, document: &DocumentId) -> Result<Option<Bytes>, StoreError> {
+        self.store.arrivals(document)
+    }
+
     fn log(
         &self,
         document: &DocumentId,

@@ -125,6 +125,7 @@ fn ops_out_of_order_are_not_imported_and_are_found_where_they_are_stored() -> Re
             .open(&imported)?
             .and_then(|open| open.graph)
             .expect("is stored"),
+        arrivals: bytes::Bytes::new(),
     };
     store.commit(&[write], Durability::Strict)?;
     drop(store);
@@ -186,6 +187,7 @@ fn a_compacted_document_is_judged_change_by_change() -> Result<()> {
         received_at_ms: 1,
         snapshot: document.save().into(),
         graph: graph.expect("is stored"),
+        arrivals: bytes::Bytes::new(),
     };
     store.commit(&[swapped], Durability::Strict)?;
     drop(store);

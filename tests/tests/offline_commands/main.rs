@@ -154,6 +154,7 @@ fn export_goes_on_past_a_damaged_document() -> Result<()> {
         received_at_ms: 1,
         snapshot: "not a document".into(),
         graph: "not a graph".into(),
+        arrivals: "not arrivals".into(),
     };
     SledStore::open(&SledOptions::new(&data))?.commit(&[bad], Durability::Strict)?;
 

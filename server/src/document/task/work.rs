@@ -44,6 +44,14 @@ impl Task {
                 // Whoever asked may have gone.
                 let _gone = give.send(self.document.graph().visible_heads().to_vec());
             }
+            Delivery::Stretch(places, give) => {
+                let _gone = give.send(self.document.graph().stretch(places));
+            }
+            Delivery::Place(hash, give) => {
+                let graph = self.document.graph();
+                let place = graph.find(&hash);
+                let _gone = give.send(place.filter(|place| *place < graph.visible()));
+            }
             Delivery::Input(input) => {
                 if let Input::Leave(connection) = &input
                     && let Some(link) = self.links.remove(connection)

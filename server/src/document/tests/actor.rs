@@ -247,6 +247,7 @@ fn old_changes_are_taken_out_of_a_snapshot_only_so_often() {
         received_at_ms,
         snapshot,
         graph,
+        arrivals,
         ..
     }) = built.write
     else {
@@ -259,6 +260,7 @@ fn old_changes_are_taken_out_of_a_snapshot_only_so_often() {
         received_at_ms,
         snapshot,
         graph,
+        arrivals,
     };
     store.commit(&[write], Durability::Strict).expect("commits");
     bench.message(BOB, false, greeting(&[changes[99].hash]), vec![]);

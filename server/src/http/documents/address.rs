@@ -4,7 +4,7 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::http::Uri;
 use concord_shared::ids::DocumentId;
-use concord_shared::json::Types;
+use concord_shared::json::{self, Types};
 use concord_shared::path::Path;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -26,13 +26,18 @@ const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Parameters {
-    /// A version to be read.
+    /// A version to be read, or a time.
     at: Option<String>,
+    /// Where a difference begins, and where it ends.
+    from: Option<String>,
+    to: Option<String>,
+    /// The order of changes.
+    order: Option<String>,
     /// The version that a watcher has seen.
     since: Option<String>,
     /// How what JSON lacks is written.
     types: Option<String>,
-    /// The last document of the page before.
+    /// The last document, or change, of the page before.
     pub(super) after: Option<String>,
     /// How many there are to a page.
     pub(super) limit: Option<usize>,
@@ -54,21 +59,55 @@ impl Parameters {
         }
     }
 
-    pub(super) fn at(&self) -> Result<Option<Version>, Problem> {
-        version("at", self.at.as_deref())
+    pub(super) fn at(&self) -> Result<Option<At>, Problem> {
+        self.at.as_deref().map(At::parse).transpose()
+    }
+
+    pub(super) fn from(&self) -> Result<Option<At>, Problem> {
+        self.from.as_deref().map(At::parse).transpose()
+    }
+
+    pub(super) fn to(&self) -> Result<Option<At>, Problem> {
+        self.to.as_deref().map(At::parse).transpose()
     }
 
     pub(super) fn since(&self) -> Result<Option<Version>, Problem> {
-        version("since", self.since.as_deref())
+        let parse = |since| {
+            let bad = "since is a version, as in an ETag without quotes";
+            Version::parse(since).ok_or_else(|| Problem::new(Code::BadQuery, bad))
+        };
+        self.since.as_deref().map(parse).transpose()
+    }
+
+    /// Whether changes are wanted from the newest on.
+    pub(super) fn newest_first(&self) -> Result<bool, Problem> {
+        match self.order.as_deref() {
+            None | Some("oldest") => Ok(false),
+            Some("newest") => Ok(true),
+            Some(_) => Err(Problem::new(Code::BadQuery, "order is oldest or newest")),
+        }
     }
 }
 
-fn version(name: &str, value: Option<&str>) -> Result<Option<Version>, Problem> {
-    let parse = |value| {
-        let bad = || format!("{name} is a version, as in an ETag without quotes");
-        Version::parse(value).ok_or_else(|| Problem::new(Code::BadQuery, bad()))
-    };
-    value.map(parse).transpose()
+/// What names a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum At {
+    Version(Version),
+    /// Milliseconds since 1970: what the server had then.
+    Time(i64),
+}
+
+impl At {
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(version) = Version::parse(text) {
+            return Ok(Self::Version(version));
+        }
+        // In a query a plus that was not encoded is a space, and RFC 3339 has none.
+        let time = json::from_rfc3339(&text.replace(' ', "+"));
+        let bad = "a version is as in an ETag without quotes, or a time by RFC 3339";
+        time.map(Self::Time)
+            .ok_or_else(|| Problem::new(Code::BadQuery, format!("{text:?}: {bad}")))
+    }
 }
 
 /// What a request is about.

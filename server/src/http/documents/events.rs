@@ -103,6 +103,10 @@ struct Told {
 impl Told {
     /// Begins to watch, from what the client has seen.
     async fn join(&mut self) -> Result<Events, Problem> {
+        if !self.documents.views.can_be_watched() {
+            let detail = "as many documents are watched as there is memory for";
+            return Err(Problem::new(Code::Wire(ErrorCode::Overloaded), detail));
+        }
         let (place, seen) = (self.place.clone(), self.seen.clone());
         let watched = self.documents.on(&self.id, move |core| {
             core.watch(&place, seen.as_deref()).map_err(Problem::from)

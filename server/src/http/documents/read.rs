@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use automerge::ChangeHash;
+use automerge::{Automerge, ChangeHash};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -14,7 +14,9 @@ use concord_shared::path::{NoPlace, Path};
 use serde_json::{Value as Json, json};
 
 use super::Documents;
-use super::address::{Address, Parameters, address};
+use super::address::{Address, At, Parameters, address};
+use super::fork::part;
+use super::past::{immutable, must_have};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{self, Condition, Version};
 use crate::view::Core;
@@ -35,17 +37,10 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// What is at a path, now or at a version that is part of the document.
-    pub(super) fn of(
-        core: &Core,
-        path: &Path,
-        types: Types,
-        at: Option<Version>,
-    ) -> Result<Self, Problem> {
-        let heads = at.as_ref().map(|version| version.0.as_slice());
-        let json = json_at(core, path, types, heads)?;
-        let version = at.unwrap_or_else(|| Version(core.heads()));
-        Ok(Self::json(version, json.as_ref()))
+    /// What is at a path now.
+    pub(super) fn of(core: &Core, path: &Path, types: Types) -> Result<Self, Problem> {
+        let json = json_at(core.doc(), path, types, None)?;
+        Ok(Self::json(Version(core.heads()), json.as_ref()))
     }
 
     /// This value.
@@ -69,13 +64,13 @@ impl Shown {
 
 /// What is at a path, as JSON, now or at a version that is part of the document.
 pub(super) fn json_at(
-    core: &Core,
+    doc: &Automerge,
     path: &Path,
     types: Types,
     heads: Option<&[ChangeHash]>,
 ) -> Result<Option<Json>, Problem> {
-    let found = path.value(core.doc(), heads)?;
-    let json = found.map(|found| json::read(core.doc(), &found, heads, types));
+    let found = path.value(doc, heads)?;
+    let json = found.map(|found| json::read(doc, &found, heads, types));
     let internal = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
     json.transpose().map_err(internal)
 }
@@ -132,15 +127,35 @@ pub(super) async fn whole(
         return read(State(documents), headers, uri, query).await;
     }
     let Address { id, .. } = address(&uri)?;
-    let (bytes, version) = documents
-        .on(&id, |core| Ok((core.doc().save(), Version(core.heads()))))
-        .await?;
+    let at = Parameters::of(query)?.at()?;
+    let is_fixed = matches!(at, Some(At::Version(_)));
+    let (bytes, version) = match at {
+        None => {
+            documents
+                .on(&id, |core| Ok((core.doc().save(), Version(core.heads()))))
+                .await?
+        }
+        Some(at) => {
+            let version = documents.version(&id, at).await?;
+            let saved = documents.past(&id, move |doc| {
+                must_have(doc, &version.0)?;
+                Ok((part(doc, &version.0)?.doc.save(), version))
+            });
+            saved.await?
+        }
+    };
     let content_type = HeaderValue::from_static(AUTOMERGE);
     let headers = [
         (header::ETAG, version.etag()),
         (header::CONTENT_TYPE, content_type),
+        (header::VARY, HeaderValue::from_static("accept")),
     ];
-    Ok((headers, bytes).into_response())
+    let response = (headers, bytes).into_response();
+    Ok(if is_fixed {
+        immutable(response)
+    } else {
+        response
+    })
 }
 
 pub(super) async fn read(
@@ -153,34 +168,59 @@ pub(super) async fn read(
     let parameters = Parameters::of(query)?;
     let (types, at) = (parameters.types()?, parameters.at()?);
     let has = version::if_none_match(&headers)?;
-    let shown = documents.on(&id, move |core| {
-        if let Some(at) = &at
-            && !core.has(&at.0)
-        {
-            return Err(Problem::new(
-                Code::NoVersion,
-                "the document never had that version",
-            ));
+    let is_fixed = matches!(at, Some(At::Version(_)));
+    let (shown, is_had) = match at {
+        None => {
+            let shown = documents.on(&id, move |core| {
+                let now = Version(core.heads());
+                show(core.doc(), &path, types, now, None, &has)
+            });
+            shown.await?
         }
-        let now = at.clone().unwrap_or_else(|| Version(core.heads()));
-        let is_had = match &has {
-            Condition::OneOf(versions) => versions.contains(&now),
-            Condition::Any => true,
-            Condition::None => false,
-        };
-        // A path that leads nowhere is no value that anybody has.
-        if path.value(core.doc(), Some(&now.0))?.is_none() {
-            return Err(NoPlace::Nothing { at: path }.into());
+        Some(at) => {
+            let at = documents.version(&id, at).await?;
+            let shown = documents.past(&id, move |doc| {
+                must_have(doc, &at.0)?;
+                let heads = at.0.clone();
+                show(doc, &path, types, at, Some(&heads), &has)
+            });
+            shown.await?
         }
-        if is_had {
-            return Ok((Shown::json(now, None), true));
-        }
-        Ok((Shown::of(core, &path, types, at)?, false))
-    });
-    let (shown, is_had) = shown.await?;
-    if is_had {
+    };
+    let response = if is_had {
         let etag = [(header::ETAG, shown.version.etag())];
-        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
+        (StatusCode::NOT_MODIFIED, etag).into_response()
+    } else {
+        shown.into_response(StatusCode::OK)
+    };
+    Ok(if is_fixed {
+        immutable(response)
+    } else {
+        response
+    })
+}
+
+/// What is at a path at a version, and whether who asks has it already.
+fn show(
+    doc: &Automerge,
+    path: &Path,
+    types: Types,
+    version: Version,
+    heads: Option<&[ChangeHash]>,
+    has: &Condition,
+) -> Result<(Shown, bool), Problem> {
+    let is_had = match has {
+        Condition::OneOf(versions) => versions.contains(&version),
+        Condition::Any => true,
+        Condition::None => false,
+    };
+    // A path that leads nowhere is no value that anybody has.
+    if path.value(doc, heads)?.is_none() {
+        return Err(NoPlace::Nothing { at: path.clone() }.into());
     }
-    Ok(shown.into_response(StatusCode::OK))
+    if is_had {
+        return Ok((Shown::json(version, None), true));
+    }
+    let json = json_at(doc, path, types, heads)?;
+    Ok((Shown::json(version, json.as_ref()), false))
 }

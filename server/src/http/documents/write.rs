@@ -24,7 +24,7 @@ use crate::http::version::{self, Condition, Version};
 use crate::view::{Author, Core};
 
 /// How long the smallest difference is looked for. Afterwards a larger one is taken.
-const DIFF_TIME: Duration = Duration::from_millis(200);
+pub(super) const DIFF_TIME: Duration = Duration::from_millis(200);
 
 /// What a client says that has no use for the value.
 const MINIMAL: &str = "return=minimal";
@@ -120,7 +120,7 @@ impl Documents {
             }
             if !is_new && unseen == Condition::Any {
                 // Who was not told that it was made, and makes it again, has made it.
-                let there = json_at(core, &Path::root(), types, None)?;
+                let there = json_at(core.doc(), &Path::root(), types, None)?;
                 if there
                     .as_ref()
                     .is_some_and(|there| json::is_same(there, &json))
@@ -138,7 +138,7 @@ impl Documents {
             if core.heads().is_empty() {
                 core.make_empty(author());
             }
-            Ok((Shown::of(core, &Path::root(), types, None)?, is_new))
+            Ok((Shown::of(core, &Path::root(), types)?, is_new))
         });
         made.await?
     }
@@ -178,15 +178,19 @@ pub(super) async fn write(
             None if method == Method::PATCH => edit.merge_at(&path, &json),
             None => edit.put_at(&path, &json),
         })?;
-        // What was written may be gone again by what came since.
-        match Shown::of(core, &path, types, None) {
-            Err(problem) if problem.code == Code::NoValue => {
-                Ok(Shown::json(Version(core.heads()), None))
-            }
-            shown => shown,
-        }
+        shown_now(core, &path, types)
     });
     Ok(answer(&headers, shown.await?, StatusCode::OK, None))
+}
+
+/// What is at a path that was written to: it may be gone again by what came since.
+pub(super) fn shown_now(core: &Core, path: &Path, types: Types) -> Result<Shown, Problem> {
+    match Shown::of(core, path, types) {
+        Err(problem) if problem.code == Code::NoValue => {
+            Ok(Shown::json(Version(core.heads()), None))
+        }
+        shown => shown,
+    }
 }
 
 pub(super) async fn append(
@@ -240,7 +244,7 @@ pub(super) async fn delete(
 }
 
 impl Documents {
-    async fn read_json(
+    pub(super) async fn read_json(
         &self,
         headers: &HeaderMap,
         body: Body,
@@ -256,7 +260,7 @@ impl Documents {
 }
 
 /// With the value, or without where the client prefers that (RFC 7240).
-fn answer(
+pub(super) fn answer(
     headers: &HeaderMap,
     mut shown: Shown,
     status: StatusCode,
@@ -286,7 +290,7 @@ fn answer(
 }
 
 /// Who writes. Nobody has to say who they are yet.
-fn author() -> Author {
+pub(super) fn author() -> Author {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let ms = now.map_or(0, |now| now.as_millis());
     Author {
@@ -297,7 +301,7 @@ fn author() -> Author {
 }
 
 /// The version that an edit is to be made of: `None` is now.
-fn base(core: &Core, condition: Condition) -> Result<Option<Vec<ChangeHash>>, Problem> {
+pub(super) fn base(core: &Core, condition: Condition) -> Result<Option<Vec<ChangeHash>>, Problem> {
     let Condition::OneOf(versions) = condition else {
         return Ok(None);
     };
@@ -311,7 +315,7 @@ fn base(core: &Core, condition: Condition) -> Result<Option<Vec<ChangeHash>>, Pr
 }
 
 /// Makes an edit; what it gave is worth nothing before the job's answer says that it is kept.
-fn edit<R>(
+pub(super) fn edit<R>(
     core: &mut Core,
     at: Option<&[ChangeHash]>,
     types: Types,

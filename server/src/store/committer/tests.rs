@@ -115,6 +115,10 @@ impl Store for Gated {
         self.memory.contents(document)
     }
 
+    fn arrivals(&self, document: &DocumentId) -> Result<Option<Bytes>, StoreError> {
+        self.memory.arrivals(document)
+    }
+
     fn log(
         &self,
         document: &DocumentId,

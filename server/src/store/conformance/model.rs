@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::{prelude::*, test_runner::TestRunner};
 
-use super::{Bench, append, changes, flatten, id, open, snapshot, strict};
+use super::{Bench, append, arrivals, changes, flatten, id, open, snapshot, strict};
 use crate::store::{Durability, Store};
 
 /// One step of a random run.
@@ -43,6 +43,7 @@ struct Model {
     base: u64,
     next: u64,
     keep_from: u64,
+    has_snapshot: bool,
 }
 
 #[expect(
@@ -93,6 +94,7 @@ pub(crate) fn random_writes_match_a_model<B: Bench>() {
                                 } else {
                                     expected.base
                                 });
+                                expected.has_snapshot = true;
                                 writes.push(snapshot(&document, expected.base, keep_from));
                             }
                         }
@@ -126,6 +128,8 @@ pub(crate) fn random_writes_match_a_model<B: Bench>() {
                 );
                 let snapshot = store.snapshot(&id(name)).unwrap().map(|(_, bytes)| bytes);
                 prop_assert_eq!(contents.snapshot, snapshot);
+                let known = expected.has_snapshot.then(|| arrivals(expected.base));
+                prop_assert_eq!(store.arrivals(&id(name)).unwrap(), known);
                 prop_assert!(store.verify(&id(name)).unwrap().is_empty());
             }
         }

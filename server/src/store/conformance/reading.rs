@@ -110,6 +110,7 @@ pub(crate) fn big_values_come_back<B: Bench>() {
                 received_at_ms: 1,
                 snapshot: noise(2_000_000, 4),
                 graph: noise(300_000, 5),
+                arrivals: noise(100_000, 6),
             },
         ],
     );
@@ -127,6 +128,8 @@ pub(crate) fn big_values_come_back<B: Bench>() {
         noise(2_000_000, 4)
     );
     assert_eq!(open(&store, "b").graph, Some(noise(300_000, 5)));
+    let arrivals = store.arrivals(&id("b")).unwrap();
+    assert_eq!(arrivals, Some(noise(100_000, 6)));
     for document in ["a", "b"] {
         assert_eq!(store.verify(&id(document)).unwrap(), []);
     }
@@ -229,6 +232,8 @@ pub(crate) fn an_unknown_document<B: Bench>() {
     assert_eq!(store.open(&unknown).unwrap(), None);
     assert_eq!(store.snapshot(&unknown).unwrap(), None);
     assert_eq!(store.contents(&unknown).unwrap(), None);
+    assert_eq!(store.arrivals(&unknown).unwrap(), None);
+    assert_eq!(store.arrivals(&id("a")).unwrap(), None);
     assert_eq!(store.snapshot(&id("a")).unwrap(), None);
     assert!(
         store

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{Bench, append, changes, flatten, id, open, principal, snapshot, strict, tidy};
+use super::{
+    Bench, append, arrivals, changes, flatten, id, open, principal, snapshot, strict, tidy,
+};
 use crate::store::{Durability, LogRecord, Severity, Store, StoreError, Write};
 
 pub(crate) fn append_and_read_back<B: Bench>() {
@@ -263,6 +265,7 @@ pub(crate) fn a_snapshot_replaces_the_former_one<B: Bench>() {
                 received_at_ms: 9,
                 snapshot: Bytes::from(vec![b's'; size]),
                 graph: Bytes::from(vec![b'g'; size / 2]),
+                arrivals: Bytes::from(vec![b'a'; size / 3]),
             }],
         );
         let document = open(&store, "a");
@@ -275,6 +278,8 @@ pub(crate) fn a_snapshot_replaces_the_former_one<B: Bench>() {
             store.snapshot(&id("a")).unwrap().unwrap().1,
             vec![b's'; size]
         );
+        let arrivals = store.arrivals(&id("a")).unwrap();
+        assert_eq!(arrivals.map_or(0, |bytes| bytes.len()), size / 3);
         // Nothing of the former generation is left behind.
         assert_eq!(store.verify(&id("a")).unwrap(), []);
     }
@@ -284,4 +289,31 @@ pub(crate) fn a_snapshot_replaces_the_former_one<B: Bench>() {
         (document.created_at_ms, document.snapshot_bytes),
         (1_000, 3_584)
     );
+}
+
+pub(crate) fn arrivals_go_with_their_snapshot<B: Bench>() {
+    let (bench, store) = B::create();
+    let known = |store: &B::Store| store.arrivals(&id("a")).unwrap();
+    strict(&store, &[append("a", 0..4)]);
+    assert_eq!(known(&store), None);
+    strict(&store, &[snapshot("a", 2, 0), append("a", 4..5)]);
+    assert_eq!(known(&store), Some(arrivals(2)));
+    // Of two in a batch the last counts; one that is refused leaves nothing.
+    strict(&store, &[snapshot("a", 3, 0), snapshot("a", 4, 1)]);
+    store
+        .commit(&[snapshot("a", 9, 9)], Durability::Strict)
+        .unwrap_err();
+    let store = bench.reopen(store);
+    assert_eq!(known(&store), Some(arrivals(4)));
+    tidy(&store);
+    assert_eq!(known(&store), Some(arrivals(4)));
+    // And those of a generation that says nothing are not known, whatever the former one said.
+    let mut silent = snapshot("a", 5, 1);
+    if let Write::Snapshot { arrivals, .. } = &mut silent {
+        *arrivals = Bytes::new();
+    }
+    strict(&store, &[silent]);
+    assert_eq!(known(&store), None);
+    tidy(&store);
+    assert_eq!(store.verify(&id("a")).unwrap(), []);
 }

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, hash_map::Entry as Slot};
 
 use ::sled::IVec;
+use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
@@ -171,10 +172,12 @@ impl SledStore {
                     keep_from,
                     snapshot,
                     graph,
+                    arrivals,
                     ..
                 } => {
                     pending.close_record(&mut batch);
-                    pending.snapshot(&mut staging, *base, *keep_from, snapshot, graph)?;
+                    let parts = [snapshot, graph, arrivals];
+                    pending.snapshot(&mut staging, *base, *keep_from, parts)?;
                 }
             }
         }
@@ -234,8 +237,7 @@ impl<'w> Pending<'w> {
         staging: &mut Staging<'_>,
         base: u64,
         keep_from: u64,
-        snapshot: &[u8],
-        graph: &[u8],
+        [snapshot, graph, arrivals]: [&Bytes; 3],
     ) -> Result<(), ::sled::Error> {
         let End { record, next } = &mut self.end;
         record.generation += 1;
@@ -248,6 +250,12 @@ impl<'w> Pending<'w> {
             generation,
             piece,
         })?;
+        if !arrivals.is_empty() {
+            staging.write(&mut self.keys, arrivals, |piece| Place::Arrivals {
+                generation,
+                piece,
+            })?;
+        }
         // A first upload has no log below its base.
         let nothing_below = base > *next;
         record.base = base;
@@ -258,6 +266,7 @@ impl<'w> Pending<'w> {
         };
         record.snapshot_len = snapshot.len() as u64;
         record.graph_len = graph.len() as u64;
+        record.arrivals_len = arrivals.len() as u64;
         *next = base.max(*next);
         self.dirty = true;
         Ok(())

@@ -6,6 +6,7 @@
 //! 01 01 <id> 00 10                                 document record
 //! 01 01 <id> 00 20 <generation> <piece>            snapshot
 //! 01 01 <id> 00 30 <generation> <piece>            graph
+//! 01 01 <id> 00 38 <generation> <piece>            arrivals
 //! 01 01 <id> 00 40 <first index>                   log record
 //! 01 01 <id> 00 50 <first index> <piece>           body of a log record too long for one value
 //! ```
@@ -31,6 +32,7 @@ const END_OF_ID: u8 = 0x00;
 const KIND_RECORD: u8 = 0x10;
 const KIND_SNAPSHOT: u8 = 0x20;
 const KIND_GRAPH: u8 = 0x30;
+const KIND_ARRIVALS: u8 = 0x38;
 const KIND_LOG: u8 = 0x40;
 const KIND_BODY: u8 = 0x50;
 /// Above every kind.
@@ -52,6 +54,7 @@ pub(super) enum Place {
     Record,
     Snapshot { generation: u64, piece: u32 },
     Graph { generation: u64, piece: u32 },
+    Arrivals { generation: u64, piece: u32 },
     Log { first: u64 },
     Body { first: u64, piece: u32 },
 }
@@ -63,6 +66,7 @@ impl Place {
             Self::Record => Part::Document,
             Self::Snapshot { piece, .. } => Part::Snapshot { piece },
             Self::Graph { piece, .. } => Part::Graph { piece },
+            Self::Arrivals { piece, .. } => Part::Arrivals { piece },
             Self::Log { first } => Part::Log { first },
             Self::Body { first, piece } => Part::Body { first, piece },
         }
@@ -96,6 +100,9 @@ impl DocumentKeys {
             }
             Place::Graph { generation, piece } => {
                 self.build(KIND_GRAPH, Some(generation), Some(piece))
+            }
+            Place::Arrivals { generation, piece } => {
+                self.build(KIND_ARRIVALS, Some(generation), Some(piece))
             }
             Place::Log { first } => self.build(KIND_LOG, Some(first), None),
             Place::Body { first, piece } => self.build(KIND_BODY, Some(first), Some(piece)),
@@ -141,6 +148,7 @@ impl DocumentKeys {
         match kind {
             KIND_SNAPSHOT => Some(Place::Snapshot { generation, piece }),
             KIND_GRAPH => Some(Place::Graph { generation, piece }),
+            KIND_ARRIVALS => Some(Place::Arrivals { generation, piece }),
             KIND_BODY => Some(Place::Body { first, piece }),
             _ => None,
         }
@@ -183,6 +191,13 @@ mod tests {
             b"\x01\x014NMN\x00\x30\x01\x02\x03\x04\x05\x06\x07\x08\x0a\x0b\x0c\x0d",
         );
         golden(
+            Place::Arrivals {
+                generation: 2,
+                piece: 1,
+            },
+            b"\x01\x014NMN\x00\x38\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x01",
+        );
+        golden(
             Place::Log { first: 259_778 },
             b"\x01\x014NMN\x00\x40\x00\x00\x00\x00\x00\x03\xf6\xc2",
         );
@@ -209,6 +224,10 @@ mod tests {
                 Place::Graph {
                     generation: u64::MAX,
                     piece: u32::MAX,
+                },
+                Place::Arrivals {
+                    generation: 0,
+                    piece: 0,
                 },
                 Place::Log { first: 0 },
                 Place::Log { first: u64::MAX },

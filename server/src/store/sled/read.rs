@@ -148,6 +148,20 @@ impl SledStore {
         })
     }
 
+    /// `None` where there are none.
+    pub(super) fn read_arrivals(
+        &self,
+        keys: &mut DocumentKeys,
+        record: &DocumentRecord,
+    ) -> Result<Option<Bytes>, Fail> {
+        if record.arrivals_len == 0 {
+            return Ok(None);
+        }
+        let generation = record.generation;
+        let place = |piece| Place::Arrivals { generation, piece };
+        self.read_pieces(keys, record.arrivals_len, place).map(Some)
+    }
+
     /// The changes `from..to`, as far as they are there and `most_bytes` reach.
     pub(super) fn read_log(
         &self,

@@ -63,7 +63,7 @@ impl SledStore {
         };
         let mut keys = DocumentKeys::new(document);
         let generation = end.record.generation;
-        let former: [(Place, Place); 2] = [
+        let former: [(Place, Place); 3] = [
             (
                 Place::Snapshot {
                     generation: 0,
@@ -80,6 +80,16 @@ impl SledStore {
                     piece: 0,
                 },
                 Place::Graph {
+                    generation,
+                    piece: 0,
+                },
+            ),
+            (
+                Place::Arrivals {
+                    generation: 0,
+                    piece: 0,
+                },
+                Place::Arrivals {
                     generation,
                     piece: 0,
                 },

@@ -46,6 +46,7 @@ fn populated() -> (OnDisk, SledStore) {
                     received_at_ms: 1,
                     snapshot: big(b's'),
                     graph: big(b'g'),
+                    arrivals: big(b'a'),
                 },
                 append("c", 0..1),
             ],
@@ -178,6 +179,7 @@ fn what_was_staged_and_never_committed_is_not_there() {
         received_at_ms: 9,
         snapshot: bytes.clone(),
         graph: bytes.clone(),
+        arrivals: bytes.clone(),
     };
     let mut wide = append("b", 6..7);
     if let Write::Append { changes, .. } = &mut wide {
@@ -244,6 +246,7 @@ fn tidying_leaves_what_is_referred_to() {
         received_at_ms: 9,
         snapshot: long(byte),
         graph: Bytes::new(),
+        arrivals: Bytes::new(),
     };
     store
         .commit(&[snapshot_at(6, 6, b's')], Durability::Strict)
@@ -286,6 +289,12 @@ fn damage_is_an_error_for_that_document_only() {
             Place::Snapshot { .. } => {
                 store.open(&id("b")).unwrap().unwrap();
                 damaged(store.snapshot(&id("b")).unwrap_err());
+            }
+            Place::Arrivals { .. } => {
+                store.open(&id("b")).unwrap().unwrap();
+                store.snapshot(&id("b")).unwrap().unwrap();
+                damaged(store.arrivals(&id("b")).unwrap_err());
+                assert_ne!(store.verify(&id("b")).unwrap(), []);
             }
             // The record 0..4 reaches across the base of the snapshot.
             _ => {

@@ -6,8 +6,10 @@
 //! length.
 //!
 //! ```text
-//! document record   u64 each: created at (ms), generation, base, keep from, snapshot length, graph length
-//! snapshot, graph   the bytes; their length is in the document record
+//! document record   u64 each: created at (ms), generation, base, keep from, snapshot length, graph length, and
+//!                   arrivals' length, if there are any
+//! snapshot, graph,
+//! arrivals          the bytes; their length is in the document record
 //! log record        00 ‖ body; or 01 ‖ u64 length of the body, which lies in pieces under its own keys
 //! body              one or more entries
 //! entry             received at, ms u64 ‖ length u16, principal ‖ count u32 ‖ count × length u32 ‖ changes
@@ -96,6 +98,8 @@ pub(super) struct DocumentRecord {
     pub(super) keep_from: u64,
     pub(super) snapshot_len: u64,
     pub(super) graph_len: u64,
+    /// 0: there are none. Older builds wrote none, nor this.
+    pub(super) arrivals_len: u64,
 }
 
 impl DocumentRecord {
@@ -108,6 +112,7 @@ impl DocumentRecord {
             keep_from: 0,
             snapshot_len: 0,
             graph_len: 0,
+            arrivals_len: 0,
         }
     }
 
@@ -119,7 +124,9 @@ impl DocumentRecord {
             keep_from,
             snapshot_len,
             graph_len,
+            arrivals_len,
         } = *self;
+        let arrivals_len = (arrivals_len > 0).then_some(arrivals_len);
         [
             created_at_ms,
             generation,
@@ -129,6 +136,7 @@ impl DocumentRecord {
             graph_len,
         ]
         .iter()
+        .chain(&arrivals_len)
         .flat_map(|number| number.to_le_bytes())
         .collect()
     }
@@ -138,14 +146,18 @@ impl DocumentRecord {
             part: Part::Document,
         };
         let mut next = || payload.try_get_u64_le().map_err(|_| malformed.clone());
-        let record = Self {
+        let mut record = Self {
             created_at_ms: next()?,
             generation: next()?,
             base: next()?,
             keep_from: next()?,
             snapshot_len: next()?,
             graph_len: next()?,
+            arrivals_len: 0,
         };
+        if !payload.is_empty() {
+            record.arrivals_len = payload.try_get_u64_le().map_err(|_| malformed.clone())?;
+        }
         let sound = payload.is_empty() && record.keep_from <= record.base;
         if sound { Ok(record) } else { Err(malformed) }
     }
@@ -323,6 +335,7 @@ mod tests {
             keep_from: 259_000,
             snapshot_len: 129_114,
             graph_len: 7,
+            arrivals_len: 0,
         };
         let value = seal(b"key", &record.encode());
         assert_eq!(
@@ -340,6 +353,16 @@ mod tests {
         assert_eq!(DocumentRecord::decode(payload).unwrap(), record);
         assert!(DocumentRecord::decode(&payload[..47]).is_err());
         assert!(DocumentRecord::decode(&[payload, &[0]].concat()).is_err());
+
+        let with_arrivals = DocumentRecord {
+            arrivals_len: 0x0102,
+            ..record
+        };
+        let payload = [payload, &[2, 1, 0, 0, 0, 0, 0, 0]].concat();
+        assert_eq!(with_arrivals.encode(), payload);
+        assert_eq!(DocumentRecord::decode(&payload).unwrap(), with_arrivals);
+        assert!(DocumentRecord::decode(&payload[..55]).is_err());
+        assert!(DocumentRecord::decode(&[&payload[..], &[0]].concat()).is_err());
     }
 
     #[test]

@@ -79,6 +79,12 @@ impl Survey<'_> {
                 piece,
             })?;
             self.pieces(record.graph_len, |piece| Place::Graph { generation, piece })?;
+            if record.arrivals_len > 0 {
+                self.pieces(record.arrivals_len, |piece| Place::Arrivals {
+                    generation,
+                    piece,
+                })?;
+            }
         }
         Ok(())
     }

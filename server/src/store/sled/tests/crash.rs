@@ -26,7 +26,8 @@ fn no_blob_files_under_compaction() {
                             keep_from: base,
                             received_at_ms: 1,
                             snapshot: blob.clone(),
-                            graph: blob,
+                            graph: blob.clone(),
+                            arrivals: blob,
                         },
                     ],
                     Durability::Strict,
@@ -60,7 +61,8 @@ fn reads_beside_commits_see_no_mixture() {
                 keep_from,
                 received_at_ms,
                 snapshot: blob.clone(),
-                graph: blob,
+                graph: blob.clone(),
+                arrivals: blob,
             }
         }
         write @ Write::Append { .. } => write,

@@ -243,6 +243,7 @@ fn a_kill_at_any_moment_is_no_damage() {
                 received_at_ms: 1,
                 snapshot: blob.into(),
                 graph: Bytes::new(),
+                arrivals: Bytes::new(),
             },
         ];
         let durability = if round % 3 == 0 {

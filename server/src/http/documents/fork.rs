@@ -1,0 +1,131 @@
+//! A new document with another's history up to a version: the same changes, under their hashes.
+
+use std::collections::HashSet;
+
+use automerge::{Automerge, ChangeHash};
+use axum::body::{Body, HttpBody as _};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use concord_shared::change::{Change, Chunk, parse_chunks};
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::DocumentId;
+use concord_shared::limits::Limits;
+use concord_shared::path::Path;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Documents;
+use super::address::{Address, At, address, url_of};
+use super::past::must_have;
+use super::write::author;
+use crate::http::body::Parsed;
+use crate::http::problem::{Code, Problem};
+use crate::http::version::Version;
+use crate::materialise;
+
+/// What is to be forked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fork {
+    /// The version, or the time; now, if there is none.
+    at: Option<String>,
+    /// The id of the new document; a new one, if there is none.
+    id: Option<String>,
+}
+
+/// Part of a document's history, and the document that it makes.
+pub(super) struct Part {
+    pub(super) doc: Automerge,
+    pub(super) changes: Vec<Change>,
+}
+
+pub(super) async fn fork(
+    State(documents): State<Documents>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Address { id, .. } = address(&uri)?;
+    let fork = if body.is_end_stream() {
+        Fork::default()
+    } else {
+        let Parsed { json, .. } = documents.read_json(&headers, body, &Path::root()).await?;
+        let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
+        Fork::deserialize(&json).map_err(bad)?
+    };
+    let at = fork.at.as_deref().map(At::parse).transpose()?;
+    let new = match fork.id {
+        Some(id) => DocumentId::parse_url(&id)
+            .map_err(|error| Problem::new(Code::BadId, error.to_string()))?,
+        None => DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes()),
+    };
+    let version = match at {
+        Some(at) => Some(documents.version(&id, at).await?),
+        None => None,
+    };
+    let part = documents.past(&id, move |doc| match version {
+        Some(version) => {
+            must_have(doc, &version.0)?;
+            part(doc, &version.0)
+        }
+        None => part(doc, &doc.get_heads()),
+    });
+    let Part { doc, changes } = part.await?;
+    let made = documents.views.run(&new, move |core| {
+        let mut heads = doc.get_heads();
+        heads.sort_unstable();
+        let there = core.heads();
+        if there.is_empty() {
+            core.adopt(doc, changes, author().principal);
+            return Ok((true, Version(heads)));
+        }
+        // Who was not told that it was forked, and forks it again, has forked it.
+        if there == heads {
+            return Ok((false, Version(heads)));
+        }
+        let detail = "the document is there, and is another";
+        Err(Problem::new(Code::Exists, detail))
+    });
+    let (is_new, version) = made.await??;
+    let status = if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let etag = [(header::ETAG, version.etag())];
+    let body = json!({ "id": new.as_str(), "url": new.url() });
+    let mut response = (status, etag, axum::Json(body)).into_response();
+    if is_new && let Ok(location) = HeaderValue::try_from(url_of(&new)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// The changes up to a version, which the document must have. Blocks, as long as loading them takes.
+pub(super) fn part(doc: &Automerge, heads: &[ChangeHash]) -> Result<Part, Problem> {
+    let internal = || Problem::new(Code::Wire(ErrorCode::Internal), "");
+    let later = doc.get_changes_meta(heads);
+    let later: HashSet<ChangeHash> = later.into_iter().map(|change| change.hash).collect();
+    let mut changes = Vec::new();
+    for change in doc.get_changes(&[]) {
+        if later.contains(&change.hash()) {
+            continue;
+        }
+        let bytes = Bytes::copy_from_slice(change.raw_bytes());
+        // They were admitted once, whatever the limits are now.
+        let mut chunks = parse_chunks(&bytes, &Limits::unbounded()).map_err(|_| internal())?;
+        match chunks.pop() {
+            Some(Chunk::Change(change)) => changes.push(change),
+            _ => return Err(internal()),
+        }
+    }
+    let bytes: Vec<Bytes> = changes.iter().map(|change| change.bytes.clone()).collect();
+    let doc = if later.is_empty() {
+        doc.clone()
+    } else {
+        materialise::load(&bytes).map_err(|_| internal())?
+    };
+    Ok(Part { doc, changes })
+}

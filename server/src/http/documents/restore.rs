@@ -1,0 +1,70 @@
+//! Bringing back what was.
+//!
+//! The history only grows: what was there at a version is written again, as the smallest edit of what is there now.
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use concord_shared::json::{Types, WriteError};
+use concord_shared::path::Path;
+use serde::Deserialize;
+
+use super::Documents;
+use super::address::{Address, At, Parameters, address};
+use super::diff::there;
+use super::past::must_have;
+use super::write::{answer, base, edit, shown_now};
+use crate::http::body::Parsed;
+use crate::http::problem::{Code, Problem};
+use crate::http::version;
+
+/// What is to be brought back.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Restore {
+    /// The version, or the time.
+    at: String,
+    /// Where; a JSON Pointer.
+    #[serde(default)]
+    path: String,
+}
+
+pub(super) async fn restore(
+    State(documents): State<Documents>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Address { id, .. } = address(&uri)?;
+    let types = Parameters::of(query)?.types()?;
+    let seen = version::if_match(&headers)?;
+    let Parsed { json, permit } = documents.read_json(&headers, body, &Path::root()).await?;
+    let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
+    let Restore { at, path } = Restore::deserialize(&json).map_err(bad)?;
+    drop(permit);
+    let (at, path) = (At::parse(&at)?, Path::parse(&path)?);
+    let version = documents.version(&id, at).await?;
+    let old_path = path.clone();
+    // With its types, so that what comes back is what it was.
+    let old = documents.past(&id, move |doc| {
+        must_have(doc, &version.0)?;
+        there(doc, &old_path, Types::Tagged, &version.0)
+    });
+    let old = old.await?;
+    let shown = documents.on(&id, move |core| {
+        let at = base(core, seen)?;
+        edit(core, at.as_deref(), Types::Tagged, |edit| match &old {
+            Some(old) => edit.put_at(&path, old),
+            None => match edit.delete_at(&path) {
+                // It is not there now, either.
+                Err(WriteError::NoPlace(_)) => Ok(()),
+                deleted => deleted,
+            },
+        })?;
+        shown_now(core, &path, types)
+    });
+    Ok(answer(&headers, shown.await?, StatusCode::OK, None))
+}
