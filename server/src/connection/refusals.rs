@@ -165,9 +165,14 @@ mod tests {
         refuse(&refusals, [192, 0, 2, 2], "one", "", 3);
         refuse(&refusals, [192, 0, 2, 1], "one", "now", 4);
         let last = refusals.last(None);
-        let seen = last.iter().map(|one| (one.first_ms, one.last_ms, one.times));
+        let seen = last
+            .iter()
+            .map(|one| (one.first_ms, one.last_ms, one.times));
         assert_eq!(seen.collect::<Vec<_>>(), [(1, 4, 2), (3, 3, 1), (2, 2, 1)]);
-        assert_eq!((last[0].reason.as_str(), last[0].sender.connection.0), ("now", 4));
+        assert_eq!(
+            (last[0].reason.as_str(), last[0].sender.connection.0),
+            ("now", 4)
+        );
         let of_one = refusals.last(Some(&DocumentId::new("one").unwrap()));
         assert_eq!(of_one.len(), 2);
     }

@@ -28,6 +28,7 @@ mod events;
 mod fork;
 mod moment;
 mod past;
+mod places;
 mod read;
 mod restore;
 mod write;
@@ -59,6 +60,7 @@ pub fn router(documents: Documents) -> Router {
         .route("/v1/documents/{id}/value/{*path}", values())
         .route("/v1/documents/{id}/changes", get(changes::page))
         .route("/v1/documents/{id}/changes/{hash}", get(changes::one))
+        .route("/v1/documents/{id}/versions/{place}", get(places::version))
         .route("/v1/documents/{id}/diff", get(diff::diff))
         .route("/v1/documents/{id}/diff/", get(diff::diff))
         .route("/v1/documents/{id}/diff/{*path}", get(diff::diff))

@@ -46,6 +46,28 @@ const IMAGE: &str = "image/svg+xml";
 /// All files; [`INDEX`] is also served for the directory.
 static FILES: &[File] = &files! {
     "index.html": HTML,
+    "api.js": SCRIPT,
+    "changes.js": SCRIPT,
+    "document.js": SCRIPT,
+    "documents.js": SCRIPT,
+    "dom.js": SCRIPT,
+    "graph.js": SCRIPT,
+    "history.js": SCRIPT,
+    "icon.svg": IMAGE,
+    "keyboard.js": SCRIPT,
+    "lanes.js": SCRIPT,
+    "live.js": SCRIPT,
+    "main.js": SCRIPT,
+    "model.js": SCRIPT,
+    "refusals.js": SCRIPT,
+    "route.js": SCRIPT,
+    "rows.js": SCRIPT,
+    "style.css": STYLE,
+    "text.js": SCRIPT,
+    "textdiff.js": SCRIPT,
+    "timeline.js": SCRIPT,
+    "tree.js": SCRIPT,
+    "values.js": SCRIPT,
 };
 
 const INDEX: &str = "index.html";
@@ -54,7 +76,11 @@ const INDEX: &str = "index.html";
 static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
     let tag = |file: &File| {
         let digest = Sha256::digest(file.content);
-        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = digest
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         HeaderValue::try_from(format!("\"{hex}\"")).unwrap_or(HeaderValue::from_static("\"\""))
     };
     FILES.iter().map(tag).collect()
@@ -64,7 +90,10 @@ static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
 pub fn router() -> Router {
     Router::new()
         .route("/inspect", get(directory))
-        .route("/inspect/", get(async |headers: HeaderMap| file(INDEX, &headers)))
+        .route(
+            "/inspect/",
+            get(async |headers: HeaderMap| file(INDEX, &headers)),
+        )
         .route(
             "/inspect/{name}",
             get(async |Path(name): Path<String>, headers: HeaderMap| file(&name, &headers)),
@@ -74,7 +103,11 @@ pub fn router() -> Router {
 /// Relative, for proxies that have this below another path.
 async fn directory() -> Response {
     let location = HeaderValue::from_static("inspect/");
-    (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)]).into_response()
+    (
+        StatusCode::PERMANENT_REDIRECT,
+        [(header::LOCATION, location)],
+    )
+        .into_response()
 }
 
 fn file(name: &str, headers: &HeaderMap) -> Response {
@@ -86,7 +119,11 @@ fn file(name: &str, headers: &HeaderMap) -> Response {
     let mut response = if has(headers, tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        ([(header::CONTENT_TYPE, value(file.content_type))], file.content).into_response()
+        (
+            [(header::CONTENT_TYPE, value(file.content_type))],
+            file.content,
+        )
+            .into_response()
     };
     let common = [
         (header::ETAG, tag.clone()),
@@ -97,7 +134,9 @@ fn file(name: &str, headers: &HeaderMap) -> Response {
         (header::REFERRER_POLICY, value("no-referrer")),
         (header::X_FRAME_OPTIONS, value("DENY")),
     ];
-    response.headers_mut().extend(common.map(|(name, value)| (Some(name), value)));
+    response
+        .headers_mut()
+        .extend(common.map(|(name, value)| (Some(name), value)));
     response
 }
 

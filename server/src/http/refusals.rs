@@ -37,8 +37,7 @@ async fn list(
     State(refusals): State<Arc<Refusals>>,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let bad_query =
-        |rejection: QueryRejection| Problem::new(Code::BadQuery, rejection.body_text());
+    let bad_query = |rejection: QueryRejection| Problem::new(Code::BadQuery, rejection.body_text());
     let Query(Parameters { document }) = query.map_err(bad_query)?;
     let document = document.as_deref().map(DocumentId::parse_url).transpose();
     let document = document.map_err(|error| Problem::new(Code::BadId, error.to_string()))?;
