@@ -68,6 +68,7 @@ static FILES: &[File] = &files! {
     "timeline.js": SCRIPT,
     "tree.js": SCRIPT,
     "values.js": SCRIPT,
+    "versions.js": SCRIPT,
 };
 
 const INDEX: &str = "index.html";

@@ -2,6 +2,7 @@
 // wanted, and the version that the document had after each.
 
 import * as api from "./api.js";
+import { versions } from "./versions.js";
 
 /** Changes to a page. */
 export const PAGE = 200;
@@ -95,15 +96,5 @@ export class History {
       if (this.#pages.size > MOST_PAGES) this.#pages.delete(this.#pages.keys().next().value);
     }
     return page;
-  }
-}
-
-/** Gives changes that follow each other their versions; `before`: that before the first. */
-export function versions(changes, before) {
-  const heads = new Set(before === "" ? [] : before.split("."));
-  for (const change of changes) {
-    for (const dep of change.deps) heads.delete(dep);
-    heads.add(change.hash);
-    change.version = [...heads].sort().join(".");
   }
 }

@@ -3,6 +3,9 @@
 /** Words of each side between the common ends, up to which they are compared with each other. */
 const MOST_WORDS = 600;
 
+/** Letters that are looked through for a word's end. */
+const LONGEST_WORD = 60;
+
 /** Letters of what is equal that are shown beside what differs. */
 const AROUND = 40;
 
@@ -13,9 +16,11 @@ export function textPieces(before, after) {
   while (start < most && before.charCodeAt(start) === after.charCodeAt(start)) start += 1;
   let end = 0;
   while (end < most - start && before.charCodeAt(before.length - 1 - end) === after.charCodeAt(after.length - 1 - end)) end += 1;
-  // Not in the middle of a character.
-  if (start > 0 && isHigh(before.charCodeAt(start - 1))) start -= 1;
-  if (end > 0 && isLow(before.charCodeAt(before.length - end))) end -= 1;
+  // Back to where a word begins and on to where one ends; so no character is cut either.
+  const isInWord = (at) => at > 0 && at < before.length && WORD.test(before[at - 1]) && WORD.test(before[at]);
+  const isInNewWord = (at) => at > 0 && at < after.length && WORD.test(after[at - 1]) && WORD.test(after[at]);
+  for (let left = LONGEST_WORD; left > 0 && start > 0 && (isInWord(start) || isInNewWord(start)); left -= 1) start -= 1;
+  for (let left = LONGEST_WORD; left > 0 && end > 0 && (isInWord(before.length - end) || isInNewWord(after.length - end)); left -= 1) end -= 1;
   const pieces = [];
   put(pieces, "same", before.slice(0, start));
   const [from, to] = [before.slice(start, before.length - end), after.slice(start, after.length - end)];
@@ -30,8 +35,8 @@ export function textPieces(before, after) {
   return shortened(pieces);
 }
 
-const isHigh = (unit) => unit >= 0xd800 && unit < 0xdc00;
-const isLow = (unit) => unit >= 0xdc00 && unit < 0xe000;
+/** Of a word, or half of a character: both are left whole. */
+const WORD = /[\p{L}\p{N}\p{M}\p{Cs}_]/u;
 const words = (text) => text.match(/[\p{L}\p{N}\p{M}_]+|\s+|[^]/gu) ?? [];
 
 function put(pieces, kind, text) {

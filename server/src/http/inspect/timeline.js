@@ -83,7 +83,7 @@ export class Timeline {
       el("span", {}, when),
       el("span", {}, "by ", el("code", {}, short(change.actor))),
       el("span", {}, counted(change.ops, "op")),
-      message,
+      message ?? "",
     );
     this.#slider.setAttribute("aria-valuetext", `${which}, ${when}, by ${short(change.actor)}, ${counted(change.ops, "op")}`);
   }
