@@ -217,7 +217,11 @@ function randomHistory(roll, count, actors) {
     if (roll(4) === 0) for (const other of seen[roll(actors)]) seen[actor].add(other);
     const deps = [...seen[actor]].filter((hash) => ![...seen[actor]].some((other) => changes[Number(other.slice(1))].past.has(hash)));
     const past = new Set(deps.flatMap((hash) => [hash, ...changes[Number(hash.slice(1))].past]));
-    const change = { place, hash: `h${place}`, actor: `actor${actor}`, deps, past };
+    const heads = deps.length;
+    // Authors name what they made last, too, though it is in the past of another dep.
+    const own = changes.findLast((change) => change.actor === `actor${actor}`);
+    if (own !== undefined && !deps.includes(own.hash)) deps.push(own.hash);
+    const change = { place, hash: `h${place}`, actor: `actor${actor}`, seq: (own?.seq ?? 0) + 1, deps, past, heads };
     seen[actor].add(change.hash);
     changes.push(change);
   }
@@ -248,13 +252,15 @@ test("each change is in one node, every dep is a line or within a run, and lines
         }
       }
       for (const { from, to } of lines) assert.ok(from === null || nodes[from].column < nodes[to].column);
-      assert.equal(nodes.filter(({ isMerge }) => isMerge).length, drawn.filter(({ deps }) => deps.length > 1).length);
+      if (first > 0) continue;
+      for (const { changes: own, isMerge } of nodes) assert.equal(isMerge, own[0].heads > 1);
+      assert.equal(lines.filter(({ isImplied }) => isImplied).length, drawn.filter(({ deps, heads }) => deps.length > heads).length);
     }
   }
 });
 
 test("a quarter of a million keystrokes in a row are one node", () => {
-  const changes = Array.from({ length: 260_000 }, (_, place) => ({ place, hash: `h${place}`, actor: "a", deps: place === 0 ? [] : [`h${place - 1}`] }));
+  const changes = Array.from({ length: 260_000 }, (_, place) => ({ place, hash: `h${place}`, actor: "a", seq: place + 1, deps: place === 0 ? [] : [`h${place - 1}`] }));
   const start = performance.now();
   const { nodes, lines } = layOut(changes, false);
   assert.deepEqual([nodes.length, lines.length, nodeAt(nodes, 123_456)], [1, 0, 0]);
@@ -263,10 +269,10 @@ test("a quarter of a million keystrokes in a row are one node", () => {
 
 test("up and down lead to the nearest node of the next actor", () => {
   const changes = [
-    { place: 0, hash: "a", actor: "one", deps: [] },
-    { place: 1, hash: "b", actor: "two", deps: ["a"] },
-    { place: 2, hash: "c", actor: "one", deps: ["a"] },
-    { place: 3, hash: "d", actor: "three", deps: ["b", "c"] },
+    { place: 0, hash: "a", actor: "one", seq: 1, deps: [] },
+    { place: 1, hash: "b", actor: "two", seq: 1, deps: ["a"] },
+    { place: 2, hash: "c", actor: "one", seq: 2, deps: ["a"] },
+    { place: 3, hash: "d", actor: "three", seq: 1, deps: ["b", "c"] },
   ];
   const { nodes } = layOut(changes, true);
   assert.equal(beside(nodes, 2, 1), 1);

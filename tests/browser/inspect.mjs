@@ -73,6 +73,16 @@ export async function upload(server, test, doc) {
   return handle.documentId;
 }
 
+/** Sends the last change of a document, as a client would that knows nothing of what others made. */
+export async function send(server, test, documentId, doc) {
+  const adapter = new WebSocketClientAdapter(server.url, 200);
+  const repo = new Repo({ network: [adapter] });
+  test.after(() => repo.shutdown());
+  await repo.networkSubsystem.whenReady();
+  const data = A.encodeSyncMessage({ heads: A.getHeads(doc), need: [], have: [], changes: [A.getLastLocalChange(doc)] });
+  adapter.send({ type: "sync", senderId: repo.peerId, targetId: adapter.remotePeerId, documentId, data });
+}
+
 /** Waits until something is so; says what it last threw or was. */
 export async function eventually(check) {
   const deadline = Date.now() + PATIENCE_MS;

@@ -3,3 +3,4 @@
 export * as A from "@automerge/automerge"
 export { Counter, RawString, Repo, updateText } from "@automerge/automerge-repo"
 export { WebSocketClientAdapter } from "@automerge/automerge-repo-network-websocket"
+export { default as WebSocket } from "ws"

@@ -70,7 +70,7 @@ export class Changes {
     return el(
       "header",
       {},
-      el("h2", {}, `Change ${number(change.place + 1)}`, change.deps.length > 1 ? el("span", { class: "badge" }, `merges ${change.deps.length}`) : null),
+      el("h2", {}, `Change ${number(change.place + 1)}`),
       change.message === null || change.message === "" ? null : el("blockquote", {}, longText(change.message, "bdi")),
       el(
         "dl",

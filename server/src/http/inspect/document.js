@@ -104,7 +104,7 @@ export class DocumentPage {
     if (isNow) this.#showLive();
     // What was read before is shown at once; what must be asked for waits until somebody stays.
     this.#timer = setTimeout(() => void this.#showPlace(), this.#history.count === 0 ? 0 : SETTLE_MS);
-    const known = isNow ? undefined : this.#history.known(at);
+    const known = typeof at === "string" ? undefined : this.#history.known(at ?? this.#history.count - 1);
     if (known !== undefined) this.#timeline.describe(known);
   }
 

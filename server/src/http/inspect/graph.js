@@ -123,7 +123,7 @@ export class Graph {
     this.#drawing.setAttribute("height", height);
     this.#drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const rails = lanes.map((lane, n) => svg("line", { class: "rail", x1: 0, x2: width, y1: y(n), y2: y(n) }));
-    const drawn = lines.map(({ from, to }) => {
+    const drawn = lines.map(({ from, to, isImplied }) => {
       const end = nodes[to];
       const colour = this.#colour((from === null ? end : nodes[from]).changes[0].actor);
       if (from === null) {
@@ -134,11 +134,11 @@ export class Graph {
       const [y1, y2] = [y(nodes[from].lane), y(end.lane)];
       if (y1 === y2) {
         // Straight lines through somebody else's node would claim what is not so; in one lane there is nobody else.
-        return svg("path", { class: `line ${colour}`, d: `M${x1},${y1} H${x2}` });
+        return svg("path", { class: `line ${colour}${isImplied ? " implied" : ""}`, d: `M${x1},${y1} H${x2}` });
       }
       const bend = Math.min(40, Math.max(14, (x2 - x1) / 2));
       // Along the lane that it comes from, and over at the end.
-      return svg("path", { class: `line across ${colour}`, d: `M${x1},${y1} H${x2 - bend} C${x2 - bend / 2},${y1} ${x2 - bend / 2},${y2} ${x2},${y2}` });
+      return svg("path", { class: `line across ${colour}${isImplied ? " implied" : ""}`, d: `M${x1},${y1} H${x2 - bend} C${x2 - bend / 2},${y1} ${x2 - bend / 2},${y2} ${x2},${y2}` });
     });
     const shown = nodes.map((node, n) => this.#node(node, n, centres[n], y(node.lane)));
     this.#elements = shown;
@@ -170,7 +170,7 @@ export class Graph {
     else shape = svg("circle", { cx: x, cy: y, r: 6 });
     const which = changes.length === 1 ? `change ${number(first.place + 1)}` : `changes ${number(first.place + 1)} to ${number(last.place + 1)}, ${counted(changes.length, "change")} in a row`;
     const when = last.receivedAt ?? last.time;
-    const parts = [which, `by ${short(first.actor)}`, isMerge ? `merges ${first.deps.length}` : null, when === null ? null : moment(when), last.message ? printable(cut(last.message, 60)) : null];
+    const parts = [which, `by ${short(first.actor)}`, isMerge ? "a merge" : null, when === null ? null : moment(when), last.message ? printable(cut(last.message, 60)) : null];
     const label = parts.filter((part) => part !== null).join(", ");
     const count = changes.length > 1 ? svg("text", { x, y: y + 4, "text-anchor": "middle" }, number(changes.length)) : null;
     return svg("g", { role: "option", id: `node-${n}`, class: `node ${colour}${isMerge ? " merge" : ""}${count === null ? "" : " run"}`, "aria-label": label }, svg("title", {}, label), shape, count);

@@ -1,5 +1,8 @@
 // Where changes and their deps go in a drawing. Pure.
 //
+// A change can name deps that others of its deps have in their past: authors name what they made last, too. Such a line is
+// implied, and what has no other one than that is no merge.
+//
 // Time goes to the right, in the order of admission, in which deps come before what is made on them: so every line goes
 // to the right, too. An actor has a lane. Changes that one actor made one after the other, each on nothing but the one
 // before and nobody else's on any but the last, can be one node: most of a history is somebody typing.
@@ -8,7 +11,7 @@
  * Lays out consecutive changes. `isEvery`: each change is a node of its own. Gives
  * - `lanes`: `{actor, changes}` in the order of their first change;
  * - `nodes`: `{column, lane, changes, isMerge}` from left to right, with one change or a run of them;
- * - `lines`: `{from, to}`, numbers of nodes; `from` is `null` for a dep to the left of what is laid out.
+ * - `lines`: `{from, to, isImplied}`, numbers of nodes; `from` is `null` for deps to the left of what is laid out.
  */
 export function layOut(changes, isEvery) {
   const lanes = [];
@@ -20,6 +23,7 @@ export function layOut(changes, isEvery) {
   for (const change of changes) {
     for (const dep of change.deps) children.set(dep, (children.get(dep) ?? 0) + 1);
   }
+  const pasts = new Map();
   for (const change of changes) {
     let lane = laneOf.get(change.actor);
     if (lane === undefined) {
@@ -28,6 +32,7 @@ export function layOut(changes, isEvery) {
       lanes.push({ actor: change.actor, changes: 0 });
     }
     lanes[lane].changes += 1;
+    const implied = impliedDeps(change, pasts);
     const before = change.deps.length === 1 ? nodeOf.get(change.deps[0]) : undefined;
     const goesOn = before !== undefined && nodes[before].lane === lane && nodes[before].changes.at(-1).hash === change.deps[0] && children.get(change.deps[0]) === 1;
     if (!isEvery && goesOn) {
@@ -36,17 +41,31 @@ export function layOut(changes, isEvery) {
       continue;
     }
     const here = nodes.length;
-    nodes.push({ column: here, lane, changes: [change], isMerge: change.deps.length > 1 });
+    nodes.push({ column: here, lane, changes: [change], isMerge: change.deps.length - implied.size > 1 });
     nodeOf.set(change.hash, here);
     let isOutside = false;
     for (const dep of change.deps) {
       const from = nodeOf.get(dep);
       if (from === undefined) isOutside = true;
-      else if (from !== here) lines.push({ from, to: here });
+      else lines.push({ from, to: here, isImplied: implied.has(dep) });
     }
-    if (isOutside) lines.push({ from: null, to: here });
+    if (isOutside) lines.push({ from: null, to: here, isImplied: false });
   }
   return { lanes, nodes, lines };
+}
+
+/** Which deps others have in their past. `pasts` has what is known of each change's: how far each actor is in it. */
+function impliedDeps({ hash, actor, seq, deps }, pasts) {
+  const known = deps.map((dep) => pasts.get(dep)).filter((past) => past !== undefined);
+  const implied = new Set();
+  const clock = new Map();
+  for (const past of known) {
+    if (known.some((other) => other !== past && (other.clock.get(past.actor) ?? 0) >= past.seq)) implied.add(past.hash);
+    for (const [who, far] of past.clock) clock.set(who, Math.max(far, clock.get(who) ?? 0));
+  }
+  clock.set(actor, seq);
+  pasts.set(hash, { hash, actor, seq, clock });
+  return implied;
 }
 
 /** The node that has the change at a place; -1 if none does. */
