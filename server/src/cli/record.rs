@@ -65,7 +65,7 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     writeln!(out, "{changes} changes recorded to {}", args.to.display())?;
     if untimed > 0 {
         let why = match args.from {
-            None => "they are in a snapshot, which keeps no times",
+            None => "they were imported, or put into a snapshot by an older build",
             Some(_) => "they were there before the recording began",
         };
         writeln!(out, "{untimed} of them have no time of arrival: {why}")?;

@@ -159,3 +159,119 @@ pub fn build(store: &dyn Store, document: &DocumentId, now_ms: u64) -> Result<Bu
 fn retained_bytes(snapshot_bytes: u64) -> u64 {
     snapshot_bytes.max(LEAST_RETAINED_BYTES_PER_DOCUMENT)
 }
+
+#[cfg(test)]
+mod tests {
+    use automerge::transaction::Transactable as _;
+    use automerge::{ActorId, AutoCommit, ROOT};
+    use concord_shared::ids::PrincipalId;
+
+    use super::*;
+    use crate::document::arrivals::{Arrivals, between};
+    use crate::store::{Durability, MemoryStore};
+
+    /// Six changes of this many bytes are more than is kept below a small snapshot.
+    const CHANGE_BYTES: usize = 40_000;
+    const CHANGES: u64 = 6;
+
+    fn known(store: &MemoryStore, document: &DocumentId) -> Vec<Option<(u64, String)>> {
+        let arrivals = between(store, document, 0, 2 * CHANGES).unwrap();
+        let arrivals = arrivals.into_iter();
+        arrivals
+            .map(|at| at.map(|at| (at.at_ms, at.principal.to_string())))
+            .collect()
+    }
+
+    /// Compacts what is stored; gives the arrivals that it wrote.
+    fn compact(store: &MemoryStore, document: &DocumentId) -> Bytes {
+        let write = build(store, document, 9).unwrap().write.expect("a tail");
+        let Write::Snapshot { arrivals, .. } = &write else {
+            panic!("no snapshot");
+        };
+        let arrivals = arrivals.clone();
+        store.commit(&[write], Durability::Strict).unwrap();
+        arrivals
+    }
+
+    #[test]
+    fn what_compactions_take_out_of_the_log_is_known_still() {
+        let (store, document) = (MemoryStore::new(), DocumentId::from_uuid([1; 16]));
+        let mut author = AutoCommit::new().with_actor(ActorId::from([1]));
+        let mut state = 7_u32;
+        let mut write = |n: u64| {
+            let noise = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            });
+            let bytes: Vec<u8> = noise.take(CHANGE_BYTES).collect();
+            author.put(ROOT, "noise", bytes).unwrap();
+            author.commit();
+            let change = author.get_last_local_change().unwrap();
+            let write = Write::Append {
+                document: document.clone(),
+                first: n,
+                received_at_ms: 1000 + n * n,
+                principal: PrincipalId::new(if n.is_multiple_of(3) { "ann" } else { "bo" })
+                    .unwrap(),
+                changes: vec![Bytes::copy_from_slice(change.raw_bytes())],
+            };
+            store.commit(&[write], Durability::Strict).unwrap();
+        };
+        (0..CHANGES).for_each(&mut write);
+        let first = known(&store, &document);
+        assert!(first[..6].iter().all(Option::is_some) && first[6..].iter().all(Option::is_none));
+        compact(&store, &document);
+        let from = store.open(&document).unwrap().unwrap().retained_from;
+        assert!(0 < from && from < CHANGES, "{from}");
+        assert_eq!(known(&store, &document), first);
+
+        // Over and over, and read between.
+        (CHANGES..2 * CHANGES).for_each(&mut write);
+        let all = known(&store, &document);
+        assert_eq!(all[..6], first[..6]);
+        let stored = compact(&store, &document);
+        assert_eq!(known(&store, &document), all);
+        assert!(all.iter().all(Option::is_some));
+
+        // Of a snapshot that an older build made, or one whose arrivals are damaged, that is known which the log has; and
+        // the next compaction keeps it.
+        let opened = opening::open(&store, &document).unwrap();
+        let from = store.open(&document).unwrap().unwrap().retained_from;
+        let (base, snapshot) = store.snapshot(&document).unwrap().unwrap();
+        let mut damaged = stored.to_vec();
+        damaged.truncate(stored.len() - 1);
+        author.put(ROOT, "last", true).unwrap();
+        author.commit();
+        let last = author.get_last_local_change().unwrap();
+        let last = Write::Append {
+            document: document.clone(),
+            first: 2 * CHANGES,
+            received_at_ms: 5,
+            principal: PrincipalId::new("cy").unwrap(),
+            changes: vec![Bytes::copy_from_slice(last.raw_bytes())],
+        };
+        for arrivals in [Bytes::new(), damaged.into()] {
+            let old = Write::Snapshot {
+                document: document.clone(),
+                base,
+                keep_from: from,
+                received_at_ms: 9,
+                snapshot: snapshot.clone(),
+                graph: opened.history.encode(),
+                arrivals,
+            };
+            let store = store.crash(0);
+            store.commit(&[old], Durability::Strict).unwrap();
+            let from = usize::try_from(from).unwrap();
+            let rest = known(&store, &document);
+            assert!(rest[..from].iter().all(Option::is_none));
+            assert_eq!(rest[from..], all[from..]);
+            store
+                .commit(std::slice::from_ref(&last), Durability::Strict)
+                .unwrap();
+            let stored = Arrivals::decode(&compact(&store, &document)).unwrap();
+            assert_eq!(stored.changes(), 2 * CHANGES + 1);
+            assert_eq!(known(&store, &document), rest);
+        }
+    }
+}

@@ -248,8 +248,8 @@ impl Recording {
     }
 
     /// The changes of a stored document, in the order in which the server admitted them; `None` if the document
-    /// is not there. Times and principals are known of the changes that came to a server, not of what was imported, and
-    /// not of what builds before 0.2 made snapshots of. Blocks.
+    /// is not there. Times and principals are known of the changes that came to a server, not of what was imported,
+    /// nor of what older builds made snapshots of. Blocks.
     pub fn from_store(store: &dyn Store, document: &DocumentId) -> Result<Option<Self>, LoadError> {
         let Some(contents) = store.contents(document)? else {
             return Ok(None);

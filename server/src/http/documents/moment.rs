@@ -19,9 +19,6 @@ use crate::http::version::Version;
 use crate::replay::made_ms;
 use crate::store::{Store, StoreError};
 
-/// How often a log is looked through whose beginning goes into snapshots meanwhile.
-const TRIES: usize = 4;
-
 impl Documents {
     /// The version that the server had of a document at a time, in milliseconds since 1970.
     pub(super) async fn version_at(&self, id: &DocumentId, at_ms: i64) -> Result<Version, Problem> {
@@ -30,9 +27,8 @@ impl Documents {
         let (store, document) = (Arc::clone(&self.store), id.clone());
         let looking =
             tokio::task::spawn_blocking(move || Came::by(&*store, &document, count, at_ms));
-        let came = match looking.await {
-            Ok(Ok(came)) => came,
-            _ => return Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), "")),
+        let Ok(Ok(came)) = looking.await else {
+            return Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), ""));
         };
         let mut is_there: Vec<bool> = Vec::new();
         let mut heads: BTreeMap<Index, ChangeHash> = BTreeMap::new();
@@ -113,8 +109,9 @@ impl Came {
         let had_come =
             |received_at_ms| i64::try_from(received_at_ms).is_ok_and(|came| came <= at_ms);
         let mut came = Self::default();
-        // A compaction takes the log's beginning away, and has put what it says elsewhere by then.
-        'tries: for _ in 0..TRIES {
+        // A compaction may take the log's beginning away, and has put what it says elsewhere by then. It takes longer
+        // than this does, so this ends.
+        'again: loop {
             let first = store.log(document, 0, u64::MAX, 0)?;
             let count = u64::from(count);
             let logged_from = first.first().map_or(count, |record| record.first);
@@ -125,7 +122,7 @@ impl Came {
                 match record.first() {
                     Some(record) if had_come(record.received_at_ms) => low = middle + 1,
                     Some(_) => high = middle,
-                    None => continue 'tries,
+                    None => continue 'again,
                 }
             }
             came.logged_from = logged_from;

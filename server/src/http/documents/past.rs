@@ -33,13 +33,12 @@ impl Documents {
             let is_small = core.doc().stats().num_ops < LARGE_OPS;
             Ok(is_small.then(|| core.doc().clone()))
         });
-        let (doc, permit) = match small.await? {
-            Some(doc) => (doc, None),
-            None => {
-                // Nobody closes the semaphore.
-                let permit = Arc::clone(&self.past).acquire_owned().await.ok();
-                (self.on(id, |core| Ok(core.doc().clone())).await?, permit)
-            }
+        let (doc, permit) = if let Some(doc) = small.await? {
+            (doc, None)
+        } else {
+            // Nobody closes the semaphore.
+            let permit = Arc::clone(&self.past).acquire_owned().await.ok();
+            (self.on(id, |core| Ok(core.doc().clone())).await?, permit)
         };
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
