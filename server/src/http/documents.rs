@@ -6,8 +6,8 @@
 //!
 //! - [`address`]: what a request is about.
 //! - [`read`], [`write`], [`events`]: the handlers of values.
-//! - [`changes`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share: versions, times,
-//!   and reading large documents at them beside their views.
+//! - [`changes`], [`places`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share:
+//!   versions, times, and reading large documents at them beside their views.
 
 use std::sync::Arc;
 

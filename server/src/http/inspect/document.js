@@ -51,7 +51,7 @@ export class DocumentPage {
     this.#change = new Changes(id, this.#history, (hash) => void this.#toHash(hash, goTo));
     this.#count = el("span", { class: "count" });
     this.#notice = el("p", { class: "notice", role: "status" }, "reading …");
-    this.#past = el("span", { class: "badge past", hidden: true }, "an earlier version");
+    this.#past = el("span", { class: "badge past", hidden: true }, "as it was");
     const url = `automerge:${id}`;
     const copyUrl = button("copy URL", () => void copy(url, copyUrl), { title: printable(url) });
     const refusals = el("a", { href: format({ page: "refusals", id }) }, "refusals");
@@ -126,9 +126,9 @@ export class DocumentPage {
       }
       const place = Math.min(this.#place ?? Infinity, this.#history.count - 1);
       this.#timeline.count = this.#history.count;
-      this.#graph.show(place, this.#history.count);
       const change = await this.#history.change(place, signal);
       if (change === undefined) return;
+      this.#graph.show(place, this.#history.count);
       this.#timeline.describe(change);
       const shown = this.#change.show(change);
       if (this.#at !== null) {
@@ -155,14 +155,21 @@ export class DocumentPage {
     this.#history.keep(this.#live.version, this.#live.value);
     this.#notice.hidden = true;
     if (this.#at === null) this.#tree.show(this.#live.value, { operations: before === undefined ? null : operations });
-    if (this.#growing === null) this.#growing = setTimeout(() => void this.#grow(), GROWTH_MS);
+    this.#growSoon();
+  }
+
+  #growSoon() {
+    if (this.#growing === null && !this.#isClosed) this.#growing = setTimeout(() => void this.#grow(), GROWTH_MS);
   }
 
   /** More changes came: how many there are, and the last one, if that is shown. */
   async #grow() {
-    if (this.#isLooking) return;
-    this.#isLooking = true;
     this.#growing = null;
+    if (this.#isLooking) {
+      this.#growSoon();
+      return;
+    }
+    this.#isLooking = true;
     try {
       const count = await this.#counted();
       if (this.#isClosed) return;

@@ -54,17 +54,25 @@ export function layOut(changes, isEvery) {
   return { lanes, nodes, lines };
 }
 
-/** Which deps others have in their past. `pasts` has what is known of each change's: how far each actor is in it. */
+/**
+ * Which deps others have in their past. `pasts` has what is known of each change's: how far each actor is in it, its own
+ * apart, so that all changes of a chain share the rest.
+ */
 function impliedDeps({ hash, actor, seq, deps }, pasts) {
   const known = deps.map((dep) => pasts.get(dep)).filter((past) => past !== undefined);
+  const farIn = (past, who) => (who === past.actor ? past.seq : (past.others.get(who) ?? 0));
   const implied = new Set();
-  const clock = new Map();
   for (const past of known) {
-    if (known.some((other) => other !== past && (other.clock.get(past.actor) ?? 0) >= past.seq)) implied.add(past.hash);
-    for (const [who, far] of past.clock) clock.set(who, Math.max(far, clock.get(who) ?? 0));
+    if (known.some((other) => other !== past && farIn(other, past.actor) >= past.seq)) implied.add(past.hash);
   }
-  clock.set(actor, seq);
-  pasts.set(hash, { hash, actor, seq, clock });
+  let others = known[0]?.others;
+  if (known.length !== 1 || known[0].actor !== actor) {
+    others = new Map();
+    for (const past of known) {
+      for (const who of [past.actor, ...past.others.keys()]) others.set(who, Math.max(farIn(past, who), others.get(who) ?? 0));
+    }
+  }
+  pasts.set(hash, { hash, actor, seq, others });
   return implied;
 }
 

@@ -20,6 +20,8 @@ const MOST_MARKS = 100;
 const FIRST_ROWS = 60;
 /** Between two letters of one word, milliseconds. */
 const TYPING_MS = 700;
+/** What a word begins with; anything else may be a key of the page's. */
+const LETTER = /^[\p{L}_$]$/u;
 /** Letters of a whole value. */
 const WHOLE = 200_000;
 
@@ -142,7 +144,7 @@ export class Tree {
     const { key, depth, json, kind, isOpen, position, siblings } = row;
     if (element.shown?.json !== json || element.shown.key !== key || element.shown.isOpen !== isOpen || element.shown.depth !== depth) {
       const twisty = el("span", { class: "twisty", "aria-hidden": "true" }, isOpen === null ? "" : isOpen ? "▾" : "▸");
-      const name = key === null ? el("span", { class: "key root" }, "document") : el("bdi", { class: typeof key === "number" ? "key position" : "key" }, keyText(key));
+      const name = key === null ? el("span", { class: "key root" }, "document") : el("bdi", { class: typeof key === "number" ? "key position" : key === "" ? "key empty" : "key" }, keyText(key));
       const shown = line(json, { inside: isOpen !== true });
       element.replaceChildren(twisty, name, shown, el("span", { class: "kind" }, kindName(kind)));
       element.style.setProperty("--depth", Math.min(depth, 40));
@@ -240,8 +242,10 @@ export class Tree {
     };
     keys[" "] = keys.Enter;
     const isWord = performance.now() - this.#typed.at < TYPING_MS && this.#typed.text !== "";
-    if (Object.hasOwn(keys, event.key) && !(event.key === " " && isWord)) keys[event.key]();
-    else if (event.key.length === 1 && !(event.key === "?" || event.key === "/")) this.#type(event.key, n, isWord);
+    if (Object.hasOwn(keys, event.key) && !(event.key === " " && isWord)) {
+      this.#typed.text = "";
+      keys[event.key]();
+    } else if (isWord ? event.key.length === 1 : LETTER.test(event.key)) this.#type(event.key, n, isWord);
     else return;
     event.preventDefault();
     event.stopPropagation();

@@ -11,8 +11,8 @@ const KEY = 120;
 /** Of what is in a closed object. */
 const INSIDE = 90;
 
-/** A key or position, in one line. */
-export const keyText = (key) => printable(cut(String(key), KEY)) + (String(key).length > KEY ? "…" : "");
+/** A key or position, in one line; that of no letters is seen, too. */
+export const keyText = (key) => (key === "" ? "“”" : printable(cut(String(key), KEY)) + (String(key).length > KEY ? "…" : ""));
 
 /** A value in one line; whatever is in it, it is a line. */
 export function line(json, { inside = true } = {}) {
