@@ -47,6 +47,12 @@ pub struct Config {
     pub data: PathBuf,
     /// Directory of an application's files, served at `/`. None: nothing is there.
     pub app: Option<PathBuf>,
+    /// Sites whose pages may read and write documents over HTTP, as `https://example.org`; `*` is any.
+    #[serde(deserialize_with = "one_or_many")]
+    pub cors_origin: Vec<String>,
+    /// Names under which the server is reached. None: any, but for a server that listens on this machine alone.
+    #[serde(deserialize_with = "one_or_many")]
+    pub host: Vec<String>,
     /// When a change is acknowledged and relayed.
     pub durability: Durability,
     /// How the log is written.
@@ -87,6 +93,8 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4010)),
             data: PathBuf::from("concord-data"),
             app: None,
+            cors_origin: Vec::new(),
+            host: Vec::new(),
             durability: Durability::Strict,
             log_format: LogFormat::Text,
             log: "info".to_owned(),
@@ -104,6 +112,24 @@ impl Default for Config {
             drain_seconds: 5,
         }
     }
+}
+
+/// A list, or text with commas as a variable has it.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        Many(Vec<String>),
+        One(String),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::Many(many) => many,
+        OneOrMany::One(text) => {
+            let parts = text.split(',').map(str::trim);
+            let parts = parts.filter(|part| !part.is_empty());
+            parts.map(str::to_owned).collect()
+        }
+    })
 }
 
 /// Settings that can't be used.
@@ -181,6 +207,8 @@ impl Config {
             listen: _,
             data: _,
             app: _,
+            cors_origin: _,
+            host: _,
             durability: _,
             log_format: _,
             log: _,
@@ -259,6 +287,26 @@ mod tests {
             }
         }
         assert_eq!(count, 12);
+    }
+
+    #[test]
+    fn lists_are_read_from_lists_and_from_text_with_commas() {
+        for (toml, expected) in [
+            ("host = []", &[][..]),
+            ("host = 'a.example'", &["a.example"]),
+            (
+                "host = 'a.example, b.example,'",
+                &["a.example", "b.example"],
+            ),
+            (
+                "host = ['a.example', 'b.example']",
+                &["a.example", "b.example"],
+            ),
+        ] {
+            let flags: toml::Table = toml.parse().expect("TOML");
+            let config = Config::load(None, flags).expect(toml);
+            assert_eq!(config.host, expected, "{toml}");
+        }
     }
 
     #[test]

@@ -1,13 +1,20 @@
 //! HTTP: the WebSocket at `/sync`, what operators ask (`/healthz`, `/readyz`, `/metrics`), documents as JSON below
 //! `/v1`, the inspector, and an application's files, if there are any.
 
+pub mod accept;
 pub mod body;
+pub mod compress;
 pub mod documents;
 pub mod files;
+pub mod idempotency;
 pub mod inspect;
+pub mod origins;
+pub mod prefer;
 pub mod problem;
 pub mod refusals;
+pub mod surface;
 pub mod version;
+pub mod waiting;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -25,6 +32,7 @@ use tokio::sync::Semaphore;
 use crate::connection::socket::{self, Connections};
 use crate::http::documents::Documents;
 use crate::http::files::Files;
+use crate::http::origins::Origins;
 use crate::http::problem::{Code, Problem};
 use crate::listener::Origin;
 use crate::store::Store;
@@ -50,25 +58,30 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Documents as JSON.
     pub documents: Documents,
+    /// Whom `/v1` is for.
+    pub origins: Origins,
     /// The application that is served at `/`.
     pub files: Option<Files>,
 }
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    let routes = Router::new()
+    let mut routes = Router::new()
         .route("/sync", get(sync))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .merge(inspect::router())
         .layer(DefaultBodyLimit::max(0));
     // What is none of its addresses is no file either.
     let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");
-    let routes = routes
-        .merge(documents::router(app.documents.clone()).with_state(()))
-        .merge(refusals::router(Arc::clone(&app.connections.refusals)).with_state(()))
-        .merge(inspect::router().with_state(()))
-        .route("/v1/{*path}", axum::routing::any(no_route));
+    let v1 = documents::router(app.documents.clone())
+        .merge(refusals::router(Arc::clone(&app.connections.refusals)))
+        .fallback(no_route);
+    let v1 = surface::around(v1, &app.origins);
+    for path in ["/v1", "/v1/", "/v1/{*path}"] {
+        routes = routes.route_service(path, v1.clone());
+    }
     let routes = match &app.files {
         Some(files) => routes.fallback_service(files.router()),
         None => routes,
@@ -119,7 +132,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Who asks. A proxy on this machine is believed when it names somebody else, or all of its clients
 /// would be one; nobody farther away is, or anybody could be anybody. Of several, it is the last who was
 /// seen by the proxy itself.
-fn client_address(Origin(origin): Origin, headers: &HeaderMap) -> IpAddr {
+pub(crate) fn client_address(Origin(origin): Origin, headers: &HeaderMap) -> IpAddr {
     if !origin.to_canonical().is_loopback() {
         return origin;
     }

@@ -16,14 +16,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, Durability};
+use crate::connection::backoff::Backoff;
 use crate::connection::decode::Decoders;
 use crate::connection::peers::Peers;
+use crate::connection::refusals::Refusals;
 use crate::connection::socket::Connections;
 use crate::document::ConnectionId;
 use crate::document::registry::Registry;
 use crate::http::body::CONCURRENT_LARGE_BODIES;
-use crate::http::documents::{CONCURRENT_LARGE_PASTS, Documents};
+use crate::http::documents::{CONCURRENT_IMPORTS, CONCURRENT_LARGE_PASTS, Documents};
 use crate::http::files::Files;
+use crate::http::origins::Origins;
 use crate::http::{self, App};
 use crate::listener;
 use crate::metrics::Metrics;
@@ -75,6 +78,7 @@ impl Server {
             Some(directory) => Some(Files::new(directory)?),
             None => None,
         };
+        let origins = Origins::new(config.listen, &config.cors_origin, &config.host)?;
         let (server, storage) = identity(&*store).context("reading the server's identity")?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -109,13 +113,15 @@ impl Server {
             frame_bytes: config.max_message_mib << 20,
             ..Limits::default()
         };
+        let backoff: Arc<Backoff> = Arc::default();
+        let refusals: Arc<Refusals> = Arc::default();
         let connections = Arc::new(Connections {
             server,
             storage,
             registry,
             peers: Peers::default(),
-            backoff: Arc::default(),
-            refusals: Arc::default(),
+            backoff: Arc::clone(&backoff),
+            refusals: Arc::clone(&refusals),
             limits,
             decoders: Decoders::default(),
             in_flight: InFlight::new(limits.frame_bytes),
@@ -139,10 +145,15 @@ impl Server {
                     store: Arc::clone(&store),
                     large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
                     past: Arc::new(Semaphore::new(CONCURRENT_LARGE_PASTS)),
+                    imports: Arc::new(Semaphore::new(CONCURRENT_IMPORTS)),
+                    backoff,
+                    refusals,
+                    limits,
                     capacity,
                 },
                 store,
                 metrics: recorder,
+                origins,
                 files,
             },
             committer: thread,

@@ -8,12 +8,14 @@
 //! - [`task`]: one for each open view: takes in what the relay sends, in batches, and runs jobs on it, all on blocking
 //!   threads.
 //! - `order`: in which order the relay admitted changes.
+//! - [`marks`]: which requests were carried out before.
 //! - `watch`: what is watched of a document, as events; `feed`: their way to one watcher.
 //! - [`cache`]: which views are open, within a budget of memory.
 
 pub mod cache;
 pub mod core;
 mod feed;
+pub mod marks;
 mod order;
 mod task;
 mod watch;

@@ -36,7 +36,7 @@ mod texts;
 mod update;
 
 pub use diff::diff;
-pub use patch::WriteError;
+pub use patch::{Added, WriteError};
 pub use update::{Edit, EditError, update};
 
 /// How the types that JSON lacks are written.

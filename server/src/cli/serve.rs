@@ -39,6 +39,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIRECTORY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     app: Option<PathBuf>,
+    /// Site whose pages may read and write documents over HTTP, as https://example.org; * is any [repeatable]
+    #[arg(long, value_name = "ORIGIN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cors_origin: Vec<String>,
+    /// Name under which the server is reached, where that is none of this machine's own [repeatable]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    host: Vec<String>,
     /// When a change counts as kept [default: strict]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -198,23 +198,27 @@ fn within(data: &Bytes, limits: &Limits) -> Result<Option<Decoded>, DecodeError>
 pub fn decode_any(data: &Bytes, limits: &Limits) -> Result<Decoded, DecodeError> {
     let SyncMessage { message, changes } = sync::split(data, limits)?;
     let chunks = change::parse_message(&changes, limits)?;
-    resolve(message, chunks, limits)
+    Ok(Decoded {
+        sync: message,
+        is_document: matches!(chunks[..], [Chunk::Document(_)]),
+        changes: changes_of(chunks, limits)?,
+    })
 }
 
-fn resolve(sync: Message, chunks: Vec<Chunk>, limits: &Limits) -> Result<Decoded, DecodeError> {
+/// Decodes a document as it is saved: a document chunk, single changes, or one and then the others. Blocks.
+pub fn saved(data: &Bytes, limits: &Limits) -> Result<Vec<Change>, DecodeError> {
+    changes_of(change::parse_chunks(data, limits)?, limits)
+}
+
+fn changes_of(chunks: Vec<Chunk>, limits: &Limits) -> Result<Vec<Change>, DecodeError> {
     let mut changes = Vec::with_capacity(chunks.len());
-    let is_document = matches!(chunks[..], [Chunk::Document(_)]);
     for chunk in chunks {
         match chunk {
             Chunk::Change(change) => changes.push(change),
             Chunk::Document(bytes) => changes.extend(change::decode_document(&bytes, limits)?),
         }
     }
-    Ok(Decoded {
-        sync,
-        changes,
-        is_document,
-    })
+    Ok(changes)
 }
 
 #[cfg(test)]

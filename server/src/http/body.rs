@@ -1,19 +1,32 @@
-//! Bodies of requests and responses: JSON within bounds.
+//! Bodies of requests, within bounds: JSON, or bytes; as they are, or compressed.
 
+use std::io::Read as _;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
+use concord_shared::code::ErrorCode;
 use concord_shared::json::MOST_LEVELS;
 use concord_shared::path::Path;
+use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt as _;
 use serde_json::Value as Json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::accept::{AUTOMERGE, JSON};
+use super::idempotency::Fingerprint;
 use super::problem::{Code, Problem};
 
 /// Bytes of a body that is too large which are read all the same, behind those that it may have.
 const DROPPED_BYTES: usize = 64 << 20;
+
+/// See [`Kind`].
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// See [`Kind`].
+pub const JSON_PATCH: &str = "application/json-patch+json";
+
+/// The one coding in which bodies come and go compressed. Every client has it, and it is built in already.
+pub const GZIP: &str = "gzip";
 
 /// What a body may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +37,8 @@ pub enum Kind {
     MergePatch,
     /// A JSON Patch, RFC 6902.
     JsonPatch,
+    /// A document's own bytes.
+    Automerge,
 }
 
 impl Kind {
@@ -32,17 +47,25 @@ impl Kind {
         let Some(value) = headers.get(header::CONTENT_TYPE) else {
             return Ok(Self::Json);
         };
-        let text = value.to_str().unwrap_or_default();
-        let essence = text.split(';').next().unwrap_or_default().trim();
-        match essence.to_ascii_lowercase().as_str() {
-            "application/merge-patch+json" => Ok(Self::MergePatch),
-            "application/json-patch+json" => Ok(Self::JsonPatch),
-            "application/json" => Ok(Self::Json),
-            other if other.ends_with("+json") => Ok(Self::Json),
-            _ => {
-                let detail = format!("{text:?} is not taken here; application/json is");
-                Err(Problem::new(Code::MediaType, detail))
-            }
+        let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+        let mut parts = text.split(';').map(str::trim);
+        let bad = || {
+            let detail = format!("{text:?} is not taken here; {JSON} is");
+            Problem::new(Code::MediaType, detail)
+        };
+        let kind = match parts.next().unwrap_or_default() {
+            MERGE_PATCH => Self::MergePatch,
+            JSON_PATCH => Self::JsonPatch,
+            AUTOMERGE => Self::Automerge,
+            JSON => Self::Json,
+            other if other.ends_with("+json") => Self::Json,
+            _ => return Err(bad()),
+        };
+        // JSON is in UTF-8 (RFC 8259, section 8.1), and who says that it is not should not be misread.
+        let charset = parts.find_map(|part| part.strip_prefix("charset="));
+        match charset.map(|charset| charset.trim_matches('"')) {
+            None | Some("utf-8" | "us-ascii") => Ok(kind),
+            Some(_) => Err(bad()),
         }
     }
 }
@@ -66,12 +89,104 @@ pub struct Parsed {
     pub json: Json,
     /// Given back when the work on it is done.
     pub permit: Option<OwnedSemaphorePermit>,
+    /// Of the bytes that it was.
+    pub fingerprint: Fingerprint,
 }
 
 /// Reads a body as JSON that a document may have at `path`. Large ones wait for each other.
-pub async fn json(body: Body, path: &Path, large: &Arc<Semaphore>) -> Result<Parsed, Problem> {
+pub async fn json(
+    headers: &HeaderMap,
+    body: Body,
+    path: &Path,
+    large: &Arc<Semaphore>,
+) -> Result<Parsed, Problem> {
+    let is_compressed = is_compressed(headers)?;
     let bytes = bytes(body, BODY_BYTES).await?;
-    let Size { levels, values } = Size::of(&bytes);
+    // What is compressed may be large, whatever it looks like.
+    let permit = if is_compressed || bytes.len() > LARGE_BYTES {
+        // Nobody closes the semaphore.
+        Arc::clone(large).acquire_owned().await.ok()
+    } else {
+        None
+    };
+    let (is_large, path) = (permit.is_some(), path.clone());
+    let read = move || {
+        let bytes = if is_compressed {
+            inflated(&bytes, BODY_BYTES)?
+        } else {
+            bytes
+        };
+        let json = parsed(&bytes, &path)?;
+        let fingerprint = Fingerprint::of(&bytes);
+        Ok(Parsed {
+            json,
+            permit,
+            fingerprint,
+        })
+    };
+    if !is_large {
+        return read();
+    }
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|_| Err(Problem::new(Code::Wire(ErrorCode::Internal), "")))
+}
+
+/// Reads a body of at most `most` bytes, before and after inflating.
+pub async fn whole(
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+    large: &Arc<Semaphore>,
+) -> Result<Vec<u8>, Problem> {
+    let is_compressed = is_compressed(headers)?;
+    let bytes = bytes(body, most).await?;
+    if !is_compressed {
+        return Ok(bytes);
+    }
+    let permit = Arc::clone(large).acquire_owned().await;
+    let inflating = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        inflated(&bytes, most)
+    });
+    let inflated = inflating.await;
+    inflated.unwrap_or_else(|_| Err(Problem::new(Code::Wire(ErrorCode::Internal), "")))
+}
+
+/// By `Content-Encoding`.
+fn is_compressed(headers: &HeaderMap) -> Result<bool, Problem> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).into_iter();
+    let codings = codings.flat_map(|value| value.to_str().unwrap_or("?").split(','));
+    let codings = codings.map(|coding| coding.trim().to_ascii_lowercase());
+    let mut codings = codings.filter(|coding| !coding.is_empty() && coding != "identity");
+    match (codings.next().as_deref(), codings.next()) {
+        (None, _) => Ok(false),
+        (Some(GZIP | "x-gzip"), None) => Ok(true),
+        _ => {
+            let detail = format!("a body may be compressed by {GZIP}, once");
+            Err(Problem::new(Code::ContentCoding, detail))
+        }
+    }
+}
+
+/// What was compressed, if it is no more than may come as it is. Stops there: a few bytes can claim gigabytes.
+fn inflated(bytes: &[u8], most: usize) -> Result<Vec<u8>, Problem> {
+    let mut inflated = Vec::new();
+    let mut reader = MultiGzDecoder::new(bytes).take(most as u64 + 1);
+    let bad = |_| Problem::new(Code::BadBody, format!("the body is no {GZIP}, or was cut"));
+    reader.read_to_end(&mut inflated).map_err(bad)?;
+    if inflated.len() > most {
+        return Err(too_large(most));
+    }
+    Ok(inflated)
+}
+
+fn too_large(most: usize) -> Problem {
+    let detail = format!("the body has more than {most} bytes");
+    Problem::new(Code::BodyTooLarge, detail)
+}
+
+fn parsed(bytes: &[u8], path: &Path) -> Result<Json, Problem> {
+    let Size { levels, values } = Size::of(bytes);
     // The parser's recursion must end before the stack does, and what is written must fit below the path.
     if levels + path.steps().len() > MOST_LEVELS {
         let detail = format!("a document has at most {MOST_LEVELS} levels");
@@ -81,24 +196,14 @@ pub async fn json(body: Body, path: &Path, large: &Arc<Semaphore>) -> Result<Par
         let detail = format!("a body has at most {VALUES} values");
         return Err(Problem::new(Code::TooManyValues, detail));
     }
-    let permit = if bytes.len() > LARGE_BYTES {
-        // Nobody closes the semaphore.
-        Arc::clone(large).acquire_owned().await.ok()
-    } else {
-        None
-    };
-    let parse = move || {
-        let mut parser = serde_json::Deserializer::from_slice(&bytes);
+    let parse = || {
+        let mut parser = serde_json::Deserializer::from_slice(bytes);
         parser.disable_recursion_limit();
         let json = serde::Deserialize::deserialize(&mut parser)?;
         parser.end()?;
         Ok::<Json, serde_json::Error>(json)
     };
-    let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
-    Ok(Parsed {
-        json: parse().map_err(bad)?,
-        permit,
-    })
+    parse().map_err(|error| Problem::new(Code::BadJson, error.to_string()))
 }
 
 /// Reads a body of at most `most` bytes. One that is longer is read on for a while and dropped: who is still sending
@@ -121,8 +226,7 @@ async fn bytes(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
         }
     }
     if length > most {
-        let detail = format!("the body has more than {most} bytes");
-        return Err(Problem::new(Code::BodyTooLarge, detail));
+        return Err(too_large(most));
     }
     Ok(bytes)
 }

@@ -5,7 +5,7 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`write`], [`events`]: the handlers of values.
+//! - [`read`], [`make`], [`write`], [`import`], [`events`]: the handlers of values.
 //! - [`changes`], [`places`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share:
 //!   versions, times, and reading large documents at them beside their views.
 
@@ -15,9 +15,12 @@ use axum::Router;
 use axum::routing::{get, post};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
+use concord_shared::limits::Limits;
 use tokio::sync::Semaphore;
 
 use super::problem::{Code, Problem};
+use crate::connection::backoff::Backoff;
+use crate::connection::refusals::Refusals;
 use crate::store::Store;
 use crate::view::{Core, Views};
 
@@ -26,12 +29,16 @@ mod changes;
 mod diff;
 mod events;
 mod fork;
+mod import;
+mod make;
 mod moment;
 mod past;
 mod places;
 mod read;
 mod restore;
 mod write;
+
+pub use import::CONCURRENT_IMPORTS;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
@@ -44,6 +51,14 @@ pub struct Documents {
     pub large: Arc<Semaphore>,
     /// Bounds the large documents that are read at old versions.
     pub past: Arc<Semaphore>,
+    /// Bounds the documents that are being imported.
+    pub imports: Arc<Semaphore>,
+    /// Who may not import for a while.
+    pub backoff: Arc<Backoff>,
+    /// The last refusals.
+    pub refusals: Arc<Refusals>,
+    /// What may be imported: as much as a client may upload.
+    pub limits: Limits,
     /// One permit for each connection that stays.
     pub capacity: Arc<Semaphore>,
 }
@@ -53,8 +68,8 @@ pub use past::CONCURRENT_LARGE_PASTS;
 /// The routes.
 pub fn router(documents: Documents) -> Router {
     Router::new()
-        .route("/v1/documents", get(read::list).post(write::create))
-        .route("/v1/documents/{id}", get(read::whole).put(write::put_whole))
+        .route("/v1/documents", get(read::list).post(make::create))
+        .route("/v1/documents/{id}", get(read::whole).put(make::put_whole))
         .route("/v1/documents/{id}/value", values())
         .route("/v1/documents/{id}/value/", values())
         .route("/v1/documents/{id}/value/{*path}", values())
@@ -69,9 +84,6 @@ pub fn router(documents: Documents) -> Router {
         .route("/v1/documents/{id}/events", get(events::events))
         .route("/v1/documents/{id}/events/", get(events::events))
         .route("/v1/documents/{id}/events/{*path}", get(events::events))
-        .method_not_allowed_fallback(async || {
-            Problem::new(Code::Method, "this address does not take that method")
-        })
         .with_state(documents)
 }
 

@@ -7,7 +7,11 @@ use concord_shared::json::{EditError, WriteError};
 use concord_shared::path::{NoPlace, ParsePathError};
 use serde::Serialize;
 
+use super::body::GZIP;
 use crate::view::ViewError;
+
+/// When to try again what can't be done now: most of what is in the way is done in a moment.
+const RETRY_AFTER_SECONDS: &str = "1";
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident;)*) => {
@@ -63,6 +67,8 @@ codes! {
     BadPatch = "bad-patch", BAD_REQUEST;
     /// The body is of another type than this takes.
     MediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE;
+    /// The body is compressed in another way than this takes.
+    ContentCoding = "unsupported-coding", UNSUPPORTED_MEDIA_TYPE;
     /// None of the types that are accepted is made here.
     NotAcceptable = "not-acceptable", NOT_ACCEPTABLE;
     /// The body has more bytes than it may.
@@ -89,6 +95,14 @@ codes! {
     UnknownHeads = "unknown-heads", PRECONDITION_FAILED;
     /// The document is there, and was to be new.
     Exists = "exists", PRECONDITION_FAILED;
+    /// An uploaded document builds on changes that are neither in it nor here.
+    MissingDeps = "missing-deps", UNPROCESSABLE_ENTITY;
+    /// Another request was carried out under this key.
+    KeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY;
+    /// A page of another site wants to change something, and may not.
+    ForeignOrigin = "foreign-origin", FORBIDDEN;
+    /// The server is not known by the name under which it was asked.
+    UnknownHost = "unknown-host", MISDIRECTED_REQUEST;
 }
 
 fn status_of(code: ErrorCode) -> StatusCode {
@@ -97,6 +111,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::TooManyDocuments | ErrorCode::Overloaded | ErrorCode::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        ErrorCode::BackOff => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -154,7 +169,18 @@ impl IntoResponse for Problem {
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let content_type = HeaderValue::from_static("application/problem+json");
-        (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
+        // What would be taken (RFC 9110, section 12.5.3), and when.
+        let more = match self.code {
+            Code::ContentCoding => Some((header::ACCEPT_ENCODING, HeaderValue::from_static(GZIP))),
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => Some((
+                header::RETRY_AFTER,
+                HeaderValue::from_static(RETRY_AFTER_SECONDS),
+            )),
+            _ => None,
+        };
+        response.headers_mut().extend(more);
+        response
     }
 }
 

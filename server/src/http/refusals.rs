@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use concord_shared::ids::DocumentId;
@@ -20,9 +19,6 @@ use crate::connection::refusals::{Refusal, Refusals};
 pub fn router(refusals: Arc<Refusals>) -> Router {
     Router::new()
         .route("/v1/refusals", get(list))
-        .method_not_allowed_fallback(async || {
-            Problem::new(Code::Method, "this address does not take that method")
-        })
         .with_state(refusals)
 }
 
@@ -43,8 +39,7 @@ async fn list(
     let document = document.map_err(|error| Problem::new(Code::BadId, error.to_string()))?;
     let last = refusals.last(document.as_ref());
     let listed: Vec<Json> = last.iter().map(listed).collect();
-    let caching = [(header::CACHE_CONTROL, "no-store")];
-    Ok((caching, axum::Json(json!({ "refusals": listed }))).into_response())
+    Ok(axum::Json(json!({ "refusals": listed })).into_response())
 }
 
 fn listed(refusal: &Refusal) -> Json {

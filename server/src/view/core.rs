@@ -18,6 +18,7 @@ use concord_shared::sync::{self, SyncError, SyncMessage};
 use rustc_hash::FxHashSet;
 
 use super::feed::Events;
+use super::marks::{Done, Mark, Marks};
 use super::watch::{Event, News, Place, TooManyPlaces, Watches};
 use crate::document::actor::PeerMessage;
 
@@ -64,6 +65,16 @@ pub struct Author {
     pub at_ms: i64,
 }
 
+impl Author {
+    fn options(&self) -> CommitOptions {
+        let options = CommitOptions::default().with_time(self.at_ms);
+        match &self.message {
+            Some(message) => options.with_message(message.clone()),
+            None => options,
+        }
+    }
+}
+
 /// What a view takes besides its document's history.
 const BYTES_PER_VIEW: usize = 32 << 10;
 /// What each op adds.
@@ -80,6 +91,8 @@ pub struct Core {
     /// Own changes that are not known to be durable.
     pending: FxHashSet<ChangeHash>,
     outgoing: Vec<PeerMessage>,
+    /// Once somebody asked for them.
+    marks: Option<Marks>,
     watches: Watches,
     news: News,
     /// What is here is not what the relay has: the view is of no use any more.
@@ -95,6 +108,7 @@ impl Core {
             durable: Vec::new(),
             pending: FxHashSet::default(),
             outgoing: Vec::new(),
+            marks: None,
             watches: Watches::default(),
             news: News::new(),
             failed: None,
@@ -164,26 +178,60 @@ impl Core {
                 return Ok(Err(error));
             }
         };
-        let mut options = CommitOptions::default().with_time(author.at_ms);
-        if let Some(message) = author.message {
-            options = options.with_message(message);
-        }
-        let (Some(hash), _) = tx.commit_with(options) else {
+        let (Some(hash), _) = tx.commit_with(author.options()) else {
             return Ok(Ok((made, None)));
         };
-        let sent = self.send(hash, author.principal);
-        if let Err(failure) = sent {
-            // It can't be taken back.
-            self.fail(failure);
-        }
+        self.made(hash, author);
         Ok(Ok((made, Some(hash))))
     }
 
     /// Makes a change without ops: a document that was made empty is there, too.
     pub fn make_empty(&mut self, author: Author) {
-        let options = CommitOptions::default().with_time(author.at_ms);
-        let hash = self.doc.empty_commit(options);
+        let hash = self.doc.empty_commit(author.options());
+        self.made(hash, author);
+    }
+
+    /// A request with this key, if one was carried out on this document.
+    pub fn done(&mut self, mark: &Mark) -> Option<Done> {
+        let doc = &self.doc;
+        self.marks.get_or_insert_with(|| Marks::of(doc)).get(mark)
+    }
+
+    /// Takes in changes that were made elsewhere, each after its deps, and sends them on as they are. They have been judged
+    /// as those of any peer, or this is no place for them.
+    pub fn import(
+        &mut self,
+        principal: PrincipalId,
+        mut changes: Vec<change::Change>,
+    ) -> Result<(), Failure> {
+        changes.retain(|change| self.doc.get_change_meta_by_hash(&change.hash).is_none());
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let bytes: Vec<&[u8]> = changes.iter().map(|change| &change.bytes[..]).collect();
+        self.doc.load_incremental(&bytes.concat())?;
+        // Where the last ones are durable, so is what they build on.
+        let inner: FxHashSet<_> = changes.iter().flat_map(|change| &change.deps).collect();
+        let last = changes.iter().map(|change| change.hash);
+        let last: Vec<_> = last.filter(|hash| !inner.contains(hash)).collect();
+        // Automerge leaves out what it can't read, without a word.
+        if !self.has(&last) {
+            return Err(Failure::NoChange);
+        }
+        self.pending.extend(last);
+        let mut message = self.message(principal, changes);
+        message.is_document = true;
+        self.outgoing.push(message);
+        Ok(())
+    }
+
+    fn made(&mut self, hash: ChangeHash, author: Author) {
+        let mark = author.message.as_deref().and_then(Mark::parse);
+        if let (Some(marks), Some(mark)) = (&mut self.marks, mark) {
+            marks.insert(mark, hash);
+        }
         if let Err(failure) = self.send(hash, author.principal) {
+            // It can't be taken back.
             self.fail(failure);
         }
     }

@@ -251,7 +251,10 @@ impl Task {
                 () = sleep_until(self.rests_until), if has_news => Taken::default(),
                 // Watchers may have left.
                 () = sleep(IDLE), if is_watched => Taken::default(),
-                () = stop.cancelled() => return Some(ViewError(ErrorCode::ShuttingDown)),
+                // What is on its way to the disk can still be acknowledged; the relay says when it can't.
+                () = stop.cancelled(), if !core.is_waiting() => {
+                    return Some(ViewError(ErrorCode::ShuttingDown));
+                }
             };
             if let Err(end) = self.gather(taken).await {
                 return Some(end);

@@ -4,7 +4,7 @@
 //! patches to one array merge by their operations, not by a guess at what they were.
 
 use automerge::transaction::Transactable;
-use automerge::{AutomergeError, ObjId, ObjType, Prop, ReadDoc, Value};
+use automerge::{AutomergeError, ChangeHash, Cursor, ObjId, ObjType, Prop, ReadDoc, Value};
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value as Json;
 
@@ -87,17 +87,15 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         Ok(self.tx.delete(&object, prop)?)
     }
 
-    /// Adds to what is at a path: at the end of an array, or in an object under `key`. Gives the path of what was added.
-    pub fn append_at(&mut self, at: &Path, key: &str, json: &Json) -> Result<Path, WriteError> {
+    /// Adds to what is at a path: at the end of an array, or in an object under `key`. See [`Added`].
+    pub fn append_at(&mut self, at: &Path, key: &str, json: &Json) -> Result<(), WriteError> {
         match self.value(at)? {
             (Value::Object(ObjType::List), list) => {
                 let index = self.tx.length(&list);
-                self.insert(&list, index, json)?;
-                Ok(at.with(index.to_string()))
+                Ok(self.insert(&list, index, json)?)
             }
             (Value::Object(ObjType::Map | ObjType::Table), map) => {
-                self.put(&map, Prop::Map(key.to_owned()), json)?;
-                Ok(at.with(key))
+                Ok(self.put(&map, Prop::Map(key.to_owned()), json)?)
             }
             (Value::Object(ObjType::Text) | Value::Scalar(_), _) => {
                 Err(WriteError::NotAContainer { at: at.clone() })
@@ -234,6 +232,75 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         let made = edit(self);
         self.types = before;
         made
+    }
+}
+
+/// What [`Edit::append_at`] added, wherever it is now.
+#[derive(Debug, Clone)]
+pub struct Added {
+    /// Where it was, in the version in which it was added.
+    then: Path,
+    to: ObjId,
+    element: Element,
+}
+
+#[derive(Debug, Clone)]
+enum Element {
+    Key(String),
+    Position(Cursor),
+}
+
+impl Added {
+    /// What was added to what was `at` a path, under `key` if that is an object. `heads` is the version that the change
+    /// made which added it, and of which it was all. `None` if nothing was.
+    pub fn find<D: ReadDoc>(
+        document: &D,
+        at: &Path,
+        key: &str,
+        heads: &[ChangeHash],
+    ) -> Result<Option<Self>, NoPlace> {
+        let (last, to, element) = match at.value(document, Some(heads))? {
+            Some((Value::Object(ObjType::List), list)) => {
+                let Some(index) = document.length_at(&list, heads).checked_sub(1) else {
+                    return Ok(None);
+                };
+                let cursor = document.get_cursor(&list, index, Some(heads))?;
+                (index.to_string(), list, Element::Position(cursor))
+            }
+            Some((Value::Object(ObjType::Map | ObjType::Table), map)) => {
+                (key.to_owned(), map, Element::Key(key.to_owned()))
+            }
+            _ => return Ok(None),
+        };
+        let then = at.with(last);
+        Ok(Some(Self { then, to, element }))
+    }
+
+    /// Where it was, in the version in which it was added.
+    pub fn then(&self) -> &Path {
+        &self.then
+    }
+
+    /// Where it is now; `None` where it is not there any more, or is another value by now.
+    pub fn now<D: ReadDoc>(&self, document: &D) -> Result<Option<Path>, AutomergeError> {
+        let Some(parents) = document.parents(&self.to)?.visible_path() else {
+            return Ok(None);
+        };
+        let steps = parents.into_iter().map(|(_, prop)| prop);
+        let path = steps.fold(Path::root(), |path, prop| path.with(prop.to_string()));
+        Ok(match &self.element {
+            Element::Key(key) => {
+                let there = document.get(&self.to, key.as_str())?;
+                there.map(|_| path.with(key))
+            }
+            Element::Position(cursor) => {
+                // Of an element that was removed it is the position of the next one.
+                let index = document.get_cursor_position(&self.to, cursor, None)?;
+                let is_there = index < document.length(&self.to)
+                    && document.get_cursor(&self.to, index, None)? == *cursor;
+                is_there.then(|| path.with(index.to_string()))
+            }
+        })
     }
 }
 

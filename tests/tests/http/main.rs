@@ -11,12 +11,17 @@
 
 use std::ops::Range;
 
+mod durability;
 mod events;
 mod history;
+mod import;
 mod inspecting;
+mod representations;
 mod requests;
 mod rest;
+mod retries;
 mod story;
+mod surface;
 mod values;
 
 /// `CONCORD_TEST_SEED` alone if it is set; else so many, in the long profile more.

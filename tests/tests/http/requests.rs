@@ -11,14 +11,14 @@ use super::rest::{Answer, Rest, send};
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
-fn run<F: Future<Output = Result<()>>>(test: impl FnOnce(Rest) -> F) {
+pub(crate) fn run<F: Future<Output = Result<()>>>(test: impl FnOnce(Rest) -> F) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = ServerProcess::start().unwrap();
     runtime.block_on(test(Rest::new(server.address()))).unwrap();
 }
 
 /// The status and code of a problem document, which must be whole.
-fn problem(answer: &Answer) -> Result<(u16, String)> {
+pub(crate) fn problem(answer: &Answer) -> Result<(u16, String)> {
     let text = String::from_utf8_lossy(&answer.body);
     assert_eq!(
         answer.content_type, "application/problem+json",

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use reqwest::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_MATCH, LOCATION};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
@@ -21,6 +21,7 @@ pub(crate) struct Answer {
     pub(crate) etag: Option<String>,
     pub(crate) location: Option<String>,
     pub(crate) content_type: String,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
@@ -75,6 +76,7 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer> {
         etag: header(ETAG),
         location: header(LOCATION),
         content_type: header(CONTENT_TYPE).unwrap_or_default(),
+        headers: response.headers().clone(),
         body: response.bytes().await?.to_vec(),
     })
 }
@@ -83,6 +85,13 @@ impl Answer {
     pub(crate) fn json(&self) -> Result<Value> {
         let text = || String::from_utf8_lossy(&self.body).into_owned();
         serde_json::from_slice(&self.body).with_context(text)
+    }
+
+    /// All values of a header.
+    pub(crate) fn header(&self, name: &str) -> String {
+        let values = self.headers.get_all(name).into_iter();
+        let values: Vec<_> = values.map(|value| value.to_str().unwrap_or("?")).collect();
+        values.join(", ")
     }
 
     pub(crate) fn etag(&self) -> Result<&str> {

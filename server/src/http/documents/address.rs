@@ -59,6 +59,16 @@ impl Parameters {
         }
     }
 
+    /// Those of a write, which is made of the version that `If-Match` names.
+    pub(super) fn of_write(query: Result<Query<Self>, QueryRejection>) -> Result<Self, Problem> {
+        let parameters = Self::of(query)?;
+        if parameters.at.is_some() {
+            let detail = "at is for reading; writes name what they are of by If-Match";
+            return Err(Problem::new(Code::BadQuery, detail));
+        }
+        Ok(parameters)
+    }
+
     pub(super) fn at(&self) -> Result<Option<At>, Problem> {
         self.at.as_deref().map(At::parse).transpose()
     }

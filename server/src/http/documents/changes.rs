@@ -20,7 +20,7 @@ use super::past::immutable;
 use crate::document::arrivals::{self, Arrival};
 use crate::document::graph::Index;
 use crate::http::problem::{Code, Problem};
-use crate::http::version::{self, Condition, Version};
+use crate::http::version::{Form, Had, Version};
 use crate::replay::made_ms;
 
 /// Changes in a page, unless fewer are asked for.
@@ -105,12 +105,11 @@ pub(super) async fn one(
     let place = documents.views.place(&id, hash).await?;
     let place = place.ok_or_else(missing)?;
     let version = Version(vec![hash]);
-    let etag = [(header::ETAG, version.etag())];
-    if let Condition::OneOf(has) = version::if_none_match(&headers)?
-        && has.contains(&version)
-    {
+    if let Some(etag) = Had::of(&headers)?.etag(&version, Form::Json) {
+        let etag = [(header::ETAG, etag)];
         return Ok(immutable((StatusCode::NOT_MODIFIED, etag).into_response()));
     }
+    let etag = [(header::ETAG, version.etag())];
     let known = documents.arrivals(&id, place, place + 1).await?;
     let change = documents.past(&id, move |doc| {
         let mut described = described(doc, &[(place, hash)]);

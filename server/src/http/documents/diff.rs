@@ -19,7 +19,7 @@ use super::past::{heads, immutable, must_have};
 use super::read::json_at;
 use super::write::DIFF_TIME;
 use crate::http::problem::{Code, Problem};
-use crate::http::version::{self, Condition, Version};
+use crate::http::version::{Form, Had, Version};
 
 /// Two versions; no heads are those of an empty document.
 pub(super) struct Between {
@@ -37,7 +37,7 @@ pub(super) async fn diff(
     let parameters = Parameters::of(query)?;
     let types = parameters.types()?;
     let (from, to) = (parameters.from()?, parameters.to()?);
-    let has = version::if_none_match(&headers)?;
+    let had = Had::of(&headers)?;
     let is_fixed = matches!(to, Some(At::Version(_))) && !matches!(from, Some(At::Time(_)));
     let from = match from {
         Some(from) => documents.version(&id, from).await?.0,
@@ -51,18 +51,16 @@ pub(super) async fn diff(
         let to = to.unwrap_or_else(|| heads(doc));
         must_have(doc, &from)?;
         must_have(doc, &to.0)?;
-        if let Condition::OneOf(has) = has
-            && has.contains(&to)
-        {
-            return Ok((to, None));
+        if let Some(etag) = had.etag(&to, Form::Json) {
+            return Ok((etag, None));
         }
         let between = Between { from, to: to.0 };
         let operations = operations(doc, &path, types, &between)?;
         let bytes = serde_json::to_vec(&operations).unwrap_or_default();
-        Ok((Version(between.to), Some(bytes)))
+        Ok((Version(between.to).etag(), Some(bytes)))
     });
-    let (to, bytes) = made.await?;
-    let etag = (header::ETAG, to.etag());
+    let (etag, bytes) = made.await?;
+    let etag = (header::ETAG, etag);
     let response = match bytes {
         Some(bytes) => {
             let content_type = HeaderValue::from_static("application/json-patch+json");

@@ -21,6 +21,7 @@ use super::address::{Address, At, address, url_of};
 use super::past::must_have;
 use super::write::author;
 use crate::http::body::Parsed;
+use crate::http::idempotency::Key;
 use crate::http::problem::{Code, Problem};
 use crate::http::version::Version;
 use crate::materialise;
@@ -48,6 +49,7 @@ pub(super) async fn fork(
     body: Body,
 ) -> Result<Response, Problem> {
     let Address { id, .. } = address(&uri)?;
+    let key = Key::of(&headers)?;
     let fork = if body.is_end_stream() {
         Fork::default()
     } else {
@@ -59,7 +61,10 @@ pub(super) async fn fork(
     let new = match fork.id {
         Some(id) => DocumentId::parse_url(&id)
             .map_err(|error| Problem::new(Code::BadId, error.to_string()))?,
-        None => DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes()),
+        None => {
+            let random = || DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
+            key.as_ref().map_or_else(random, Key::document)
+        }
     };
     let version = match at {
         Some(at) => Some(documents.version(&id, at).await?),
@@ -78,11 +83,11 @@ pub(super) async fn fork(
         heads.sort_unstable();
         let there = core.heads();
         if there.is_empty() {
-            core.adopt(doc, changes, author().principal);
+            core.adopt(doc, changes, author(None).principal);
             return Ok((true, Version(heads)));
         }
         // Who was not told that it was forked, and forks it again, has forked it.
-        if there == heads {
+        if there == heads || key.is_some() && core.has(&heads) {
             return Ok((false, Version(heads)));
         }
         let detail = "the document is there, and is another";

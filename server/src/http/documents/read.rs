@@ -17,8 +17,9 @@ use super::Documents;
 use super::address::{Address, At, Parameters, address};
 use super::fork::part;
 use super::past::{immutable, must_have};
+use crate::http::accept::{AUTOMERGE, JSON, media_type};
 use crate::http::problem::{Code, Problem};
-use crate::http::version::{self, Condition, Version};
+use crate::http::version::{Form, Had, Version};
 use crate::view::Core;
 
 /// Documents in one page of the list, unless fewer are asked for.
@@ -26,14 +27,13 @@ const DOCUMENTS_PER_PAGE: usize = 100;
 /// Most that can be asked for.
 const MOST_DOCUMENTS_PER_PAGE: usize = 1000;
 
-/// A document's own bytes.
-const AUTOMERGE: &str = "application/vnd.automerge";
-
 /// A value, and the version that it is of.
 pub(super) struct Shown {
     pub(super) version: Version,
     /// JSON, unless there is nothing at the place any more.
     pub(super) json: Option<Vec<u8>>,
+    /// Whether who is told only of the version knows the value: they wrote it, and nothing came between.
+    pub(super) is_known: bool,
 }
 
 impl Shown {
@@ -46,7 +46,11 @@ impl Shown {
     /// This value.
     pub(super) fn json(version: Version, json: Option<&Json>) -> Self {
         let json = json.map(|json| serde_json::to_vec(json).unwrap_or_default());
-        Self { version, json }
+        Self {
+            version,
+            json,
+            is_known: true,
+        }
     }
 
     pub(super) fn into_response(self, status: StatusCode) -> Response {
@@ -77,8 +81,10 @@ pub(super) fn json_at(
 
 pub(super) async fn list(
     State(documents): State<Documents>,
+    headers: HeaderMap,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    media_type(&headers, &[JSON])?;
     let parameters = Parameters::of(query)?;
     let bad_id = |error: IdError| Problem::new(Code::BadId, error.to_string());
     let after = parameters.after.as_deref().map(DocumentId::parse_url);
@@ -120,42 +126,15 @@ pub(super) async fn whole(
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let accepted = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    if !accepted.is_some_and(|accepted| accepted.contains(AUTOMERGE)) {
-        return read(State(documents), headers, uri, query).await;
-    }
-    let Address { id, .. } = address(&uri)?;
-    let at = Parameters::of(query)?.at()?;
-    let is_fixed = matches!(at, Some(At::Version(_)));
-    let (bytes, version) = match at {
-        None => {
-            documents
-                .on(&id, |core| Ok((core.doc().save(), Version(core.heads()))))
-                .await?
-        }
-        Some(at) => {
-            let version = documents.version(&id, at).await?;
-            let saved = documents.past(&id, move |doc| {
-                must_have(doc, &version.0)?;
-                Ok((part(doc, &version.0)?.doc.save(), version))
-            });
-            saved.await?
-        }
+    let form = match media_type(&headers, &[JSON, AUTOMERGE]) {
+        Ok(AUTOMERGE) => Form::Automerge,
+        Ok(_) => Form::Json,
+        Err(problem) => return Err(problem),
     };
-    let content_type = HeaderValue::from_static(AUTOMERGE);
-    let headers = [
-        (header::ETAG, version.etag()),
-        (header::CONTENT_TYPE, content_type),
-        (header::VARY, HeaderValue::from_static("accept")),
-    ];
-    let response = (headers, bytes).into_response();
-    Ok(if is_fixed {
-        immutable(response)
-    } else {
-        response
-    })
+    let mut response = documents.show(&headers, &uri, query, form).await?;
+    let vary = HeaderValue::from_static("accept");
+    response.headers_mut().append(header::VARY, vary);
+    Ok(response)
 }
 
 pub(super) async fn read(
@@ -164,63 +143,100 @@ pub(super) async fn read(
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Address { id, path } = address(&uri)?;
-    let parameters = Parameters::of(query)?;
-    let (types, at) = (parameters.types()?, parameters.at()?);
-    let has = version::if_none_match(&headers)?;
-    let is_fixed = matches!(at, Some(At::Version(_)));
-    let (shown, is_had) = match at {
-        None => {
-            let shown = documents.on(&id, move |core| {
-                let now = Version(core.heads());
-                show(core.doc(), &path, types, now, None, &has)
-            });
-            shown.await?
-        }
-        Some(at) => {
-            let at = documents.version(&id, at).await?;
-            let shown = documents.past(&id, move |doc| {
-                must_have(doc, &at.0)?;
-                let heads = at.0.clone();
-                show(doc, &path, types, at, Some(&heads), &has)
-            });
-            shown.await?
-        }
-    };
-    let response = if is_had {
-        let etag = [(header::ETAG, shown.version.etag())];
-        (StatusCode::NOT_MODIFIED, etag).into_response()
-    } else {
-        shown.into_response(StatusCode::OK)
-    };
-    Ok(if is_fixed {
-        immutable(response)
-    } else {
-        response
-    })
+    media_type(&headers, &[JSON])?;
+    documents.show(&headers, &uri, query, Form::Json).await
 }
 
-/// What is at a path at a version, and whether who asks has it already.
-fn show(
-    doc: &Automerge,
-    path: &Path,
+impl Documents {
+    /// Shows what is at an address, now or at a version, unless the reader has that.
+    async fn show(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        query: Result<Query<Parameters>, QueryRejection>,
+        form: Form,
+    ) -> Result<Response, Problem> {
+        let Address { id, path } = address(uri)?;
+        let parameters = Parameters::of(query)?;
+        let (types, at) = (parameters.types()?, parameters.at()?);
+        let is_fixed = matches!(at, Some(At::Version(_)));
+        let wanted = Wanted {
+            path,
+            types,
+            form,
+            had: Had::of(headers)?,
+        };
+        let response = match at {
+            None => {
+                let now = self.on(&id, move |core| {
+                    wanted.of(core.doc(), Version(core.heads()), None)
+                });
+                now.await?
+            }
+            Some(at) => {
+                let version = self.version(&id, at).await?;
+                let then = self.past(&id, move |doc| {
+                    must_have(doc, &version.0)?;
+                    let heads = version.0.clone();
+                    wanted.of(doc, version, Some(&heads))
+                });
+                then.await?
+            }
+        };
+        Ok(if is_fixed {
+            immutable(response)
+        } else {
+            response
+        })
+    }
+}
+
+/// What is to be shown, unless the reader has it.
+struct Wanted {
+    path: Path,
     types: Types,
-    version: Version,
-    heads: Option<&[ChangeHash]>,
-    has: &Condition,
-) -> Result<(Shown, bool), Problem> {
-    let is_had = match has {
-        Condition::OneOf(versions) => versions.contains(&version),
-        Condition::Any => true,
-        Condition::None => false,
+    form: Form,
+    had: Had,
+}
+
+impl Wanted {
+    fn of(
+        &self,
+        doc: &Automerge,
+        version: Version,
+        at: Option<&[ChangeHash]>,
+    ) -> Result<Response, Problem> {
+        // A path that leads nowhere is no value that anybody has.
+        if self.path.value(doc, at)?.is_none() {
+            let at = self.path.clone();
+            return Err(NoPlace::Nothing { at }.into());
+        }
+        if let Some(etag) = self.had.etag(&version, self.form) {
+            return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+        }
+        match self.form {
+            Form::Json => {
+                let json = json_at(doc, &self.path, self.types, at)?;
+                Ok(Shown::json(version, json.as_ref()).into_response(StatusCode::OK))
+            }
+            Form::Automerge => exported(doc, &version, at),
+        }
+    }
+}
+
+/// The document's own bytes: all of them, or those of the history up to a version.
+fn exported(
+    doc: &Automerge,
+    version: &Version,
+    at: Option<&[ChangeHash]>,
+) -> Result<Response, Problem> {
+    let bytes = match at {
+        None => doc.save(),
+        Some(heads) => part(doc, heads)?.doc.save(),
     };
-    // A path that leads nowhere is no value that anybody has.
-    if path.value(doc, heads)?.is_none() {
-        return Err(NoPlace::Nothing { at: path.clone() }.into());
-    }
-    if is_had {
-        return Ok((Shown::json(version, None), true));
-    }
-    let json = json_at(doc, path, types, heads)?;
-    Ok((Shown::json(version, json.as_ref()), false))
+    let headers = [
+        (header::ETAG, version.etag_of(Form::Automerge)),
+        (header::CONTENT_TYPE, HeaderValue::from_static(AUTOMERGE)),
+    ];
+    Ok((headers, bytes).into_response())
 }

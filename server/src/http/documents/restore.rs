@@ -5,7 +5,7 @@
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use concord_shared::json::{Types, WriteError};
 use concord_shared::path::Path;
@@ -15,8 +15,9 @@ use super::Documents;
 use super::address::{Address, At, Parameters, address};
 use super::diff::there;
 use super::past::must_have;
-use super::write::{answer, base, edit, shown_now};
+use super::write::{answer, base, done, edit, written};
 use crate::http::body::Parsed;
+use crate::http::idempotency::Key;
 use crate::http::problem::{Code, Problem};
 use crate::http::version;
 
@@ -41,7 +42,14 @@ pub(super) async fn restore(
     let Address { id, .. } = address(&uri)?;
     let types = Parameters::of(query)?.types()?;
     let seen = version::if_match(&headers)?;
-    let Parsed { json, permit } = documents.read_json(&headers, body, &Path::root()).await?;
+    let key = Key::of(&headers)?;
+    let parsed = documents.read_json(&headers, body, &Path::root()).await?;
+    let Parsed {
+        json,
+        permit,
+        fingerprint,
+    } = parsed;
+    let mark = key.map(|key| key.mark(&Method::POST, &uri, &headers, fingerprint));
     let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
     let Restore { at, path } = Restore::deserialize(&json).map_err(bad)?;
     drop(permit);
@@ -55,16 +63,20 @@ pub(super) async fn restore(
     });
     let old = old.await?;
     let shown = documents.on(&id, move |core| {
-        let at = base(core, seen)?;
-        edit(core, at.as_deref(), Types::Tagged, |edit| match &old {
-            Some(old) => edit.put_at(&path, old),
-            None => match edit.delete_at(&path) {
-                // It is not there now, either.
-                Err(WriteError::NoPlace(_)) => Ok(()),
-                deleted => deleted,
-            },
-        })?;
-        shown_now(core, &path, types)
+        if done(core, mark)?.is_none() {
+            let at = base(core, seen)?;
+            edit(core, at.as_deref(), Types::Tagged, mark, |edit| {
+                match &old {
+                    Some(old) => edit.put_at(&path, old),
+                    None => match edit.delete_at(&path) {
+                        // It is not there now, either.
+                        Err(WriteError::NoPlace(_)) => Ok(()),
+                        deleted => deleted,
+                    },
+                }
+            })?;
+        }
+        written(core, &path, types, None)
     });
     Ok(answer(&headers, shown.await?, StatusCode::OK, None))
 }

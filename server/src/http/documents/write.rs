@@ -1,4 +1,4 @@
-//! Writing: whole documents, values, patches.
+//! Writing: values and patches, and what all writes have in common.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,136 +11,43 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PrincipalId};
-use concord_shared::json::{self, Edit, Types, WriteError};
+use concord_shared::json::{self, Added, Edit, Types, WriteError};
 use concord_shared::path::Path;
 use serde::Deserialize as _;
 
 use super::Documents;
-use super::address::{Address, Parameters, address, url_of, url_of_value};
+use super::address::{Address, Parameters, address, url_of_value};
 use super::read::{Shown, json_at};
 use crate::http::body::{self, Kind, Parsed};
+use crate::http::idempotency::{Fingerprint, Key};
+use crate::http::prefer::{APPLIED, MINIMAL, is_minimal};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{self, Condition, Version};
+use crate::view::marks::Mark;
 use crate::view::{Author, Core};
 
 /// How long the smallest difference is looked for. Afterwards a larger one is taken.
 pub(super) const DIFF_TIME: Duration = Duration::from_millis(200);
 
-/// What a client says that has no use for the value.
-const MINIMAL: &str = "return=minimal";
-
 /// What a request to write is about.
-struct Target {
-    address: Address,
-    types: Types,
+pub(super) struct Target {
+    pub(super) address: Address,
+    pub(super) types: Types,
     /// The version that its author saw.
-    seen: Condition,
+    pub(super) seen: Condition,
 }
 
 impl Target {
-    fn of(
+    pub(super) fn of(
         uri: &Uri,
         query: Result<Query<Parameters>, QueryRejection>,
         headers: &HeaderMap,
     ) -> Result<Self, Problem> {
         Ok(Self {
             address: address(uri)?,
-            types: Parameters::of(query)?.types()?,
+            types: Parameters::of_write(query)?.types()?,
             seen: version::if_match(headers)?,
         })
-    }
-}
-
-pub(super) async fn create(
-    State(documents): State<Documents>,
-    headers: HeaderMap,
-    query: Result<Query<Parameters>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let types = Parameters::of(query)?.types()?;
-    let parsed = documents.read_json(&headers, body, &Path::root()).await?;
-    let id = DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
-    let (shown, _) = documents
-        .bring(&id, Condition::None, Condition::None, types, parsed)
-        .await?;
-    let location = url_of(&id);
-    Ok(answer(
-        &headers,
-        shown,
-        StatusCode::CREATED,
-        Some(&location),
-    ))
-}
-
-pub(super) async fn put_whole(
-    State(documents): State<Documents>,
-    headers: HeaderMap,
-    uri: Uri,
-    query: Result<Query<Parameters>, QueryRejection>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let Target {
-        address: Address { id, .. },
-        types,
-        seen,
-    } = Target::of(&uri, query, &headers)?;
-    let unseen = version::if_none_match(&headers)?;
-    let parsed = documents.read_json(&headers, body, &Path::root()).await?;
-    let (shown, is_new) = documents.bring(&id, seen, unseen, types, parsed).await?;
-    let status = if is_new {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    let location = url_of(&id);
-    Ok(answer(&headers, shown, status, is_new.then_some(&location)))
-}
-
-impl Documents {
-    /// Brings a whole document to a value; makes it where it is not. Whether it was made.
-    async fn bring(
-        &self,
-        id: &DocumentId,
-        seen: Condition,
-        unseen: Condition,
-        types: Types,
-        Parsed { json, permit }: Parsed,
-    ) -> Result<(Shown, bool), Problem> {
-        if !json.is_object() {
-            return Err(Problem::new(Code::NotAnObject, "a document is an object").at(""));
-        }
-        let made = self.views.run(id, move |core| {
-            let _permit = permit;
-            let is_new = core.heads().is_empty();
-            if is_new && seen != Condition::None {
-                return Err(Problem::new(
-                    Code::UnknownHeads,
-                    "the document is not there",
-                ));
-            }
-            if !is_new && unseen == Condition::Any {
-                // Who was not told that it was made, and makes it again, has made it.
-                let there = json_at(core.doc(), &Path::root(), types, None)?;
-                if there
-                    .as_ref()
-                    .is_some_and(|there| json::is_same(there, &json))
-                {
-                    let version = Version(core.heads());
-                    return Ok((Shown::json(version, there.as_ref()), false));
-                }
-                let detail = "the document is there, and differs";
-                return Err(Problem::new(Code::Exists, detail));
-            }
-            let at = base(core, seen)?;
-            edit(core, at.as_deref(), types, |edit| {
-                edit.put_at(&Path::root(), &json)
-            })?;
-            if core.heads().is_empty() {
-                core.make_empty(author());
-            }
-            Ok((Shown::of(core, &Path::root(), types)?, is_new))
-        });
-        made.await?
     }
 }
 
@@ -157,40 +64,44 @@ pub(super) async fn write(
         types,
         seen,
     } = Target::of(&uri, query, &headers)?;
-    let kind = Kind::of(&headers)?;
-    let Parsed { json, permit } = body::json(body, &path, &documents.large).await?;
-    let patch = match (method == Method::PATCH, kind) {
-        (false, Kind::Json) | (true, Kind::Json | Kind::MergePatch) => None,
-        (true, Kind::JsonPatch) => {
-            let patch = json_patch::Patch::deserialize(&json);
-            Some(patch.map_err(|error| Problem::new(Code::BadPatch, error.to_string()))?)
-        }
-        (false, _) => {
+    let (kind, key) = (Kind::of(&headers)?, Key::of(&headers)?);
+    let is_json_patch = match (method == Method::PATCH, kind) {
+        (false, Kind::Json) | (true, Kind::Json | Kind::MergePatch) => false,
+        (true, Kind::JsonPatch) => true,
+        (false, _) | (true, Kind::Automerge) => {
             let detail = "PUT takes application/json, and PATCH patches";
             return Err(Problem::new(Code::MediaType, detail));
         }
     };
+    let parsed = body::json(&headers, body, &path, &documents.large).await?;
+    let Parsed {
+        json,
+        permit,
+        fingerprint,
+    } = parsed;
+    let mark = key.map(|key| key.mark(&method, &uri, &headers, fingerprint));
+    let bad = |error: serde_json::Error| Problem::new(Code::BadPatch, error.to_string());
+    let patch = is_json_patch.then(|| json_patch::Patch::deserialize(&json));
+    let patch = patch.transpose().map_err(bad)?;
     let shown = documents.on(&id, move |core| {
         let _permit = permit;
-        let at = base(core, seen)?;
-        edit(core, at.as_deref(), types, |edit| match &patch {
-            Some(patch) => edit.patch_at(&path, patch),
-            None if method == Method::PATCH => edit.merge_at(&path, &json),
-            None => edit.put_at(&path, &json),
-        })?;
-        shown_now(core, &path, types)
+        let is_patch = method == Method::PATCH;
+        let mut saw_all = false;
+        if done(core, mark)?.is_none() {
+            let names_version = matches!(seen, Condition::OneOf(_));
+            let at = base(core, seen)?;
+            saw_all = names_version && at.is_none();
+            edit(core, at.as_deref(), types, mark, |edit| match &patch {
+                Some(patch) => edit.patch_at(&path, patch),
+                None if is_patch => edit.merge_at(&path, &json),
+                None => edit.put_at(&path, &json),
+            })?;
+        }
+        let mut shown = written(core, &path, types, (!is_patch).then_some(&json))?;
+        shown.is_known |= saw_all;
+        Ok(shown)
     });
     Ok(answer(&headers, shown.await?, StatusCode::OK, None))
-}
-
-/// What is at a path that was written to: it may be gone again by what came since.
-pub(super) fn shown_now(core: &Core, path: &Path, types: Types) -> Result<Shown, Problem> {
-    match Shown::of(core, path, types) {
-        Err(problem) if problem.code == Code::NoValue => {
-            Ok(Shown::json(Version(core.heads()), None))
-        }
-        shown => shown,
-    }
 }
 
 pub(super) async fn append(
@@ -205,19 +116,34 @@ pub(super) async fn append(
         types,
         seen,
     } = Target::of(&uri, query, &headers)?;
-    let Parsed { json, permit } = documents.read_json(&headers, body, &path).await?;
+    let key = Key::of(&headers)?;
+    let parsed = documents.read_json(&headers, body, &path).await?;
+    let Parsed {
+        json,
+        permit,
+        fingerprint,
+    } = parsed;
+    let random = || uuid::Uuid::new_v4().to_string();
+    let member = key.as_ref().map_or_else(random, Key::member);
+    let mark = key.map(|key| key.mark(&Method::POST, &uri, &headers, fingerprint));
     let document = id.clone();
     let made = documents.on(&id, move |core| {
         let _permit = permit;
-        let at = base(core, seen)?;
-        let key = uuid::Uuid::new_v4().to_string();
-        let new = edit(core, at.as_deref(), types, |edit| {
-            edit.append_at(&path, &key, &json)
-        })?;
-        Ok((new, Shown::json(Version(core.heads()), Some(&json))))
+        let change = match done(core, mark)? {
+            Some(change) => change,
+            None => {
+                let at = base(core, seen)?;
+                let ((), change) = edit(core, at.as_deref(), types, mark, |edit| {
+                    edit.append_at(&path, &member, &json)
+                })?;
+                // Something is always added.
+                change.ok_or_else(internal)?
+            }
+        };
+        let location = location_of(core, &document, &path, &member, change)?;
+        Ok((location, Shown::json(Version(core.heads()), Some(&json))))
     });
-    let (new, shown) = made.await?;
-    let location = url_of_value(&document, &new);
+    let (location, shown) = made.await?;
     Ok(answer(
         &headers,
         shown,
@@ -226,18 +152,45 @@ pub(super) async fn append(
     ))
 }
 
+/// Where what a change added to what is at a path is now. If it is nowhere any more, where it was then.
+fn location_of(
+    core: &Core,
+    document: &DocumentId,
+    path: &Path,
+    member: &str,
+    change: ChangeHash,
+) -> Result<String, Problem> {
+    let doc = core.doc();
+    let added = Added::find(doc, path, member, &[change])?.ok_or_else(internal)?;
+    Ok(match added.now(doc).map_err(|_| internal())? {
+        Some(now) => url_of_value(document, &now),
+        None => {
+            let then = url_of_value(document, added.then());
+            format!("{then}?at={}", Version(vec![change]))
+        }
+    })
+}
+
 pub(super) async fn delete(
     State(documents): State<Documents>,
     headers: HeaderMap,
     uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Address { id, path } = address(&uri)?;
-    let seen = version::if_match(&headers)?;
+    let Target {
+        address: Address { id, path },
+        seen,
+        ..
+    } = Target::of(&uri, query, &headers)?;
+    let key = Key::of(&headers)?;
+    let mark = key.map(|key| key.mark(&Method::DELETE, &uri, &headers, Fingerprint::of(b"")));
     let shown = documents.on(&id, move |core| {
-        let at = base(core, seen)?;
-        edit(core, at.as_deref(), Types::Plain, |edit| {
-            edit.delete_at(&path)
-        })?;
+        if done(core, mark)?.is_none() {
+            let at = base(core, seen)?;
+            edit(core, at.as_deref(), Types::Plain, mark, |edit| {
+                edit.delete_at(&path)
+            })?;
+        }
         Ok(Shown::json(Version(core.heads()), None))
     });
     Ok(shown.await?.into_response(StatusCode::NO_CONTENT))
@@ -251,34 +204,41 @@ impl Documents {
         path: &Path,
     ) -> Result<Parsed, Problem> {
         match Kind::of(headers)? {
-            Kind::Json => body::json(body, path, &self.large).await,
+            Kind::Json => body::json(headers, body, path, &self.large).await,
             Kind::MergePatch | Kind::JsonPatch => {
                 Err(Problem::new(Code::MediaType, "patches are sent by PATCH"))
+            }
+            Kind::Automerge => {
+                let detail = "a document's own bytes are put at its own address";
+                Err(Problem::new(Code::MediaType, detail))
             }
         }
     }
 }
 
-/// With the value, or without where the client prefers that (RFC 7240).
+/// With the value, or without where the client prefers that.
+///
+/// Without it a version is told only to who knows what it is of. Others would take what they sent for it, and put that
+/// back later, as of this version: what others wrote would be undone.
 pub(super) fn answer(
     headers: &HeaderMap,
     mut shown: Shown,
     status: StatusCode,
     location: Option<&str>,
 ) -> Response {
-    let is_minimal = headers.get_all("prefer").iter().any(|value| {
-        let value = value.to_str().unwrap_or_default();
-        value
-            .split(',')
-            .any(|preference| preference.trim() == MINIMAL)
-    });
+    let is_minimal = is_minimal(headers);
+    let is_known = shown.is_known;
     if is_minimal {
         shown.json = None;
     }
+    let is_told = shown.json.is_some() || is_known;
     let mut response = shown.into_response(status);
+    if !is_told {
+        response.headers_mut().remove(header::ETAG);
+    }
     if is_minimal {
         let applied = HeaderValue::from_static(MINIMAL);
-        response.headers_mut().insert("preference-applied", applied);
+        response.headers_mut().insert(APPLIED, applied);
     }
     if let Some(Ok(location)) = location.map(HeaderValue::from_str) {
         if status == StatusCode::CREATED {
@@ -289,19 +249,60 @@ pub(super) fn answer(
     response
 }
 
+/// What is at a path after it was written: something else where that was merged, or nothing if it was removed meanwhile.
+/// Its author knows it if it is what they sent.
+pub(super) fn written(
+    core: &Core,
+    path: &Path,
+    types: Types,
+    sent: Option<&serde_json::Value>,
+) -> Result<Shown, Problem> {
+    let now = match json_at(core.doc(), path, types, None) {
+        Err(problem) if problem.code == Code::NoValue => None,
+        now => now?,
+    };
+    let mut shown = Shown::json(Version(core.heads()), now.as_ref());
+    let both = now.as_ref().zip(sent);
+    shown.is_known = both.is_some_and(|(now, sent)| json::is_same(now, sent));
+    Ok(shown)
+}
+
 /// Who writes. Nobody has to say who they are yet.
-pub(super) fn author() -> Author {
+pub(super) fn author(mark: Option<Mark>) -> Author {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let ms = now.map_or(0, |now| now.as_millis());
     Author {
         principal: PrincipalId::anonymous(),
-        message: None,
+        message: mark.map(|mark| mark.to_string()),
         at_ms: i64::try_from(ms).unwrap_or(i64::MAX),
     }
 }
 
+/// The change by which a request was carried out, if it was.
+pub(super) fn done(core: &mut Core, mark: Option<Mark>) -> Result<Option<ChangeHash>, Problem> {
+    let Some((mark, done)) = mark.and_then(|mark| Some((mark, core.done(&mark)?))) else {
+        return Ok(None);
+    };
+    if done.request == mark.request {
+        Ok(Some(done.change))
+    } else {
+        Err(reused())
+    }
+}
+
+pub(super) fn reused() -> Problem {
+    let detail = "another request was carried out under this key";
+    Problem::new(Code::KeyReused, detail)
+}
+
+fn internal() -> Problem {
+    Problem::new(Code::Wire(ErrorCode::Internal), "")
+}
+
 /// The version that an edit is to be made of: `None` is now.
-pub(super) fn base(core: &Core, condition: Condition) -> Result<Option<Vec<ChangeHash>>, Problem> {
+pub(super) type Base = Option<Vec<ChangeHash>>;
+
+pub(super) fn base(core: &Core, condition: Condition) -> Result<Base, Problem> {
     let Condition::OneOf(versions) = condition else {
         return Ok(None);
     };
@@ -314,14 +315,16 @@ pub(super) fn base(core: &Core, condition: Condition) -> Result<Option<Vec<Chang
     known.map(|version| Some(version.0)).ok_or_else(unknown)
 }
 
-/// Makes an edit; what it gave is worth nothing before the job's answer says that it is kept.
+/// Makes an edit, and its change unless it changes nothing. What it gave is worth nothing before the job's answer says
+/// that it is kept.
 pub(super) fn edit<R>(
     core: &mut Core,
     at: Option<&[ChangeHash]>,
     types: Types,
+    mark: Option<Mark>,
     make: impl FnOnce(&mut Edit<'_, Transaction<'_>>) -> Result<R, WriteError>,
-) -> Result<R, Problem> {
-    let made = core.change(author(), at, |tx| {
+) -> Result<(R, Option<ChangeHash>), Problem> {
+    let made = core.change(author(mark), at, |tx| {
         make(&mut Edit {
             tx,
             types,
@@ -329,7 +332,7 @@ pub(super) fn edit<R>(
         })
     });
     match made {
-        Ok(made) => Ok(made.map(|(made, _)| made)?),
-        Err(_) => Err(Problem::new(Code::Wire(ErrorCode::Internal), "")),
+        Ok(made) => Ok(made?),
+        Err(_) => Err(internal()),
     }
 }

@@ -1,0 +1,183 @@
+//! Importing: a document's own bytes, as any Automerge library saves them.
+//!
+//! They are judged as a client's upload is, change by change, and never stored as they came. On the wire what was good
+//! before the first refused change stays; here it is all or nothing, since whoever imports is told of the whole. So the
+//! changes are judged beforehand, against the stored history, and what was judged goes through the document's view, as
+//! what is written there does: into the view at once, on to the relay, and the answer waits for the disk.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use concord_shared::change::Change;
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::{DocumentId, PrincipalId};
+use concord_shared::json::Types;
+use concord_shared::limits::Limits;
+use concord_shared::path::Path;
+
+use super::Documents;
+use super::make::Precondition;
+use super::read::Shown;
+use super::write::author;
+use crate::connection::caller::{Caller, Refused};
+use crate::connection::decode::{self, DecodeError};
+use crate::document::ConnectionId;
+use crate::document::admission::{Admission, ParkingLimits, Refusal, Sender};
+use crate::document::opening;
+use crate::document::task::Report;
+use crate::http::body;
+use crate::http::problem::{Code, Problem};
+use crate::store::Store;
+
+/// Imports at a time, per server. Each may hold a whole document in memory, as changes.
+pub const CONCURRENT_IMPORTS: usize = 2;
+
+/// Who imports, and as what.
+pub(super) struct Import<'a> {
+    pub(super) id: &'a DocumentId,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) address: IpAddr,
+    pub(super) types: Types,
+    pub(super) precondition: Precondition,
+}
+
+impl Documents {
+    /// Brings the changes in a body into a document; makes it where it is not. Whether it was made.
+    pub(super) async fn import(
+        &self,
+        import: Import<'_>,
+        body: Body,
+    ) -> Result<(Shown, bool), Problem> {
+        let Import {
+            id,
+            headers,
+            address,
+            types,
+            precondition,
+        } = import;
+        let principal = PrincipalId::anonymous();
+        let backoff = Arc::clone(&self.backoff);
+        let refusals = Arc::clone(&self.refusals);
+        let caller = Caller::new(
+            ConnectionId::VIEW,
+            principal.clone(),
+            address,
+            backoff,
+            refusals,
+        );
+        // Whose changes were refused again and again can't go on by another way.
+        if caller.held().is_some() {
+            let detail = "changes from there were refused again and again";
+            return Err(Problem::new(Code::Wire(ErrorCode::BackOff), detail));
+        }
+        let bytes = body::whole(headers, body, self.limits.frame_bytes, &self.large).await?;
+        // Nobody closes the semaphore.
+        let permit = Arc::clone(&self.imports).acquire_owned().await.ok();
+        let (store, document, limits) = (Arc::clone(&self.store), id.clone(), self.limits);
+        let judging = tokio::task::spawn_blocking(move || {
+            judged(&*store, &document, Bytes::from(bytes), &limits)
+        });
+        let judged = judging
+            .await
+            .unwrap_or(Err(Unfit::Decode(DecodeError::Panicked)));
+        let changes = judged.map_err(|unfit| unfit.told(&caller, id))?;
+        let made = self.views.run(id, move |core| {
+            let _permit = permit;
+            let is_new = core.heads().is_empty();
+            let is_here = || {
+                let mut hashes = changes.iter().map(|change| change.hash);
+                Ok(hashes.all(|hash| core.has(&[hash])))
+            };
+            if precondition.check(core, is_here)?.is_some() {
+                if let Err(failure) = core.import(principal, changes) {
+                    let problem = Problem::new(Code::Wire(failure.code()), "");
+                    core.fail(failure);
+                    return Err(problem);
+                }
+                if core.heads().is_empty() {
+                    core.make_empty(author(None));
+                }
+            }
+            Ok((Shown::of(core, &Path::root(), types)?, is_new))
+        });
+        made.await?
+    }
+}
+
+/// Why an upload is not taken.
+enum Unfit {
+    Decode(DecodeError),
+    Refused(Refusal),
+    /// By no fault of its changes.
+    Problem(Problem),
+}
+
+impl From<DecodeError> for Unfit {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl From<Problem> for Unfit {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl Unfit {
+    /// Counts and logs it as any refusal.
+    fn told(self, caller: &Caller, document: &DocumentId) -> Problem {
+        let (code, hash, reason): (_, _, Box<dyn std::error::Error>) = match self {
+            Self::Problem(problem) => return problem,
+            Self::Decode(error) => (error.code(), error.hash(), error.into()),
+            Self::Refused(refusal) => (refusal.code(), Some(refusal.hash), refusal.reason.into()),
+        };
+        caller.refused(Refused {
+            code,
+            document: Some(document),
+            hash: hash.as_ref(),
+            reason: &Report(&*reason),
+        });
+        Problem::new(Code::Wire(code), Report(&*reason).to_string())
+    }
+}
+
+/// The changes in a document's bytes, each after its deps, if a document of this id may have all of them: without those
+/// that it has. Blocks.
+fn judged(
+    store: &dyn Store,
+    document: &DocumentId,
+    bytes: Bytes,
+    limits: &Limits,
+) -> Result<Vec<Change>, Unfit> {
+    if bytes.is_empty() {
+        return Err(Problem::new(Code::BadBody, "the body is empty").into());
+    }
+    let changes = decode::saved(&bytes, limits)?;
+    drop(bytes);
+    let opened = opening::open(store, document);
+    let unreadable = |_| Problem::new(Code::Wire(ErrorCode::StorageFailed), "");
+    let mut history = opened.map_err(unreadable)?.history;
+    // Whatever order they are in, they wait for each other here.
+    let mut admission = Admission::new(ParkingLimits {
+        changes: usize::MAX,
+        bytes: usize::MAX,
+    });
+    let sender = Sender {
+        connection: ConnectionId::VIEW,
+        principal: PrincipalId::anonymous(),
+    };
+    let outcome = admission.admit(&mut history, &sender, changes);
+    if let Some((_, refusal)) = outcome.refused.into_iter().next() {
+        return Err(Unfit::Refused(refusal));
+    }
+    if admission.parked() > 0 {
+        let detail = "changes that others build on are neither in the upload nor here";
+        return Err(Problem::new(Code::MissingDeps, detail).into());
+    }
+    let admitted = outcome.admitted.into_iter();
+    Ok(admitted.map(|(_, change)| change).collect())
+}

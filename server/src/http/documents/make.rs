@@ -1,0 +1,203 @@
+//! Writing whole documents: making them, and bringing them to a value.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::Response;
+use concord_shared::ids::DocumentId;
+use concord_shared::json::{self, Types};
+use concord_shared::path::Path;
+
+use super::Documents;
+use super::address::{Address, Parameters, url_of};
+use super::import::Import;
+use super::read::{Shown, json_at};
+use super::write::{Base, Target, answer, author, base, done, edit, reused, written};
+use crate::http::body::{Kind, Parsed};
+use crate::http::client_address;
+use crate::http::idempotency::Key;
+use crate::http::problem::{Code, Problem};
+use crate::http::version::{self, Condition};
+use crate::listener::Origin;
+use crate::view::Core;
+use crate::view::marks::Mark;
+
+pub(super) async fn create(
+    State(documents): State<Documents>,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let types = Parameters::of_write(query)?.types()?;
+    let key = Key::of(&headers)?;
+    let random = || DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
+    let id = key.as_ref().map_or_else(random, Key::document);
+    // Under a key that was used before the document is there.
+    let precondition = Precondition::MustBeNew;
+    let shown = if Kind::of(&headers)? == Kind::Automerge {
+        let import = Import {
+            id: &id,
+            headers: &headers,
+            address: client_address(origin, &headers),
+            types,
+            precondition,
+        };
+        documents.import(import, body).await?.0
+    } else {
+        let parsed = documents.read_json(&headers, body, &Path::root()).await?;
+        let mark = key.map(|key| key.mark(&Method::POST, &uri, &headers, parsed.fingerprint));
+        documents
+            .bring(&id, precondition, types, parsed, mark)
+            .await?
+            .0
+    };
+    let location = url_of(&id);
+    Ok(answer(
+        &headers,
+        shown,
+        StatusCode::CREATED,
+        Some(&location),
+    ))
+}
+
+pub(super) async fn put_whole(
+    State(documents): State<Documents>,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Target {
+        address: Address { id, .. },
+        types,
+        seen,
+    } = Target::of(&uri, query, &headers)?;
+    let unseen = version::if_none_match(&headers)?;
+    let precondition = Precondition::MayBeThere { seen, unseen };
+    let key = Key::of(&headers)?;
+    let (shown, is_new) = if Kind::of(&headers)? == Kind::Automerge {
+        let import = Import {
+            id: &id,
+            headers: &headers,
+            address: client_address(origin, &headers),
+            types,
+            precondition,
+        };
+        documents.import(import, body).await?
+    } else {
+        let parsed = documents.read_json(&headers, body, &Path::root()).await?;
+        let mark = key.map(|key| key.mark(&Method::PUT, &uri, &headers, parsed.fingerprint));
+        documents
+            .bring(&id, precondition, types, parsed, mark)
+            .await?
+    };
+    let status = if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let location = url_of(&id);
+    Ok(answer(&headers, shown, status, is_new.then_some(&location)))
+}
+
+/// What a request to make a whole document says of one that is there.
+#[derive(Debug)]
+pub(super) enum Precondition {
+    /// It can only be there by the same request.
+    MustBeNew,
+    /// It may be.
+    MayBeThere {
+        /// The version that the author saw.
+        seen: Condition,
+        /// What must not be there.
+        unseen: Condition,
+    },
+}
+
+impl Precondition {
+    fn names_version(&self) -> bool {
+        matches!(
+            self,
+            Self::MayBeThere {
+                seen: Condition::OneOf(_),
+                ..
+            }
+        )
+    }
+
+    /// Whether the document may be made or changed; `Ok(None)` where that is done already if what is there is as the
+    /// request wants it, which `is_as_wanted` says. Else the version that is to be changed.
+    pub(super) fn check(
+        self,
+        core: &Core,
+        is_as_wanted: impl Fn() -> Result<bool, Problem>,
+    ) -> Result<Option<Base>, Problem> {
+        let is_new = core.heads().is_empty();
+        match self {
+            Self::MustBeNew if is_new => Ok(Some(None)),
+            Self::MustBeNew if is_as_wanted()? => Ok(None),
+            Self::MustBeNew => Err(reused()),
+            Self::MayBeThere { seen, .. } if is_new && seen != Condition::None => {
+                let detail = "the document is not there";
+                Err(Problem::new(Code::UnknownHeads, detail))
+            }
+            // Who was not told that it was made, and makes it again, has made it.
+            Self::MayBeThere { unseen, .. } if !is_new && unseen == Condition::Any => {
+                if is_as_wanted()? {
+                    return Ok(None);
+                }
+                let detail = "the document is there, and differs";
+                Err(Problem::new(Code::Exists, detail))
+            }
+            Self::MayBeThere { seen, .. } => base(core, seen).map(Some),
+        }
+    }
+}
+
+impl Documents {
+    /// Brings a whole document to a value; makes it where it is not. Whether it was made.
+    async fn bring(
+        &self,
+        id: &DocumentId,
+        precondition: Precondition,
+        types: Types,
+        Parsed { json, permit, .. }: Parsed,
+        mark: Option<Mark>,
+    ) -> Result<(Shown, bool), Problem> {
+        if !json.is_object() {
+            return Err(Problem::new(Code::NotAnObject, "a document is an object").at(""));
+        }
+        let made = self.views.run(id, move |core| {
+            let _permit = permit;
+            if let Some(change) = done(core, mark)? {
+                let made = core.doc().get_change_meta_by_hash(&change);
+                let is_new = made.is_some_and(|made| made.deps.is_empty());
+                return Ok((written(core, &Path::root(), types, Some(&json))?, is_new));
+            }
+            let is_new = core.heads().is_empty();
+            let is_as_wanted = || {
+                let there = json_at(core.doc(), &Path::root(), types, None)?;
+                Ok(there.is_some_and(|there| json::is_same(&there, &json)))
+            };
+            let names_version = precondition.names_version();
+            let Some(at) = precondition.check(core, is_as_wanted)? else {
+                return Ok((Shown::of(core, &Path::root(), types)?, false));
+            };
+            edit(core, at.as_deref(), types, mark, |edit| {
+                edit.put_at(&Path::root(), &json)
+            })?;
+            if core.heads().is_empty() {
+                core.make_empty(author(mark));
+            }
+            let mut shown = written(core, &Path::root(), types, Some(&json))?;
+            shown.is_known |= names_version && at.is_none();
+            Ok((shown, is_new))
+        });
+        made.await?
+    }
+}
