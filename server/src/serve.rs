@@ -20,6 +20,7 @@ use crate::config::{Config, Durability};
 use crate::connection::backoff::Backoff;
 use crate::connection::decode::Decoders;
 use crate::connection::peers::Peers;
+use crate::connection::refusals::Refusals;
 use crate::connection::socket::Connections;
 use crate::document::ConnectionId;
 use crate::document::registry::Registry;
@@ -193,12 +194,14 @@ impl Inside {
             ..Limits::default()
         };
         let backoff: Arc<Backoff> = Arc::default();
+        let refusals: Arc<Refusals> = Arc::default();
         let connections = Arc::new(Connections {
             server,
             storage,
             registry,
             peers: Peers::default(),
             backoff: Arc::clone(&backoff),
+            refusals: Arc::clone(&refusals),
             limits,
             decoders: Decoders::default(),
             in_flight: InFlight::new(limits.frame_bytes),
@@ -222,6 +225,7 @@ impl Inside {
                     large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
                     imports: Arc::new(Semaphore::new(CONCURRENT_IMPORTS)),
                     backoff,
+                    refusals,
                     limits,
                     past: Arc::new(Semaphore::new(CONCURRENT_LARGE_PASTS)),
                     capacity,

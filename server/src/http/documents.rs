@@ -6,8 +6,8 @@
 //!
 //! - [`address`]: what a request is about.
 //! - [`read`], [`make`], [`write`], [`import`], [`events`]: the handlers of documents and values.
-//! - [`changes`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share: versions, times,
-//!   and reading large documents at them beside their views.
+//! - [`changes`], [`places`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share:
+//!   versions, times, and reading large documents at them beside their views.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 
 use super::problem::{Code, Problem};
 use crate::connection::backoff::Backoff;
+use crate::connection::refusals::Refusals;
 use crate::store::Store;
 use crate::view::{Core, Views};
 
@@ -32,6 +33,7 @@ mod import;
 mod make;
 mod moment;
 mod past;
+mod places;
 mod read;
 mod restore;
 mod write;
@@ -52,6 +54,8 @@ pub struct Documents {
     pub imports: Arc<Semaphore>,
     /// Who may not import for a while.
     pub backoff: Arc<Backoff>,
+    /// The last refusals.
+    pub refusals: Arc<Refusals>,
     /// What may be imported: as much as a client may upload.
     pub limits: Limits,
     /// Bounds the large documents that are read at old versions.
@@ -72,6 +76,7 @@ pub fn router(documents: Documents) -> Router {
         .route("/v1/documents/{id}/value/{*path}", values())
         .route("/v1/documents/{id}/changes", get(changes::page))
         .route("/v1/documents/{id}/changes/{hash}", get(changes::one))
+        .route("/v1/documents/{id}/versions/{place}", get(places::version))
         .route("/v1/documents/{id}/diff", get(diff::diff))
         .route("/v1/documents/{id}/diff/", get(diff::diff))
         .route("/v1/documents/{id}/diff/{*path}", get(diff::diff))
