@@ -71,7 +71,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .merge(inspect::router())
+        .merge(inspect::router().with_state(()))
         .layer(DefaultBodyLimit::max(0));
     // What is none of its addresses is no file either.
     let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");

@@ -149,7 +149,7 @@ mod tests {
                 principal,
                 address,
             },
-            code: ErrorCode::BadSeq,
+            code: ErrorCode::SeqNotNext,
             document: Some(&document),
             hash: None,
             reason: reason.to_owned(),
