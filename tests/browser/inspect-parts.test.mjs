@@ -98,14 +98,16 @@ test("what was before and whether it was in an array is told", () => {
     { op: "add", path: "/list/0", value: 0 },
     { op: "replace", path: "/list/1", value: 2 },
     { op: "remove", path: "/name" },
+    { op: "add", path: "/rows/0/x", value: 3 },
   ];
-  patched({ list: [1], name: "x" }, operations, (one) => told.push(one));
+  patched({ list: [1], name: "x", rows: [{}] }, operations, (one) => told.push(one));
   assert.deepEqual(
     told.map(({ steps, isInArray, before }) => [steps, isInArray, before]),
     [
       [["list", 0], true, undefined],
       [["list", 1], true, 1],
       [["name"], false, "x"],
+      [["rows", 0, "x"], false, undefined],
     ],
   );
 });
@@ -118,6 +120,7 @@ test("a patch that does not fit is no patch", () => {
     { op: "add", path: "/list/x", value: 1 },
     { op: "add", path: "/none/0", value: 1 },
     { op: "add", path: "/toString/x", value: 1 },
+    { op: "add", path: "/__proto__/x", value: 1 },
     { op: "move", path: "/list/0" },
   ]) {
     assert.throws(() => patched({ list: [1, 2] }, [operation]), undefined, JSON.stringify(operation));
@@ -232,7 +235,7 @@ test("each change is in one node, every dep is a line or within a run, and lines
   const roll = dice(SEED + 3);
   for (let round = 0; round < 100; round += 1) {
     const changes = randomHistory(roll, 1 + roll(60), 1 + roll(5));
-    const first = roll(changes.length);
+    const first = round % 2 === 0 ? 0 : roll(changes.length);
     const drawn = changes.slice(first);
     for (const isEvery of [true, false]) {
       const { lanes, nodes, lines } = layOut(drawn, isEvery);
@@ -261,10 +264,33 @@ test("each change is in one node, every dep is a line or within a run, and lines
 
 test("a quarter of a million keystrokes in a row are one node", () => {
   const changes = Array.from({ length: 260_000 }, (_, place) => ({ place, hash: `h${place}`, actor: "a", seq: place + 1, deps: place === 0 ? [] : [`h${place - 1}`] }));
-  const start = performance.now();
   const { nodes, lines } = layOut(changes, false);
   assert.deepEqual([nodes.length, lines.length, nodeAt(nodes, 123_456)], [1, 0, 0]);
-  assert.ok(performance.now() - start < 3000);
+});
+
+test("a run ends where somebody else goes on", () => {
+  const changes = [
+    { place: 0, hash: "a", actor: "one", seq: 1, deps: [] },
+    { place: 1, hash: "b", actor: "one", seq: 2, deps: ["a"] },
+    { place: 2, hash: "c", actor: "two", seq: 1, deps: ["b"] },
+    { place: 3, hash: "d", actor: "one", seq: 3, deps: ["b", "c"] },
+  ];
+  const { nodes, lines } = layOut(changes, false);
+  assert.deepEqual(
+    nodes.map(({ lane, changes: own, isMerge }) => [lane, own.map(({ hash }) => hash).join(""), isMerge]),
+    [
+      [0, "ab", false],
+      [1, "c", false],
+      [0, "d", false],
+    ],
+  );
+  assert.deepEqual(lines, [
+    { from: 0, to: 1, isImplied: false },
+    { from: 0, to: 2, isImplied: true },
+    { from: 1, to: 2, isImplied: false },
+  ]);
+  const [, , third] = changes;
+  assert.deepEqual(layOut([...changes.slice(0, 2), third], false).nodes.length, 2);
 });
 
 test("up and down lead to the nearest node of the next actor", () => {

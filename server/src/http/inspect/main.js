@@ -6,6 +6,7 @@ import { button, el } from "./dom.js";
 import { listen } from "./keyboard.js";
 import { Refusals } from "./refusals.js";
 import { format, idOf, parse } from "./route.js";
+import { cut, printable } from "./text.js";
 
 /** Between two writings of a place that is being slid over, milliseconds: browsers take only so many. */
 const ADDRESS_MS = 250;
@@ -62,7 +63,7 @@ function show() {
     say("");
     if (route.page === "document") page = new DocumentPage(route.id, goTo, goView, say);
     else if (route.page === "refusals") page = new Refusals(route.id, (id) => go({ page: "refusals", id: id === null ? null : idOf(id) }));
-    document.title = `${route.page === "document" ? route.id.slice(0, 12) : route.page} · Concord inspector`;
+    document.title = `${route.page === "document" ? printable(cut(route.id, 12)) : route.page} · Concord inspector`;
     content.replaceChildren(page?.element ?? welcome());
   }
   if (route.page === "document") page.show(route.at, route.view);
