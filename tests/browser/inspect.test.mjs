@@ -570,6 +570,8 @@ test("in a narrow window one part is shown at a time, and nothing is wider than 
     await page.getByRole("button", { name, exact: true }).click();
     await part.waitFor();
     assert.ok(await isNarrow(), name);
+    const { width } = await page.locator(`.${{ value: "tree", graph: "graph", change: "change" }[name]}.pane`).boundingBox();
+    assert.ok(width > 360, `${name} is ${width} wide`);
     await shot(page, `narrow-${name}`);
   }
   assert.ok(!(await page.locator(".change .body").isVisible()));
