@@ -110,6 +110,7 @@ export class Graph {
 
   #draw() {
     const { lanes, nodes, lines } = this.#laid;
+    for (const { actor } of lanes) this.#colour(actor);
     const centres = [];
     let x = LEFT;
     for (const node of nodes) {
