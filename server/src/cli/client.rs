@@ -182,7 +182,7 @@ impl Call {
         }
     }
 
-    /// Without the value in the answer.
+    /// Without the value in the answer; and so without its version, where that has more than what is sent.
     #[must_use]
     pub fn minimal(self) -> Self {
         self.header(HeaderName::from_static("prefer"), "return=minimal")

@@ -112,6 +112,7 @@ pub fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
     args.write.send(Method::PUT, &args.path, |call| {
         call.query("types", args.types.parameter())
             .json(JSON, &value)
+            .minimal()
     })
 }
 
@@ -183,9 +184,8 @@ impl WriteArgs {
         with: impl FnOnce(Call) -> Call,
     ) -> anyhow::Result<ExitCode> {
         self.target.run(Access::Write, async |client| {
-            let call = with(Call::value(method, &self.document, path))
-                .if_match(self.if_match.as_deref())
-                .minimal();
+            let call =
+                with(Call::value(method, &self.document, path)).if_match(self.if_match.as_deref());
             say_version(&client.send(call).await?)
         })
     }

@@ -332,7 +332,6 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         let body = json!({ "at": at, "path": args.path.to_string() });
         let call = Call::new(Method::POST, format!("{}/restore", url_of(document)))
             .if_match(if_match.as_deref())
-            .minimal()
             .json(JSON, &body);
         say_version(&client.send(call).await?)
     })

@@ -53,6 +53,13 @@ fn a_document_is_made_read_changed_and_listed() -> Result<()> {
         let old = seen["value"].to_string().replace("1.5", "7");
         let merged = world.run(&["set", id, "", &old, "--if-match", first])?;
         assert!(merged.status.success(), "{merged:?}");
+        // What is there now is not what was put: its version would be taken for that, and undo the rest.
+        assert_eq!(String::from_utf8(merged.stdout)?, "");
+        let said = String::from_utf8(merged.stderr)?;
+        assert!(
+            said.contains("merged with changes that you have not seen"),
+            "{said}"
+        );
         let mut merged = now.clone();
         merged["n"] = json!(7);
         assert_eq!(world.json(&["get", id])?, merged);
