@@ -1,11 +1,19 @@
 //! The command line: what can be typed, and what each command calls.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use client::UsageError;
+use terminal::escaped;
 
+pub mod changes;
+pub mod client;
 pub mod documents;
+pub mod edit;
+pub mod export;
 pub mod files;
+pub mod history;
 pub mod inspect;
 pub mod maintain;
 pub mod offline;
@@ -13,6 +21,8 @@ pub mod record;
 pub mod repair;
 pub mod replay;
 pub mod serve;
+pub mod terminal;
+pub mod watch;
 
 /// A collaborative data store: Automerge documents, relayed between clients and kept on disk.
 #[derive(Debug, Parser)]
@@ -28,10 +38,31 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// List the stored documents.
     List(documents::ListArgs),
-    /// Print a document as JSON.
+    /// Print a document, or a part of it, as JSON: now, or as it was.
     Get(documents::GetArgs),
+    /// Make a document of a JSON object, and print its id.
+    Create(edit::CreateArgs),
+    /// Bring what is at a path of a document to a value.
+    Set(edit::SetArgs),
+    /// Remove what is at a path of a document.
+    Unset(edit::UnsetArgs),
+    /// Carry out a JSON Patch or a merge patch on a document.
+    Patch(edit::PatchArgs),
+    /// Print a document's changes as they come.
+    Watch(watch::WatchArgs),
+    /// List a document's changes.
+    ///
+    /// In the order in which the server took them. TIME is when it did, in UTC; with ~ before it, what the author's clock
+    /// said. HASH names the version that the change made, wherever one is asked for.
+    History(history::HistoryArgs),
+    /// Print what differs between two versions of a document.
+    Diff(history::DiffArgs),
+    /// Bring back what was in a document, by one change more.
+    Restore(history::RestoreArgs),
+    /// Make a new document with another's changes up to a version, and print its id.
+    Fork(history::ForkArgs),
     /// Write documents to .automerge files.
-    Export(files::ExportArgs),
+    Export(export::ExportArgs),
     /// Read documents from .automerge files.
     Import(files::ImportArgs),
     /// Check every record's checksum and load every document.
@@ -59,7 +90,16 @@ impl Cli {
             Command::Serve(args) => serve::run(&args),
             Command::List(args) => documents::list(&args),
             Command::Get(args) => documents::get(&args),
-            Command::Export(args) => files::export(&args),
+            Command::Create(args) => edit::create(&args),
+            Command::Set(args) => edit::set(&args),
+            Command::Unset(args) => edit::unset(&args),
+            Command::Patch(args) => edit::patch(&args),
+            Command::Watch(args) => watch::watch(&args),
+            Command::History(args) => history::history(&args),
+            Command::Diff(args) => history::diff(&args),
+            Command::Restore(args) => history::restore(&args),
+            Command::Fork(args) => history::fork(&args),
+            Command::Export(args) => export::export(&args),
             Command::Import(args) => files::import(&args),
             Command::Verify(args) => maintain::verify(&args),
             Command::Repair(args) => repair::repair(&args),
@@ -70,10 +110,26 @@ impl Cli {
         };
         match result {
             Ok(code) => code,
+            Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("concord: {error:#}");
-                ExitCode::FAILURE
+                // What is said of a document may be the document's own words.
+                eprintln!("concord: {}", escaped(&format!("{error:#}")));
+                match error.downcast_ref() {
+                    Some(UsageError(_)) => ExitCode::from(2),
+                    None => ExitCode::FAILURE,
+                }
             }
         }
     }
+}
+
+/// Whether nobody reads standard output any more, such as `head` that has enough: nothing else is written to bare.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = match error.downcast_ref::<io::Error>() {
+        Some(error) => Some(error.kind()),
+        None => error
+            .downcast_ref::<serde_json::Error>()
+            .and_then(serde_json::Error::io_error_kind),
+    };
+    kind == Some(io::ErrorKind::BrokenPipe)
 }

@@ -5,7 +5,8 @@
 //! where that takes long. [`outbox`] is the bounded queue between documents and the socket. [`socket`]
 //! has the two tasks that do the IO, [`patience`] how long they wait, and [`peers`] knows which peer is
 //! on which connection. [`caller`] is who is there, with what becomes of a refusal, and [`backoff`] how long
-//! who is refused changes again and again has to wait before joining anew.
+//! who is refused changes again and again has to wait before joining anew; [`refusals`] are the last ones, to be
+//! looked at.
 
 pub mod backoff;
 pub mod caller;
@@ -14,6 +15,7 @@ pub mod outbox;
 pub mod patience;
 pub mod peers;
 pub mod phase;
+pub mod refusals;
 pub mod socket;
 
 use automerge::ChangeHash;

@@ -1,5 +1,5 @@
-//! HTTP: the WebSocket at `/sync`, what operators ask (`/healthz`, `/readyz`, `/metrics`), and an application's
-//! files, if there are any.
+//! HTTP: the WebSocket at `/sync`, what operators ask (`/healthz`, `/readyz`, `/metrics`), documents as JSON below
+//! `/v1`, the inspector, and an application's files, if there are any.
 
 pub mod accept;
 pub mod body;
@@ -7,10 +7,15 @@ pub mod compress;
 pub mod documents;
 pub mod files;
 pub mod idempotency;
+<<<<<<< HEAD
 pub mod openapi;
+=======
+pub mod inspect;
+>>>>>>> main
 pub mod origins;
 pub mod prefer;
 pub mod problem;
+pub mod refusals;
 pub mod surface;
 pub mod version;
 pub mod waiting;
@@ -70,11 +75,18 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .merge(inspect::router().with_state(()))
         .layer(DefaultBodyLimit::max(0));
     // What is none of its addresses is no file either.
     let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");
+<<<<<<< HEAD
     let v1 = openapi::around(documents::router().with_state(app.documents.clone()));
     let v1 = v1.fallback(no_route);
+=======
+    let v1 = documents::router(app.documents.clone())
+        .merge(refusals::router(Arc::clone(&app.connections.refusals)))
+        .fallback(no_route);
+>>>>>>> main
     let v1 = surface::around(v1, &app.origins);
     for path in ["/v1", "/v1/", "/v1/{*path}"] {
         routes = routes.route_service(path, v1.clone());

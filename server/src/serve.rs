@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
 use concord_shared::ids::{PeerId, StorageId};
 use concord_shared::limits::Limits;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -19,6 +20,7 @@ use crate::config::{Config, Durability};
 use crate::connection::backoff::Backoff;
 use crate::connection::decode::Decoders;
 use crate::connection::peers::Peers;
+use crate::connection::refusals::Refusals;
 use crate::connection::socket::Connections;
 use crate::document::ConnectionId;
 use crate::document::registry::Registry;
@@ -36,9 +38,24 @@ use crate::view::Views;
 /// A server that listens but does not accept yet.
 pub struct Server {
     listener: TcpListener,
+    inside: Inside,
+    drain: Duration,
+}
+
+/// A server but for its port: documents over a store, and what answers requests about them. A command has one of its
+/// own where no server runs.
+pub struct Inside {
     app: App,
     committer: CommitterThread,
-    drain: Duration,
+}
+
+/// What is done to a store besides what clients ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Documents are compacted, and the server's identity is kept.
+    Full,
+    /// Nothing is written.
+    None,
 }
 
 /// Compactions at a time, per server. Each may hold a whole document in memory. They have no part in
@@ -71,6 +88,68 @@ pub(crate) fn recorder() -> anyhow::Result<PrometheusHandle> {
 impl Server {
     /// Opens the port; documents are read from and written to `store`.
     pub async fn bind(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("listening on {}", config.listen))?;
+        Ok(Self {
+            listener,
+            inside: Inside::start(config, store, Upkeep::Full)?,
+            drain: Duration::from_secs(config.drain_seconds),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Serves until `stop` resolves, then stops accepting, lets documents write and acknowledge what
+    /// they have taken in, closes connections with a reason, and syncs the store.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let Self {
+            listener,
+            inside,
+            drain,
+        } = self;
+        let app = &inside.app;
+        let token = app.connections.stop.clone();
+        let capacity = Arc::clone(&app.capacity);
+        let all = u32::try_from(capacity.available_permits()).unwrap_or(u32::MAX);
+        let recorder = app.metrics.clone();
+        let upkeep = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                recorder.run_upkeep();
+            }
+        });
+        let headers = app.connections.handshake;
+        let most = capacity.available_permits() + listener::HTTP_CONNECTIONS_PER_SERVER;
+        let in_flight = Arc::clone(&app.connections.in_flight);
+        let router = inside.router();
+        let serving = listener::serve(listener, router, most, headers, in_flight, token.clone());
+        let serving = tokio::spawn(serving);
+        stop.await;
+        info!("stopping");
+        token.cancel();
+        upkeep.abort();
+        let drained = async {
+            let _served = serving.await;
+            inside.closed().await;
+            // Every connection gives its permit back when it is closed.
+            let _closed = capacity.acquire_many(all).await;
+        };
+        if tokio::time::timeout(drain, drained).await.is_err() {
+            warn!("some documents or connections did not finish in time");
+        }
+        inside.committer.shutdown().await?;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+impl Inside {
+    /// Starts what works on documents; they are read from and written to `store`.
+    pub fn start(config: &Config, store: Arc<dyn Store>, upkeep: Upkeep) -> anyhow::Result<Self> {
         let recorder = recorder()?;
         let metrics = Metrics::register();
         let files = match &config.app {
@@ -78,10 +157,12 @@ impl Server {
             None => None,
         };
         let origins = Origins::new(config.listen, &config.cors_origin, &config.host)?;
-        let (server, storage) = identity(&*store).context("reading the server's identity")?;
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("listening on {}", config.listen))?;
+        let identity = identity(&*store, upkeep);
+        let (server, storage) = identity.context("reading the server's identity")?;
+        let compactions = Arc::new(Semaphore::new(CONCURRENT_COMPACTIONS));
+        if upkeep == Upkeep::None {
+            compactions.close();
+        }
         let stop = CancellationToken::new();
         let durability = match config.durability {
             Durability::Strict => store::Durability::Strict,
@@ -97,7 +178,7 @@ impl Server {
             committer,
             config,
             storage.clone(),
-            Arc::new(Semaphore::new(CONCURRENT_COMPACTIONS)),
+            compactions,
             stop.clone(),
             metrics.clone(),
         );
@@ -113,12 +194,14 @@ impl Server {
             ..Limits::default()
         };
         let backoff: Arc<Backoff> = Arc::default();
+        let refusals: Arc<Refusals> = Arc::default();
         let connections = Arc::new(Connections {
             server,
             storage,
             registry,
             peers: Peers::default(),
             backoff: Arc::clone(&backoff),
+            refusals: Arc::clone(&refusals),
             limits,
             decoders: Decoders::default(),
             in_flight: InFlight::new(limits.frame_bytes),
@@ -133,7 +216,6 @@ impl Server {
         });
         let capacity = Arc::new(Semaphore::new(config.max_connections));
         Ok(Self {
-            listener,
             app: App {
                 connections,
                 capacity: Arc::clone(&capacity),
@@ -143,6 +225,7 @@ impl Server {
                     large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
                     imports: Arc::new(Semaphore::new(CONCURRENT_IMPORTS)),
                     backoff,
+                    refusals,
                     limits,
                     past: Arc::new(Semaphore::new(CONCURRENT_LARGE_PASTS)),
                     capacity,
@@ -153,74 +236,41 @@ impl Server {
                 files,
             },
             committer: thread,
-            drain: Duration::from_secs(config.drain_seconds),
         })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> anyhow::Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
+    /// Answers requests.
+    pub fn router(&self) -> Router {
+        http::router(self.app.clone())
     }
 
-    /// Serves until `stop` resolves, then stops accepting, lets documents write and acknowledge what
-    /// they have taken in, closes connections with a reason, and syncs the store.
-    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let Self {
-            listener,
-            app,
-            committer,
-            drain,
-        } = self;
-        let token = app.connections.stop.clone();
-        let registry = app.connections.registry.clone();
-        let views = app.documents.views.clone();
-        let capacity = Arc::clone(&app.capacity);
-        let all = u32::try_from(capacity.available_permits()).unwrap_or(u32::MAX);
-        let recorder = app.metrics.clone();
-        let upkeep = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                recorder.run_upkeep();
-            }
-        });
-        let headers = app.connections.handshake;
-        let most = capacity.available_permits() + listener::HTTP_CONNECTIONS_PER_SERVER;
-        let in_flight = Arc::clone(&app.connections.in_flight);
-        let router = http::router(app);
-        let serving = listener::serve(listener, router, most, headers, in_flight, token.clone());
-        let serving = tokio::spawn(serving);
-        stop.await;
-        info!("stopping");
-        token.cancel();
-        upkeep.abort();
-        let drained = async {
-            let _served = serving.await;
-            views.closed().await;
-            registry.closed().await;
-            // Every connection gives its permit back when it is closed.
-            let _closed = capacity.acquire_many(all).await;
-        };
-        if tokio::time::timeout(drain, drained).await.is_err() {
-            warn!("some documents or connections did not finish in time");
-        }
-        committer.shutdown().await?;
-        info!("stopped");
-        Ok(())
+    /// Lets documents write and acknowledge what they have taken in, and syncs the store.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.app.connections.stop.cancel();
+        self.closed().await;
+        Ok(self.committer.shutdown().await?)
+    }
+
+    async fn closed(&self) {
+        self.app.documents.views.closed().await;
+        self.app.connections.registry.closed().await;
     }
 }
 
 /// The server's own ids, kept in the store: clients keep their sync state by them.
-fn identity(store: &dyn Store) -> anyhow::Result<(PeerId, StorageId)> {
-    let peer = stored_id(store, "peer-id", "concord-")?;
-    let storage = stored_id(store, "storage-id", "")?;
+fn identity(store: &dyn Store, upkeep: Upkeep) -> anyhow::Result<(PeerId, StorageId)> {
+    let peer = stored_id(store, "peer-id", "concord-", upkeep)?;
+    let storage = stored_id(store, "storage-id", "", upkeep)?;
     Ok((PeerId::new(&peer)?, StorageId::new(&storage)?))
 }
 
-fn stored_id(store: &dyn Store, key: &str, prefix: &str) -> anyhow::Result<String> {
+fn stored_id(store: &dyn Store, key: &str, prefix: &str, upkeep: Upkeep) -> anyhow::Result<String> {
     if let Some(bytes) = store.meta(key)? {
         return Ok(String::from_utf8(bytes.to_vec())?);
     }
     let id = format!("{prefix}{}", uuid::Uuid::new_v4());
-    store.set_meta(key, id.as_bytes())?;
+    if upkeep == Upkeep::Full {
+        store.set_meta(key, id.as_bytes())?;
+    }
     Ok(id)
 }

@@ -1,21 +1,30 @@
 //! `concord list` and `concord get`.
 
-use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
-use automerge::AutoSerde;
-use concord_shared::json::MOST_LEVELS;
-use serde_json::json;
+use axum::http::Method;
+use concord_shared::ids::DocumentId;
+use concord_shared::path::Path;
+use console::Style;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
 
-use super::offline::{DataArgs, choose, warn_of_unlisted};
-use crate::materialise;
+use super::client::moment::{Moment, moment};
+use super::client::{Access, Call, Client, TargetArgs, document_id, path};
+use super::offline::warn_of_unlisted;
+use super::terminal::{Out, padded};
+
+/// Documents asked for at a time.
+const DOCUMENTS_PER_PAGE: usize = 1000;
+
+/// What nearly all ids take.
+const ID_COLUMNS: usize = 28;
 
 /// Arguments of `concord list`.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
     #[command(flatten)]
-    data: DataArgs,
+    target: TargetArgs,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -23,100 +32,141 @@ pub struct ListArgs {
 
 /// Lists the stored documents: id, number of changes, bytes of the snapshot.
 pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let opened = args.data.open_to_read()?;
-    let store = &opened.store;
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    for info in choose(store, &[])? {
-        let id = &info.document;
-        match (&info.summary, args.json) {
-            (Ok(summary), true) => {
-                let line = json!({
-                    "document": id.as_str(),
-                    "createdAtMs": summary.created_at_ms,
-                    "changes": summary.changes,
-                    "snapshotBytes": summary.snapshot_bytes,
-                });
-                writeln!(out, "{line}")?;
+    args.target.run(Access::Read, async |client| {
+        let mut out = Out::lock();
+        let mut pages = Pages::default();
+        while let Some(page) = pages.next(client).await? {
+            for document in page {
+                if args.json {
+                    out.json(&document)?;
+                } else {
+                    out.line(&line(&document), &Style::new())?;
+                }
             }
-            (Ok(summary), false) => {
-                let (changes, bytes) = (summary.changes, summary.snapshot_bytes);
-                writeln!(
-                    out,
-                    "{id}  {changes:>9} changes  {bytes:>11} bytes of snapshot"
-                )?;
-            }
-            (Err(problem), true) => {
-                let line = json!({ "document": id.as_str(), "problem": problem.to_string() });
-                writeln!(out, "{line}")?;
-            }
-            (Err(problem), false) => writeln!(out, "{id}  damaged: {problem}")?,
+            out.flush()?;
+        }
+        let incomplete = match client {
+            Client::Local(local) => warn_of_unlisted(local.store())?,
+            Client::Remote(_) => false,
+        };
+        Ok(ExitCode::from(u8::from(incomplete)))
+    })
+}
+
+fn line(document: &Json) -> String {
+    let id = padded(text(document, "id"), ID_COLUMNS);
+    match (document.get("changes"), document.get("snapshotBytes")) {
+        (Some(changes), Some(bytes)) => {
+            let (changes, bytes) = (changes.to_string(), bytes.to_string());
+            format!("{id}  {changes:>9} changes  {bytes:>11} bytes of snapshot")
+        }
+        _ => format!("{id}  damaged: `concord verify` says how"),
+    }
+}
+
+/// The list of documents, page by page.
+#[derive(Debug, Default)]
+pub struct Pages {
+    after: Option<String>,
+    is_over: bool,
+}
+
+impl Pages {
+    /// The next page, as the API has it.
+    pub async fn next(&mut self, client: &Client) -> anyhow::Result<Option<Vec<Json>>> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let call = Call::new(Method::GET, "/v1/documents")
+            .query("limit", Some(DOCUMENTS_PER_PAGE))
+            .query("after", self.after.take());
+        let page: Page = client.send(call).await?.parsed()?;
+        self.is_over = page.next.is_none();
+        self.after = page.next;
+        Ok(Some(page.documents))
+    }
+}
+
+/// A page, as far as it is looked at.
+#[derive(Deserialize)]
+struct Page {
+    documents: Vec<Json>,
+    next: Option<String>,
+}
+
+/// A text in an object.
+pub fn text<'a>(object: &'a Json, name: &str) -> &'a str {
+    let text = object.get(name).and_then(Json::as_str);
+    text.unwrap_or_default()
+}
+
+/// How what JSON lacks is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TypesArg {
+    /// As the nearest that JSON has
+    Plain,
+    /// By name: {"$counter": 5}
+    Tagged,
+}
+
+impl TypesArg {
+    /// The parameter of a request.
+    pub fn parameter(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Tagged => Some("tagged"),
         }
     }
-    out.flush()?;
-    let incomplete = warn_of_unlisted(store)? || opened.damage.is_some();
-    Ok(ExitCode::from(u8::from(incomplete)))
 }
 
 /// Arguments of `concord get`.
 #[derive(Debug, clap::Args)]
 pub struct GetArgs {
     #[command(flatten)]
-    data: DataArgs,
+    target: TargetArgs,
     /// Document id or automerge: URL
-    #[arg(value_name = "ID")]
-    document: String,
+    #[arg(value_name = "ID", value_parser = document_id)]
+    document: DocumentId,
+    /// Which part of it, as a JSON Pointer: /companies/acme/name
+    #[arg(value_name = "PATH", default_value = "", hide_default_value = true, value_parser = path)]
+    path: Path,
+    /// As it was: a version or the beginning of its hash, a time (2026-11-22T04:10:28Z), or a date, which is its first
+    /// moment in UTC
+    #[arg(long, value_name = "VERSION|TIME", value_parser = moment)]
+    at: Option<Moment>,
+    /// How counters, times and bytes are written, which JSON lacks
+    #[arg(long, value_enum, default_value = "plain")]
+    types: TypesArg,
+    /// Print a string without quotes
+    #[arg(long, conflicts_with = "with_version")]
+    raw: bool,
+    /// Print {"version": …, "value": …}: what --at and --if-match take, and what was there then
+    #[arg(long)]
+    with_version: bool,
 }
 
-/// Prints a document as JSON. What JSON lacks: text is a string, a counter its number, a timestamp
-/// milliseconds since 1970, bytes an array of numbers.
+/// Prints what is in a document as JSON.
 pub fn get(args: &GetArgs) -> anyhow::Result<ExitCode> {
-    let opened = args.data.open_to_read()?;
-    let store = &opened.store;
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    for info in choose(store, std::slice::from_ref(&args.document))? {
-        let document = materialise::document(store, &info.document)?;
-        let document = document.context("the document is empty")?;
-        ensure!(
-            materialise::nested_at_most(&document, MOST_LEVELS),
-            "the document has more than {MOST_LEVELS} levels of nesting, too many for JSON: `concord export` writes it as it is"
-        );
-        serde_json::to_writer_pretty(&mut out, &AutoSerde::from(&document))?;
-        writeln!(out)?;
-    }
-    out.flush()?;
-    Ok(ExitCode::from(u8::from(opened.damage.is_some())))
-}
-
-#[cfg(test)]
-mod tests {
-    use automerge::transaction::Transactable as _;
-    use automerge::{Automerge, ObjType, ROOT};
-
-    use super::*;
-    use crate::materialise::nested_at_most;
-
-    fn nested(levels: usize) -> Automerge {
-        let mut document = Automerge::new();
-        let mut change = document.transaction();
-        let mut inner = ROOT;
-        for level in 0..levels {
-            inner = if level % 2 == 0 {
-                change.put_object(&inner, "a", ObjType::List).unwrap()
-            } else {
-                change.insert_object(&inner, 0, ObjType::Map).unwrap()
-            };
+    args.target.run(Access::Read, async |client| {
+        let at = match &args.at {
+            Some(at) => Some(at.resolved(client, &args.document).await?),
+            None => None,
+        };
+        let call = Call::value(Method::GET, &args.document, &args.path)
+            .query("at", at)
+            .query("types", args.types.parameter());
+        let answer = client.send(call).await?;
+        let value = answer.json()?;
+        let mut out = Out::lock();
+        match &value {
+            _ if args.with_version => {
+                let version = answer.version_read()?;
+                out.pretty(&json!({ "version": version, "value": value }))?;
+            }
+            Json::String(text) if args.raw => out.raw(text)?,
+            _ => out.pretty(&value)?,
         }
-        change.commit();
-        document
-    }
-
-    /// It is printed on the stack of whatever thread: this test's has a quarter of the main thread's.
-    #[test]
-    fn what_is_nested_as_deep_as_may_be_is_printed() {
-        let document = nested(MOST_LEVELS);
-        assert!(nested_at_most(&document, MOST_LEVELS));
-        assert!(!nested_at_most(&nested(MOST_LEVELS + 1), MOST_LEVELS));
-        let printed = serde_json::to_string_pretty(&AutoSerde::from(&document)).unwrap();
-        assert_eq!(printed.matches('[').count(), MOST_LEVELS / 2);
-    }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    })
 }

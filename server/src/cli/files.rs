@@ -1,5 +1,4 @@
-//! `concord export` and `concord import`: documents as `.automerge` files, which other Automerge
-//! tools open.
+//! `concord import`, and how `.automerge` files are named: documents as other Automerge tools open them.
 
 use std::fs;
 use std::io::Write as _;
@@ -14,10 +13,9 @@ use concord_shared::ids::{DocumentId, PrincipalId};
 use concord_shared::limits::Limits;
 
 use super::maintain::{now_ms, snapshot_of};
-use super::offline::{DataArgs, choose, progress, warn_of_unlisted};
+use super::offline::{DataArgs, progress};
 use crate::document::opening;
 use crate::document::past::Steps;
-use crate::document::task::Report;
 use crate::materialise;
 use crate::store::{Durability, Severity, Store, StoreError, Write};
 
@@ -26,67 +24,9 @@ const EXTENSION: &str = "automerge";
 /// Who imported changes are from, in the store.
 const IMPORTER: &str = "import";
 
-/// Arguments of `concord export`.
-#[derive(Debug, clap::Args)]
-pub struct ExportArgs {
-    #[command(flatten)]
-    data: DataArgs,
-    /// Directory to write the files to; made if it is not there
-    #[arg(long, short, value_name = "DIRECTORY", default_value = ".")]
-    to: PathBuf,
-    /// Document ids or automerge: URLs; all when none is given
-    #[arg(value_name = "ID")]
-    documents: Vec<String>,
-}
-
-/// Writes documents as files named by their ids; one that does not load is reported, and the others are written all
-/// the same.
-pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let opened = args.data.open_to_read()?;
-    let store = &opened.store;
-    let chosen = choose(store, &args.documents)?;
-    fs::create_dir_all(&args.to).with_context(|| format!("making {}", args.to.display()))?;
-    let bar = progress(chosen.len(), "exporting");
-    let mut failed = 0;
-    for info in &chosen {
-        match materialise::document(store, &info.document) {
-            Ok(document) => {
-                let path = args.to.join(file_name(&info.document));
-                // A disk that is full will not take the others either: this ends it.
-                write_whole(&path, &document.unwrap_or_default().save())
-                    .with_context(|| format!("writing {}", path.display()))?;
-            }
-            Err(error) => {
-                failed += 1;
-                bar.suspend(|| eprintln!("{}: {}", info.document, Report(&error)));
-            }
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    writeln!(
-        std::io::stdout(),
-        "{} documents exported to {}, {failed} failed",
-        chosen.len() - failed,
-        args.to.display()
-    )?;
-    let incomplete =
-        opened.damage.is_some() || (args.documents.is_empty() && warn_of_unlisted(store)?);
-    Ok(ExitCode::from(u8::from(failed > 0 || incomplete)))
-}
-
-/// Writes a file so that under its name there is all of it or what was there before.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let partial = path.with_extension("automerge.partial");
-    let mut file = fs::File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)
-}
-
 /// Ids are opaque text that clients choose: what is no letter, digit, `-` or `_` becomes `%` and two
 /// hexadecimal digits, so that no id names another directory.
-fn file_name(id: &DocumentId) -> String {
+pub(super) fn file_name(id: &DocumentId) -> String {
     let mut name = String::new();
     for byte in id.as_str().bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use concord_shared::ids::DocumentId;
@@ -13,14 +14,19 @@ use crate::store::{DocumentInfo, SledOptions, SledStore, Store, StoreError};
 /// Documents listed at a time.
 const PAGE: usize = 256;
 
+/// Names the data directory where no flag does.
+pub const DATA_VARIABLE: &str = "CONCORD_DATA";
+/// The data directory that nobody named.
+pub const DEFAULT_DATA: &str = "concord-data";
+
 /// Where the data is.
 #[derive(Debug, clap::Args)]
 pub struct DataArgs {
     /// Directory of the data; the server must not be running on it
     #[arg(
         long,
-        env = "CONCORD_DATA",
-        default_value = "concord-data",
+        env = DATA_VARIABLE,
+        default_value = DEFAULT_DATA,
         value_name = "DIRECTORY"
     )]
     data: PathBuf,
@@ -48,7 +54,7 @@ impl DataArgs {
                 return Ok(ToRead {
                     store,
                     damage: None,
-                    _copy: None,
+                    copy: None,
                 });
             }
             Err(error) => error,
@@ -66,7 +72,7 @@ impl DataArgs {
         Ok(ToRead {
             store: SledStore::open(&options).context("opening a copy of it")?,
             damage: Some(damage),
-            _copy: Some(copy),
+            copy: Some(copy),
         })
     }
 
@@ -84,6 +90,25 @@ pub struct ToRead {
     pub store: SledStore,
     /// What was durable and is not there any more: the command fails in the end, whatever it could read.
     pub damage: Option<String>,
+    copy: Option<TemporaryCopy>,
+}
+
+impl ToRead {
+    /// The store for several owners, and what is to be kept as long as any of them.
+    pub fn into_shared(self) -> (Arc<dyn Store>, Kept) {
+        let kept = Kept {
+            is_damaged: self.damage.is_some(),
+            _copy: self.copy,
+        };
+        (Arc::new(self.store), kept)
+    }
+}
+
+/// What remains of [`ToRead`] without its store.
+#[derive(Debug)]
+pub struct Kept {
+    /// Whether something that was durable is not there any more.
+    pub is_damaged: bool,
     _copy: Option<TemporaryCopy>,
 }
 

@@ -1,4 +1,4 @@
-//! Who is on a connection, and what becomes of a refusal of theirs: counted, logged, remembered.
+//! Who is on a connection, and what becomes of a refusal of theirs: counted, logged, remembered, shown.
 //!
 //! Refusals are found at many places, by a connection's reader or writer and by documents; all come
 //! through here, so that each is in the metrics and in the log with the same fields.
@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use automerge::ChangeHash;
 use concord_shared::code::ErrorCode;
@@ -15,6 +15,7 @@ use tracing::field::display;
 use tracing::{debug, warn};
 
 use super::backoff::{Backoff, Who};
+use super::refusals::{New, Refusals, Sender};
 use crate::document::ConnectionId;
 use crate::metrics::Metrics;
 
@@ -27,6 +28,7 @@ pub struct Caller {
     who: Who,
     peer: OnceLock<PeerId>,
     backoff: Arc<Backoff>,
+    refusals: Arc<Refusals>,
 }
 
 /// What was refused, for the operator.
@@ -49,6 +51,7 @@ impl Caller {
         principal: PrincipalId,
         address: IpAddr,
         backoff: Arc<Backoff>,
+        refusals: Arc<Refusals>,
     ) -> Self {
         Self {
             connection,
@@ -57,6 +60,7 @@ impl Caller {
             address,
             peer: OnceLock::new(),
             backoff,
+            refusals,
         }
     }
 
@@ -64,7 +68,13 @@ impl Caller {
     pub fn local(connection: ConnectionId) -> Self {
         let address = Ipv4Addr::LOCALHOST.into();
         let principal = PrincipalId::anonymous();
-        Self::new(connection, principal, address, Arc::default())
+        Self::new(
+            connection,
+            principal,
+            address,
+            Arc::default(),
+            Arc::default(),
+        )
     }
 
     /// On which connection.
@@ -97,6 +107,7 @@ impl Caller {
             reason,
         } = refused;
         Metrics::refused(code);
+        self.remember(refused);
         let connection = self.connection.0;
         let document = document.map(display);
         let peer = self.peer.get().map(display);
@@ -116,5 +127,31 @@ impl Caller {
         } else {
             warn!(connection, %principal, %address, peer, document, code = code_text, %reason, "connection refused");
         }
+    }
+
+    fn remember(&self, refused: Refused<'_>) {
+        let Refused {
+            code,
+            document,
+            hash,
+            reason,
+        } = refused;
+        let new = New {
+            who: &self.who,
+            sender: Sender {
+                connection: self.connection,
+                peer: self.peer.get().cloned(),
+                principal: self.principal.clone(),
+                address: self.address,
+            },
+            code,
+            document,
+            hash,
+            reason: reason.to_string(),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_ms = now.map_or(0, |since| since.as_millis());
+        self.refusals
+            .record(new, u64::try_from(now_ms).unwrap_or(u64::MAX));
     }
 }

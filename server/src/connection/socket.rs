@@ -38,6 +38,7 @@ use super::outbox::Outbox;
 use super::patience::{self, Arriving, Flooded, Ping, Pongs, Stalled};
 use super::peers::Peers;
 use super::phase::{Action, Handshake, Open, ProtocolError};
+use super::refusals::Refusals;
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
 use crate::document::registry::{Delivery, DocumentHandle, OutOfMemoryBudget, Registry};
@@ -61,6 +62,8 @@ pub struct Connections {
     pub peers: Peers,
     /// Who has to wait before joining.
     pub backoff: Arc<Backoff>,
+    /// The last refusals.
+    pub refusals: Arc<Refusals>,
     /// Bounds on what is decoded.
     pub limits: Limits,
     /// Bounds decoding.
@@ -210,7 +213,8 @@ pub async fn serve(
 ) {
     let id = ConnectionId(connections.next.fetch_add(1, Ordering::Relaxed));
     let backoff = Arc::clone(&connections.backoff);
-    let caller = Arc::new(Caller::new(id, principal, address, backoff));
+    let refusals = Arc::clone(&connections.refusals);
+    let caller = Arc::new(Caller::new(id, principal, address, backoff, refusals));
     let outbox = Arc::new(Outbox::new(caller));
     let (sent, pings) = watch::channel(None);
     let (sink, stream) = socket.split();

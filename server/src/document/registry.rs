@@ -40,7 +40,7 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// The one way to write.
     pub committer: Committer,
-    /// Bounds work that may hold a whole document in memory.
+    /// Bounds work that may hold a whole document in memory. Closed: nothing is compacted.
     pub heavy: Arc<Semaphore>,
     /// Bounds large uploads that are made into snapshots, which may hold a whole document in memory. Those who
     /// create documents don't wait for compactions.

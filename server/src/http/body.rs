@@ -243,15 +243,15 @@ async fn bytes(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
 
 /// How large a value is that bytes stand for, if they are JSON.
 #[derive(Debug, PartialEq, Eq)]
-struct Size {
+pub(crate) struct Size {
     /// Most brackets that are open at a time.
-    levels: usize,
+    pub(crate) levels: usize,
     /// At least as many as there are values.
     values: usize,
 }
 
 impl Size {
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let (mut open, mut levels, mut values) = (0_usize, 0, 1);
         let mut is_string = false;
         let mut is_escaped = false;

@@ -6,8 +6,8 @@
 //!
 //! - [`address`]: what a request is about.
 //! - [`read`], [`make`], [`write`], [`import`], [`events`]: the handlers of documents and values.
-//! - [`changes`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share: versions, times,
-//!   and reading large documents at them beside their views.
+//! - [`changes`], [`places`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share:
+//!   versions, times, and reading large documents at them beside their views.
 
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use utoipa_axum::routes;
 use super::openapi::places;
 use super::problem::{Code, Problem};
 use crate::connection::backoff::Backoff;
+use crate::connection::refusals::Refusals;
 use crate::store::Store;
 use crate::view::{Core, Views};
 
@@ -33,10 +34,12 @@ mod import;
 mod make;
 mod moment;
 mod past;
+mod places;
 mod read;
 mod restore;
 mod write;
 
+pub(crate) use address::{url_of, url_within};
 pub use import::CONCURRENT_IMPORTS;
 
 /// What handlers share.
@@ -52,6 +55,8 @@ pub struct Documents {
     pub imports: Arc<Semaphore>,
     /// Who may not import for a while.
     pub backoff: Arc<Backoff>,
+    /// The last refusals.
+    pub refusals: Arc<Refusals>,
     /// What may be imported: as much as a client may upload.
     pub limits: Limits,
     /// Bounds the large documents that are read at old versions.
@@ -64,6 +69,7 @@ pub(super) use events::EVENTS;
 pub(super) use fork::Forked;
 pub use past::CONCURRENT_LARGE_PASTS;
 
+<<<<<<< HEAD
 /// The routes, and what they are.
 pub fn router() -> OpenApiRouter<Documents> {
     let router = OpenApiRouter::new()
@@ -86,6 +92,36 @@ pub fn router() -> OpenApiRouter<Documents> {
         .routes(routes!(changes::one))
         .routes(routes!(restore::restore))
         .routes(routes!(fork::fork))
+=======
+/// The routes.
+pub fn router(documents: Documents) -> Router {
+    Router::new()
+        .route("/v1/documents", get(read::list).post(make::create))
+        .route("/v1/documents/{id}", get(read::whole).put(make::put_whole))
+        .route("/v1/documents/{id}/value", values())
+        .route("/v1/documents/{id}/value/", values())
+        .route("/v1/documents/{id}/value/{*path}", values())
+        .route("/v1/documents/{id}/changes", get(changes::page))
+        .route("/v1/documents/{id}/changes/{hash}", get(changes::one))
+        .route("/v1/documents/{id}/versions/{place}", get(places::version))
+        .route("/v1/documents/{id}/diff", get(diff::diff))
+        .route("/v1/documents/{id}/diff/", get(diff::diff))
+        .route("/v1/documents/{id}/diff/{*path}", get(diff::diff))
+        .route("/v1/documents/{id}/restore", post(restore::restore))
+        .route("/v1/documents/{id}/fork", post(fork::fork))
+        .route("/v1/documents/{id}/events", get(events::events))
+        .route("/v1/documents/{id}/events/", get(events::events))
+        .route("/v1/documents/{id}/events/{*path}", get(events::events))
+        .with_state(documents)
+}
+
+fn values() -> axum::routing::MethodRouter<Documents> {
+    get(read::read)
+        .put(write::write)
+        .patch(write::write)
+        .post(write::append)
+        .delete(write::delete)
+>>>>>>> main
 }
 
 impl Documents {

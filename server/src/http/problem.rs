@@ -226,6 +226,9 @@ impl From<ViewError> for Problem {
     fn from(ViewError(code): ViewError) -> Self {
         let detail = match code {
             ErrorCode::ShuttingDown => "the server is stopping; what was sent may be kept or not",
+            ErrorCode::TooDeep => {
+                "there are more levels than JSON is shown or written with; `concord export` has it as it is"
+            }
             ErrorCode::TooManyDocuments => "there is no memory for one more document now",
             // JSON comes to no other one.
             ErrorCode::BadOp => "no key may be __proto__",

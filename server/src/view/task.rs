@@ -13,6 +13,7 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
+use concord_shared::json::MOST_LEVELS;
 use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, SyncFrame};
 use futures_util::FutureExt as _;
@@ -142,13 +143,16 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
     let loading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let document = materialise::document(&*store, &stored)?.unwrap_or_default();
-        Ok::<_, materialise::LoadError>(Core::new(document, actor))
+        // Import takes what admission would not, and the stack ends before such a document does.
+        let is_shallow = materialise::nested_at_most(&document, MOST_LEVELS);
+        Ok::<_, materialise::LoadError>(is_shallow.then(|| Core::new(document, actor)))
     });
     let loaded = loading.await.map_err(|_| ViewError(ErrorCode::Internal))?;
-    let core = loaded.map_err(|error| {
+    let loaded = loaded.map_err(|error| {
         error!(document = %id, error = %Report(&error), "document can't be shown");
         ViewError(ErrorCode::StorageFailed)
     })?;
+    let core = loaded.ok_or(ViewError(ErrorCode::TooDeep))?;
     let document = shared
         .registry
         .open(id)

@@ -3,7 +3,8 @@
 //! Every test runs the built server and speaks HTTP to it by a stock client. `story` has tabs and programs
 //! write at the same time and looks at what became of each field; `values` holds JSON in against JSON out, and
 //! views against a load of the stored bytes; `history` what is told of changes and versions
-//! against Automerge, across compactions and restarts; `requests` has each status, header and problem that is documented.
+//! against Automerge, across compactions and restarts; `inspecting` what the inspector asks for besides; `requests` has
+//! each status, header and problem that is documented.
 //!
 //! It can't pass by accident: the story demands that every value which is there in the end was written, and was not
 //! written over by somebody who had seen it; and a world in which nothing was written at once is an error.
@@ -14,6 +15,7 @@ mod durability;
 mod events;
 mod history;
 mod import;
+mod inspecting;
 mod openapi;
 mod representations;
 mod requests;

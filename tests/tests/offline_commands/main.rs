@@ -63,8 +63,8 @@ fn documents_go_in_and_come_out_the_same() -> Result<()> {
 
     let value: Value = serde_json::from_str(&succeed(&data, "get", &[&id.url()])?)?;
     let expected = json!({
-        "agenda": "1. welcome 🦀", "seen": 3, "at": 1_700_000_000_000_i64,
-        "logo": [1, 2], "dates": ["2026-11-21"],
+        "agenda": "1. welcome 🦀", "seen": 3, "at": "2023-11-14T22:13:20.000Z",
+        "logo": "AQI=", "dates": ["2026-11-21"],
     });
     assert_eq!(value, expected);
 
@@ -83,7 +83,7 @@ fn documents_go_in_and_come_out_the_same() -> Result<()> {
     succeed(&copy, "import", &[out.to_str().expect("a path")])?;
     let listed: Value = serde_json::from_str(&succeed(&copy, "list", &["--json"])?)?;
     assert_eq!(
-        (&listed["document"], &listed["changes"]),
+        (&listed["id"], &listed["changes"]),
         (&json!(id.as_str()), &json!(2))
     );
 
@@ -287,7 +287,10 @@ fn a_document_of_a_hundred_thousand_levels_is_no_crash() -> Result<()> {
     let output = concord(&data, "get", &["deep"])?;
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8(output.stderr)?;
-    assert!(errors.contains("levels of nesting"), "{errors}");
+    assert!(
+        errors.contains("too-deep: there are more levels"),
+        "{errors}"
+    );
     succeed(&data, "verify", &[])?;
     succeed(&data, "export", &["--to", out.to_str().expect("a path")])?;
     succeed(&data, "compact", &[])?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use automerge::transaction::Transactable as _;
 use automerge::{ActorId, AutoCommit, ROOT};
 use concord_shared::ids::DocumentId;
-use concord_tests::replay::{Ending, Recorded, Recording, Writer};
+use concord_tests::replay::{Ending, Recording, Writer};
 use concord_tests::server_process::{ServerProcess, binary};
 use serde_json::Value;
 

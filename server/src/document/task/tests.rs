@@ -399,6 +399,7 @@ fn caller(connection: u64, backoff: &Arc<Backoff>) -> Caller {
         principal,
         address,
         Arc::clone(backoff),
+        Arc::default(),
     )
 }
 

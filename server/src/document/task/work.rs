@@ -380,7 +380,8 @@ impl Task {
     }
 
     fn compact(&mut self) {
-        if self.compacting || self.no_compaction || !self.document.is_settled() {
+        let is_wanted = !self.compacting && !self.no_compaction && !self.shared.heavy.is_closed();
+        if !is_wanted || !self.document.is_settled() {
             return;
         }
         self.compacting = true;

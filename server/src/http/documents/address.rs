@@ -191,7 +191,7 @@ pub(super) fn address(uri: &Uri) -> Result<Address, Problem> {
 }
 
 /// Where a document is.
-pub(super) fn url_of(id: &DocumentId) -> String {
+pub(crate) fn url_of(id: &DocumentId) -> String {
     format!(
         "/v1/documents/{}",
         utf8_percent_encode(id.as_str(), SEGMENT)
@@ -200,9 +200,14 @@ pub(super) fn url_of(id: &DocumentId) -> String {
 
 /// Where a value in it is.
 pub(super) fn url_of_value(id: &DocumentId, path: &Path) -> String {
+    url_within(id, "value", path)
+}
+
+/// Where something is that there is of every place in it.
+pub(crate) fn url_within(id: &DocumentId, what: &str, path: &Path) -> String {
     let pointer = path.to_string();
     format!(
-        "{}/value{}",
+        "{}/{what}{}",
         url_of(id),
         utf8_percent_encode(&pointer, PATH)
     )

@@ -60,7 +60,14 @@ impl Documents {
         } = import;
         let principal = PrincipalId::anonymous();
         let backoff = Arc::clone(&self.backoff);
-        let caller = Caller::new(ConnectionId::VIEW, principal.clone(), address, backoff);
+        let refusals = Arc::clone(&self.refusals);
+        let caller = Caller::new(
+            ConnectionId::VIEW,
+            principal.clone(),
+            address,
+            backoff,
+            refusals,
+        );
         // Whose changes were refused again and again can't go on by another way.
         if caller.held().is_some() {
             let detail = "changes from there were refused again and again";
