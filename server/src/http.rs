@@ -7,11 +7,8 @@ pub mod compress;
 pub mod documents;
 pub mod files;
 pub mod idempotency;
-<<<<<<< HEAD
-pub mod openapi;
-=======
 pub mod inspect;
->>>>>>> main
+pub mod openapi;
 pub mod origins;
 pub mod prefer;
 pub mod problem;
@@ -79,14 +76,9 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(0));
     // What is none of its addresses is no file either.
     let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");
-<<<<<<< HEAD
-    let v1 = openapi::around(documents::router().with_state(app.documents.clone()));
-    let v1 = v1.fallback(no_route);
-=======
-    let v1 = documents::router(app.documents.clone())
-        .merge(refusals::router(Arc::clone(&app.connections.refusals)))
-        .fallback(no_route);
->>>>>>> main
+    let documents = documents::router().with_state(app.documents.clone());
+    let refusals = refusals::router().with_state(Arc::clone(&app.connections.refusals));
+    let v1 = openapi::around(documents.merge(refusals)).fallback(no_route);
     let v1 = surface::around(v1, &app.origins);
     for path in ["/v1", "/v1/", "/v1/{*path}"] {
         routes = routes.route_service(path, v1.clone());

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::openapi::places;
+use super::openapi::at_places;
 use super::problem::{Code, Problem};
 use crate::connection::backoff::Backoff;
 use crate::connection::refusals::Refusals;
@@ -69,13 +69,12 @@ pub(super) use events::EVENTS;
 pub(super) use fork::Forked;
 pub use past::CONCURRENT_LARGE_PASTS;
 
-<<<<<<< HEAD
 /// The routes, and what they are.
 pub fn router() -> OpenApiRouter<Documents> {
     let router = OpenApiRouter::new()
         .routes(routes!(read::list, make::create))
         .routes(routes!(read::whole, make::put_whole));
-    let router = places(
+    let router = at_places(
         router,
         routes!(
             read::read,
@@ -85,43 +84,14 @@ pub fn router() -> OpenApiRouter<Documents> {
             write::delete
         ),
     );
-    let router = places(router, routes!(events::events));
-    let router = places(router, routes!(diff::diff));
+    let router = at_places(router, routes!(events::events));
+    let router = at_places(router, routes!(diff::diff));
     router
         .routes(routes!(changes::page))
         .routes(routes!(changes::one))
+        .routes(routes!(places::version))
         .routes(routes!(restore::restore))
         .routes(routes!(fork::fork))
-=======
-/// The routes.
-pub fn router(documents: Documents) -> Router {
-    Router::new()
-        .route("/v1/documents", get(read::list).post(make::create))
-        .route("/v1/documents/{id}", get(read::whole).put(make::put_whole))
-        .route("/v1/documents/{id}/value", values())
-        .route("/v1/documents/{id}/value/", values())
-        .route("/v1/documents/{id}/value/{*path}", values())
-        .route("/v1/documents/{id}/changes", get(changes::page))
-        .route("/v1/documents/{id}/changes/{hash}", get(changes::one))
-        .route("/v1/documents/{id}/versions/{place}", get(places::version))
-        .route("/v1/documents/{id}/diff", get(diff::diff))
-        .route("/v1/documents/{id}/diff/", get(diff::diff))
-        .route("/v1/documents/{id}/diff/{*path}", get(diff::diff))
-        .route("/v1/documents/{id}/restore", post(restore::restore))
-        .route("/v1/documents/{id}/fork", post(fork::fork))
-        .route("/v1/documents/{id}/events", get(events::events))
-        .route("/v1/documents/{id}/events/", get(events::events))
-        .route("/v1/documents/{id}/events/{*path}", get(events::events))
-        .with_state(documents)
-}
-
-fn values() -> axum::routing::MethodRouter<Documents> {
-    get(read::read)
-        .put(write::write)
-        .patch(write::write)
-        .post(write::append)
-        .delete(write::delete)
->>>>>>> main
 }
 
 impl Documents {

@@ -54,7 +54,7 @@ fn string() -> ObjectBuilder {
 
 /// Adds handlers of places in documents: to the document as one path with a parameter for the place, and as one
 /// without, for the whole document; to the router likewise, and so that a place may have any number of steps.
-pub(super) fn places<S: Clone + Send + Sync + 'static>(
+pub(super) fn at_places<S: Clone + Send + Sync + 'static>(
     mut router: OpenApiRouter<S>,
     (schemas, paths, methods): UtoipaMethodRouter<S>,
 ) -> OpenApiRouter<S> {
@@ -170,7 +170,14 @@ fn about() -> OpenApi {
         .description(Some(INTRODUCTION))
         .license(Some(license.build()));
     let components = bodies::components(problems::components(ComponentsBuilder::new()));
-    let tags = ["Documents", "Values", "Events", "History", "Reference"];
+    let tags = [
+        "Documents",
+        "Values",
+        "Events",
+        "History",
+        "Operation",
+        "Reference",
+    ];
     let tags = tags.map(|tag| TagBuilder::new().name(tag).build());
     OpenApiBuilder::new()
         .info(info)
@@ -184,8 +191,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::http::documents;
     use crate::http::problem::Code;
+    use crate::http::{documents, refusals};
 
     /// The addresses that a router takes, as its debug output has them: axum tells them in no other way.
     fn routes<S>(router: &Router<S>) -> BTreeSet<String> {
@@ -201,8 +208,11 @@ mod tests {
     fn every_address_of_the_router_is_described_and_no_other() {
         let (router, _) = documents::router().split_for_parts();
         let of_documents = routes(&router);
+        let (router, _) = refusals::router().split_for_parts();
+        let of_refusals = routes(&router);
         let (router, _) = served::routes().split_for_parts();
-        let routed: BTreeSet<String> = of_documents.into_iter().chain(routes(&router)).collect();
+        let routed = of_documents.into_iter().chain(of_refusals);
+        let routed: BTreeSet<String> = routed.chain(routes(&router)).collect();
         // A place has a parameter in the document, and any number of steps in the router.
         let routed = routed.iter().filter(|path| !path.ends_with('/'));
         let routed: BTreeSet<String> = routed
@@ -229,7 +239,8 @@ mod tests {
 
     fn document() -> OpenApi {
         // No handler is called.
-        let (_, documents) = documents::router().split_for_parts();
-        described(OpenApiRouter::with_openapi(documents)).1
+        let (_, mut all) = documents::router().split_for_parts();
+        all.merge(refusals::router().into_openapi());
+        described(OpenApiRouter::with_openapi(all)).1
     }
 }

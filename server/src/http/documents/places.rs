@@ -3,24 +3,54 @@
 use std::collections::BTreeMap;
 
 use automerge::ChangeHash;
-use axum::extract::State;
-use axum::http::{Uri, header};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Documents;
-use super::address::{Address, address};
+use super::address::{Address, Parameters, address};
 use super::past::immutable;
 use crate::document::graph::Index;
+use crate::http::accept::{JSON, media_type};
+use crate::http::openapi::parameters;
+use crate::http::openapi::problems::Fails;
 use crate::http::problem::{Code, Problem};
 use crate::http::version::Version;
 
+/// A version, and where in the order of admission it is.
+#[derive(Debug, Serialize, ToSchema)]
+struct VersionAtPlace {
+    /// Which change was the last one.
+    #[schema(value_type = u32)]
+    place: Index,
+    /// The version, as an `ETag` has it.
+    version: String,
+}
+
 /// The version after the change at a place: its heads, and those of what was admitted before it and is concurrent.
+#[utoipa::path(
+    get,
+    path = "/v1/documents/{id}/versions/{place}",
+    operation_id = "getVersion",
+    tag = "History",
+    summary = "Read which version a document had",
+    params(parameters::Document, parameters::OnePlace),
+    responses((status = 200, description = "The version.", body = VersionAtPlace,
+        headers(("ETag" = String, description = "The version."))),
+        Fails<400>, Fails<404>, Fails<406>),
+)]
 pub(super) async fn version(
     State(documents): State<Documents>,
+    headers: HeaderMap,
     uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Address { id, path } = address(&uri)?;
+    media_type(&headers, &[JSON])?;
+    Parameters::of(query, &[])?;
     let place = path.steps().first().and_then(|text| text.parse().ok());
     let Some(place): Option<Index> = place.filter(|place| *place < Index::MAX) else {
         let detail = "a place is the number of a change in the order of admission";
@@ -49,6 +79,9 @@ pub(super) async fn version(
     heads.sort_unstable();
     let version = Version(heads);
     let etag = [(header::ETAG, version.etag())];
-    let body = axum::Json(json!({ "place": place, "version": version.to_string() }));
-    Ok(immutable((etag, body).into_response()))
+    let body = VersionAtPlace {
+        place,
+        version: version.to_string(),
+    };
+    Ok(immutable((etag, axum::Json(body)).into_response()))
 }

@@ -48,6 +48,10 @@ sets! {
     Comparing: from, to, types, if_none_match;
     /// A page of the list of changes.
     ChangePage: limit, order, after_change;
+    /// What to leave out of a list.
+    OfDocument: document;
+    /// The address of a version.
+    OnePlace: place;
     /// The address of a change.
     OneChange: hash, types, if_none_match;
 }
@@ -80,6 +84,17 @@ pub(in crate::http) fn document_id() -> ObjectBuilder {
 fn hash() -> Parameter {
     let schema = string().pattern(Some("^[0-9a-fA-F]{64}$"));
     required("hash", "The change's hash.", schema, EXAMPLE_VERSION)
+}
+
+fn place() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::Integer);
+    let schema = schema.minimum(Some(0)).maximum(Some(u32::MAX - 1));
+    required(
+        "place",
+        "Which change was the last one, in the order of admission, from 0.",
+        schema,
+        17,
+    )
 }
 
 fn at() -> Parameter {
@@ -165,6 +180,15 @@ fn after_document() -> Parameter {
     query("after", description, document_id(), EXAMPLE_ID)
 }
 
+fn document() -> Parameter {
+    query(
+        "document",
+        "Only what was for this document.",
+        document_id(),
+        EXAMPLE_ID,
+    )
+}
+
 fn if_none_match() -> Parameter {
     let description =
         "Versions that the client has: if what is there is one of them, the answer is 304.";
@@ -221,7 +245,7 @@ fn required(
     name: &str,
     description: &str,
     schema: impl Into<RefOr<Schema>>,
-    example: &str,
+    example: impl Into<serde_json::Value>,
 ) -> Parameter {
     parameter(ParameterIn::Path, name, description, schema, example)
 }
