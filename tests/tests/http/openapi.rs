@@ -36,8 +36,8 @@ struct World {
 
 impl World {
     async fn make(rest: &Rest) -> Result<Self> {
-        let made = rest.post("/v1/documents", &json!({ "a": { "b": 1 } }));
-        let made = made.await?.good()?;
+        let value = json!({ "a": { "b": 1 } });
+        let made = rest.post("/v1/documents", &value).await?.good()?;
         let location = made.location.context("a location")?;
         let id = location.rsplit('/').next().context("an id")?.to_owned();
         let hash = made.etag.context("a tag")?.trim_matches('"').to_owned();
