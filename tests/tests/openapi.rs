@@ -55,6 +55,10 @@ fn schemathesis_finds_nothing() -> Result<()> {
         .args(["--generation-database", "none"])
         .arg("--no-color")
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env(
+            "HYPOTHESIS_STORAGE_DIRECTORY",
+            server.data().with_file_name("hypothesis"),
+        )
         .current_dir(&directory)
         .status()
         .context("starting schemathesis")?;

@@ -77,10 +77,13 @@ pub(super) fn at_places<S: Clone + Send + Sync + 'static>(
 }
 
 fn of_whole(mut item: PathItem) -> PathItem {
-    for (_, operation) in operations(&mut item) {
+    // What is added may be anything.
+    for operation in [&mut item.put, &mut item.patch].into_iter().flatten() {
         if let Some(RefOr::T(body)) = &mut operation.request_body {
             bodies::make_objects(body);
         }
+    }
+    for (_, operation) in operations(&mut item) {
         let id = operation.operation_id.take();
         operation.operation_id = id.map(|id| id + "OfDocument");
         let summary = operation.summary.take();
