@@ -42,9 +42,9 @@ test("the page comes from the server itself, with a policy under which nothing b
   const moved = await fetch(`${base}/inspect`, { redirect: "manual" });
   assert.deepEqual([moved.status, moved.headers.get("location")], [308, "inspect/"]);
   const index = await (await fetch(`${base}/inspect/`)).text();
-  const named = [...index.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, name]) => name);
+  const named = ["", ...[...index.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, name]) => name)];
   const seen = new Set();
-  for (const name of ["", ...named]) {
+  for (const name of named) {
     if (seen.has(name)) continue;
     seen.add(name);
     const answer = await fetch(`${base}/inspect/${name}`);
@@ -249,8 +249,7 @@ test("the graph has a lane for each actor, shows merges, and leads to versions b
   await graph.focus();
   await page.keyboard.press("ArrowUp");
   await eventually(async () => /[0-9a-f]/.test((await graph.getAttribute("aria-activedescendant")) ?? "") && (await said(page)).includes("aaaaaaaa"));
-  const selected = await graph.locator("[aria-selected=true]").getAttribute("aria-label");
-  assert.match(selected, /^change \d+, by aaaaaaaa, /);
+  await eventually(async () => /^change \d+, by aaaaaaaa, /.test(await graph.locator("[aria-selected=true]").getAttribute("aria-label")));
   await page.keyboard.press("Home");
   await shows(page, "1 title “Board”", "1 items 0 items");
   await page.keyboard.press("End");
@@ -419,7 +418,7 @@ test("with keys alone: a document is opened, looked through, and left for an ear
   await page.getByRole("dialog").waitFor({ state: "hidden" });
   // Everything can be reached by Tab as well.
   const reached = new Set();
-  for (let n = 0; n < 40; n += 1) {
+  for (let n = 0; n < 200; n += 1) {
     await page.keyboard.press("Tab");
     reached.add(await page.evaluate(() => document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent));
   }
