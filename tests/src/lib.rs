@@ -17,3 +17,10 @@ pub mod replay;
 pub mod samod_client;
 pub mod server_process;
 pub mod simulation;
+
+/// A stock HTTP client. The server's crate chooses it without a provider of cryptography, and gives it one where it is
+/// used; so must this.
+pub fn http_client() -> reqwest::Client {
+    let _is_set_already = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}

@@ -217,7 +217,10 @@ mod tests {
         let routed = of_documents.into_iter().chain(of_refusals);
         let routed: BTreeSet<String> = routed.chain(routes(&router)).collect();
         // A place has a parameter in the document, and any number of steps in the router.
-        let routed = routed.iter().filter(|path| !path.ends_with('/'));
+        let routed = routed
+            .iter()
+            // What a router without a fallback answers by is not one of its addresses.
+            .filter(|path| !path.ends_with('/') && !path.contains("axum_fallback"));
         let routed: BTreeSet<String> = routed
             .map(|path| path.replace("{*path}", "{path}"))
             .collect();

@@ -13,7 +13,6 @@ use concord_shared::DocumentId;
 use concord_shared::json::Types;
 use concord_shared::path::Path;
 use futures_util::StreamExt as _;
-use reqwest::Client;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -115,7 +114,7 @@ struct Others {
 impl Others {
     async fn begin(http: String, documents: Vec<DocumentId>) -> Result<Self> {
         let document = documents.first().context("a document")?;
-        let client = Client::new();
+        let client = crate::http_client();
         let (told, written) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let mut tasks = JoinSet::new();
         let url = format!("{http}/v1/documents/{document}/events");

@@ -28,7 +28,7 @@ pub(crate) struct Answer {
 impl Rest {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self {
-            http: reqwest::Client::new(),
+            http: concord_tests::http_client(),
             base: format!("http://{address}"),
         }
     }
