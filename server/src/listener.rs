@@ -35,7 +35,7 @@ pub const HTTP_CONNECTIONS_PER_SERVER: usize = 256;
 
 /// A connection that has not become a WebSocket by then, and has no [`Lease`] for longer, may finish its answer and is
 /// closed. Long enough that whoever asks every few seconds can mostly do it on one connection.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
+const HTTP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long it may take to finish: answers are small.
 const HTTP_LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

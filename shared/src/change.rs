@@ -32,7 +32,7 @@ mod walk;
 pub use chunk::{
     Chunk, Chunks, change_hash, has_document, parse_chunks, parse_message, split_chunks,
 };
-pub use document::{check_document, decode_document};
+pub use document::{check_document, decode_document, have_same_ops};
 pub use error::ChunkError;
 pub use needs::{
     Container, ElementRef, Made, Need, ObjectKind, ObjectRef, OpRef, Ops, Place, What,

@@ -1,5 +1,6 @@
 """What the document can't say of HTTP, and schemathesis can't know."""
 
+import itertools
 from base64 import b64decode
 
 import schemathesis
@@ -32,6 +33,37 @@ def deserialize(_context, response):
     if not response.content.startswith(MAGIC):
         raise ValueError("this is no Automerge document")
     return response.content.decode("latin-1")
+
+
+# What is made up of a version that never was, or of a key that was used for something else, gets no further than a refusal.
+# So every second request that is to be good names the version that its document had last, and a new key.
+VERSIONS = {}
+KEYS = itertools.count()
+TURN = itertools.cycle([True, False])
+
+
+@schemathesis.hook
+def after_call(_context, case, response):
+    tag = response.headers.get("etag")
+    if tag and "id" in (case.path_parameters or {}):
+        VERSIONS[case.path_parameters["id"]] = tag[0].strip('"').split("-")[0]
+
+
+@schemathesis.hook
+def before_call(_context, case, _kwargs):
+    if case.meta is None or case.meta.generation.mode.is_negative or not next(TURN):
+        return
+    if "Idempotency-Key" in (case.headers or {}):
+        case.headers["Idempotency-Key"] = f'"{next(KEYS)}"'
+    version = VERSIONS.get((case.path_parameters or {}).get("id"))
+    if version is None:
+        return
+    if "If-Match" in (case.headers or {}):
+        case.headers["If-Match"] = f'"{version}"'
+    for name in {"at", "from", "to", "since"} & set(case.query or {}):
+        case.query[name] = version
+    if "hash" in case.path_parameters:
+        case.path_parameters["hash"] = version.split(".")[0]
 
 
 # Whether a request is good may be a matter of what was asked before: which versions there are, which keys were used,

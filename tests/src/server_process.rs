@@ -20,7 +20,7 @@ use tempfile::TempDir;
 pub const BINARY_VARIABLE: &str = "BUILT_CONCORD";
 
 /// How long a server may take from its start to the line that says where it listens.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a server may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a line may take from the server to here.

@@ -28,7 +28,7 @@ const EDIT_BYTES: usize = 60_000;
 const EDITS: u16 = 30;
 
 /// Longer than a compaction takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn replica(document: &DocumentId, actor: u8) -> Replica {
     Replica::new(document.clone(), ActorId::from([actor; 16]))

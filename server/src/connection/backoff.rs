@@ -36,7 +36,7 @@ pub const FIRST_HOLD: Duration = Duration::from_secs(1);
 
 /// The longest that they wait: a change that is refused is decoded about once a minute then, and whoever
 /// has mended their client, or has the misfortune to share an address, is in after a minute.
-pub const MAX_HOLD: Duration = Duration::from_secs(60);
+pub const MAX_HOLD: Duration = Duration::from_mins(1);
 
 /// No hold begins sooner than this after the last one has ended. Longer than the 5 s after which stock
 /// clients try again, and the time that connecting takes.
@@ -44,7 +44,7 @@ pub const OPEN_AFTER_HOLD: Duration = Duration::from_secs(10);
 
 /// After this long without a refusal a principal has a clean slate. It is longer than any hold, or who
 /// waits would be forgotten for it.
-pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
+pub const FORGOTTEN_AFTER: Duration = Duration::from_mins(5);
 
 /// Principals that are remembered, at about 200 bytes each. When they are all taken, the one that was
 /// quiet for longest goes, which is the next to be forgotten anyway: who has so many addresses that this
@@ -57,7 +57,7 @@ pub const MOST_PRINCIPALS: usize = 4096;
 pub const LOGGED_REFUSALS_PER_PERIOD: u32 = 20;
 
 /// See [`LOGGED_REFUSALS_PER_PERIOD`].
-pub const LOG_PERIOD: Duration = Duration::from_secs(60);
+pub const LOG_PERIOD: Duration = Duration::from_mins(1);
 
 const _: () = assert!(
     FORGOTTEN_AFTER.as_secs() > OPEN_AFTER_HOLD.as_secs() + MAX_HOLD.as_secs(),

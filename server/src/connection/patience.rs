@@ -254,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn less_is_waited_for_once_the_connection_is_to_end() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let closing = CancellationToken::new();
         let write = std::future::pending::<()>();
         let mut written = pin!(while_taken(write, || 7, hour, &closing));

@@ -195,7 +195,7 @@ mod tests {
         let refusals = Refusals::default();
         let reason = "ü".repeat(REASON_BYTES);
         for n in 0..1000_u64 {
-            let [high, low] = [(n >> 8) as u8, (n & 255) as u8];
+            let [.., high, low] = n.to_be_bytes();
             refuse(&refusals, [10, 0, high, low], "same", &reason, n);
         }
         let last = refusals.last(None);

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
-use concord_shared::change::{Change, ChunkError, change_hash};
+use concord_shared::change::{Change, ChunkError, change_hash, have_same_ops};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
+use concord_shared::limits::Limits;
 
 use super::history::{History, HistoryError};
 use super::opening::{OpenError, stored_change};
@@ -25,6 +26,17 @@ pub enum UnreadableError {
     /// The snapshot does not load.
     #[error(transparent)]
     Load(#[from] LoadError),
+}
+
+/// Why it can't be said whether a document is [as its changes say](is_as_its_changes_say).
+#[derive(Debug, thiserror::Error)]
+pub enum DisorderError {
+    /// The document does not load.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// What Automerge saved can't be read.
+    #[error("the document as Automerge saves it can't be read")]
+    Chunk(#[from] ChunkError),
 }
 
 /// Why a change that is there would be refused.
@@ -114,11 +126,17 @@ pub const OUT_OF_ORDER: &str = "its ops are stored in another order than its cha
 
 /// Whether the stored document is what its changes make. Who has the changes from elsewhere would see
 /// another one if not. Blocks.
-pub fn is_as_its_changes_say(store: &dyn Store, document: &DocumentId) -> Result<bool, LoadError> {
+pub fn is_as_its_changes_say(
+    store: &dyn Store,
+    document: &DocumentId,
+) -> Result<bool, DisorderError> {
     let Some(stored) = materialise::document(store, document)? else {
         return Ok(true);
     };
-    Ok(materialise::rebuilt(&stored)?.save() == stored.save())
+    // Automerge brings changes that come together into an order of its own, so those are in another one.
+    let rebuilt = materialise::rebuilt(&stored)?.save().into();
+    let stored = stored.save().into();
+    Ok(have_same_ops(&stored, &rebuilt, &Limits::unbounded())?)
 }
 
 /// Judges changes, each after its deps, without the bounds that are there for strangers.

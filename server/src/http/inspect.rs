@@ -12,9 +12,9 @@ use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use sha2::{Digest as _, Sha256};
 
 use super::problem::{Code, Problem};
+use super::version::hash_of;
 
 /// What the page may do: run its own modules, use its own style, ask this server. `trusted-types 'none'` makes every way
 /// from a string to markup or script throw.
@@ -76,12 +76,7 @@ const INDEX: &str = "index.html";
 /// Their tags, in the same order.
 static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
     let tag = |file: &File| {
-        let digest = Sha256::digest(file.content);
-        let hex: String = digest
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex = hash_of(file.content.as_bytes());
         HeaderValue::try_from(format!("\"{hex}\"")).unwrap_or(HeaderValue::from_static("\"\""))
     };
     FILES.iter().map(tag).collect()

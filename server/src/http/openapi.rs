@@ -1,4 +1,4 @@
-//! The document that describes `/v1` (OpenAPI 3.1), and the pages that show it.
+//! The document that describes `/v1` (`OpenAPI` 3.1), and the pages that show it.
 //!
 //! Each handler says of itself what it takes and gives (`#[utoipa::path]`), and is put into the router and into the
 //! document by one call, so that there is none in one of them alone. What many have in common is described here:

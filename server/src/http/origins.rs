@@ -29,7 +29,7 @@ use super::problem::{Code, Problem};
 const ANY: &str = "*";
 
 /// How long a browser need not ask again what a page may do.
-const PREFLIGHT_AGE: Duration = Duration::from_secs(2 * 60 * 60);
+const PREFLIGHT_AGE: Duration = Duration::from_hours(2);
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");

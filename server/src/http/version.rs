@@ -6,6 +6,7 @@
 
 use automerge::ChangeHash;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use sha2::{Digest as _, Sha256};
 
 use super::problem::{Code, Problem};
 
@@ -32,6 +33,13 @@ impl Form {
             Self::Automerge => "-automerge",
         }
     }
+}
+
+/// What the tag is of bytes that are no document.
+pub fn hash_of(bytes: &[u8]) -> String {
+    let mut hash = hex::encode(Sha256::digest(bytes));
+    hash.truncate(HASH_BYTES);
+    hash
 }
 
 impl Version {

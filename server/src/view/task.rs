@@ -33,7 +33,7 @@ use crate::document::task::{Link, Report};
 use crate::materialise;
 
 /// A view that nobody has asked for anything this long is closed.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// Jobs run in one go, so that what they made goes on its way and what came meanwhile is taken in.
 const JOBS_PER_BATCH: usize = 32;

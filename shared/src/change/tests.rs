@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use automerge::marks::{ExpandMark, Mark};
 use automerge::transaction::{CommitOptions, Transactable as _};
-use automerge::{ActorId, AutoCommit, ObjId, ObjType, ROOT, ReadDoc as _, ScalarValue};
+use automerge::{ActorId, AutoCommit, Automerge, ObjId, ObjType, ROOT, ReadDoc as _, ScalarValue};
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -224,6 +224,32 @@ proptest! {
                 same(ours, theirs);
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// However the changes came together: Automerge orders those of one batch, and takes others as they come.
+    #[test]
+    fn documents_of_the_same_changes_have_the_same_ops(
+        steps in proptest::collection::vec(step(), 1..60),
+        batch in 1..10_usize,
+    ) {
+        let mut doc = document(steps);
+        let mut other = AutoCommit::new().with_actor(ActorId::from([9; 16]));
+        other.put(ROOT, "other", 1).unwrap();
+        other.put(ROOT, "other", 2).unwrap();
+        doc.merge(&mut other).unwrap();
+        let mut one_by_one = Automerge::new();
+        for changes in doc.get_changes(&[]).chunks(batch) {
+            one_by_one.apply_changes(changes.to_vec()).unwrap();
+        }
+        let at_once = Automerge::load(&doc.save()).unwrap();
+        let [one, other] = [one_by_one, at_once].map(|doc| Bytes::from(doc.save()));
+        prop_assert!(have_same_ops(&one, &other, &limits()).unwrap());
+        doc.put(ROOT, "more", 1).unwrap();
+        prop_assert!(!have_same_ops(&one, &doc.save().into(), &limits()).unwrap());
     }
 }
 

@@ -29,7 +29,7 @@ use super::relay::{ANSWER, BROADCAST};
 pub const ANSWER_BYTES: usize = 344;
 
 /// How long a tab waits for a frame that must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Read buffer of a tab, small so that thousands of them fit beside what is measured.
 const READ_BUFFER_BYTES: usize = 16 << 10;

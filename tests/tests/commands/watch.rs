@@ -66,7 +66,7 @@ fn wait_until(mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !is_so()? {
         ensure!(
-            start.elapsed() < Duration::from_secs(60),
+            start.elapsed() < Duration::from_mins(1),
             "it did not happen"
         );
         std::thread::sleep(Duration::from_millis(50));

@@ -253,7 +253,7 @@ fn steady_reader() -> Result<()> {
         let start = Instant::now();
         let replica = Replica::new(large(), ActorId::from(b"steady".as_slice()));
         let mut reader = Client::join(link, "steady", replica).await?;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
         while reader.replica().doc().get(ROOT, LAST)?.is_none() {
             ensure!(reader.receive(deadline, drop).await?, "not all has come");
             reader.send().await?;

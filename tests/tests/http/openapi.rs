@@ -48,7 +48,8 @@ impl World {
         let filled = path
             .replace("{id}", &self.id)
             .replace("{path}", "a/b")
-            .replace("{hash}", &self.hash);
+            .replace("{hash}", &self.hash)
+            .replace("{place}", "0");
         ensure!(!filled.contains('{'), "{path} has an unknown parameter");
         Ok(filled)
     }
@@ -244,7 +245,7 @@ fn document_and_page_are_kept_until_they_change() {
 fn the_page_shows_every_operation_and_runs_nothing() {
     run(async |rest| {
         let page = rest.get(PAGE).await?.good()?;
-        let policy = page.header("content-security-policy").to_owned();
+        let policy = page.header("content-security-policy").clone();
         assert!(
             policy.starts_with("default-src 'none'; style-src 'sha256-"),
             "{policy}"

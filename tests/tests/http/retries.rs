@@ -128,10 +128,10 @@ fn a_key_makes_a_request_once_whatever_it_does() {
             let mut another = rest
                 .request(method.clone(), path)
                 .header(KEY, format!("key-{n}"));
-            if *method != Method::DELETE {
-                another = another.json(&json!({ "another": n }));
-            } else {
+            if *method == Method::DELETE {
                 another = another.header(IF_MATCH, one.etag()?);
+            } else {
+                another = another.json(&json!({ "another": n }));
             }
             let another = problem(&send(another).await?)?;
             assert_eq!(

@@ -15,7 +15,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long nothing may come from it. A stream of events has a sign of life every 15 s; what is written waits for the
 /// disk.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+const SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// See the module's docs.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use crate::replay::file::Writer;
 const BATCH: Duration = Duration::from_millis(500);
 
 /// A year: longer than anybody waits.
-const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+const FOR_EVER: Duration = Duration::from_hours(8760);
 
 /// Changes that wait for one before them. Our server sends each after its deps; others may not.
 const MAX_EARLY: usize = 100_000;

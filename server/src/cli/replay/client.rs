@@ -24,7 +24,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 const QUEUED_FRAMES: usize = 1024;
 
 /// How long a client waits for a frame that must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A connected replica. Dropping it breaks the connection.
 #[derive(Debug)]

@@ -452,7 +452,7 @@ impl Task {
         let housekeeping = if self.is_unused() && !self.in_budget {
             BETWEEN_TRIES
         } else if self.rested && !self.links.is_empty() {
-            std::time::Duration::from_secs(3600)
+            std::time::Duration::from_hours(1)
         } else {
             let left = self.shared.idle.saturating_sub(self.last_active.elapsed());
             left.max(BETWEEN_TRIES)

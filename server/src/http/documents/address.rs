@@ -45,7 +45,7 @@ pub(super) struct Parameters {
     /// The last document, or change, of the page before.
     pub(super) after: Option<String>,
     /// How many there are to a page.
-    limit: Option<usize>,
+    limit: Option<String>,
 }
 
 impl Parameters {
@@ -90,13 +90,16 @@ impl Parameters {
 
     /// How many there are to a page.
     pub(super) fn limit(&self) -> Result<usize, Problem> {
-        let limit = self.limit.unwrap_or(PAGE);
-        if (1..=MOST_IN_A_PAGE).contains(&limit) {
-            Ok(limit)
-        } else {
-            let detail = format!("limit is from 1 to {MOST_IN_A_PAGE}");
-            Err(Problem::new(Code::BadQuery, detail))
-        }
+        let Some(limit) = &self.limit else {
+            return Ok(PAGE);
+        };
+        let limit = limit.parse().ok();
+        limit
+            .filter(|limit| (1..=MOST_IN_A_PAGE).contains(limit))
+            .ok_or_else(|| {
+                let detail = format!("limit is from 1 to {MOST_IN_A_PAGE}");
+                Problem::new(Code::BadQuery, detail)
+            })
     }
 
     pub(super) fn types(&self) -> Result<Types, Problem> {

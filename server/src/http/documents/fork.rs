@@ -98,13 +98,11 @@ pub(super) async fn fork(
         body::object::<Option<Fork>>(&json)?.unwrap_or_default()
     };
     let at = fork.at.as_deref().map(At::parse).transpose()?;
-    let new = match fork.id {
-        Some(id) => DocumentId::parse_url(&id)
-            .map_err(|error| Problem::new(Code::BadId, error.to_string()))?,
-        None => {
-            let random = || DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
-            key.as_ref().map_or_else(random, Key::document)
-        }
+    let new = if let Some(id) = fork.id {
+        DocumentId::parse_url(&id).map_err(|error| Problem::new(Code::BadId, error.to_string()))?
+    } else {
+        let random = || DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
+        key.as_ref().map_or_else(random, Key::document)
     };
     let version = match at {
         Some(at) => Some(documents.version(&id, at).await?),

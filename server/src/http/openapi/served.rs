@@ -6,7 +6,6 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use sha2::{Digest as _, Sha256};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -17,7 +16,7 @@ use super::parameters::Having;
 use super::problems::Fails;
 use crate::http::accept::{JSON, media_type};
 use crate::http::problem::Problem;
-use crate::http::version::Had;
+use crate::http::version::{Had, hash_of};
 
 const HTML: &str = "text/html";
 
@@ -53,14 +52,9 @@ impl Reference {
 
 impl Text {
     fn new(bytes: Vec<u8>, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
-        let hash: String = Sha256::digest(&bytes)
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         Self {
+            hash: hash_of(&bytes),
             bytes: bytes.into(),
-            hash,
             headers,
         }
     }
