@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     ops::Bound,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
 };
 
 use bytes::Bytes;
@@ -42,6 +42,8 @@ struct Inner {
     /// Batches that are in `written` but not in `synced`, oldest first.
     unsynced: Vec<Vec<Write>>,
     fault: Option<Fault>,
+    /// The next commit is written, and synced once something comes from here.
+    held: Option<mpsc::Receiver<()>>,
     poisoned: bool,
 }
 
@@ -76,6 +78,13 @@ impl MemoryStore {
     /// Makes the next commit fail in the given way.
     pub fn fail_next_commit(&self, fault: Fault) {
         self.lock().fault = Some(fault);
+    }
+
+    /// The next commit is written, and waits with its sync until the sender is used or dropped.
+    pub fn hold_next_sync(&self) -> mpsc::Sender<()> {
+        let (release, held) = mpsc::channel();
+        self.lock().held = Some(held);
+        release
     }
 
     /// How many commits a crash could lose.
@@ -233,6 +242,11 @@ impl Store for MemoryStore {
         }
         if !writes.is_empty() {
             inner.unsynced.push(writes.to_vec());
+        }
+        if let Some(held) = inner.held.take() {
+            drop(inner);
+            let _told_or_dropped = held.recv();
+            inner = self.lock();
         }
         match fault {
             Some(Fault::WriteDone) => {

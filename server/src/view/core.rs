@@ -1,6 +1,6 @@
 //! A document as a value, and what is known of its relay.
 //!
-//! Use: [`Core::hello`] once, to be sent; then [`Core::take_in`] for each message of the relay's, and between any two
+//! Use: [`Core::hello`] once, to be sent, and [`Core::opened`]; then [`Core::take_in`] for each message of the relay's, and between any two
 //! of them reads and [`Core::change`]. Each change is in [`Core::take_outgoing`] afterwards, to be sent in that order,
 //! and is durable once [`Core::waits_for`] is false.
 
@@ -88,7 +88,7 @@ pub struct Core {
     doc: Automerge,
     /// What the relay said that it has, and so what is durable.
     durable: Vec<ChangeHash>,
-    /// Own changes that are not known to be durable.
+    /// Changes here that are not known to be durable: own ones, and those that were read from the store before they were.
     pending: FxHashSet<ChangeHash>,
     outgoing: Vec<PeerMessage>,
     /// Once somebody asked for them.
@@ -118,6 +118,17 @@ impl Core {
     /// The first message: what is here.
     pub fn hello(&self) -> PeerMessage {
         self.message(PrincipalId::anonymous(), Vec::new())
+    }
+
+    /// What the relay says is durable, once the document was loaded and opened. What was loaded may be more: a store shows
+    /// what was written before that is on the disk, and a crash may still take it away.
+    pub fn opened(&mut self, durable: &[ChangeHash]) {
+        // The relay's changes have one order, and each of the two is a beginning of it: where something of the relay's is
+        // not here, all that is here is of the relay's.
+        if self.has(durable) {
+            let rest = self.doc.get_changes_meta(durable);
+            self.pending.extend(rest.iter().map(|change| change.hash));
+        }
     }
 
     /// The document as it is now.
@@ -276,17 +287,17 @@ impl Core {
         std::mem::take(&mut self.outgoing)
     }
 
-    /// The changes that were made here and may still be lost: what is shown now must not be told before they can't.
+    /// The changes that may still be lost: what is shown now must not be told before they can't.
     pub fn pending(&self) -> Vec<ChangeHash> {
         self.pending.iter().copied().collect()
     }
 
-    /// Whether a change that was made here may still be lost.
+    /// Whether a change may still be lost.
     pub fn waits_for(&self, hash: &ChangeHash) -> bool {
         self.pending.contains(hash)
     }
 
-    /// Whether any change that was made here may still be lost.
+    /// Whether any change may still be lost.
     pub fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }

@@ -152,7 +152,7 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
         error!(document = %id, error = %Report(&error), "document can't be shown");
         ViewError(ErrorCode::StorageFailed)
     })?;
-    let core = loaded.ok_or(ViewError(ErrorCode::TooDeep))?;
+    let mut core = loaded.ok_or(ViewError(ErrorCode::TooDeep))?;
     let document = shared
         .registry
         .open(id)
@@ -174,13 +174,13 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
         last_used: Instant::now(),
         share: Share::default(),
     };
-    task.join(&core).await?;
+    task.join(&mut core).await?;
     Ok((task, core))
 }
 
 impl Task {
     /// Opens the document, as a connection does.
-    async fn join(&mut self, core: &Core) -> Result<(), ViewError> {
+    async fn join(&mut self, core: &mut Core) -> Result<(), ViewError> {
         let server = &self.shared.server;
         let link = Link {
             outbox: Arc::clone(&self.outbox),
@@ -197,6 +197,7 @@ impl Task {
             document.heads().await
         };
         self.behind = opened.await.map_err(|DocumentGone| self.gone())?;
+        core.opened(&self.behind);
         Ok(())
     }
 
@@ -209,7 +210,7 @@ impl Task {
     async fn may_end(
         &mut self,
         views: &Views,
-        core: &Core,
+        core: &mut Core,
         jobs: &mpsc::Receiver<Job>,
     ) -> Result<bool, ViewError> {
         self.last_used = Instant::now();
@@ -246,7 +247,7 @@ impl Task {
                     self.outbox.take().now_or_never().unwrap_or_default()
                 }
                 () = may_go(&shared, self.last_used + IDLE), if unused => {
-                    match self.may_end(views, &core, jobs).await {
+                    match self.may_end(views, &mut core, jobs).await {
                         Ok(true) => return None,
                         Ok(false) => continue,
                         Err(end) => return Some(end),

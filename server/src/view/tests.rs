@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::transaction::Transactable as _;
-use automerge::{ActorId, Automerge, AutomergeError, ROOT, ReadDoc as _};
+use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, ROOT, ReadDoc as _};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
 use concord_shared::json::Types;
@@ -133,6 +133,14 @@ impl Other {
 
     /// Returns when it is durable.
     async fn put(&mut self, key: &str, bytes: usize) {
+        let hash = self.begin_to_put(key, bytes).await;
+        while !self.document.heads().await.unwrap().contains(&hash) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Returns when it is sent.
+    async fn begin_to_put(&mut self, key: &str, bytes: usize) -> ChangeHash {
         let mut value = vec![0_u8; bytes];
         rand::RngExt::fill(&mut rand::rng(), &mut value[..]);
         let made = self
@@ -142,15 +150,36 @@ impl Other {
         for message in self.core.take_outgoing() {
             self.send(message).await;
         }
-        while !self
-            .document
-            .heads()
-            .await
-            .unwrap()
-            .contains(&hash.unwrap())
-        {
+        hash.unwrap()
+    }
+}
+
+/// The store shows what is written before that is on the disk.
+#[tokio::test]
+async fn a_view_that_is_loaded_before_the_disk_has_it_waits_until_it_has() {
+    for fault in [None, Some(Fault::Sync)] {
+        let (store, registry, views, _thread) = server_with_relay(1 << 30);
+        let document = id(1);
+        let mut other = Other::join(&registry, &document).await;
+        other.put("first", 1).await;
+        if let Some(fault) = fault {
+            store.fail_next_commit(fault);
+        }
+        let release = store.hold_next_sync();
+        other.begin_to_put("second", 1).await;
+        while store.unsynced_commits() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        let read = views.run(&document, |core| core.doc().keys(ROOT).count());
+        tokio::pin!(read);
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut read);
+        assert!(early.await.is_err(), "told before it was durable");
+        release.send(()).unwrap();
+        let told = match fault {
+            None => Ok(2),
+            Some(_) => Err(ViewError(ErrorCode::StorageFailed)),
+        };
+        assert_eq!(read.await, told);
     }
 }
 
