@@ -270,6 +270,11 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Reads a document without its snapshot's bytes. `None` if it is not there.
     fn open(&self, document: &DocumentId) -> Result<Option<StoredDocument>, StoreError>;
 
+    /// Whether a document is there: without reading it, where the store can.
+    fn holds(&self, document: &DocumentId) -> Result<bool, StoreError> {
+        Ok(self.open(document)?.is_some())
+    }
+
     /// Reads a document's snapshot: its base and its bytes. `None` if there is none.
     fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError>;
 

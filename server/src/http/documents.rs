@@ -23,7 +23,7 @@ use super::problem::{Code, Problem};
 use crate::connection::backoff::Backoff;
 use crate::connection::refusals::Refusals;
 use crate::store::Store;
-use crate::view::{Core, Views};
+use crate::view::{Core, Failure, Views};
 
 mod address;
 mod changes;
@@ -123,12 +123,19 @@ impl Documents {
 
     async fn is_stored(&self, id: &DocumentId) -> Result<bool, Problem> {
         let (store, id) = (Arc::clone(&self.store), id.clone());
-        let found = tokio::task::spawn_blocking(move || store.open(&id)).await;
+        let found = tokio::task::spawn_blocking(move || store.holds(&id)).await;
         match found {
-            Ok(Ok(found)) => Ok(found.is_some()),
+            Ok(Ok(is_there)) => Ok(is_there),
             _ => Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), "")),
         }
     }
+}
+
+/// The view can't go on, and nothing is sent of what the job did.
+fn unfit(core: &mut Core, failure: Failure) -> Problem {
+    let problem = Problem::new(Code::Wire(failure.code()), "");
+    core.fail(failure);
+    problem
 }
 
 fn no_document(id: &DocumentId) -> Problem {

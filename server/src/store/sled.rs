@@ -339,6 +339,10 @@ impl Store for SledStore {
         })
     }
 
+    fn holds(&self, document: &DocumentId) -> Result<bool, StoreError> {
+        self.settled(document, |_, record| Ok(record.is_some()))
+    }
+
     fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
         self.settled(document, |keys, record| match record {
             Some(record) if record.generation > 0 => {

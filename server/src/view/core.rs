@@ -221,6 +221,27 @@ impl Core {
         }
         let bytes: Vec<&[u8]> = changes.iter().map(|change| &change.bytes[..]).collect();
         self.doc.load_incremental(&bytes.concat())?;
+        self.upload(principal, changes)
+    }
+
+    /// Takes in all of another document, whose changes these are. This must be empty.
+    pub fn adopt(
+        &mut self,
+        principal: PrincipalId,
+        mut doc: Automerge,
+        changes: Vec<change::Change>,
+    ) -> Result<(), Failure> {
+        doc.set_actor(self.doc.get_actor().clone());
+        self.doc = doc;
+        self.upload(principal, changes)
+    }
+
+    /// Sends on changes that are here, as one upload.
+    fn upload(
+        &mut self,
+        principal: PrincipalId,
+        changes: Vec<change::Change>,
+    ) -> Result<(), Failure> {
         // Where the last ones are durable, so is what they build on.
         let inner: FxHashSet<_> = changes.iter().flat_map(|change| &change.deps).collect();
         let last = changes.iter().map(|change| change.hash);
@@ -230,6 +251,7 @@ impl Core {
             return Err(Failure::NoChange);
         }
         self.pending.extend(last);
+        self.marks = None;
         let mut message = self.message(principal, changes);
         message.is_document = true;
         self.outgoing.push(message);
@@ -245,23 +267,6 @@ impl Core {
             // It can't be taken back.
             self.fail(failure);
         }
-    }
-
-    /// Takes in all of another document, whose changes these are, as one upload. This must be empty.
-    pub fn adopt(
-        &mut self,
-        mut doc: Automerge,
-        changes: Vec<change::Change>,
-        principal: PrincipalId,
-    ) {
-        doc.set_actor(self.doc.get_actor().clone());
-        self.doc = doc;
-        self.pending.extend(self.heads());
-        let message = PeerMessage {
-            is_document: true,
-            ..self.message(principal, changes)
-        };
-        self.outgoing.push(message);
     }
 
     fn send(&mut self, hash: ChangeHash, principal: PrincipalId) -> Result<(), Failure> {

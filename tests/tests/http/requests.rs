@@ -214,7 +214,16 @@ fn an_old_version_is_no_conflict_and_an_unknown_one_is() {
         let request = rest
             .request(Method::DELETE, &format!("{url}/value/b"))
             .header(IF_MATCH, &old);
-        assert_eq!(send(request).await?.status, StatusCode::NO_CONTENT);
+        let gone = send(request).await?;
+        assert_eq!(gone.status, StatusCode::NO_CONTENT);
+        // Whoever put the old object without it, as of now, would undo what others wrote.
+        assert_eq!(gone.etag, None);
+        let newest = rest.get(&url).await?;
+        let request = rest
+            .request(Method::DELETE, &format!("{url}/value/n/0"))
+            .header(IF_MATCH, newest.etag()?);
+        let gone = send(request).await?;
+        assert_eq!(gone.etag, rest.get(&url).await?.etag);
         let unknown = format!("\"{}\"", "ab".repeat(32));
         let refused = rest.put_seen(&url, &unknown, &json!({})).await?;
         assert_eq!(problem(&refused)?, (412, "unknown-heads".into()));

@@ -129,7 +129,7 @@ fn a_key_makes_a_request_once_whatever_it_does() {
                 .request(method.clone(), path)
                 .header(KEY, format!("key-{n}"));
             if *method == Method::DELETE {
-                another = another.header(IF_MATCH, one.etag()?);
+                another = another.header(IF_MATCH, rest.get(&url).await?.etag()?);
             } else {
                 another = another.json(&json!({ "another": n }));
             }
@@ -159,6 +159,61 @@ fn a_key_makes_a_request_once_whatever_it_does() {
             let refused = send(keyed(&rest, bad, Method::POST, &value, &json!(1))).await?;
             assert_eq!(problem(&refused)?, (400, "bad-header".into()), "{bad:?}");
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_restore_and_a_fork_are_carried_out_once() {
+    run(async |rest| {
+        let url = "/v1/documents/restored";
+        let value = format!("{url}/value/q");
+        let old = rest.put(url, &json!({ "q": 1 })).await?;
+        let old = old.etag()?.trim_matches('"').to_owned();
+        rest.put(&value, &json!(2)).await?.good()?;
+        let restore = async |json: Value| {
+            send(keyed(
+                &rest,
+                "back",
+                Method::POST,
+                &format!("{url}/restore"),
+                &json,
+            ))
+            .await
+        };
+        let asked = json!({ "at": old, "path": "/q" });
+        restore(asked.clone()).await?.good()?;
+        assert_eq!(rest.get(&value).await?.json()?, json!(1));
+        rest.put(&value, &json!(3)).await?.good()?;
+        assert_eq!(restore(asked).await?.good()?.json()?, json!(3));
+        assert_eq!(rest.get(&value).await?.json()?, json!(3));
+        let other = restore(json!({ "at": old })).await?;
+        assert_eq!(problem(&other)?, (422, "idempotency-key-reused".into()));
+
+        let fork = async |json: Value| {
+            send(keyed(
+                &rest,
+                "split",
+                Method::POST,
+                &format!("{url}/fork"),
+                &json,
+            ))
+            .await
+        };
+        let first = fork(json!({})).await?;
+        assert_eq!(first.status, StatusCode::CREATED);
+        let place = first.location.clone().unwrap();
+        rest.put(&format!("{place}/value/q"), &json!(4))
+            .await?
+            .good()?;
+        let again = fork(json!({})).await?.good()?;
+        assert_eq!(
+            (again.status, again.json()?),
+            (StatusCode::OK, first.json()?)
+        );
+        assert_eq!(rest.get(&place).await?.json()?, json!({ "q": 4 }));
+        let listed = rest.get("/v1/documents").await?.json()?;
+        assert_eq!(listed["documents"].as_array().unwrap().len(), 2);
         Ok(())
     });
 }

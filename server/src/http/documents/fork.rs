@@ -22,6 +22,7 @@ use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Type};
 use super::Documents;
 use super::address::{Address, At, Parameters, address, url_of};
 use super::past::must_have;
+use super::unfit;
 use super::write::author;
 use crate::http::body::{self, Parsed};
 use crate::http::idempotency::Key;
@@ -121,7 +122,8 @@ pub(super) async fn fork(
         heads.sort_unstable();
         let there = core.heads();
         if there.is_empty() {
-            core.adopt(doc, changes, author(None).principal);
+            let adopted = core.adopt(author(None).principal, doc, changes);
+            adopted.map_err(|failure| unfit(core, failure))?;
             return Ok((true, Version(heads)));
         }
         // Who was not told that it was forked, and forks it again, has forked it.

@@ -18,10 +18,10 @@ use concord_shared::json::Types;
 use concord_shared::limits::Limits;
 use concord_shared::path::Path;
 
-use super::Documents;
 use super::make::Precondition;
 use super::read::Shown;
 use super::write::author;
+use super::{Documents, unfit};
 use crate::connection::caller::{Caller, Refused};
 use crate::connection::decode::{self, DecodeError};
 use crate::document::ConnectionId;
@@ -92,11 +92,8 @@ impl Documents {
                 Ok(hashes.all(|hash| core.has(&[hash])))
             };
             if precondition.check(core, is_here)?.is_some() {
-                if let Err(failure) = core.import(principal, changes) {
-                    let problem = Problem::new(Code::Wire(failure.code()), "");
-                    core.fail(failure);
-                    return Err(problem);
-                }
+                let imported = core.import(principal, changes);
+                imported.map_err(|failure| unfit(core, failure))?;
                 if core.heads().is_empty() {
                     core.make_empty(author(None));
                 }

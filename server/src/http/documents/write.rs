@@ -254,15 +254,20 @@ pub(super) async fn delete(
     let key = Key::of(&headers)?;
     let mark = key.map(|key| key.mark(&Method::DELETE, &uri, &headers, Fingerprint::of(b"")));
     let shown = documents.on(&id, move |core| {
+        let mut saw_all = false;
         if done(core, mark)?.is_none() {
+            let names_version = matches!(seen, Condition::OneOf(_));
             let at = base(core, seen)?;
+            saw_all = names_version && at.is_none();
             edit(core, at.as_deref(), Types::Plain, mark, |edit| {
                 edit.delete_at(&path)
             })?;
         }
-        Ok(Shown::json(Version(core.heads()), None))
+        let mut shown = Shown::json(Version(core.heads()), None);
+        shown.is_known = saw_all;
+        Ok(shown)
     });
-    Ok(shown.await?.into_response(StatusCode::NO_CONTENT))
+    Ok(answer(&headers, shown.await?, StatusCode::NO_CONTENT, None))
 }
 
 impl Documents {

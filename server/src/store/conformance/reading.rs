@@ -229,6 +229,8 @@ pub(crate) fn an_unknown_document<B: Bench>() {
     let (_bench, store) = B::create();
     strict(&store, &[append("a", 0..1)]);
     let unknown = id("b");
+    assert!(store.holds(&id("a")).unwrap());
+    assert!(!store.holds(&unknown).unwrap());
     assert_eq!(store.open(&unknown).unwrap(), None);
     assert_eq!(store.snapshot(&unknown).unwrap(), None);
     assert_eq!(store.contents(&unknown).unwrap(), None);

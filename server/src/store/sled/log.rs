@@ -44,26 +44,27 @@ pub(super) struct Segments {
 
 impl Segments {
     /// Reads all headers; segments below `lowest` are left out.
-    pub(super) fn read(mut file: &File, lowest: u64) -> io::Result<Self> {
+    pub(super) fn read(file: &File, lowest: u64) -> io::Result<Self> {
         let mut segments = Self::default();
-        let len = file.metadata()?.len();
+        let mut bytes = Vec::with_capacity(HEADER_BYTES);
         let mut at = 0;
-        while at + HEADER_BYTES as u64 <= len {
-            let mut header = [0; HEADER_BYTES];
-            file.seek(SeekFrom::Start(at))?;
-            file.read_exact(&mut header)?;
-            match read_header(&header) {
+        loop {
+            // Up to the end that is found: sled may be cutting free segments off meanwhile.
+            read_at(file, at, HEADER_BYTES, &mut bytes)?;
+            let Some(header) = bytes.first_chunk() else {
+                return Ok(segments);
+            };
+            match read_header(header) {
                 Some((lsn, written)) if lsn >= lowest => {
                     segments.found.insert(lsn, at);
                     segments.known_written = segments.known_written.max(written);
                 }
                 Some(_) => {}
-                None if header == [0; HEADER_BYTES] => {}
+                None if *header == [0; HEADER_BYTES] => {}
                 None => segments.damaged.push(at),
             }
             at += SEGMENT;
         }
-        Ok(segments)
     }
 }
 

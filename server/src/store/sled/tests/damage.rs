@@ -11,6 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
 use crate::store::Damage;
+use crate::store::sled::log;
 
 type Known = BTreeMap<DocumentId, Contents>;
 
@@ -221,6 +222,26 @@ fn a_witness_that_is_missing_or_torn_is_made_anew() {
         let now = witness::position(&options.path).unwrap().unwrap();
         assert!(now > 1_000, "{now}");
     }
+}
+
+/// sled cuts free segments off the file's end at any time. The witness was given up for that once.
+#[test]
+fn headers_are_read_while_the_file_is_cut() {
+    let file = tempfile::tempfile().unwrap();
+    let writer = file.try_clone().unwrap();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..20_000 {
+                writer.set_len(n % 2 * 8 * log::SEGMENT).unwrap();
+            }
+            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+            let read = log::Segments::read(&file, 0).unwrap();
+            assert!(read.found.is_empty() && read.damaged.is_empty());
+        }
+    });
 }
 
 /// No kill looks like damage: the files as they are at any moment open, however often segments were freed and used
