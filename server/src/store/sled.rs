@@ -382,7 +382,9 @@ impl Store for SledStore {
         most_bytes: u64,
     ) -> Result<Vec<LogRecord>, StoreError> {
         self.settled(document, |keys, record| match record {
-            Some(record) => self.read_log(keys, from.max(record.keep_from), to, most_bytes),
+            Some(record) => {
+                self.read_log(keys, &record, from.max(record.keep_from)..to, most_bytes)
+            }
             None => Ok(Vec::new()),
         })
     }

@@ -1,5 +1,6 @@
 //! Reads that take more than one key.
 
+use std::ops::Range;
 use std::sync::PoisonError;
 
 use bytes::Bytes;
@@ -49,6 +50,15 @@ impl Fail {
             },
         }
     }
+}
+
+/// Whether a log record's body lacks its beginning because an older build's sweep stopped within it: it had removed the
+/// pieces in order, and only of records that lie wholly below `keep_from`.
+pub(super) fn is_swept(document: &DocumentRecord, first: u64, problem: &Problem) -> bool {
+    let missing = Problem::Missing {
+        part: Part::Body { first, piece: 0 },
+    };
+    first < document.keep_from && *problem == missing
 }
 
 impl SledStore {
@@ -125,7 +135,7 @@ impl SledStore {
         record: &DocumentRecord,
     ) -> Result<Vec<LogRecord>, Fail> {
         let expected = record.base;
-        let tail = self.read_log(keys, expected, u64::MAX, u64::MAX)?;
+        let tail = self.read_log(keys, record, expected..u64::MAX, u64::MAX)?;
         match tail.first() {
             Some(record) if record.first != expected => Err(Problem::Gap {
                 expected,
@@ -162,12 +172,15 @@ impl SledStore {
         self.read_pieces(keys, record.arrivals_len, place).map(Some)
     }
 
-    /// The changes `from..to`, as far as they are there and `most_bytes` reach.
+    /// The changes of a range, as far as they are there and `most_bytes` reach.
     pub(super) fn read_log(
         &self,
         keys: &mut DocumentKeys,
-        from: u64,
-        to: u64,
+        document: &DocumentRecord,
+        Range {
+            start: from,
+            end: to,
+        }: Range<u64>,
         most_bytes: u64,
     ) -> Result<Vec<LogRecord>, Fail> {
         let mut records = Vec::new();
@@ -203,9 +216,13 @@ impl SledStore {
             if first >= to {
                 break;
             }
-            let read = self.read_log_record(keys, first, &key, &value)?;
-            expected = read.last().map(LogRecord::end);
-            for record in read.into_iter().filter_map(|record| record.cut(from, to)) {
+            let read = self.read_log_record(keys, document, first, &key, &value)?;
+            expected = read.as_deref().and_then(<[_]>::last).map(LogRecord::end);
+            for record in read
+                .into_iter()
+                .flatten()
+                .filter_map(|record| record.cut(from, to))
+            {
                 if !allowance.admits(&record) {
                     return Ok(records);
                 }
@@ -215,21 +232,29 @@ impl SledStore {
         Ok(records)
     }
 
+    /// `None` where the body is swept: all of the record is in the snapshot then, which ends where the record does, or
+    /// behind it.
     fn read_log_record(
         &self,
         keys: &mut DocumentKeys,
+        document: &DocumentRecord,
         first: u64,
         key: &[u8],
         value: &[u8],
-    ) -> Result<Vec<LogRecord>, Fail> {
+    ) -> Result<Option<Vec<LogRecord>>, Fail> {
         let payload = values::unseal(key, value, Part::Log { first })?;
         let body = match values::read_log(first, payload)? {
             Body::Inline(body) => body,
             Body::Apart { len } => {
-                self.read_pieces(keys, len, |piece| Place::Body { first, piece })?
+                match self.read_pieces(keys, len, |piece| Place::Body { first, piece }) {
+                    Err(Fail::Problem(problem)) if is_swept(document, first, &problem) => {
+                        return Ok(None);
+                    }
+                    body => body?,
+                }
             }
         };
-        Ok(values::read_body(first, body)?)
+        Ok(Some(values::read_body(first, body)?))
     }
 
     /// Where a document ends, for the writer: `None` if it is not there.
@@ -255,8 +280,9 @@ impl SledStore {
         let end = match last {
             Some((key, value)) => match keys.parse(&key) {
                 Some(Place::Log { first }) => {
-                    let records = self.read_log_record(keys, first, &key, &value)?;
-                    records.last().map(LogRecord::end)
+                    let document = record.unwrap_or(DocumentRecord::new(0));
+                    let records = self.read_log_record(keys, &document, first, &key, &value)?;
+                    records.as_deref().and_then(<[_]>::last).map(LogRecord::end)
                 }
                 _ => return Err(Problem::Stray { part: Part::Stray }.into()),
             },

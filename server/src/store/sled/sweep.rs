@@ -2,18 +2,19 @@
 //!
 //! Nothing depends on it: readers go by the document record. A crash in between leaves some of it
 //! behind, which goes with the document's next snapshot.
+//!
+//! **A log record goes before its body.** Readers find a body by its record, and of the log's last record also when it
+//! lies below `keep_from`, to see where the log ends; so a record that is there has all of its body, whenever the sweep
+//! stops. What is left of a body without its record is found by its number alone. (Bodies went first once: of a log
+//! whose last record had one of more pieces than are removed in one go the rest could not be read. Readers know such
+//! remains: [`SledStore::read_log_record`].)
 
 use std::collections::VecDeque;
 
 use ::sled::IVec;
 use concord_shared::ids::DocumentId;
 
-use super::{
-    DocumentKeys, SledStore, into_io,
-    keys::Place,
-    read_failed,
-    values::{Body, read_log, unseal},
-};
+use super::{DocumentKeys, SledStore, into_io, keys::Place, read_failed};
 use crate::store::StoreError;
 
 /// Keys removed in one go, so that commits need not wait for more than a few milliseconds.
@@ -119,46 +120,38 @@ impl SledStore {
     ) -> Result<(), StoreError> {
         let low = keys.at(Place::Log { first: 0 }).to_vec();
         let high = keys.end_of_log().to_vec();
-        let mut records = self.db.range(low.as_slice()..high.as_slice());
+        let mut records = self.db.range(low.as_slice()..high.as_slice()).keys();
         let mut record = records.next().transpose().map_err(read_failed)?;
-        while let Some((key, value)) = record {
+        // Below it no record is left that has a body.
+        let mut kept = keep_from;
+        while let Some(key) = record {
             let following = records.next().transpose().map_err(read_failed)?;
-            let end = match &following {
-                Some((key, _)) => match keys.parse(key) {
-                    Some(Place::Log { first }) => first,
-                    _ => break,
-                },
-                None => next,
+            let first_of = |key: &IVec| match keys.parse(key) {
+                Some(Place::Log { first }) => Some(first),
+                _ => None,
             };
-            let Some(Place::Log { first }) = keys.parse(&key) else {
-                break;
+            let end = following.as_ref().map_or(Some(next), first_of);
+            let (Some(first), Some(end)) = (first_of(&key), end) else {
+                return Ok(());
             };
             if end > keep_from {
+                kept = first.min(keep_from);
                 break;
-            }
-            let part = Place::Log { first }.part();
-            // Its body goes first, while the record still tells that there is one. A damaged record
-            // goes all the same: only its body is left behind.
-            if let Ok(Body::Apart { .. }) =
-                unseal(&key, &value, part).and_then(|payload| read_log(first, payload))
-            {
-                let low = keys.at(Place::Body { first, piece: 0 }).to_vec();
-                let high = keys.at(Place::Body {
-                    first,
-                    piece: u32::MAX,
-                });
-                for key in self.db.range(low.as_slice()..=high).keys() {
-                    if found.len() >= limit {
-                        return Ok(());
-                    }
-                    found.push(key.map_err(read_failed)?);
-                }
             }
             if found.len() >= limit {
                 return Ok(());
             }
             found.push(key);
             record = following;
+        }
+        let body = |first| Place::Body { first, piece: 0 };
+        let low = keys.at(body(0)).to_vec();
+        let high = keys.at(body(kept));
+        for key in self.db.range(low.as_slice()..high).keys() {
+            if found.len() >= limit {
+                return Ok(());
+            }
+            found.push(key.map_err(read_failed)?);
         }
         Ok(())
     }

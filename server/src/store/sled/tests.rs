@@ -270,6 +270,89 @@ fn tidying_leaves_what_is_referred_to() {
     assert!(!store.tidy().unwrap());
 }
 
+/// A document whose only log record is in many pieces, and in the snapshot.
+fn swept_in_several_goes() -> (OnDisk, SledStore) {
+    let (bench, store) = OnDisk::create();
+    let mut write = append("long", 0..1);
+    if let Write::Append { changes, .. } = &mut write {
+        changes[0] = Bytes::from(vec![b'c'; 600 * values::PIECE_MAX_BYTES]);
+    }
+    store.commit(&[write], Durability::Strict).unwrap();
+    let write = snapshot("long", 1, 1);
+    store.commit(&[write], Durability::Strict).unwrap();
+    (bench, store)
+}
+
+fn is_whole(store: &SledStore, next: u64) {
+    let document = store.open(&id("long")).unwrap().unwrap();
+    assert_eq!((document.base, document.next()), (1, next));
+    let contents = store.contents(&id("long")).unwrap().unwrap();
+    assert_eq!(contents.snapshot.unwrap(), "snapshot at 1");
+    assert_eq!(store.verify(&id("long")).unwrap(), []);
+    let listed = store.documents(None, 10).unwrap().remove(0).summary;
+    assert_eq!(listed.unwrap().changes, next);
+}
+
+fn is_swept(store: &SledStore) -> bool {
+    let places = places(store).into_iter();
+    let below_1 = |place| {
+        matches!(
+            place,
+            Place::Log { first: 0 } | Place::Body { first: 0, .. }
+        )
+    };
+    !places.into_iter().any(|(_, place)| below_1(place))
+}
+
+/// The body went first once: while some of it was left the document could not be read, and the sweep never ended.
+#[test]
+fn a_document_is_whole_while_a_long_record_is_swept() {
+    let (bench, mut store) = swept_in_several_goes();
+    let mut goes = 0;
+    loop {
+        is_whole(&store, 1);
+        if !store.tidy().unwrap() {
+            break;
+        }
+        goes += 1;
+    }
+    assert!(goes > 1 && is_swept(&store));
+    store = bench.reopen(store);
+    is_whole(&store, 1);
+}
+
+#[test]
+fn what_an_older_sweep_left_of_a_record_is_no_damage() {
+    let (bench, store) = swept_in_several_goes();
+    for (key, place) in places(&store) {
+        if matches!(place, Place::Body { first: 0, piece } if piece < 256) {
+            store.db.remove(key).unwrap();
+        }
+    }
+    let store = bench.reopen(store);
+    is_whole(&store, 1);
+    let write = append("long", 1..3);
+    store.commit(&[write], Durability::Strict).unwrap();
+    is_whole(&store, 3);
+    let log = store.log(&id("long"), 0, u64::MAX, u64::MAX).unwrap();
+    assert_eq!(
+        log.iter().map(|record| record.first).collect::<Vec<_>>(),
+        [1]
+    );
+    let write = snapshot("long", 3, 3);
+    store.commit(&[write], Durability::Strict).unwrap();
+    while store.tidy().unwrap() {}
+    assert!(is_swept(&store));
+
+    // What lacks its beginning and is not in the snapshot is damage.
+    let (_bench, store) = populated();
+    let mut keys = DocumentKeys::new(&id("b"));
+    let piece = Place::Body { first: 4, piece: 0 };
+    store.db.remove(keys.at(piece)).unwrap().unwrap();
+    assert!(store.open(&id("b")).is_err());
+    assert_ne!(store.verify(&id("b")).unwrap(), []);
+}
+
 #[test]
 fn damage_is_an_error_for_that_document_only() {
     let (_bench, store) = populated();

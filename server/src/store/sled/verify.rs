@@ -11,7 +11,7 @@ use concord_shared::ids::DocumentId;
 use super::{
     DocumentKeys, DocumentRecord, SledStore,
     keys::Place,
-    read::Fail,
+    read::{Fail, is_swept},
     values::{self, Assembly, Body},
 };
 use crate::store::{LogRecord, Part, Problem, StoreError};
@@ -121,7 +121,15 @@ impl Survey<'_> {
                 });
             }
             started = true;
+            let before = self.problems.len();
             expected = self.log_record(first, &key, &value)?;
+            let problem = self.problems.get(before);
+            if document
+                .zip(problem)
+                .is_some_and(|(document, problem)| is_swept(&document, first, problem))
+            {
+                self.problems.truncate(before);
+            }
         }
         if let (Some(document), Some(expected)) = (document, expected)
             && expected < document.base

@@ -209,7 +209,7 @@ fn a_read_that_a_compaction_overtook_is_done_again() {
             })
         };
         let tail = read(&|keys, record| {
-            let tail = store.read_log(keys, record.base, u64::MAX, u64::MAX)?;
+            let tail = store.read_log(keys, &record, record.base..u64::MAX, u64::MAX)?;
             Ok(record.base
                 + tail
                     .iter()
