@@ -33,14 +33,17 @@ use crate::traffic::{InFlight, Traffic};
 /// refused. While all `WebSockets` are in use, operators are still answered, in one of these.
 pub const HTTP_CONNECTIONS_PER_SERVER: usize = 256;
 
-/// A connection that has not become a WebSocket by then, and has no [`Lease`] for longer, may finish its answer and is
-/// closed. Long enough that whoever asks every few seconds can mostly do it on one connection.
+/// A connection that has not become a WebSocket by then, and has no [`Lease`] for longer, may finish the request that it
+/// is in, as long again, and is closed. Long enough that whoever asks every few seconds can mostly do it on one connection.
 const HTTP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long it may take to finish: answers are small.
+/// How long that may take where the server stops.
 const HTTP_LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is buffered of a request before it is refused; it has headers only.
+/// Bytes of requests with which a connection may go on: a large body takes its time.
+const READ_BYTES_PER_LEASE: usize = 1 << 20;
+
+/// What is buffered of a request's headers before it is refused.
 const REQUEST_BYTES_PER_CONNECTION: usize = 32 << 10;
 
 /// Written and not yet sent bytes that the kernel may hold for a connection, which by default is
@@ -52,7 +55,8 @@ const UNSENT_BYTES_PER_CONNECTION: u32 = 128 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long an HTTP connection may go on, in its requests' extensions. An answer that goes on for long, such as a stream
-/// of events, [`renews`](Self::renew) it as long as its client takes what it is sent.
+/// of events, [`renews`](Self::renew) it as long as its client takes what it is sent; and so does a large body as long as
+/// it comes.
 #[derive(Debug, Clone)]
 pub struct Lease(Arc<Mutex<Instant>>);
 
@@ -119,6 +123,8 @@ async fn accept(
                     origin: Origin(address.ip()),
                     tcp,
                     traffic: Traffic::new(Arc::clone(in_flight)),
+                    lease: Lease::new(),
+                    read: 0,
                     _slot: slot,
                 };
             }
@@ -151,7 +157,7 @@ async fn answer(socket: Socket, router: Router, headers: Duration, stop: Cancell
     let traffic = socket.traffic.clone();
     let origin = socket.origin;
     let router = TowerToHyperService::new(router);
-    let lease = Lease::new();
+    let lease = socket.lease.clone();
     let leased = lease.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         // A request is acted on at once. What follows it is the next one, or a WebSocket's.
@@ -167,21 +173,24 @@ async fn answer(socket: Socket, router: Router, headers: Duration, stop: Cancell
         .max_buf_size(REQUEST_BYTES_PER_CONNECTION);
     let connection = http.serve_connection(TokioIo::new(socket), service);
     let mut connection = pin!(connection.with_upgrades());
-    let ended = tokio::select! {
+    let mut ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = lease.over() => None,
         () = stop.cancelled() => None,
     };
-    let ended = if let Some(ended) = ended {
-        Ok(ended)
-    } else {
+    if ended.is_none() {
         connection.as_mut().graceful_shutdown();
-        timeout(HTTP_LAST_ANSWER_TIMEOUT, connection).await
-    };
+        lease.renew();
+        ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = lease.over() => None,
+            () = stop.cancelled() => timeout(HTTP_LAST_ANSWER_TIMEOUT, connection).await.ok(),
+        };
+    }
     match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "HTTP connection failed"),
-        Err(_) => debug!("HTTP connection took too long"),
+        Some(Ok(())) => {}
+        Some(Err(error)) => debug!(%error, "HTTP connection failed"),
+        None => debug!("HTTP connection took too long"),
     }
 }
 
@@ -195,6 +204,9 @@ struct Socket {
     origin: Origin,
     tcp: TcpStream,
     traffic: Traffic,
+    lease: Lease,
+    /// Bytes since the lease was renewed for them.
+    read: usize,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -216,7 +228,13 @@ impl AsyncRead for Socket {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.tcp).poll_read(cx, buffer);
         if matches!(read, Poll::Ready(Ok(()))) {
-            self.traffic.add_read(buffer.filled().len() - before)?;
+            let bytes = buffer.filled().len() - before;
+            self.read = self.read.saturating_add(bytes);
+            if self.read >= READ_BYTES_PER_LEASE {
+                self.read = 0;
+                self.lease.renew();
+            }
+            self.traffic.add_read(bytes)?;
         }
         read
     }

@@ -91,6 +91,8 @@ pub struct Parsed {
     pub permit: Option<OwnedSemaphorePermit>,
     /// Of the bytes that it was.
     pub fingerprint: Fingerprint,
+    /// How many they were.
+    pub bytes: usize,
 }
 
 /// Reads a body as JSON that a document may have at `path`. Large ones wait for each other.
@@ -100,10 +102,9 @@ pub async fn json(
     path: &Path,
     large: &Arc<Semaphore>,
 ) -> Result<Parsed, Problem> {
-    let is_compressed = is_compressed(headers)?;
-    let bytes = bytes(body, BODY_BYTES).await?;
+    let raw = raw(headers, body, BODY_BYTES).await?;
     // What is compressed may be large, whatever it looks like.
-    let permit = if is_compressed || bytes.len() > LARGE_BYTES {
+    let permit = if raw.is_compressed || raw.bytes.len() > LARGE_BYTES {
         // Nobody closes the semaphore.
         Arc::clone(large).acquire_owned().await.ok()
     } else {
@@ -111,17 +112,14 @@ pub async fn json(
     };
     let (is_large, path) = (permit.is_some(), path.clone());
     let read = move || {
-        let bytes = if is_compressed {
-            inflated(&bytes, BODY_BYTES)?
-        } else {
-            bytes
-        };
+        let bytes = raw.inflated()?;
         let json = parsed(&bytes, &path)?;
         let fingerprint = Fingerprint::of(&bytes);
         Ok(Parsed {
             json,
             permit,
             fingerprint,
+            bytes: bytes.len(),
         })
     };
     if !is_large {
@@ -141,25 +139,33 @@ pub fn object<'a, T: serde::Deserialize<'a>>(json: &'a Json) -> Result<T, Proble
     T::deserialize(json).map_err(bad)
 }
 
-/// Reads a body of at most `most` bytes, before and after inflating.
-pub async fn whole(
-    headers: &HeaderMap,
-    body: Body,
+/// A body as it came.
+#[derive(Debug)]
+pub struct Raw {
+    bytes: Vec<u8>,
+    is_compressed: bool,
     most: usize,
-    large: &Arc<Semaphore>,
-) -> Result<Vec<u8>, Problem> {
+}
+
+/// Reads a body of at most `most` bytes, before and after inflating.
+pub async fn raw(headers: &HeaderMap, body: Body, most: usize) -> Result<Raw, Problem> {
     let is_compressed = is_compressed(headers)?;
-    let bytes = bytes(body, most).await?;
-    if !is_compressed {
-        return Ok(bytes);
+    Ok(Raw {
+        bytes: bytes(body, most).await?,
+        is_compressed,
+        most,
+    })
+}
+
+impl Raw {
+    /// What it is when it is inflated: some thousand times as much, perhaps. Blocks.
+    pub fn inflated(self) -> Result<Vec<u8>, Problem> {
+        if self.is_compressed {
+            inflated(&self.bytes, self.most)
+        } else {
+            Ok(self.bytes)
+        }
     }
-    let permit = Arc::clone(large).acquire_owned().await;
-    let inflating = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        inflated(&bytes, most)
-    });
-    let inflated = inflating.await;
-    inflated.unwrap_or_else(|_| Err(Problem::new(Code::Wire(ErrorCode::Internal), "")))
 }
 
 /// By `Content-Encoding`.

@@ -66,9 +66,17 @@ impl Key {
         random.into_uuid().to_string()
     }
 
-    /// What the request's change says.
+    /// The id of the document that a request to fork another makes.
+    pub fn fork(&self, of: &DocumentId, Fingerprint(body): Fingerprint) -> DocumentId {
+        let purpose = format!("fork\0{of}\0{}", hex::encode(body));
+        DocumentId::from_uuid(self.hashed(&purpose).to_be_bytes())
+    }
+
+    /// What the request's change in this document says. A fork has the changes of what it was forked from, and none of
+    /// its own under a key that was used there.
     pub fn mark(
         &self,
+        document: &DocumentId,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
@@ -91,7 +99,7 @@ impl Key {
         }
         part(&body);
         Mark {
-            key: self.hashed("key"),
+            key: self.hashed(&format!("key\0{document}")),
             request: first_half(asked.finalize().into()),
         }
     }
@@ -145,10 +153,12 @@ mod tests {
     #[test]
     fn what_is_asked_is_told_apart_by_all_that_counts() {
         let key = Key("k".to_owned());
+        let [document, fork] = [1, 2].map(|n| DocumentId::from_uuid([n; 16]));
         let mark = |method, uri: &str, seen: &'static str, body: &[u8]| {
             let seen = (header::IF_MATCH, seen.parse().expect("a value"));
             let uri: Uri = uri.parse().expect("an address");
             key.mark(
+                &document,
                 &method,
                 &uri,
                 &HeaderMap::from_iter([seen]),
@@ -168,6 +178,18 @@ mod tests {
             assert_eq!(other.key, one.key);
             assert_ne!(other.request, one.request);
         }
+        // What a fork has from its source are no marks of its own.
+        let headers = HeaderMap::new();
+        let asked = || Fingerprint::of(b"");
+        let in_document = |id| {
+            key.mark(id, &Method::PUT, &Uri::default(), &headers, asked())
+                .key
+        };
+        assert_ne!(in_document(&document), in_document(&fork));
+        assert_ne!(key.fork(&document, asked()), key.document());
+        assert_ne!(key.fork(&document, asked()), key.fork(&fork, asked()));
+        let other = Fingerprint::of(b"{}");
+        assert_ne!(key.fork(&document, asked()), key.fork(&document, other));
         assert_eq!(key.document(), Key("k".to_owned()).document());
         assert_ne!(key.document(), Key("l".to_owned()).document());
         assert_ne!(key.member(), Key("l".to_owned()).member());

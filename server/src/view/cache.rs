@@ -24,7 +24,7 @@ const JOBS_PER_VIEW: usize = 64;
 const CONCURRENT_LOADS: usize = 2;
 
 /// A view could not do what was asked, with what its caller is told. Where it was to change something that may have
-/// happened all the same, unless the code is about a change.
+/// happened all the same, unless the code is about a change, or `overloaded`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the document can't be shown or written: {0}")]
 pub struct ViewError(pub ErrorCode);
@@ -135,7 +135,7 @@ impl Views {
             answer: Box::new(|answer| {
                 let _gone = done.send(answer);
             }),
-            is_second_try: false,
+            tries: 0,
         };
         self.send(document, job).await;
         let gone = |_| ViewError(ErrorCode::Internal);

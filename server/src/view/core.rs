@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use automerge::sync::{ChunkList, Message, MessageFlags, MessageVersion};
 use automerge::transaction::{CommitOptions, Transaction};
-use automerge::{ActorId, Automerge, ChangeHash, PatchLog, ReadDoc as _};
+use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, PatchLog, ReadDoc as _};
 use bytes::Bytes;
 use concord_shared::change::{self, Chunk, ChunkError};
 use concord_shared::code::ErrorCode;
@@ -17,6 +17,7 @@ use concord_shared::limits::Limits;
 use concord_shared::sync::{self, SyncError, SyncMessage};
 use rustc_hash::FxHashSet;
 
+use super::asides::Asides;
 use super::feed::Events;
 use super::marks::{Done, Mark, Marks};
 use super::watch::{Event, News, Place, TooManyPlaces, Watches};
@@ -30,7 +31,7 @@ pub enum Failure {
     Message(#[from] SyncError),
     /// The relay's changes can't be applied: a bug, or a damaged store.
     #[error("changes of the relay's can't be applied")]
-    Apply(#[from] automerge::AutomergeError),
+    Apply(#[from] AutomergeError),
     /// A change that was made here would not be admitted.
     #[error("the change would be refused: {0}")]
     Refused(#[source] ChunkError),
@@ -77,15 +78,20 @@ impl Author {
 
 /// What a view takes besides its document's history.
 const BYTES_PER_VIEW: usize = 32 << 10;
-/// What each op adds.
+/// What each op adds, besides its value.
 const BYTES_PER_OP: usize = 32;
 /// What each change adds.
 const BYTES_PER_CHANGE: usize = 200;
+
+/// Heads that a document may have after a change.
+const MOST_HEADS: usize = 16;
 
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Core {
     doc: Automerge,
+    /// Bytes of its ops and their values, roughly: as Automerge would write them, and what came since.
+    bytes: usize,
     /// What the relay said that it has, and so what is durable.
     durable: Vec<ChangeHash>,
     /// Changes here that are not known to be durable: own ones, and those that were read from the store before they were.
@@ -93,6 +99,8 @@ pub struct Core {
     outgoing: Vec<PeerMessage>,
     /// Once somebody asked for them.
     marks: Option<Marks>,
+    /// Once somebody needed one.
+    asides: Option<Asides>,
     watches: Watches,
     news: News,
     /// What is here is not what the relay has: the view is of no use any more.
@@ -104,11 +112,13 @@ impl Core {
     pub fn new(mut doc: Automerge, actor: ActorId) -> Self {
         doc.set_actor(actor);
         Self {
+            bytes: doc.save_nocompress().len(),
             doc,
             durable: Vec::new(),
             pending: FxHashSet::default(),
             outgoing: Vec::new(),
             marks: None,
+            asides: None,
             watches: Watches::default(),
             news: News::new(),
             failed: None,
@@ -153,7 +163,9 @@ impl Core {
     pub fn take_in(&mut self, data: &Bytes) -> Result<(), Failure> {
         let SyncMessage { message, changes } = sync::split(data, &Limits::unbounded())?;
         if !changes.is_empty() {
-            self.doc.load_incremental(&changes.concat())?;
+            let changes = changes.concat();
+            self.doc.load_incremental(&changes)?;
+            self.bytes = self.bytes.saturating_add(changes.len());
         }
         self.durable = message.heads;
         if !self.pending.is_empty() {
@@ -177,29 +189,48 @@ impl Core {
         let now = self.doc.get_heads();
         // At an old version Automerge writes as an actor of its own, derived from this one: so whoever comes late does
         // not fork the line of who writes at the front.
-        let mut tx = match at {
+        let tx = match at {
             Some(at) if !is_same(at, &now) => self.doc.transaction_at(log, at),
             _ => self.doc.transaction_log_patches(log),
+        };
+        let tx = tx.map_err(|_| Failure::NoChange)?;
+        let made = carried_out(tx, &author, edit);
+        if let Ok((_, Some(hash))) = &made {
+            self.made(*hash, author);
         }
-        .map_err(|_| Failure::NoChange)?;
-        let made = match edit(&mut tx) {
-            Ok(made) => made,
-            Err(error) => {
-                tx.rollback();
-                return Ok(Err(error));
-            }
-        };
-        let (Some(hash), _) = tx.commit_with(author.options()) else {
-            return Ok(Ok((made, None)));
-        };
-        self.made(hash, author);
-        Ok(Ok((made, Some(hash))))
+        Ok(made)
+    }
+
+    /// Makes a change of the document as it was at `at`, as [`change`](Self::change) does; for many edits. Automerge goes
+    /// through an object from its beginning for each edit of an old version, so many of them take a time that is
+    /// quadratic. Here they are made in a document that ends there, which takes the time to load that.
+    pub fn change_aside<R, E>(
+        &mut self,
+        author: Author,
+        at: &[ChangeHash],
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
+    ) -> Result<Result<(R, Option<ChangeHash>), E>, Failure> {
+        let doc = &self.doc;
+        let asides = self.asides.get_or_insert_with(|| Asides::of(doc));
+        let mut then = doc.fork_at(at)?;
+        let actor = asides.actor(doc.get_actor(), &then);
+        then.set_actor(actor.clone());
+        let tx = then.transaction_log_patches(PatchLog::inactive());
+        let tx = tx.map_err(|_| Failure::NoChange)?;
+        let made = carried_out(tx, &author, edit);
+        if let Ok((_, Some(hash))) = &made {
+            let change = then.get_change_by_hash(hash).ok_or(Failure::NoChange)?;
+            self.doc.apply_changes([change])?;
+            asides.made(actor, *hash);
+            self.made(*hash, author);
+        }
+        Ok(made)
     }
 
     /// Makes a change without ops: a document that was made empty is there, too.
     pub fn make_empty(&mut self, author: Author) {
         let hash = self.doc.empty_commit(author.options());
-        self.made(hash, author);
+        self.sent_on(hash, author);
     }
 
     /// A request with this key, if one was carried out on this document.
@@ -252,13 +283,28 @@ impl Core {
         }
         self.pending.extend(last);
         self.marks = None;
+        let bytes = changes.iter().map(|change| change.bytes.len());
+        self.bytes = bytes.fold(self.bytes, usize::saturating_add);
         let mut message = self.message(principal, changes);
         message.is_document = true;
         self.outgoing.push(message);
         Ok(())
     }
 
+    /// Where many have written at old versions, each of them a head, one more change joins them: every version names all
+    /// heads, and is a header.
     fn made(&mut self, hash: ChangeHash, author: Author) {
+        let joins = Author {
+            message: None,
+            ..author.clone()
+        };
+        self.sent_on(hash, author);
+        if self.failed.is_none() && self.doc.get_heads().len() > MOST_HEADS {
+            self.make_empty(joins);
+        }
+    }
+
+    fn sent_on(&mut self, hash: ChangeHash, author: Author) {
         let mark = author.message.as_deref().and_then(Mark::parse);
         if let (Some(marks), Some(mark)) = (&mut self.marks, mark) {
             marks.insert(mark, hash);
@@ -272,6 +318,7 @@ impl Core {
     fn send(&mut self, hash: ChangeHash, principal: PrincipalId) -> Result<(), Failure> {
         let change = self.doc.get_change_by_hash(&hash);
         let bytes = change.ok_or(Failure::NoChange)?.raw_bytes().to_vec();
+        self.bytes = self.bytes.saturating_add(bytes.len());
         // As for any peer, before anything is done with it.
         let chunks = change::parse_message(&[Bytes::from(bytes)], &Limits::default());
         let mut changes = Vec::new();
@@ -335,12 +382,18 @@ impl Core {
         std::mem::take(&mut self.news)
     }
 
+    /// Bytes of what there is in the document, roughly: no job shows more than so many.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Bytes of memory that the document takes, by a rough estimate.
     pub fn memory(&self) -> usize {
         let stats = self.doc.stats();
         let ops = usize::try_from(stats.num_ops).unwrap_or(usize::MAX);
         let changes = usize::try_from(stats.num_changes).unwrap_or(usize::MAX);
         BYTES_PER_VIEW
+            .saturating_add(self.bytes)
             .saturating_add(ops.saturating_mul(BYTES_PER_OP))
             .saturating_add(changes.saturating_mul(BYTES_PER_CHANGE))
             .saturating_add(self.watches.memory())
@@ -374,6 +427,21 @@ impl Core {
             },
             changes,
             is_document: false,
+        }
+    }
+}
+
+/// Makes an edit, and its change if there is any of it.
+fn carried_out<R, E>(
+    mut tx: Transaction<'_>,
+    author: &Author,
+    edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
+) -> Result<(R, Option<ChangeHash>), E> {
+    match edit(&mut tx) {
+        Ok(made) => Ok((made, tx.commit_with(author.options()).0)),
+        Err(error) => {
+            tx.rollback();
+            Err(error)
         }
     }
 }

@@ -18,7 +18,7 @@ use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, SyncFrame};
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, warn};
 
 use super::cache::{Share, Shared, ViewError, Views};
@@ -38,12 +38,18 @@ const IDLE: Duration = Duration::from_mins(1);
 /// Jobs run in one go, so that what they made goes on its way and what came meanwhile is taken in.
 const JOBS_PER_BATCH: usize = 32;
 
+/// Bytes of what jobs may show that are run in one go: nobody has begun to send any of it before that.
+const SHOWN_BYTES_PER_BATCH: usize = 32 << 20;
+
 /// Bytes of the relay's messages that wait while nobody looks; then they are taken in all the same.
 const BACKLOG_BYTES: usize = 256 << 10;
 
 /// How long a view rests that has told its watchers of something, at least and at most: in between as long as that took.
 const LEAST_REST: Duration = Duration::from_millis(5);
 const MOST_REST: Duration = Duration::from_secs(1);
+
+/// How long what was taken before a refused change has to get to the disk.
+const REFUSED_GRACE: Duration = Duration::from_secs(10);
 
 /// Called once all that a job made or saw is durable, or with the reason why that will not be known.
 type Answer = Box<dyn FnOnce(Result<(), ViewError>) + Send + Sync>;
@@ -54,8 +60,28 @@ pub(super) struct Job {
     pub(super) run: Box<dyn FnOnce(&mut Core) + Send>,
     /// Told of it.
     pub(super) answer: Answer,
-    /// Another view ended before it came to this.
-    pub(super) is_second_try: bool,
+    /// How many views ended before they came to this.
+    pub(super) tries: u32,
+}
+
+/// Views that a job waits for. What ends them is what others write.
+const MOST_TRIES: u32 = 20;
+
+/// Why a view ended.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    error: ViewError,
+    /// The change that the relay refused.
+    refused: Option<ChangeHash>,
+}
+
+impl From<ViewError> for End {
+    fn from(error: ViewError) -> Self {
+        Self {
+            error,
+            refused: None,
+        }
+    }
 }
 
 /// A job that was run, until all that it made or saw is durable.
@@ -97,13 +123,11 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
     let (end, mut left) = match start(&shared, &id).await {
         Ok((mut task, core)) => {
             let end = task.live(&views, core, &mut jobs).await;
+            let waiting = std::mem::take(&mut task.waiting);
+            answer_rest(&task.document, waiting, end).await;
             task.leave().await;
             shared.account(task.share, Share::default());
-            // What was sent may have been taken; nobody is told that it was not.
-            for Ran { answer, .. } in task.waiting {
-                answer(Err(end.unwrap_or(ViewError(ErrorCode::Internal))));
-            }
-            (end, task.jobs)
+            (end.map(|end| end.error), task.jobs)
         }
         Err(end) => (Some(end), Vec::new()),
     };
@@ -122,17 +146,56 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
             end.0,
             ErrorCode::ShuttingDown | ErrorCode::StorageFailed | ErrorCode::TooManyDocuments
         );
-        if is_over || job.is_second_try {
+        if is_over {
             (job.answer)(Err(end));
+        } else if job.tries >= MOST_TRIES {
+            (job.answer)(Err(ViewError(ErrorCode::Overloaded)));
         } else {
             let (views, id) = (views.clone(), id.clone());
             let job = Job {
-                is_second_try: true,
+                tries: job.tries + 1,
                 ..job
             };
             tokio::spawn(async move { views.send(&id, job).await });
         }
     }
+}
+
+/// Answers jobs that were run by a view that has ended, in order.
+///
+/// Where the relay refused a change, it took all before it, and nothing after it: whose change it was is told why, and
+/// who saw it, and perhaps wrote behind it, that there is nothing of that. Else what was sent may have been taken; nobody
+/// is told that it was not.
+async fn answer_rest(document: &DocumentHandle, waiting: Vec<Ran>, end: Option<End>) {
+    let unknown = ViewError(ErrorCode::Internal);
+    let refused = end.and_then(|end| end.refused);
+    let mut told = end.map_or(unknown, |end| end.error);
+    for Ran { seen, answer } in waiting {
+        let Some(refused) = refused else {
+            answer(Err(told));
+            continue;
+        };
+        if seen.contains(&refused) {
+            answer(Err(told));
+            told = ViewError(ErrorCode::Overloaded);
+        } else {
+            let durable = timeout(REFUSED_GRACE, durable(document, &seen)).await;
+            answer(match durable {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(DocumentGone)) | Err(_) => Err(unknown),
+            });
+        }
+    }
+}
+
+/// Waits until these changes are durable, which were taken.
+async fn durable(document: &DocumentHandle, changes: &[ChangeHash]) -> Result<(), DocumentGone> {
+    for change in changes {
+        while document.place(*change).await?.is_none() {
+            sleep(LEAST_REST).await;
+        }
+    }
+    Ok(())
 }
 
 async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), ViewError> {
@@ -231,7 +294,7 @@ impl Task {
         views: &Views,
         mut core: Core,
         jobs: &mut mpsc::Receiver<Job>,
-    ) -> Option<ViewError> {
+    ) -> Option<End> {
         let stop = self.shared.stop.clone();
         let shared = Arc::clone(&self.shared);
         loop {
@@ -240,9 +303,11 @@ impl Task {
             let is_watched = core.is_watched();
             let unused = !core.is_waiting() && is_ready && !is_watched;
             let has_news = is_watched && is_ready && !self.backlog.is_empty();
+            let jobs_per_batch = SHOWN_BYTES_PER_BATCH / core.bytes().max(1);
+            let jobs_per_batch = jobs_per_batch.clamp(1, JOBS_PER_BATCH);
             let taken = tokio::select! {
                 taken = self.outbox.take() => taken,
-                _ = jobs.recv_many(&mut self.jobs, JOBS_PER_BATCH), if is_ready => {
+                _ = jobs.recv_many(&mut self.jobs, jobs_per_batch), if is_ready => {
                     self.last_used = Instant::now();
                     self.outbox.take().now_or_never().unwrap_or_default()
                 }
@@ -250,7 +315,7 @@ impl Task {
                     match self.may_end(views, &mut core, jobs).await {
                         Ok(true) => return None,
                         Ok(false) => continue,
-                        Err(end) => return Some(end),
+                        Err(end) => return Some(end.into()),
                     }
                 }
                 () = sleep_until(self.rests_until), if has_news => Taken::default(),
@@ -258,7 +323,7 @@ impl Task {
                 () = sleep(IDLE), if is_watched => Taken::default(),
                 // What is on its way to the disk can still be acknowledged; the relay says when it can't.
                 () = stop.cancelled(), if !core.is_waiting() => {
-                    return Some(ViewError(ErrorCode::ShuttingDown));
+                    return Some(ViewError(ErrorCode::ShuttingDown).into());
                 }
             };
             if let Err(end) = self.gather(taken).await {
@@ -285,7 +350,7 @@ impl Task {
             let batch = std::mem::take(&mut self.jobs);
             let work = tokio::task::spawn_blocking(move || step(core, &frames, behind, batch));
             let Ok(stepped) = work.await else {
-                return Some(ViewError(ErrorCode::Internal));
+                return Some(ViewError(ErrorCode::Internal).into());
             };
             core = stepped.core;
             self.behind = stepped.behind;
@@ -299,7 +364,7 @@ impl Task {
             self.rests_until = Instant::now() + started.elapsed().clamp(LEAST_REST, MOST_REST);
             for message in core.take_outgoing() {
                 if deliver(&self.document, message).await.is_err() {
-                    return Some(self.gone());
+                    return Some(self.gone().into());
                 }
             }
             self.answer_durable(&core);
@@ -308,10 +373,10 @@ impl Task {
                 let code = failure.code();
                 if code == ErrorCode::Internal {
                     error!(document = %self.id, error = %Report(failure), "view can't go on");
-                    return Some(ViewError(code));
+                    return Some(ViewError(code).into());
                 }
                 if !core.is_waiting() {
-                    return Some(ViewError(code));
+                    return Some(ViewError(code).into());
                 }
             }
             let share = Share {
@@ -324,7 +389,7 @@ impl Task {
     }
 
     /// Puts what was taken behind what is waiting, and makes room for more.
-    async fn gather(&mut self, taken: Taken) -> Result<(), ViewError> {
+    async fn gather(&mut self, taken: Taken) -> Result<(), End> {
         let Taken {
             frames,
             congested,
@@ -351,7 +416,10 @@ impl Task {
         };
         let (code, detail) = (goodbye.code, goodbye.detail);
         warn!(document = %self.id, code = code.as_str(), detail, "view was sent away");
-        Err(ViewError(code))
+        Err(End {
+            error: ViewError(code),
+            refused: goodbye.hash,
+        })
     }
 
     fn answer_durable(&mut self, core: &Core) {

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use automerge::transaction::Transactable as _;
-use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, ROOT, ReadDoc as _};
+use automerge::transaction::{Transactable as _, Transaction};
+use automerge::{
+    ActorId, Automerge, AutomergeError, ChangeHash, ObjType, ROOT, ReadDoc as _, ScalarValue,
+};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
 use concord_shared::json::Types;
@@ -257,6 +259,133 @@ async fn what_spoils_a_view_is_told_to_who_did_it_and_to_nobody_else() {
         // What was made before a panic may be kept or not; before a refusal it is.
         assert!(before.is_ok() || !refused);
     }
+}
+
+/// What the relay refuses ends the view. What was taken before that is kept, and its authors are told so.
+#[tokio::test]
+async fn what_the_relay_refuses_is_told_to_who_wrote_it() {
+    let (store, views, _thread) = server(1 << 30);
+    let document = id(1);
+    views.run(&document, |core| put(core, 7)).await.unwrap();
+    let release = store.hold_next_sync();
+    let before = views.run(&document, |core| put(core, 8));
+    let refused = views.run(&document, |core| {
+        // More ops than a document of so many bytes may have, but not in one change.
+        for key in ["x", "y"] {
+            let nulls = vec![ScalarValue::Null; 200_000];
+            let made = core.change(author(), None, |tx| {
+                let list = tx.put_object(ROOT, key, ObjType::List)?;
+                tx.splice(&list, 0, 0, nulls)
+            });
+            made.unwrap().unwrap();
+        }
+    });
+    let behind = views.run(&document, |core| put(core, 9));
+    let read = views.run(&document, get);
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        release.send(()).unwrap();
+    };
+    let (before, refused, behind, read, ()) = tokio::join!(before, refused, behind, read, later);
+    assert_eq!(before, Ok(()));
+    assert_eq!(refused, Err(ViewError(ErrorCode::TooManyOps)));
+    // Those ran on top of it, and there is nothing of that; or on the next view.
+    for told in [behind, read.map(|_| ())] {
+        assert!(
+            matches!(told, Ok(()) | Err(ViewError(ErrorCode::Overloaded))),
+            "{told:?}"
+        );
+    }
+    let now = views.run(&document, get).await.unwrap().unwrap();
+    assert_eq!(now, if behind.is_ok() { 9 } else { 8 });
+}
+
+/// Many may write beside a view in turn, each in its way.
+#[tokio::test]
+async fn those_whose_writes_spoil_views_keep_nobody_from_writing() {
+    let (_store, views, _thread) = server(1 << 30);
+    let document = id(1);
+    let mut all = tokio::task::JoinSet::new();
+    for n in 0..60 {
+        let (views, document) = (views.clone(), document.clone());
+        all.spawn(async move {
+            if n % 6 > 0 {
+                return views.run(&document, move |core| put(core, n)).await.is_ok();
+            }
+            let spoils = views.run(&document, |core| {
+                let made = core.change(author(), None, |tx| tx.put(ROOT, "__proto__", 1));
+                made.unwrap().unwrap();
+            });
+            spoils.await == Err(ViewError(ErrorCode::BadOp))
+        });
+    }
+    while let Some(is_right) = all.join_next().await {
+        assert!(is_right.unwrap());
+    }
+}
+
+/// Each on the version that it is of, whatever was written aside before; and by as few actors as that takes.
+#[test]
+fn what_is_written_aside_is_as_what_is_written_in_place() {
+    let own = ActorId::from([7; 16]);
+    let [mut aside, mut in_place] = [(); 2].map(|()| Core::new(Automerge::new(), own.clone()));
+    for core in [&mut aside, &mut in_place] {
+        put(core, 0);
+    }
+    let old = aside.heads();
+    let mut versions = vec![old.clone()];
+    for n in 1..60_i64 {
+        // Mostly the first version again and again; sometimes what was there later.
+        let at = if n % 5 > 0 {
+            &old
+        } else {
+            &versions[versions.len() / 2]
+        }
+        .clone();
+        let key = format!("k{}", n % 7);
+        let write = |tx: &mut Transaction<'_>| tx.put(ROOT, &key, n);
+        // A view that is closed and opened again has the same actor.
+        if n % 20 == 0 {
+            aside = Core::new(aside.doc().clone(), own.clone());
+        }
+        let made = aside.change_aside(author(), &at, write).unwrap().unwrap();
+        let change = aside.doc().get_change_by_hash(&made.1.unwrap()).unwrap();
+        let mut deps = change.deps().to_vec();
+        deps.sort_unstable();
+        assert_eq!(deps, at, "{n}");
+        versions.push(aside.heads());
+        assert!(aside.heads().len() <= 17, "{} heads", aside.heads().len());
+        assert!(aside.failed().is_none());
+        let doc = aside.doc();
+        assert_eq!(
+            doc.save().len(),
+            Automerge::load(&doc.save()).unwrap().save().len()
+        );
+    }
+    // The same edits give the same value, whoever made them.
+    in_place
+        .change(author(), None, |tx| tx.put(ROOT, "a", 1))
+        .unwrap()
+        .unwrap();
+    aside = Core::new(in_place.doc().clone(), own);
+    let at = in_place.heads();
+    in_place
+        .change(author(), None, |tx| tx.put(ROOT, "b", 1))
+        .unwrap()
+        .unwrap();
+    aside
+        .change(author(), None, |tx| tx.put(ROOT, "b", 1))
+        .unwrap()
+        .unwrap();
+    in_place
+        .change(author(), Some(&at), |tx| tx.put(ROOT, "a", 2))
+        .unwrap()
+        .unwrap();
+    aside
+        .change_aside(author(), &at, |tx| tx.put(ROOT, "a", 2))
+        .unwrap()
+        .unwrap();
+    assert_eq!(aside.doc().hydrate(None), in_place.doc().hydrate(None));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! pass over its ops, once for all that is watched.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use automerge::{Automerge, ChangeHash};
@@ -23,6 +23,9 @@ const PLACES_PER_DOCUMENT: usize = 64;
 
 /// Bytes of memory of an object's entry, besides its key's letters and its value.
 const BYTES_PER_ENTRY: usize = 48;
+
+/// Bytes of an event with which it is long.
+const LONG_BYTES: usize = 16 << 10;
 
 /// How long the smallest difference to a version that somebody has seen is looked for. Afterwards a larger one is taken.
 const DIFF_TIME: Duration = Duration::from_millis(200);
@@ -84,6 +87,8 @@ struct Followed {
     bytes: usize,
     /// Bytes of patches since then.
     changed: usize,
+    /// Long events that were told: each is in memory until the last of its readers has taken it.
+    told: Vec<Weak<Vec<u8>>>,
 }
 
 impl Watches {
@@ -93,9 +98,13 @@ impl Watches {
         places.any(|place| place.watchers.iter().any(|watcher| watcher.is_open()))
     }
 
-    /// Bytes of memory that the values take, roughly.
+    /// Bytes of memory that the values take, roughly, and the events that are on their way to slow readers.
     pub(super) fn memory(&self) -> usize {
-        self.places.values().map(|place| place.bytes).sum()
+        let bytes = |place: &Followed| {
+            let told = place.told.iter().filter_map(Weak::upgrade);
+            place.bytes + told.map(|event| event.len()).sum::<usize>()
+        };
+        self.places.values().map(bytes).sum()
     }
 
     /// Goes to the document's present version; what its watchers are to be told.
@@ -159,6 +168,7 @@ impl Followed {
             value: None,
             bytes: 0,
             changed: 0,
+            told: Vec::new(),
         };
         new.weigh();
         new
@@ -169,11 +179,11 @@ impl Followed {
         if let Some(value) = self.value.as_ref().filter(|value| value.heads == heads) {
             return Arc::clone(value);
         }
-        let event = match self.watched.json() {
-            Some(json) => Event::of(heads, Kind::Value, json),
-            None => Event::of(heads, Kind::Gone, &()),
+        let data = match self.watched.json() {
+            Some(json) => (Kind::Value, written(json)),
+            None => (Kind::Gone, written(&())),
         };
-        let event = Arc::new(event);
+        let event = self.event(heads, data);
         self.value = Some(Arc::clone(&event));
         event
     }
@@ -184,12 +194,12 @@ impl Followed {
             Step::Nothing => None,
             Step::Appeared | Step::Gone => Some(self.value(heads)),
             Step::Patch(operations) => {
-                let event = Event::of(heads, Kind::Patch, operations);
+                let event = self.event(heads, (Kind::Patch, written(operations)));
                 self.changed = self.changed.saturating_add(event.data.len());
                 if self.changed > self.bytes {
                     self.weigh();
                 }
-                Some(Arc::new(event))
+                Some(event)
             }
         }
     }
@@ -210,11 +220,24 @@ impl Followed {
             (Some(before), Some(now)) => {
                 let until = Instant::now() + DIFF_TIME;
                 let operations = json::diff(&before, now, place.types, Some(until));
-                let patch = Event::of(heads, Kind::Patch, &operations);
-                (!operations.is_empty()).then(|| Arc::new(patch))
+                let patch = (Kind::Patch, written(&operations));
+                (!operations.is_empty()).then(|| self.event(heads, patch))
             }
             _ => Some(self.value(heads)),
         }
+    }
+
+    fn event(&mut self, heads: &[ChangeHash], (kind, data): (Kind, Vec<u8>)) -> Arc<Event> {
+        let data = if data.len() > LONG_BYTES {
+            let data = Arc::new(data);
+            self.told.retain(|event| event.strong_count() > 0);
+            self.told.push(Arc::downgrade(&data));
+            Bytes::from_owner(Long(data))
+        } else {
+            data.into()
+        };
+        let heads = heads.to_vec();
+        Arc::new(Event { heads, kind, data })
     }
 
     fn weigh(&mut self) {
@@ -223,15 +246,18 @@ impl Followed {
     }
 }
 
-impl Event {
-    fn of(heads: &[ChangeHash], kind: Kind, data: &impl Serialize) -> Self {
-        Self {
-            heads: heads.to_vec(),
-            kind,
-            // JSON is always written.
-            data: serde_json::to_vec(data).unwrap_or_default().into(),
-        }
+/// The bytes of a long event, and of each piece of it.
+struct Long(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Long {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
+}
+
+/// JSON is always written.
+fn written(data: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(data).unwrap_or_default()
 }
 
 /// Bytes of memory that a value takes, roughly.

@@ -183,6 +183,45 @@ fn values_are_written_added_to_and_removed() {
     });
 }
 
+/// RFC 9110, sections 13.1.1 and 13.1.2; and 8.7: which address the answer's value is of.
+#[test]
+fn conditions_hold_at_places_too() {
+    run(async |rest| {
+        let url = "/v1/documents/conditions";
+        let made = rest.put(url, &json!({ "a": { "kept": 1 } })).await?;
+        assert_eq!(made.header("content-location"), url);
+        let at = |path: &str| format!("{url}/value/{path}");
+        let ask = async |method: Method, path: &str, (name, value): (&'static str, &str)| {
+            let request = rest.request(method, &at(path)).header(name, value);
+            send(request.json(&json!({ "new": 1 }))).await
+        };
+        let exists = (412, "exists".to_owned());
+        let nothing = (412, "unknown-heads".to_owned());
+        for method in [Method::PUT, Method::PATCH, Method::POST, Method::DELETE] {
+            let refused = ask(method.clone(), "a", ("if-none-match", "*")).await?;
+            assert_eq!(problem(&refused)?, exists, "{method}");
+            let refused = ask(method.clone(), "a", ("if-none-match", made.etag()?)).await?;
+            assert_eq!(problem(&refused)?, exists, "{method}");
+            let refused = ask(method.clone(), "b", ("if-match", "*")).await?;
+            assert_eq!(problem(&refused)?, nothing, "{method}");
+        }
+        assert_eq!(rest.get(url).await?.json()?, json!({ "a": { "kept": 1 } }));
+        let put = ask(Method::PUT, "b", ("if-none-match", "*"))
+            .await?
+            .good()?;
+        assert_eq!(put.header("content-location"), at("b"));
+        ask(Method::PUT, "a", ("if-match", "*")).await?.good()?;
+        let now = json!({ "a": { "new": 1 }, "b": { "new": 1 } });
+        assert_eq!(rest.get(url).await?.json()?, now);
+        let refused = rest
+            .request(Method::PUT, url)
+            .header("if-none-match", "*")
+            .json(&json!({}));
+        assert_eq!(problem(&send(refused).await?)?, exists);
+        Ok(())
+    });
+}
+
 #[test]
 fn an_old_version_is_no_conflict_and_an_unknown_one_is() {
     run(async |rest| {

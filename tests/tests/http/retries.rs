@@ -163,6 +163,38 @@ fn a_key_makes_a_request_once_whatever_it_does() {
     });
 }
 
+/// Others may have written meanwhile: the answer has what is there, or its author's next PUT would undo that.
+#[test]
+fn the_second_answer_to_what_was_added_has_the_value_of_now() {
+    run(async |rest| {
+        let url = "/v1/documents/added";
+        rest.put(url, &json!({ "list": [] })).await?.good()?;
+        let list = format!("{url}/value/list");
+        let add = async || {
+            let meeting = json!({ "date": "2026-11-22" });
+            send(keyed(&rest, "one", Method::POST, &list, &meeting)).await
+        };
+        let first = add().await?;
+        assert_eq!(first.status, StatusCode::CREATED);
+        let place = first.location.clone().unwrap();
+        rest.put(&format!("{place}/room"), &json!("Delft"))
+            .await?
+            .good()?;
+        let second = add().await?;
+        let now = rest.get(&place).await?;
+        assert_eq!(second.status, StatusCode::CREATED);
+        assert_eq!(second.location.as_deref(), Some(&*place));
+        assert_eq!((second.json()?, &second.etag), (now.json()?, &now.etag));
+        rest.delete(&place).await?.good()?;
+        let third = add().await?;
+        let place = third.location.clone().unwrap();
+        assert!(place.contains("?at="), "{place}");
+        let then = rest.get(&place).await?;
+        assert_eq!((third.json()?, &third.etag), (then.json()?, &then.etag));
+        Ok(())
+    });
+}
+
 #[test]
 fn a_restore_and_a_fork_are_carried_out_once() {
     run(async |rest| {
@@ -203,6 +235,10 @@ fn a_restore_and_a_fork_are_carried_out_once() {
         let first = fork(json!({})).await?;
         assert_eq!(first.status, StatusCode::CREATED);
         let place = first.location.clone().unwrap();
+        // Both go on, and it is still that one.
+        rest.put(&format!("{url}/value/later"), &json!(1))
+            .await?
+            .good()?;
         rest.put(&format!("{place}/value/q"), &json!(4))
             .await?
             .good()?;
@@ -212,8 +248,24 @@ fn a_restore_and_a_fork_are_carried_out_once() {
             (StatusCode::OK, first.json()?)
         );
         assert_eq!(rest.get(&place).await?.json()?, json!({ "q": 4 }));
+        let other = fork(json!({ "at": old })).await?;
+        assert_eq!(other.status, StatusCode::CREATED);
+        assert_eq!(
+            rest.get(&other.location.unwrap()).await?.json()?,
+            json!({ "q": 1 })
+        );
         let listed = rest.get("/v1/documents").await?.json()?;
-        assert_eq!(listed["documents"].as_array().unwrap().len(), 2);
+        assert_eq!(listed["documents"].as_array().unwrap().len(), 3);
+        // What was asked of the source was not asked of the fork.
+        let request = keyed(
+            &rest,
+            "back",
+            Method::PUT,
+            &format!("{place}/value/q"),
+            &json!(5),
+        );
+        send(request).await?.good()?;
+        assert_eq!(rest.get(&place).await?.json()?["q"], 5);
         Ok(())
     });
 }

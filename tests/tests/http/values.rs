@@ -138,12 +138,26 @@ async fn run(server: &ServerProcess, seed: u64) -> Result<()> {
         assert_eq!(stored.etag()?.replace("-automerge", ""), shown.etag()?);
         let loaded = Automerge::load(&stored.body)?;
         assert_eq!(to_json(&loaded.hydrate(None), Types::Plain), shown.json()?);
-        let heads = client.replica().heads();
-        assert!(
+        // As it is with somebody who was sent the changes, one by one, and never saw the view.
+        let heads = loaded.get_heads();
+        let soon = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        let has = |replica: &mut Replica| {
+            let doc = replica.doc();
             heads
                 .iter()
-                .all(|head| loaded.get_change_meta_by_hash(head).is_some())
-        );
+                .all(|head| doc.get_change_by_hash(head).is_some())
+        };
+        while !has(client.replica()) {
+            anyhow::ensure!(
+                client.receive(soon, drop).await?,
+                "the client has not got all"
+            );
+            client.send().await?;
+        }
+        let replica = client.replica();
+        assert_eq!(replica.heads().len(), heads.len());
+        let sent = Automerge::load(&replica.doc().save())?;
+        assert_eq!(to_json(&sent.hydrate(None), Types::Plain), shown.json()?);
     }
     Ok(())
 }

@@ -339,6 +339,7 @@ impl Task {
         if let Some(link) = link {
             link.outbox.close(Goodbye {
                 detail: rejection.to_string(),
+                hash: hash.copied(),
                 is_recorded: true,
                 ..Goodbye::new(code)
             });

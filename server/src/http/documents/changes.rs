@@ -18,7 +18,6 @@ use utoipa::ToSchema;
 use super::Documents;
 use super::address::{Address, Parameters, address};
 use super::diff::{Between, operations};
-use super::past::immutable;
 use crate::document::arrivals::{self, Arrival};
 use crate::document::graph::Index;
 use crate::http::accept::{JSON, media_type};
@@ -192,7 +191,7 @@ pub(super) async fn one(
     let etag = [(header::ETAG, version.etag())];
     if let Some(etag) = Had::of(&headers)?.etag(&version, Form::Json) {
         let etag = [(header::ETAG, etag)];
-        return Ok(immutable((StatusCode::NOT_MODIFIED, etag).into_response()));
+        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
     }
     let known = documents.arrivals(&id, place, place + 1).await?;
     let change = documents.past(&id, move |doc| {
@@ -210,7 +209,7 @@ pub(super) async fn one(
         Ok(PatchedChange { change, patch })
     });
     let change = change.await?;
-    Ok(immutable((etag, axum::Json(change)).into_response()))
+    Ok((etag, axum::Json(change)).into_response())
 }
 
 impl Documents {

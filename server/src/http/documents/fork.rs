@@ -24,8 +24,8 @@ use super::address::{Address, At, Parameters, address, url_of};
 use super::past::must_have;
 use super::unfit;
 use super::write::author;
-use crate::http::body::{self, Parsed};
-use crate::http::idempotency::Key;
+use crate::http::body;
+use crate::http::idempotency::{Fingerprint, Key};
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
@@ -92,18 +92,19 @@ pub(super) async fn fork(
     let Address { id, .. } = address(&uri)?;
     Parameters::of(query, &[])?;
     let key = Key::of(&headers)?;
-    let fork = if body.is_end_stream() {
-        Fork::default()
+    let (fork, asked) = if body.is_end_stream() {
+        (Fork::default(), Fingerprint::of(b""))
     } else {
-        let Parsed { json, .. } = documents.read_json(&headers, body, &Path::root()).await?;
-        body::object::<Option<Fork>>(&json)?.unwrap_or_default()
+        let parsed = documents.read_json(&headers, body, &Path::root()).await?;
+        let fork = body::object::<Option<Fork>>(&parsed.json)?;
+        (fork.unwrap_or_default(), parsed.fingerprint)
     };
     let at = fork.at.as_deref().map(At::parse).transpose()?;
     let new = if let Some(id) = fork.id {
         DocumentId::parse_url(&id).map_err(|error| Problem::new(Code::BadId, error.to_string()))?
     } else {
         let random = || DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
-        key.as_ref().map_or_else(random, Key::document)
+        key.as_ref().map_or_else(random, |key| key.fork(&id, asked))
     };
     let version = match at {
         Some(at) => Some(documents.version(&id, at).await?),
@@ -124,11 +125,12 @@ pub(super) async fn fork(
         if there.is_empty() {
             let adopted = core.adopt(author(None).principal, doc, changes);
             adopted.map_err(|failure| unfit(core, failure))?;
-            return Ok((true, Version(heads)));
+            return Ok((true, Some(Version(heads))));
         }
-        // Who was not told that it was forked, and forks it again, has forked it.
-        if there == heads || key.is_some() && core.has(&heads) {
-            return Ok((false, Version(heads)));
+        // Who was not told that it was forked, and forks it again, has forked it; and both may have gone on since.
+        let first = changes.first().map(|change| change.hash);
+        if there == heads || key.is_some() && first.is_some_and(|first| core.has(&[first])) {
+            return Ok((false, (there == heads).then_some(Version(heads))));
         }
         let detail = "the document is there, and is another";
         Err(Problem::new(Code::Exists, detail))
@@ -139,12 +141,15 @@ pub(super) async fn fork(
     } else {
         StatusCode::OK
     };
-    let etag = [(header::ETAG, version.etag())];
+    // What has gone on since is not known to who asks.
     let body = Forked {
         id: new.to_string(),
         url: new.url(),
     };
-    let mut response = (status, etag, axum::Json(body)).into_response();
+    let mut response = (status, axum::Json(body)).into_response();
+    response
+        .headers_mut()
+        .extend(version.map(|version| (header::ETAG, version.etag())));
     if is_new && let Ok(location) = HeaderValue::try_from(url_of(&new)) {
         response.headers_mut().insert(header::LOCATION, location);
     }

@@ -73,12 +73,12 @@ impl Documents {
             let detail = "changes from there were refused again and again";
             return Err(Problem::new(Code::Wire(ErrorCode::BackOff), detail));
         }
-        let bytes = body::whole(headers, body, self.limits.frame_bytes, &self.large).await?;
-        // Nobody closes the semaphore.
+        let raw = body::raw(headers, body, self.limits.frame_bytes).await?;
+        // Before it is inflated: who waits here holds what was sent, no more. Nobody closes the semaphore.
         let permit = Arc::clone(&self.imports).acquire_owned().await.ok();
         let (store, document, limits) = (Arc::clone(&self.store), id.clone(), self.limits);
         let judging = tokio::task::spawn_blocking(move || {
-            judged(&*store, &document, Bytes::from(bytes), &limits)
+            judged(&*store, &document, Bytes::from(raw.inflated()?), &limits)
         });
         let judged = judging
             .await
@@ -98,7 +98,10 @@ impl Documents {
                     core.make_empty(author(None));
                 }
             }
-            Ok((Shown::of(core, &Path::root(), types)?, is_new))
+            let mut shown = Shown::of(core, &Path::root(), types)?;
+            // There may be more than what was sent.
+            shown.is_known = false;
+            Ok((shown, is_new))
         });
         made.await?
     }

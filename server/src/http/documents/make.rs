@@ -14,14 +14,14 @@ use super::Documents;
 use super::address::{Address, Parameters, url_of};
 use super::import::Import;
 use super::read::{Shown, json_at};
-use super::write::{Base, Target, answer, author, base, done, edit, reused, written};
+use super::write::{Base, Conditions, Target, answer, author, done, edit, reused, written};
 use crate::http::body::{Kind, Parsed};
 use crate::http::client_address;
 use crate::http::idempotency::Key;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, bodies, parameters};
 use crate::http::problem::{Code, Problem};
-use crate::http::version::{self, Condition};
+use crate::http::version::Condition;
 use crate::listener::Origin;
 use crate::view::Core;
 use crate::view::marks::Mark;
@@ -66,19 +66,13 @@ pub(super) async fn create(
         documents.import(import, body).await?.0
     } else {
         let parsed = documents.read_json(&headers, body, &Path::root()).await?;
-        let mark = key.map(|key| key.mark(&Method::POST, &uri, &headers, parsed.fingerprint));
+        let mark = key.map(|key| key.mark(&id, &Method::POST, &uri, &headers, parsed.fingerprint));
         documents
             .bring(&id, precondition, types, parsed, mark)
             .await?
             .0
     };
-    let location = url_of(&id);
-    Ok(answer(
-        &headers,
-        shown,
-        StatusCode::CREATED,
-        Some(&location),
-    ))
+    Ok(answer(&headers, shown, StatusCode::CREATED, &url_of(&id)))
 }
 
 /// Make or write a document
@@ -108,10 +102,9 @@ pub(super) async fn put_whole(
     let Target {
         address: Address { id, .. },
         types,
-        seen,
+        conditions,
     } = Target::of(&uri, query, &headers)?;
-    let unseen = version::if_none_match(&headers)?;
-    let precondition = Precondition::MayBeThere { seen, unseen };
+    let precondition = Precondition::MayBeThere(conditions);
     let key = Key::of(&headers)?;
     let (shown, is_new) = if Kind::of(&headers)? == Kind::Automerge {
         let import = Import {
@@ -124,7 +117,7 @@ pub(super) async fn put_whole(
         documents.import(import, body).await?
     } else {
         let parsed = documents.read_json(&headers, body, &Path::root()).await?;
-        let mark = key.map(|key| key.mark(&Method::PUT, &uri, &headers, parsed.fingerprint));
+        let mark = key.map(|key| key.mark(&id, &Method::PUT, &uri, &headers, parsed.fingerprint));
         documents
             .bring(&id, precondition, types, parsed, mark)
             .await?
@@ -134,8 +127,7 @@ pub(super) async fn put_whole(
     } else {
         StatusCode::OK
     };
-    let location = url_of(&id);
-    Ok(answer(&headers, shown, status, is_new.then_some(&location)))
+    Ok(answer(&headers, shown, status, &url_of(&id)))
 }
 
 /// What a request to make a whole document says of one that is there.
@@ -144,25 +136,10 @@ pub(super) enum Precondition {
     /// It can only be there by the same request.
     MustBeNew,
     /// It may be.
-    MayBeThere {
-        /// The version that the author saw.
-        seen: Condition,
-        /// What must not be there.
-        unseen: Condition,
-    },
+    MayBeThere(Conditions),
 }
 
 impl Precondition {
-    fn names_version(&self) -> bool {
-        matches!(
-            self,
-            Self::MayBeThere {
-                seen: Condition::OneOf(_),
-                ..
-            }
-        )
-    }
-
     /// Whether the document may be made or changed; `Ok(None)` where that is done already if what is there is as the
     /// request wants it, which `is_as_wanted` says. Else the version that is to be changed.
     pub(super) fn check(
@@ -171,24 +148,25 @@ impl Precondition {
         is_as_wanted: impl Fn() -> Result<bool, Problem>,
     ) -> Result<Option<Base>, Problem> {
         let is_new = core.heads().is_empty();
-        match self {
-            Self::MustBeNew if is_new => Ok(Some(None)),
-            Self::MustBeNew if is_as_wanted()? => Ok(None),
-            Self::MustBeNew => Err(reused()),
-            Self::MayBeThere { seen, .. } if is_new && seen != Condition::None => {
+        let Self::MayBeThere(conditions) = self else {
+            return match is_new {
+                true => Ok(Some(Base::default())),
+                false if is_as_wanted()? => Ok(None),
+                false => Err(reused()),
+            };
+        };
+        if is_new {
+            if conditions.seen != Condition::None {
                 let detail = "the document is not there";
-                Err(Problem::new(Code::UnknownHeads, detail))
+                return Err(Problem::new(Code::UnknownHeads, detail));
             }
-            // Who was not told that it was made, and makes it again, has made it.
-            Self::MayBeThere { unseen, .. } if !is_new && unseen == Condition::Any => {
-                if is_as_wanted()? {
-                    return Ok(None);
-                }
-                let detail = "the document is there, and differs";
-                Err(Problem::new(Code::Exists, detail))
-            }
-            Self::MayBeThere { seen, .. } => base(core, seen).map(Some),
+            return Ok(Some(Base::default()));
         }
+        // Who was not told that it was made, and makes it again, has made it.
+        if conditions.unseen == Condition::Any && is_as_wanted()? {
+            return Ok(None);
+        }
+        conditions.check(core, &Path::root()).map(Some)
     }
 }
 
@@ -199,9 +177,15 @@ impl Documents {
         id: &DocumentId,
         precondition: Precondition,
         types: Types,
-        Parsed { json, permit, .. }: Parsed,
+        parsed: Parsed,
         mark: Option<Mark>,
     ) -> Result<(Shown, bool), Problem> {
+        let Parsed {
+            json,
+            permit,
+            bytes,
+            ..
+        } = parsed;
         if !json.is_object() {
             return Err(Problem::new(Code::NotAnObject, "a document is an object").at(""));
         }
@@ -217,18 +201,17 @@ impl Documents {
                 let there = json_at(core.doc(), &Path::root(), types, None)?;
                 Ok(there.is_some_and(|there| json::is_same(&there, &json)))
             };
-            let names_version = precondition.names_version();
-            let Some(at) = precondition.check(core, is_as_wanted)? else {
+            let Some(base) = precondition.check(core, is_as_wanted)? else {
                 return Ok((Shown::of(core, &Path::root(), types)?, false));
             };
-            edit(core, at.as_deref(), types, mark, |edit| {
+            edit(core, &base, types, mark, bytes, |edit| {
                 edit.put_at(&Path::root(), &json)
             })?;
             if core.heads().is_empty() {
                 core.make_empty(author(mark));
             }
             let mut shown = written(core, &Path::root(), types, Some(&json))?;
-            shown.is_known |= names_version && at.is_none();
+            shown.is_known |= base.saw_all;
             Ok((shown, is_new))
         });
         made.await?

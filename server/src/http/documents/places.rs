@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 
 use super::Documents;
 use super::address::{Address, Parameters, address};
-use super::past::immutable;
 use crate::document::graph::Index;
 use crate::http::accept::{JSON, media_type};
 use crate::http::openapi::parameters;
@@ -83,5 +82,5 @@ pub(super) async fn version(
         place,
         version: version.to_string(),
     };
-    Ok(immutable((etag, axum::Json(body)).into_response()))
+    Ok((etag, axum::Json(body)).into_response())
 }

@@ -13,16 +13,15 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Documents;
-use super::address::{Address, At, Parameters, address};
+use super::address::{Address, At, Parameters, address, url_of_value};
 use super::diff::there;
 use super::past::must_have;
-use super::write::{answer, base, done, edit, written};
+use super::write::{Conditions, answer, done, edit, written};
 use crate::http::body::{self, Parsed};
 use crate::http::idempotency::Key;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::Problem;
-use crate::http::version;
 
 /// What is to be brought back.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -60,17 +59,17 @@ pub(super) async fn restore(
 ) -> Result<Response, Problem> {
     let Address { id, .. } = address(&uri)?;
     let types = Parameters::of_write(query)?.types()?;
-    let seen = version::if_match(&headers)?;
+    let conditions = Conditions::of(&headers)?;
     let key = Key::of(&headers)?;
     let parsed = documents.read_json(&headers, body, &Path::root()).await?;
     let Parsed {
         json,
         permit,
         fingerprint,
+        ..
     } = parsed;
-    let mark = key.map(|key| key.mark(&Method::POST, &uri, &headers, fingerprint));
+    let mark = key.map(|key| key.mark(&id, &Method::POST, &uri, &headers, fingerprint));
     let Restore { at, path } = body::object(&json)?;
-    drop(permit);
     let (at, path) = (At::parse(&at)?, Path::parse(&path)?);
     let version = documents.version(&id, at).await?;
     let old_path = path.clone();
@@ -80,10 +79,14 @@ pub(super) async fn restore(
         there(doc, &old_path, Types::Tagged, &version.0)
     });
     let old = old.await?;
+    let address = url_of_value(&id, &path);
     let shown = documents.on(&id, move |core| {
+        let _permit = permit;
         if done(core, mark)?.is_none() {
-            let at = base(core, seen)?;
-            edit(core, at.as_deref(), Types::Tagged, mark, |edit| {
+            let base = conditions.check(core, &path)?;
+            // All that there was may have to be written.
+            let bytes = usize::MAX;
+            edit(core, &base, Types::Tagged, mark, bytes, |edit| {
                 match &old {
                     Some(old) => edit.put_at(&path, old),
                     None => match edit.delete_at(&path) {
@@ -96,5 +99,5 @@ pub(super) async fn restore(
         }
         written(core, &path, types, None)
     });
-    Ok(answer(&headers, shown.await?, StatusCode::OK, None))
+    Ok(answer(&headers, shown.await?, StatusCode::OK, &address))
 }

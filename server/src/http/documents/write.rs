@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use concord_shared::code::ErrorCode;
-use concord_shared::ids::{DocumentId, PrincipalId};
+use concord_shared::ids::PrincipalId;
 use concord_shared::json::{self, Added, Edit, Types, WriteError};
 use concord_shared::path::Path;
 use serde::Deserialize as _;
@@ -36,8 +36,47 @@ pub(super) const DIFF_TIME: Duration = Duration::from_millis(200);
 pub(super) struct Target {
     pub(super) address: Address,
     pub(super) types: Types,
+    pub(super) conditions: Conditions,
+}
+
+/// What a request to write asks of what is there.
+#[derive(Debug)]
+pub(super) struct Conditions {
     /// The version that its author saw.
     pub(super) seen: Condition,
+    /// What must not be there.
+    pub(super) unseen: Condition,
+}
+
+impl Conditions {
+    /// By the headers.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        Ok(Self {
+            seen: version::if_match(headers)?,
+            unseen: version::if_none_match(headers)?,
+        })
+    }
+
+    /// Whether what is at a path may be written, and what is to be changed.
+    pub(super) fn check(self, core: &Core, path: &Path) -> Result<Base, Problem> {
+        let is_there = || {
+            path.value(core.doc(), None)
+                .is_ok_and(|found| found.is_some())
+        };
+        let unmet = |code, detail: &str| Err(Problem::new(code, detail).at(path));
+        let now = core.heads();
+        match &self.unseen {
+            Condition::Any if is_there() => return unmet(Code::Exists, "there is a value"),
+            Condition::OneOf(versions) if versions.iter().any(|version| version.0 == now) => {
+                return unmet(Code::Exists, "the version is that one");
+            }
+            _ => {}
+        }
+        if self.seen == Condition::Any && !is_there() {
+            return unmet(Code::UnknownHeads, "there is no value");
+        }
+        base(core, self.seen)
+    }
 }
 
 impl Target {
@@ -49,7 +88,7 @@ impl Target {
         Ok(Self {
             address: address(uri)?,
             types: Parameters::of_write(query)?.types()?,
-            seen: version::if_match(headers)?,
+            conditions: Conditions::of(headers)?,
         })
     }
 }
@@ -113,7 +152,7 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
     let Target {
         address: Address { id, path },
         types,
-        seen,
+        conditions,
     } = Target::of(&uri, query, &headers)?;
     let (kind, key) = (Kind::of(&headers)?, Key::of(&headers)?);
     let is_json_patch = match (method == Method::PATCH, kind) {
@@ -129,20 +168,21 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
         json,
         permit,
         fingerprint,
+        bytes,
     } = parsed;
-    let mark = key.map(|key| key.mark(&method, &uri, &headers, fingerprint));
-    let bad = |error: serde_json::Error| Problem::new(Code::BadPatch, error.to_string());
-    let patch = is_json_patch.then(|| json_patch::Patch::deserialize(&json));
-    let patch = patch.transpose().map_err(bad)?;
+    let mark = key.map(|key| key.mark(&id, &method, &uri, &headers, fingerprint));
+    let address = url_of_value(&id, &path);
     let shown = documents.on(&id, move |core| {
         let _permit = permit;
+        let bad = |error: serde_json::Error| Problem::new(Code::BadPatch, error.to_string());
+        let patch = is_json_patch.then(|| json_patch::Patch::deserialize(&json));
+        let patch = patch.transpose().map_err(bad)?;
         let is_patch = method == Method::PATCH;
         let mut saw_all = false;
         if done(core, mark)?.is_none() {
-            let names_version = matches!(seen, Condition::OneOf(_));
-            let at = base(core, seen)?;
-            saw_all = names_version && at.is_none();
-            edit(core, at.as_deref(), types, mark, |edit| match &patch {
+            let base = conditions.check(core, &path)?;
+            saw_all = base.saw_all;
+            edit(core, &base, types, mark, bytes, |edit| match &patch {
                 Some(patch) => edit.patch_at(&path, patch),
                 None if is_patch => edit.merge_at(&path, &json),
                 None => edit.put_at(&path, &json),
@@ -152,7 +192,7 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
         shown.is_known |= saw_all;
         Ok(shown)
     });
-    Ok(answer(&headers, shown.await?, StatusCode::OK, None))
+    Ok(answer(&headers, shown.await?, StatusCode::OK, &address))
 }
 
 /// Add a value
@@ -177,7 +217,7 @@ pub(super) async fn append(
     let Target {
         address: Address { id, path },
         types,
-        seen,
+        conditions,
     } = Target::of(&uri, query, &headers)?;
     let key = Key::of(&headers)?;
     let parsed = documents.read_json(&headers, body, &path).await?;
@@ -185,50 +225,39 @@ pub(super) async fn append(
         json,
         permit,
         fingerprint,
+        bytes,
     } = parsed;
     let random = || uuid::Uuid::new_v4().to_string();
     let member = key.as_ref().map_or_else(random, Key::member);
-    let mark = key.map(|key| key.mark(&Method::POST, &uri, &headers, fingerprint));
+    let mark = key.map(|key| key.mark(&id, &Method::POST, &uri, &headers, fingerprint));
     let document = id.clone();
     let made = documents.on(&id, move |core| {
         let _permit = permit;
         let change = if let Some(change) = done(core, mark)? {
             change
         } else {
-            let at = base(core, seen)?;
-            let ((), change) = edit(core, at.as_deref(), types, mark, |edit| {
+            let base = conditions.check(core, &path)?;
+            let ((), change) = edit(core, &base, types, mark, bytes, |edit| {
                 edit.append_at(&path, &member, &json)
             })?;
             // Something is always added.
             change.ok_or_else(internal)?
         };
-        let location = location_of(core, &document, &path, &member, change)?;
-        Ok((location, Shown::json(Version(core.heads()), Some(&json))))
+        let doc = core.doc();
+        let added = Added::find(doc, &path, &member, &[change])?.ok_or_else(internal)?;
+        // Where it is now, and what is there: others may have written it since, where this was asked before. If it is
+        // nowhere any more, where it was then.
+        if let Some(now) = added.now(doc).map_err(|_| internal())? {
+            let shown = written(core, &now, types, Some(&json))?;
+            return Ok((url_of_value(&document, &now), shown));
+        }
+        let version = Version(vec![change]);
+        let then = json_at(doc, added.then(), types, Some(&version.0))?;
+        let location = format!("{}?at={version}", url_of_value(&document, added.then()));
+        Ok((location, Shown::json(version, then.as_ref())))
     });
     let (location, shown) = made.await?;
-    Ok(answer(
-        &headers,
-        shown,
-        StatusCode::CREATED,
-        Some(&location),
-    ))
-}
-
-/// Where what a change added to what is at a path is now. If it is nowhere any more, where it was then.
-fn location_of(
-    core: &Core,
-    document: &DocumentId,
-    path: &Path,
-    member: &str,
-    change: ChangeHash,
-) -> Result<String, Problem> {
-    let doc = core.doc();
-    let added = Added::find(doc, path, member, &[change])?.ok_or_else(internal)?;
-    if let Some(now) = added.now(doc).map_err(|_| internal())? {
-        return Ok(url_of_value(document, &now));
-    }
-    let then = url_of_value(document, added.then());
-    Ok(format!("{then}?at={}", Version(vec![change])))
+    Ok(answer(&headers, shown, StatusCode::CREATED, &location))
 }
 
 /// Remove a value
@@ -248,26 +277,28 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let Target {
         address: Address { id, path },
-        seen,
+        conditions,
         ..
     } = Target::of(&uri, query, &headers)?;
     let key = Key::of(&headers)?;
-    let mark = key.map(|key| key.mark(&Method::DELETE, &uri, &headers, Fingerprint::of(b"")));
+    let asked = Fingerprint::of(b"");
+    let mark = key.map(|key| key.mark(&id, &Method::DELETE, &uri, &headers, asked));
+    let address = url_of_value(&id, &path);
     let shown = documents.on(&id, move |core| {
-        let mut saw_all = false;
+        let mut shown = Shown::json(Version(Vec::new()), None);
+        shown.is_known = false;
         if done(core, mark)?.is_none() {
-            let names_version = matches!(seen, Condition::OneOf(_));
-            let at = base(core, seen)?;
-            saw_all = names_version && at.is_none();
-            edit(core, at.as_deref(), Types::Plain, mark, |edit| {
+            let base = conditions.check(core, &path)?;
+            shown.is_known = base.saw_all;
+            edit(core, &base, Types::Plain, mark, 0, |edit| {
                 edit.delete_at(&path)
             })?;
         }
-        let mut shown = Shown::json(Version(core.heads()), None);
-        shown.is_known = saw_all;
+        shown.version = Version(core.heads());
         Ok(shown)
     });
-    Ok(answer(&headers, shown.await?, StatusCode::NO_CONTENT, None))
+    let shown = shown.await?;
+    Ok(answer(&headers, shown, StatusCode::NO_CONTENT, &address))
 }
 
 impl Documents {
@@ -293,19 +324,21 @@ impl Documents {
 /// With the value, or without where the client prefers that.
 ///
 /// Without it a version is told only to who knows what it is of. Others would take what they sent for it, and put that
-/// back later, as of this version: what others wrote would be undone.
+/// back later, as of this version: what others wrote would be undone. With it, it is said that the value is what is at
+/// the address now, which need not be what was sent (RFC 9110, sections 8.7 and 9.3.4).
 pub(super) fn answer(
     headers: &HeaderMap,
     mut shown: Shown,
     status: StatusCode,
-    location: Option<&str>,
+    address: &str,
 ) -> Response {
     let is_minimal = is_minimal(headers);
     let is_known = shown.is_known;
     if is_minimal {
         shown.json = None;
     }
-    let is_told = shown.json.is_some() || is_known;
+    let has_value = shown.json.is_some();
+    let is_told = has_value || is_known;
     let mut response = shown.into_response(status);
     if !is_told {
         response.headers_mut().remove(header::ETAG);
@@ -314,11 +347,15 @@ pub(super) fn answer(
         let applied = HeaderValue::from_static(MINIMAL);
         response.headers_mut().insert(APPLIED, applied);
     }
-    if let Some(Ok(location)) = location.map(HeaderValue::from_str) {
+    if let Ok(address) = HeaderValue::from_str(address) {
+        let headers = response.headers_mut();
+        if has_value {
+            headers.insert(header::CONTENT_LOCATION, address.clone());
+        }
         if status == StatusCode::CREATED {
+            headers.insert(header::LOCATION, address);
             *response.status_mut() = status;
         }
-        response.headers_mut().insert(header::LOCATION, location);
     }
     response
 }
@@ -373,38 +410,59 @@ fn internal() -> Problem {
     Problem::new(Code::Wire(ErrorCode::Internal), "")
 }
 
-/// The version that an edit is to be made of: `None` is now.
-pub(super) type Base = Option<Vec<ChangeHash>>;
+/// The version that an edit is to be made of.
+#[derive(Debug, Default)]
+pub(super) struct Base {
+    /// `None` is now.
+    at: Option<Vec<ChangeHash>>,
+    /// Whether its author named the version that is here.
+    pub(super) saw_all: bool,
+}
 
 pub(super) fn base(core: &Core, condition: Condition) -> Result<Base, Problem> {
     let Condition::OneOf(versions) = condition else {
-        return Ok(None);
+        return Ok(Base::default());
     };
     let now = core.heads();
     if versions.iter().any(|version| version.0 == now) {
-        return Ok(None);
+        return Ok(Base {
+            at: None,
+            saw_all: true,
+        });
     }
     let known = versions.into_iter().find(|version| core.has(&version.0));
     let unknown = || Problem::new(Code::UnknownHeads, "the document never had that version");
-    known.map(|version| Some(version.0)).ok_or_else(unknown)
+    let known = known.ok_or_else(unknown)?;
+    Ok(Base {
+        at: Some(known.0),
+        saw_all: false,
+    })
 }
 
+/// Bytes of what is written with which an edit of an old version is made [aside](Core::change_aside).
+const BYTES_ASIDE: usize = 4 << 10;
+
 /// Makes an edit, and its change unless it changes nothing. What it gave is worth nothing before the job's answer says
-/// that it is kept.
+/// that it is kept. `bytes` is how much is written, roughly.
 pub(super) fn edit<R>(
     core: &mut Core,
-    at: Option<&[ChangeHash]>,
+    base: &Base,
     types: Types,
     mark: Option<Mark>,
+    bytes: usize,
     make: impl FnOnce(&mut Edit<'_, Transaction<'_>>) -> Result<R, WriteError>,
 ) -> Result<(R, Option<ChangeHash>), Problem> {
-    let made = core.change(author(mark), at, |tx| {
+    let make = |tx: &mut Transaction<'_>| {
         make(&mut Edit {
             tx,
             types,
             deadline: Some(Instant::now() + DIFF_TIME),
         })
-    });
+    };
+    let made = match &base.at {
+        Some(at) if bytes > BYTES_ASIDE => core.change_aside(author(mark), at, make),
+        at => core.change(author(mark), at.as_deref(), make),
+    };
     match made {
         Ok(made) => Ok(made?),
         Err(_) => Err(internal()),
