@@ -68,7 +68,7 @@ pub fn read(json: &Json) -> Option<Tagged<'_>> {
         return None;
     };
     let scalar = match (tag.as_str(), value) {
-        (COUNTER, Json::Number(number)) => ScalarValue::counter(number.as_i64()?),
+        (COUNTER, Json::Number(number)) => ScalarValue::counter(scalars::integer(number)?),
         (TIMESTAMP, Json::Number(ms)) => ScalarValue::Timestamp(ms.as_i64()?),
         (TIMESTAMP, Json::String(text)) => ScalarValue::Timestamp(scalars::from_rfc3339(text)?),
         (BYTES, Json::String(text)) => ScalarValue::Bytes(scalars::from_base64(text)?),

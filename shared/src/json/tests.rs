@@ -316,6 +316,47 @@ fn counters_add_up() {
     assert_eq!(read(&document, Types::Plain), json!({ "n": 6 }));
 }
 
+/// Python and Ruby write whole numbers so that they have computed.
+#[test]
+fn a_counter_moves_to_a_whole_number_however_it_is_written() {
+    let mut document = Automerge::new();
+    let base = json!({ "n": { "$counter": 5 }, "float": 1.5 });
+    write(&mut document, &base, Types::Tagged);
+    write(
+        &mut document,
+        &json!({ "n": 6.0, "float": 2.0 }),
+        Types::Plain,
+    );
+    let now = json!({ "n": { "$counter": 6 }, "float": 2.0 });
+    assert_eq!(read(&document, Types::Tagged), now);
+    let tagged = json!({ "n": { "$counter": 7.0 }, "float": 2.0, "new": { "$counter": -1e3 } });
+    write(&mut document, &tagged, Types::Tagged);
+    let now = json!({ "n": { "$counter": 7 }, "float": 2.0, "new": { "$counter": -1000 } });
+    assert_eq!(read(&document, Types::Tagged), now);
+    // What is no integer of Automerge's is another value.
+    for other in [
+        json!(7.5),
+        json!(9_223_372_036_854_775_808.0),
+        json!(u64::MAX),
+    ] {
+        let mut document = document.clone();
+        let json = json!({ "n": other, "float": 2.0, "new": -1000 });
+        write(&mut document, &json, Types::Plain);
+        assert_eq!(read(&document, Types::Tagged)["n"], other);
+    }
+    let lowest = json!({ "n": -9_223_372_036_854_775_808.0, "float": 2.0 });
+    write(
+        &mut document,
+        &json!({ "n": { "$counter": -1 } }),
+        Types::Tagged,
+    );
+    write(&mut document, &lowest, Types::Plain);
+    assert_eq!(
+        read(&document, Types::Tagged)["n"],
+        json!({ "$counter": i64::MIN })
+    );
+}
+
 #[test]
 fn a_block_in_a_text_is_a_letter_that_stays() {
     let mut document = Automerge::new();
