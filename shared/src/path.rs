@@ -115,17 +115,6 @@ impl Path {
         Self(steps)
     }
 
-    /// This path, and from there another.
-    #[must_use]
-    pub fn join(&self, further: &Self) -> Self {
-        Self(self.0.iter().chain(&further.0).cloned().collect())
-    }
-
-    /// Whether the other path leads to something that holds this.
-    pub fn is_below(&self, other: &Self) -> bool {
-        self.0.len() > other.0.len() && self.0.starts_with(&other.0)
-    }
-
     /// Where the path leads in a document, now or as of `heads`. What the last step names need not be there, all before
     /// it must.
     pub fn find<D: ReadDoc>(

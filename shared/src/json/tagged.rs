@@ -14,7 +14,7 @@
 use automerge::ScalarValue;
 use serde_json::{Map, Value as Json, json};
 
-use super::scalars;
+use super::{Types, scalars};
 
 const COUNTER: &str = "$counter";
 const TIMESTAMP: &str = "$timestamp";
@@ -55,6 +55,18 @@ pub(super) fn escaped(object: Map<String, Json>) -> Json {
         json!({ MAP: object })
     } else {
         object
+    }
+}
+
+/// The entries, if a value says a map.
+pub(super) fn object(json: &Json, types: Types) -> Option<&Map<String, Json>> {
+    match types {
+        Types::Plain => json.as_object(),
+        Types::Tagged => match read(json) {
+            Some(Tagged::Map(object)) => Some(object),
+            Some(Tagged::Scalar(_)) => None,
+            None => json.as_object(),
+        },
     }
 }
 

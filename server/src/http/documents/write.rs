@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PrincipalId};
-use concord_shared::json::{self, Added, Edit, Types, WriteError};
+use concord_shared::json::{self, Added, Edit, Types, Work, WriteError};
 use concord_shared::path::Path;
 use serde::Deserialize as _;
 
@@ -403,6 +403,7 @@ pub(super) fn edit<R>(
             tx,
             types,
             deadline: Some(Instant::now() + DIFF_TIME),
+            work: Work::new(at.is_some()),
         })
     });
     match made {
