@@ -17,6 +17,7 @@
 //! [`Types::Tagged`] names the types, in both directions (see [`tagged`]).
 //!
 //! - [`update()`]: the edit, with `lists` and `texts` for what is in order; [`Edit`] has the edits at a path and patches.
+//! - [`Work`]: what a patch may cost.
 //! - [`diff()`]: the difference of two values as JSON Patch.
 //! - [`changes`]: a value that is watched, its changes as JSON Patch.
 
@@ -26,6 +27,7 @@ use automerge::hydrate;
 use automerge::{AutomergeError, ChangeHash, ObjId, ReadDoc, ScalarValue, TextEncoding, Value};
 use serde_json::{Map, Number, Value as Json};
 
+mod added;
 pub mod changes;
 mod diff;
 mod lists;
@@ -34,10 +36,13 @@ mod scalars;
 pub mod tagged;
 mod texts;
 mod update;
+mod work;
 
+pub use added::Added;
 pub use diff::diff;
-pub use patch::{Added, WriteError};
+pub use patch::WriteError;
 pub use update::{Edit, EditError, update};
+pub use work::{MOST_VALUES, TooMuch, Work};
 
 /// How the types that JSON lacks are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -4,6 +4,12 @@ use std::fmt;
 
 use automerge::{AutomergeError, ChangeHash, ObjId, ObjType, Prop, ROOT, ReadDoc, Value};
 
+use crate::json::MOST_LEVELS;
+
+/// Most steps of a path that is read. An object lies in at most [`MOST_LEVELS`] others, so a value is that many steps and
+/// one from the root; one step more is asked for by who looks whether something is there.
+pub const MOST_STEPS: usize = MOST_LEVELS + 2;
+
 /// Steps from the root to a value: keys of maps and positions of lists.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Path(Vec<String>);
@@ -14,6 +20,9 @@ pub enum ParsePathError {
     /// It is neither empty nor begins with a slash.
     #[error("a path is empty or begins with /")]
     NoSlash,
+    /// It leads deeper than any document goes.
+    #[error("a path has at most {MOST_STEPS} steps")]
+    TooLong,
     /// `~` stands before 0 (for `~`) or 1 (for `/`).
     #[error("{step:?} has a ~ that is neither ~0 nor ~1")]
     BadEscape {
@@ -82,6 +91,10 @@ impl Path {
                 _ => Err(ParsePathError::NoSlash),
             };
         };
+        // Before they are collected: a step takes a byte of the text, and tens in memory.
+        if steps.split('/').nth(MOST_STEPS).is_some() {
+            return Err(ParsePathError::TooLong);
+        }
         steps
             .split('/')
             .map(unescaped)
@@ -102,17 +115,6 @@ impl Path {
         Self(steps)
     }
 
-    /// This path, and from there another.
-    #[must_use]
-    pub fn join(&self, further: &Self) -> Self {
-        Self(self.0.iter().chain(&further.0).cloned().collect())
-    }
-
-    /// Whether the other path leads to something that holds this.
-    pub fn is_below(&self, other: &Self) -> bool {
-        self.0.len() > other.0.len() && self.0.starts_with(&other.0)
-    }
-
     /// Where the path leads in a document, now or as of `heads`. What the last step names need not be there, all before
     /// it must.
     pub fn find<D: ReadDoc>(
@@ -120,27 +122,7 @@ impl Path {
         document: &D,
         heads: Option<&[ChangeHash]>,
     ) -> Result<Place, NoPlace> {
-        let Some((last, before)) = self.0.split_last() else {
-            return Ok(Place::Root);
-        };
-        let mut at = Self::root();
-        let mut object = (ROOT, ObjType::Map);
-        for step in before {
-            let prop = prop(document, &object, heads, &at, step)?;
-            at = at.with(step);
-            let value = match heads {
-                Some(heads) => document.get_at(&object.0, prop, heads)?,
-                None => document.get(&object.0, prop)?,
-            };
-            object = match value {
-                Some((Value::Object(kind), id)) => (id, kind),
-                Some((Value::Scalar(_), _)) => return Err(NoPlace::NotWithin { at }),
-                None => return Err(NoPlace::Nothing { at }),
-            };
-        }
-        let prop = prop(document, &object, heads, &at, last)?;
-        let (object, _) = object;
-        Ok(Place::In { object, prop })
+        find(document, &self.0, heads, &mut 0)
     }
 
     /// What is where the path leads, now or as of `heads`; `None` if nothing is.
@@ -157,9 +139,61 @@ impl Path {
     }
 }
 
+impl<S: Into<String>> FromIterator<S> for Path {
+    fn from_iter<I: IntoIterator<Item = S>>(steps: I) -> Self {
+        Self(steps.into_iter().map(Into::into).collect())
+    }
+}
+
+/// [`Path::find`] of steps that need not be a path's own. In proportion to their number and that of the elements of
+/// lists on the way, which are added to `counted`: no path is made, but for what is told of a step that leads nowhere.
+pub(crate) fn find<D: ReadDoc, S: AsRef<str>>(
+    document: &D,
+    steps: &[S],
+    heads: Option<&[ChangeHash]>,
+    counted: &mut usize,
+) -> Result<Place, NoPlace> {
+    let mut object = (ROOT, ObjType::Map);
+    for (index, step) in steps.iter().enumerate() {
+        let at = || steps.iter().take(index + 1).map(AsRef::as_ref).collect();
+        let prop =
+            prop(document, &object, heads, step.as_ref(), counted).map_err(|miss| match miss {
+                Miss::NotWithin => NoPlace::NotWithin {
+                    at: steps.iter().take(index).map(AsRef::as_ref).collect(),
+                },
+                Miss::NotAPosition => NoPlace::NotAPosition { at: at() },
+                Miss::Nothing => NoPlace::Nothing { at: at() },
+            })?;
+        if index + 1 == steps.len() {
+            let (object, _) = object;
+            return Ok(Place::In { object, prop });
+        }
+        let value = match heads {
+            Some(heads) => document.get_at(&object.0, prop, heads)?,
+            None => document.get(&object.0, prop)?,
+        };
+        object = match value {
+            Some((Value::Object(kind), id)) => (id, kind),
+            Some((Value::Scalar(_), _)) => return Err(NoPlace::NotWithin { at: at() }),
+            None => return Err(NoPlace::Nothing { at: at() }),
+        };
+    }
+    Ok(Place::Root)
+}
+
 /// A step as JSON Pointers write it.
 pub fn escaped(step: &str) -> String {
     step.replace('~', "~0").replace('/', "~1")
+}
+
+/// Why a step is nothing in an object.
+enum Miss {
+    /// It is a text.
+    NotWithin,
+    /// It is a list, and the step no position.
+    NotAPosition,
+    /// It is a list that ends before.
+    Nothing,
 }
 
 /// What a step is in an object.
@@ -167,21 +201,21 @@ fn prop<D: ReadDoc>(
     document: &D,
     (object, kind): &(ObjId, ObjType),
     heads: Option<&[ChangeHash]>,
-    at: &Path,
     step: &str,
-) -> Result<Prop, NoPlace> {
+    counted: &mut usize,
+) -> Result<Prop, Miss> {
     match kind {
         ObjType::Map | ObjType::Table => Ok(Prop::Map(step.to_owned())),
-        ObjType::Text => Err(NoPlace::NotWithin { at: at.clone() }),
+        ObjType::Text => Err(Miss::NotWithin),
         ObjType::List => {
             let length = match heads {
                 Some(heads) => document.length_at(object, heads),
                 None => document.length(object),
             };
-            let position = position(step, length);
-            let position = position.ok_or_else(|| NoPlace::NotAPosition { at: at.with(step) })?;
+            *counted = counted.saturating_add(length);
+            let position = position(step, length).ok_or(Miss::NotAPosition)?;
             if position > length {
-                return Err(NoPlace::Nothing { at: at.with(step) });
+                return Err(Miss::Nothing);
             }
             Ok(Prop::Seq(position))
         }
@@ -303,6 +337,15 @@ mod tests {
         assert_eq!(Path::parse("/a/~2"), bad("~2"));
         assert_eq!(Path::parse("/~"), bad("~"));
         assert_eq!(Path::parse("/~é"), bad("~é"));
+    }
+
+    #[test]
+    fn a_path_is_no_longer_than_any_that_leads_somewhere() {
+        let most = Path::parse(&"/a".repeat(MOST_STEPS)).map(|path| path.steps().len());
+        assert_eq!(most, Ok(MOST_STEPS));
+        for pointer in ["/a".repeat(MOST_STEPS + 1), "/".repeat(8 << 20)] {
+            assert_eq!(Path::parse(&pointer), Err(ParsePathError::TooLong));
+        }
     }
 
     proptest! {

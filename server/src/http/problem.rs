@@ -94,7 +94,7 @@ codes! {
     NotAnObject = "not-an-object", UNPROCESSABLE_ENTITY;
     /// The value has more levels than a document may.
     TooDeep = "too-deep", UNPROCESSABLE_ENTITY;
-    /// The body has more values than it may.
+    /// The body has more values than it may, or a patch reads or writes more.
     TooManyValues = "too-many-values", UNPROCESSABLE_ENTITY;
     /// Only arrays and objects can be added to.
     NotAContainer = "not-a-container", CONFLICT;
@@ -262,6 +262,9 @@ impl From<WriteError> for Problem {
         match error {
             WriteError::NoPlace(error) => error.into(),
             WriteError::Edit(EditError::RootIsAMap) => Self::new(Code::NotAnObject, detail),
+            WriteError::Edit(EditError::TooManyOps) => {
+                Self::new(Code::Wire(ErrorCode::TooManyOps), detail)
+            }
             // Automerge refuses nothing of what is written here.
             WriteError::Edit(EditError::Automerge(_)) => {
                 Self::new(Code::Wire(ErrorCode::Internal), "")
@@ -271,6 +274,8 @@ impl From<WriteError> for Problem {
             WriteError::TestFailed { at } => Self::new(Code::TestFailed, detail).at(&at),
             WriteError::IntoItself { at, .. } => Self::new(Code::PatchFailed, detail).at(&at),
             WriteError::BadPointer(_) => Self::new(Code::BadPatch, detail),
+            WriteError::TooDeep { at } => Self::new(Code::TooDeep, detail).at(&at),
+            WriteError::TooMuch(_) => Self::new(Code::TooManyValues, detail),
             WriteError::Operation { reason, at, .. } => {
                 let code = match Self::from(*reason).code {
                     Code::NoValue | Code::Root | Code::NotAContainer => Code::PatchFailed,

@@ -1,16 +1,18 @@
 //! Edits that others describe: JSON Patch (RFC 6902) and merge patch (RFC 7396), and writing at a path.
 //!
 //! An operation of a JSON Patch is carried out as what it says: `add` into an array is an insertion there, so two
-//! patches to one array merge by their operations, not by a guess at what they were.
+//! patches to one array merge by their operations, not by a guess at what they were. What operations come to is bounded
+//! by [`Work`](super::Work).
 
 use automerge::transaction::Transactable;
-use automerge::{AutomergeError, ChangeHash, Cursor, ObjId, ObjType, Prop, ReadDoc, Value};
+use automerge::{AutomergeError, ObjId, ObjType, Prop, ReadDoc, Value};
 use json_patch::{Patch, PatchOperation};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::update::{Edit, EditError};
-use super::{Types, is_same, read};
-use crate::path::{NoPlace, ParsePathError, Path, Place};
+use super::work::{Size, TooMuch};
+use super::{MOST_LEVELS, Types, is_same, tagged};
+use crate::path::{self, NoPlace, ParsePathError, Path, Place};
 
 /// Why an edit at a path could not be made. The transaction is to be rolled back.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,15 @@ pub enum WriteError {
     /// A pointer of a patch.
     #[error(transparent)]
     BadPointer(#[from] ParsePathError),
+    /// There would be more levels than a document may have.
+    #[error("with what was to be put at {at} there would be more than {MOST_LEVELS} levels")]
+    TooDeep {
+        /// Where.
+        at: Path,
+    },
+    /// A patch comes to more than one may.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
 }
 
 impl From<AutomergeError> for WriteError {
@@ -66,12 +77,13 @@ impl From<AutomergeError> for WriteError {
 }
 
 impl<T: Transactable + ReadDoc> Edit<'_, T> {
-    /// Brings what is at a path to a JSON value; the last step may be a new key.
+    /// Brings what is at a path to a JSON value; the last step may be a new key. The value and the path together must not
+    /// have more than [`MOST_LEVELS`] levels.
     pub fn put_at(&mut self, at: &Path, json: &Json) -> Result<(), WriteError> {
-        match self.place(at)? {
+        match at.find(self.tx, None)? {
             Place::Root => super::update(self, json)?,
             Place::In { object, prop } => {
-                self.must_be_there_in_a_list(at, &prop)?;
+                self.must_be_there_in_a_list(at.steps(), &object, &prop)?;
                 self.put(&object, prop, json)?;
             }
         }
@@ -80,16 +92,17 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
 
     /// Removes what is at a path.
     pub fn delete_at(&mut self, at: &Path) -> Result<(), WriteError> {
-        let Place::In { object, prop } = self.place(at)? else {
-            return Err(WriteError::Root);
-        };
-        self.value(at)?;
-        Ok(self.tx.delete(&object, prop)?)
+        self.remove(at.steps())
     }
 
-    /// Adds to what is at a path: at the end of an array, or in an object under `key`. See [`Added`].
+    /// Adds to what is at a path: at the end of an array, or in an object under `key`. See [`Added`](super::Added).
     pub fn append_at(&mut self, at: &Path, key: &str, json: &Json) -> Result<(), WriteError> {
-        match self.value(at)? {
+        // What is added lies one level below what it is added to.
+        let below = at.steps().len() + 1;
+        if below + Size::of(json, self.types).levels > MOST_LEVELS {
+            return Err(WriteError::TooDeep { at: at.clone() });
+        }
+        match self.value(at.steps())? {
             (Value::Object(ObjType::List), list) => {
                 let index = self.tx.length(&list);
                 Ok(self.insert(&list, index, json)?)
@@ -103,48 +116,77 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         }
     }
 
-    /// Carries out a merge patch (RFC 7396) on what is at a path.
+    /// Carries out a merge patch (RFC 7396) on what is at a path. The patch and the path together must not have more than
+    /// [`MOST_LEVELS`] levels.
     pub fn merge_at(&mut self, at: &Path, patch: &Json) -> Result<(), WriteError> {
-        let Some(entries) = patch.as_object() else {
-            return self.put_at(at, patch);
-        };
-        let object = match self.place(at)? {
-            Place::Root => automerge::ROOT,
+        match at.find(self.tx, None)? {
+            Place::Root => match self.object(patch) {
+                Some(entries) => self.merge_entries(&automerge::ROOT, entries),
+                None => Err(EditError::RootIsAMap.into()),
+            },
             Place::In { object, prop } => {
-                self.must_be_there_in_a_list(at, &prop)?;
-                let there = self.tx.get(&object, prop.clone())?;
-                let Some((Value::Object(ObjType::Map), id)) = there else {
-                    // What is no object is replaced by one.
-                    self.put(&object, prop, &made_of_nothing(patch))?;
-                    return Ok(());
-                };
-                id
+                self.must_be_there_in_a_list(at.steps(), &object, &prop)?;
+                self.merge(&object, prop, patch)
             }
+        }
+    }
+
+    /// A merge patch of what is at a key or position, which must be one of the list's.
+    fn merge(&mut self, object: &ObjId, prop: Prop, patch: &Json) -> Result<(), WriteError> {
+        let Some(entries) = self.object(patch) else {
+            return Ok(self.put(object, prop, patch)?);
         };
+        match self.tx.get(object, prop.clone())? {
+            Some((Value::Object(ObjType::Map), map)) => self.merge_entries(&map, entries),
+            // What is no object is replaced by one.
+            _ => Ok(self.put(object, prop, &self.made_of_nothing(patch))?),
+        }
+    }
+
+    fn merge_entries(
+        &mut self,
+        map: &ObjId,
+        entries: &Map<String, Json>,
+    ) -> Result<(), WriteError> {
         for (key, value) in entries {
             if !value.is_null() {
-                self.merge_at(&at.with(key), value)?;
-            } else if self.tx.get(&object, key.as_str())?.is_some() {
-                self.tx.delete(&object, key.as_str())?;
+                self.merge(map, Prop::Map(key.clone()), value)?;
+            } else if self.tx.get(map, key.as_str())?.is_some() {
+                self.tx.delete(map, key.as_str())?;
             }
         }
         Ok(())
     }
 
-    /// Carries out a JSON Patch (RFC 6902) whose paths begin at a path.
+    /// What a merge patch makes of a value that is no object, or of nothing. What is left of an object must not be taken
+    /// for a tag.
+    fn made_of_nothing(&self, patch: &Json) -> Json {
+        let Some(entries) = self.object(patch) else {
+            return patch.clone();
+        };
+        let entries = entries.iter().filter(|(_, value)| !value.is_null());
+        let made = entries
+            .map(|(key, value)| (key.clone(), self.made_of_nothing(value)))
+            .collect();
+        match self.types {
+            Types::Plain => Json::Object(made),
+            Types::Tagged => tagged::escaped(made),
+        }
+    }
+
+    /// Carries out a JSON Patch (RFC 6902) whose paths begin at a path, within what [`Self::work`] leaves.
     pub fn patch_at(&mut self, at: &Path, patch: &Patch) -> Result<(), WriteError> {
         for (index, operation) in patch.0.iter().enumerate() {
-            let pointer = Path::parse(operation.path().as_str());
-            let target = pointer.map(|pointer| at.join(&pointer));
-            let done = match &target {
-                Ok(target) => self.operation(at, target, operation),
-                Err(error) => Err(error.clone().into()),
-            };
-            done.map_err(|reason| WriteError::Operation {
+            let failed = |at, reason| WriteError::Operation {
                 index,
-                at: target.unwrap_or_else(|_| at.clone()),
+                at,
                 reason: Box::new(reason),
-            })?;
+            };
+            let pointer = Path::parse(operation.path().as_str());
+            let pointer = pointer.map_err(|error| failed(at.clone(), error.into()))?;
+            let target = joined(at, &pointer);
+            self.operation(at, &target, operation)
+                .map_err(|reason| failed(path(&target), reason))?;
         }
         Ok(())
     }
@@ -152,79 +194,133 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
     fn operation(
         &mut self,
         base: &Path,
-        at: &Path,
+        at: &[&str],
         operation: &PatchOperation,
     ) -> Result<(), WriteError> {
+        self.work.walk(at.len())?;
         match operation {
             PatchOperation::Add(add) => self.add(at, &add.value),
-            PatchOperation::Remove(_) => self.delete_at(at),
+            PatchOperation::Remove(_) => self.remove(at),
             PatchOperation::Replace(replace) => {
-                self.value(at)?;
-                self.put_at(at, &replace.value)
+                self.may_write(at, &replace.value)?;
+                match self.place(at)? {
+                    Place::Root => super::update(self, &replace.value)?,
+                    Place::In { object, prop } => {
+                        self.must_be_there(at, &object, &prop)?;
+                        self.put(&object, prop, &replace.value)?;
+                    }
+                }
+                Ok(())
             }
             PatchOperation::Test(test) => {
-                let there = self.json(at, self.types)?;
-                if is_same(&there, &test.value) {
+                let there = self.value(at)?;
+                if is_same(&self.read(there, self.types)?, &test.value) {
                     Ok(())
                 } else {
-                    Err(WriteError::TestFailed { at: at.clone() })
+                    let at = path(at);
+                    Err(WriteError::TestFailed { at })
                 }
             }
             PatchOperation::Copy(copy) => {
-                let from = base.join(&Path::parse(copy.from.as_str())?);
-                let value = self.json(&from, Types::Tagged)?;
+                let from = Path::parse(copy.from.as_str())?;
+                let from = joined(base, &from);
+                self.work.walk(from.len())?;
+                let there = self.value(&from)?;
+                let value = self.read(there, Types::Tagged)?;
                 self.with_types(Types::Tagged, |edit| edit.add(at, &value))
             }
             PatchOperation::Move(step) => {
-                let from = base.join(&Path::parse(step.from.as_str())?);
-                if from == *at {
+                let from = Path::parse(step.from.as_str())?;
+                let from = joined(base, &from);
+                self.work.walk(from.len())?;
+                if from == at {
                     return self.value(at).map(drop);
                 }
-                if at.is_below(&from) {
-                    return Err(WriteError::IntoItself {
-                        from,
-                        at: at.clone(),
-                    });
+                if at.starts_with(&from) {
+                    let (from, at) = (path(&from), path(at));
+                    return Err(WriteError::IntoItself { from, at });
                 }
-                let value = self.json(&from, Types::Tagged)?;
-                self.delete_at(&from)?;
+                let there = self.value(&from)?;
+                let value = self.read(there, Types::Tagged)?;
+                self.remove(&from)?;
                 self.with_types(Types::Tagged, |edit| edit.add(at, &value))
             }
         }
     }
 
     /// The `add` of RFC 6902: into an array, or at a key whether it is there or not.
-    fn add(&mut self, at: &Path, json: &Json) -> Result<(), WriteError> {
+    fn add(&mut self, at: &[&str], json: &Json) -> Result<(), WriteError> {
+        self.may_write(at, json)?;
         match self.place(at)? {
+            Place::Root => super::update(self, json)?,
             Place::In {
                 object,
                 prop: Prop::Seq(index),
-            } => Ok(self.insert(&object, index, json)?),
-            _ => self.put_at(at, json),
+            } => self.insert(&object, index, json)?,
+            Place::In { object, prop } => self.put(&object, prop, json)?,
         }
+        Ok(())
     }
 
-    fn place(&self, at: &Path) -> Result<Place, NoPlace> {
-        at.find(self.tx, None)
+    fn remove(&mut self, at: &[impl AsRef<str>]) -> Result<(), WriteError> {
+        let Place::In { object, prop } = self.place(at)? else {
+            return Err(WriteError::Root);
+        };
+        self.must_be_there(at, &object, &prop)?;
+        Ok(self.tx.delete(&object, prop)?)
+    }
+
+    /// Whether a document and a patch have room for a value at a place. To be asked before anything is made of it.
+    fn may_write(&mut self, at: &[&str], json: &Json) -> Result<(), WriteError> {
+        let size = Size::of(json, self.types);
+        if at.len() + size.levels > MOST_LEVELS {
+            return Err(WriteError::TooDeep { at: path(at) });
+        }
+        Ok(self.work.write(&size)?)
+    }
+
+    fn place(&mut self, at: &[impl AsRef<str>]) -> Result<Place, WriteError> {
+        let mut counted = 0;
+        let place = path::find(self.tx, at, None, &mut counted);
+        self.work.count(counted)?;
+        Ok(place?)
     }
 
     /// What is at a path.
-    fn value(&self, at: &Path) -> Result<(Value<'static>, ObjId), WriteError> {
-        let there = at.value(self.tx, None)?;
-        let (value, id) = there.ok_or_else(|| NoPlace::Nothing { at: at.clone() })?;
-        Ok((value.into_owned(), id))
+    fn value(&mut self, at: &[impl AsRef<str>]) -> Result<(Value<'static>, ObjId), WriteError> {
+        match self.place(at)? {
+            Place::Root => Ok((Value::Object(ObjType::Map), automerge::ROOT)),
+            Place::In { object, prop } => {
+                let there = self.tx.get(&object, prop)?;
+                let (value, id) = there.ok_or_else(|| NoPlace::Nothing { at: path(at) })?;
+                Ok((value.into_owned(), id))
+            }
+        }
     }
 
     /// A list has no place for a value that is not put into it.
-    fn must_be_there_in_a_list(&self, at: &Path, prop: &Prop) -> Result<(), WriteError> {
+    fn must_be_there_in_a_list(
+        &self,
+        at: &[impl AsRef<str>],
+        object: &ObjId,
+        prop: &Prop,
+    ) -> Result<(), WriteError> {
         match prop {
-            Prop::Seq(_) => self.value(at).map(drop),
+            Prop::Seq(_) => self.must_be_there(at, object, prop),
             Prop::Map(_) => Ok(()),
         }
     }
 
-    fn json(&self, at: &Path, types: Types) -> Result<Json, WriteError> {
-        Ok(read(self.tx, &self.value(at)?, None, types)?)
+    fn must_be_there(
+        &self,
+        at: &[impl AsRef<str>],
+        object: &ObjId,
+        prop: &Prop,
+    ) -> Result<(), WriteError> {
+        match self.tx.get(object, prop.clone())? {
+            Some(_) => Ok(()),
+            None => Err(NoPlace::Nothing { at: path(at) }.into()),
+        }
     }
 
     fn with_types<R>(&mut self, types: Types, edit: impl FnOnce(&mut Self) -> R) -> R {
@@ -235,78 +331,12 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
     }
 }
 
-/// What [`Edit::append_at`] added, wherever it is now.
-#[derive(Debug, Clone)]
-pub struct Added {
-    /// Where it was, in the version in which it was added.
-    then: Path,
-    to: ObjId,
-    element: Element,
+/// A path, and from there another, without copying what may be long.
+fn joined<'p>(base: &'p Path, further: &'p Path) -> Vec<&'p str> {
+    let steps = base.steps().iter().chain(further.steps());
+    steps.map(String::as_str).collect()
 }
 
-#[derive(Debug, Clone)]
-enum Element {
-    Key(String),
-    Position(Cursor),
-}
-
-impl Added {
-    /// What was added to what was `at` a path, under `key` if that is an object. `heads` is the version that the change
-    /// made which added it, and of which it was all. `None` if nothing was.
-    pub fn find<D: ReadDoc>(
-        document: &D,
-        at: &Path,
-        key: &str,
-        heads: &[ChangeHash],
-    ) -> Result<Option<Self>, NoPlace> {
-        let (last, to, element) = match at.value(document, Some(heads))? {
-            Some((Value::Object(ObjType::List), list)) => {
-                let Some(index) = document.length_at(&list, heads).checked_sub(1) else {
-                    return Ok(None);
-                };
-                let cursor = document.get_cursor(&list, index, Some(heads))?;
-                (index.to_string(), list, Element::Position(cursor))
-            }
-            Some((Value::Object(ObjType::Map | ObjType::Table), map)) => {
-                (key.to_owned(), map, Element::Key(key.to_owned()))
-            }
-            _ => return Ok(None),
-        };
-        let then = at.with(last);
-        Ok(Some(Self { then, to, element }))
-    }
-
-    /// Where it was, in the version in which it was added.
-    pub fn then(&self) -> &Path {
-        &self.then
-    }
-
-    /// Where it is now; `None` where it is not there any more, or is another value by now.
-    pub fn now<D: ReadDoc>(&self, document: &D) -> Result<Option<Path>, AutomergeError> {
-        let Some(parents) = document.parents(&self.to)?.visible_path() else {
-            return Ok(None);
-        };
-        let steps = parents.into_iter().map(|(_, prop)| prop);
-        let path = steps.fold(Path::root(), |path, prop| path.with(prop.to_string()));
-        Ok(match &self.element {
-            Element::Key(key) => {
-                let there = document.get(&self.to, key.as_str())?;
-                there.map(|_| path.with(key))
-            }
-            Element::Position(cursor) => {
-                // Of an element that was removed it is the position of the next one.
-                let index = document.get_cursor_position(&self.to, cursor, None)?;
-                let is_there = index < document.length(&self.to)
-                    && document.get_cursor(&self.to, index, None)? == *cursor;
-                is_there.then(|| path.with(index.to_string()))
-            }
-        })
-    }
-}
-
-/// What a merge patch makes of a value that is no object, or of nothing.
-fn made_of_nothing(patch: &Json) -> Json {
-    let mut made = Json::Null;
-    json_patch::merge(&mut made, patch);
-    made
+fn path(steps: &[impl AsRef<str>]) -> Path {
+    steps.iter().map(AsRef::as_ref).collect()
 }

@@ -61,6 +61,22 @@ pub(super) fn of_number(number: &Number) -> ScalarValue {
     }
 }
 
+/// A number as the integer that it is, however it is written: Python and Ruby write what they computed as `6.0`.
+pub(super) fn integer(number: &Number) -> Option<i64> {
+    /// The first double that is no `i64` any more, and the negative of the last one that is: 2^63.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if let Some(number) = number.as_i64() {
+        return Some(number);
+    }
+    let float = number.as_f64()?;
+    let is_integer = float.fract() == 0.0 && (-END..END).contains(&float);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it has no fraction and is within the range"
+    )]
+    is_integer.then_some(float as i64)
+}
+
 /// What becomes of a scalar over which a plain JSON value is written.
 #[derive(Debug, PartialEq)]
 pub(super) enum Over {
@@ -80,7 +96,7 @@ pub(super) fn over(scalar: &ScalarValue, json: &Json) -> Over {
     }
     match (scalar, json) {
         (ScalarValue::Counter(counter), Json::Number(number)) => {
-            let by = number.as_i64().map(|to| to.checked_sub(i64::from(counter)));
+            let by = integer(number).map(|to| to.checked_sub(i64::from(counter)));
             by.flatten().map_or(Over::Other, Over::Increment)
         }
         (ScalarValue::Str(_), Json::String(text)) => Over::Scalar(ScalarValue::from(text.as_str())),

@@ -14,7 +14,7 @@
 use automerge::ScalarValue;
 use serde_json::{Map, Value as Json, json};
 
-use super::scalars;
+use super::{Types, scalars};
 
 const COUNTER: &str = "$counter";
 const TIMESTAMP: &str = "$timestamp";
@@ -58,6 +58,18 @@ pub(super) fn escaped(object: Map<String, Json>) -> Json {
     }
 }
 
+/// The entries, if a value says a map.
+pub(super) fn object(json: &Json, types: Types) -> Option<&Map<String, Json>> {
+    match types {
+        Types::Plain => json.as_object(),
+        Types::Tagged => match read(json) {
+            Some(Tagged::Map(object)) => Some(object),
+            Some(Tagged::Scalar(_)) => None,
+            None => json.as_object(),
+        },
+    }
+}
+
 /// What a value says by its tag. `None` where it has none, or one that its value does not fit.
 pub fn read(json: &Json) -> Option<Tagged<'_>> {
     let Json::Object(object) = json else {
@@ -68,7 +80,7 @@ pub fn read(json: &Json) -> Option<Tagged<'_>> {
         return None;
     };
     let scalar = match (tag.as_str(), value) {
-        (COUNTER, Json::Number(number)) => ScalarValue::counter(number.as_i64()?),
+        (COUNTER, Json::Number(number)) => ScalarValue::counter(scalars::integer(number)?),
         (TIMESTAMP, Json::Number(ms)) => ScalarValue::Timestamp(ms.as_i64()?),
         (TIMESTAMP, Json::String(text)) => ScalarValue::Timestamp(scalars::from_rfc3339(text)?),
         (BYTES, Json::String(text)) => ScalarValue::Bytes(scalars::from_base64(text)?),

@@ -47,6 +47,7 @@ pub(super) fn update<T: Transactable + ReadDoc>(
             let (before, removed, added) = middle(&old, &new);
             let deleted = isize::try_from(width(encoding, removed)).unwrap_or(isize::MAX);
             let at = start + width(encoding, before);
+            edit.has_room(removed.chars().count() + added.chars().count())?;
             edit.tx.splice_text(text, at, deleted, added)?;
         }
         end = start;

@@ -7,6 +7,7 @@ use automerge::{AutomergeError, ObjId, ObjType, Prop, ReadDoc, ScalarValue, Valu
 use serde_json::{Map, Value as Json};
 
 use super::scalars::{self, Over};
+use super::work::{MOST_OPS, Size, Work};
 use super::{Types, from_json, lists, tagged, texts};
 
 /// Why an edit could not be made. The transaction is to be rolled back.
@@ -18,6 +19,9 @@ pub enum EditError {
     /// A document is a map.
     #[error("the root of a document is an object")]
     RootIsAMap,
+    /// The change would be refused.
+    #[error("a change has at most {MOST_OPS} ops; each letter of a text is one")]
+    TooManyOps,
 }
 
 impl From<AutomergeError> for EditError {
@@ -36,6 +40,8 @@ pub struct Edit<'a, T> {
     /// Until then the smallest difference of long lists and texts is looked for; after that a larger one is
     /// taken. What comes of it is the same value.
     pub deadline: Option<Instant>,
+    /// What patches may still do.
+    pub work: Work,
 }
 
 /// Brings the whole document to a JSON object.
@@ -51,12 +57,8 @@ pub fn update<T: Transactable + ReadDoc>(
 
 impl<T: Transactable + ReadDoc> Edit<'_, T> {
     /// The entries, if the JSON says a map.
-    fn object<'j>(&self, json: &'j Json) -> Option<&'j Map<String, Json>> {
-        match (self.types, tagged::read(json)) {
-            (Types::Tagged, Some(tagged::Tagged::Map(object))) => Some(object),
-            (Types::Tagged, Some(tagged::Tagged::Scalar(_))) => None,
-            _ => json.as_object(),
-        }
+    pub(super) fn object<'j>(&self, json: &'j Json) -> Option<&'j Map<String, Json>> {
+        tagged::object(json, self.types)
     }
 
     /// Brings what is at a key or position to a JSON value. A position must be one of the list's; a key may be new.
@@ -105,7 +107,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
     }
 
     fn replace(&mut self, object: &ObjId, prop: Prop, json: &Json) -> Result<(), EditError> {
-        match self.new_value(json) {
+        match self.new_value(json)? {
             hydrate::Value::Scalar(scalar) => self.tx.put(object, prop, scalar)?,
             made => {
                 self.tx.batch_create_object(object, prop, &made, false)?;
@@ -121,7 +123,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         index: usize,
         json: &Json,
     ) -> Result<(), EditError> {
-        match self.new_value(json) {
+        match self.new_value(json)? {
             hydrate::Value::Scalar(scalar) => self.tx.insert(list, index, scalar)?,
             made => {
                 self.tx.batch_create_object(list, index, &made, true)?;
@@ -130,8 +132,18 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         Ok(())
     }
 
-    fn new_value(&self, json: &Json) -> hydrate::Value {
-        from_json(json, self.types, self.tx.text_encoding())
+    fn new_value(&self, json: &Json) -> Result<hydrate::Value, EditError> {
+        self.has_room(Size::of(json, self.types).ops())?;
+        Ok(from_json(json, self.types, self.tx.text_encoding()))
+    }
+
+    /// Whether so many ops more make a change that is taken. Asked before they are made: an op takes a microsecond or two,
+    /// and several to be undone.
+    pub(super) fn has_room(&self, ops: usize) -> Result<(), EditError> {
+        if self.tx.pending_ops().saturating_add(ops) > MOST_OPS {
+            return Err(EditError::TooManyOps);
+        }
+        Ok(())
     }
 
     fn map(&mut self, map: &ObjId, entries: &Map<String, Json>) -> Result<(), EditError> {

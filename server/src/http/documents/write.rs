@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::PrincipalId;
-use concord_shared::json::{self, Added, Edit, Types, WriteError};
+use concord_shared::json::{self, Added, Edit, Types, Work, WriteError};
 use concord_shared::path::Path;
 use serde::Deserialize as _;
 
@@ -452,15 +452,17 @@ pub(super) fn edit<R>(
     bytes: usize,
     make: impl FnOnce(&mut Edit<'_, Transaction<'_>>) -> Result<R, WriteError>,
 ) -> Result<(R, Option<ChangeHash>), Problem> {
+    let is_aside = bytes > BYTES_ASIDE;
     let make = |tx: &mut Transaction<'_>| {
         make(&mut Edit {
             tx,
             types,
             deadline: Some(Instant::now() + DIFF_TIME),
+            work: Work::new(base.at.is_some() && !is_aside),
         })
     };
     let made = match &base.at {
-        Some(at) if bytes > BYTES_ASIDE => core.change_aside(author(mark), at, make),
+        Some(at) if is_aside => core.change_aside(author(mark), at, make),
         at => core.change(author(mark), at.as_deref(), make),
     };
     match made {

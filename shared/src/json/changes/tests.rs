@@ -69,6 +69,7 @@ impl Scene {
             tx: &mut tx,
             types,
             deadline: None,
+            work: crate::json::Work::default(),
         };
         crate::json::update(&mut edit, json).unwrap();
         tx.commit();
