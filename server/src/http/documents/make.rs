@@ -84,7 +84,7 @@ pub(super) async fn create(
     path = "/v1/documents/{id}",
     operation_id = "putDocument",
     tag = "Documents",
-    params(parameters::Document, parameters::Writing, parameters::Replacing),
+    params(parameters::Document, parameters::Writing),
     request_body(content(
         (bodies::Document = "application/json", example = json!({"companies": {"acme": {"name": "Acme"}}})),
         (bodies::Bytes = "application/vnd.automerge"),

@@ -49,9 +49,9 @@ answers! {
         201 = made("Made."),
         204 = silent("Carried out, with `Prefer: return=minimal`.");
     /// What was added.
-    Added: 201 = made("Added. What was sent, and at `Location` where it is now.");
+    Added: 201 = made("Added. What is there now, and at `Location` where that is.");
     /// What was removed.
-    Removed: 204 = silent("Nothing is there any more.");
+    Removed: 204 = silent("Nothing is there any more. A version only for who named the last one.");
     /// This document.
     Described: 200 = tagged("The document.").content(JSON, ContentBuilder::new()
             .schema(Some(ObjectBuilder::new().schema_type(Type::Object))).build()),
@@ -119,7 +119,10 @@ fn silent(description: &str) -> ResponseBuilder {
 }
 
 fn written(description: &str) -> ResponseBuilder {
-    silent(description).content(JSON, json_content(&board()))
+    let address = header("What the value is of: it is what is there now.", string());
+    silent(description)
+        .header("Content-Location", address)
+        .content(JSON, json_content(&board()))
 }
 
 fn made(description: &str) -> ResponseBuilder {

@@ -29,13 +29,11 @@ sets! {
     /// What to read, and what its reader has.
     Reading: at, types, if_none_match;
     /// What a writer saw, and how to answer.
-    Writing: types, if_match, idempotency_key, prefer;
+    Writing: types, if_match, if_none_match_any, idempotency_key, prefer;
     /// Of what makes a document.
     Making: types, idempotency_key, prefer;
-    /// Of a whole document that may be there.
-    Replacing: if_none_match_any;
     /// Of what is removed.
-    Removing: types, if_match, idempotency_key;
+    Removing: types, if_match, if_none_match_any, idempotency_key;
     /// A page of the list of documents.
     Page: limit, after_document;
     /// What a watcher has seen.
@@ -196,13 +194,13 @@ fn if_none_match() -> Parameter {
 }
 
 fn if_none_match_any() -> Parameter {
-    let description = "`*` only makes the document: one that is there is not changed. Versions mean nothing here.";
+    let description = "With `*` only what is not there yet is written; with a version, unless the document has that one. Else 412.";
     header("If-None-Match", description, tags(), "*")
 }
 
 fn if_match() -> Parameter {
     let description = "The version that the author saw. The request is carried out on that one and merged with what came \
-         since; `*` is any version, and a version that the document never had is 412.";
+         since; with `*` only what is there is written, and a version that the document never had is 412.";
     header("If-Match", description, tags(), &tag())
 }
 
