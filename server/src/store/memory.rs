@@ -81,8 +81,8 @@ impl MemoryStore {
     }
 
     /// The next commit is written, and waits with its sync until the sender is used or dropped.
-    pub fn hold_next_sync(&self) -> mpsc::Sender<()> {
-        let (release, held) = mpsc::channel();
+    pub fn hold_next_sync(&self) -> mpsc::SyncSender<()> {
+        let (release, held) = mpsc::sync_channel(1);
         self.lock().held = Some(held);
         release
     }

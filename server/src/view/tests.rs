@@ -350,9 +350,10 @@ fn what_is_written_aside_is_as_what_is_written_in_place() {
         }
         let made = aside.change_aside(author(), &at, write).unwrap().unwrap();
         let change = aside.doc().get_change_by_hash(&made.1.unwrap()).unwrap();
-        let mut deps = change.deps().to_vec();
-        deps.sort_unstable();
-        assert_eq!(deps, at, "{n}");
+        let deps: Vec<ChangeHash> = change.deps().to_vec();
+        // And the actor's last one, where that is further back.
+        assert!(at.iter().all(|head| deps.contains(head)), "{n}");
+        assert!(deps.len() <= at.len() + 1, "{n}: {deps:?}");
         versions.push(aside.heads());
         assert!(aside.heads().len() <= 17, "{} heads", aside.heads().len());
         assert!(aside.failed().is_none());

@@ -83,12 +83,23 @@ struct Followed {
     watchers: Vec<Arc<Sender>>,
     /// The value as an event, if somebody has asked for it since it last changed.
     value: Option<Arc<Event>>,
+    /// What leads to the version that is here from one that somebody had seen: after a restart many come back with the
+    /// same one.
+    since: Option<Since>,
     /// Of memory, roughly: as it was weighed.
     bytes: usize,
     /// Bytes of patches since then.
     changed: usize,
     /// Long events that were told: each is in memory until the last of its readers has taken it.
     told: Vec<Weak<Vec<u8>>>,
+}
+
+/// What leads from one version to another, if anything differs.
+#[derive(Debug)]
+struct Since {
+    from: Vec<ChangeHash>,
+    to: Vec<ChangeHash>,
+    event: Option<Arc<Event>>,
 }
 
 impl Watches {
@@ -123,6 +134,7 @@ impl Watches {
         let patches = document.diff(&self.heads, &heads);
         self.heads = heads;
         for place in self.places.values_mut() {
+            place.since = None;
             let step = place.watched.step(document, &patches);
             if let Some(event) = place.told(&self.heads, &step) {
                 let watchers = place.watchers.iter();
@@ -166,6 +178,7 @@ impl Followed {
             watched: Watched::new(document, place.path.clone(), place.types),
             watchers: Vec::new(),
             value: None,
+            since: None,
             bytes: 0,
             changed: 0,
             told: Vec::new(),
@@ -206,6 +219,26 @@ impl Followed {
 
     /// What leads from what was there at a version to what is there now.
     fn since(
+        &mut self,
+        document: &Automerge,
+        place: &Place,
+        heads: &[ChangeHash],
+        seen: &[ChangeHash],
+    ) -> Option<Arc<Event>> {
+        let known = self.since.as_ref();
+        if let Some(known) = known.filter(|known| known.from == seen && known.to == heads) {
+            return known.event.clone();
+        }
+        let event = self.found_since(document, place, heads, seen);
+        self.since = Some(Since {
+            from: seen.to_vec(),
+            to: heads.to_vec(),
+            event: event.clone(),
+        });
+        event
+    }
+
+    fn found_since(
         &mut self,
         document: &Automerge,
         place: &Place,
