@@ -6,7 +6,7 @@ from base64 import b64decode
 import schemathesis
 from hypothesis import strategies
 from schemathesis.core.failures import MalformedJson
-from schemathesis.openapi.checks import MissingContentType, RejectedPositiveData
+from schemathesis.openapi.checks import EnsureResourceAvailability, MissingContentType, RejectedPositiveData
 
 AUTOMERGE = "application/vnd.automerge"
 
@@ -82,6 +82,9 @@ def filter_failure(_context, failure, _case, response):
         # A JSON Patch that makes something else of a document than an object.
         is_of_root = code == "not-an-object" and kind == "application/json-patch+json"
         return code not in BY_WHAT_IS_THERE and not is_forbidden_key and not is_of_root
+    if isinstance(failure, EnsureResourceAvailability):
+        # The document is there, and was not at the time that is asked for.
+        return code_of(response) != "no-version"
     if isinstance(failure, (MissingContentType, MalformedJson)):
         # `Prefer: return=minimal`: OpenAPI can't say that an answer has a body or none.
         is_minimal = response.headers.get("preference-applied") == ["return=minimal"]

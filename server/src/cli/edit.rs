@@ -126,7 +126,7 @@ pub struct UnsetArgs {
     path: Path,
 }
 
-/// Removes what is at a path. Prints the version without it.
+/// Removes what is at a path. Prints the version without it, if `--if-match` names the one that was there.
 pub fn unset(args: &UnsetArgs) -> anyhow::Result<ExitCode> {
     args.write.send(Method::DELETE, &args.path, |call| call)
 }
@@ -183,10 +183,17 @@ impl WriteArgs {
         path: &Path,
         with: impl FnOnce(Call) -> Call,
     ) -> anyhow::Result<ExitCode> {
+        // Who names no version and is shown nothing knows none.
+        let is_silent = method == Method::DELETE && self.if_match.is_none();
         self.target.run(Access::Write, async |client| {
             let call =
                 with(Call::value(method, &self.document, path)).if_match(self.if_match.as_deref());
-            say_version(&client.send(call).await?)
+            let answer = client.send(call).await?;
+            if is_silent {
+                answer.must_be_empty()?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            say_version(&answer)
         })
     }
 }

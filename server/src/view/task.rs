@@ -127,11 +127,13 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
             answer_rest(&task.document, waiting, end).await;
             task.leave().await;
             shared.account(task.share, Share::default());
-            (end.map(|end| end.error), task.jobs)
+            // What was not run is not what ended it.
+            let unrun = ViewError(ErrorCode::Overloaded);
+            (end.map(|end| (end.error, MOST_TRIES, unrun)), task.jobs)
         }
-        Err(end) => (Some(end), Vec::new()),
+        Err(end) => (Some((end, 1, end)), Vec::new()),
     };
-    let Some(end) = end else {
+    let Some((end, most_tries, after)) = end else {
         return;
     };
     // Out of the map first: who asks from here on gets a new one.
@@ -148,8 +150,8 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
         );
         if is_over {
             (job.answer)(Err(end));
-        } else if job.tries >= MOST_TRIES {
-            (job.answer)(Err(ViewError(ErrorCode::Overloaded)));
+        } else if job.tries >= most_tries {
+            (job.answer)(Err(after));
         } else {
             let (views, id) = (views.clone(), id.clone());
             let job = Job {

@@ -64,7 +64,8 @@ fn a_document_is_made_read_changed_and_listed() -> Result<()> {
         merged["n"] = json!(7);
         assert_eq!(world.json(&["get", id])?, merged);
 
-        let before = world.word(&["unset", id, "/companies/b"])?;
+        assert_eq!(world.print(&["unset", id, "/companies/b"])?, "");
+        let before = world.word(&["patch", id, "{}"])?;
         assert_eq!(
             world.word(&["set", id, "/n", "7"])?,
             before,

@@ -112,7 +112,7 @@ fn each_change_is_printed_when_it_comes() -> Result<()> {
 
     // What is not watched is not told, but what is above it is.
     world.word(&["set", "board", "/other", "[1]"])?;
-    world.word(&["unset", "board", "/companies"])?;
+    world.print(&["unset", "board", "/companies"])?;
     assert!(people.line()?.ends_with("  + /other  [1]"));
     assert!(
         people
@@ -227,7 +227,7 @@ fn what_is_watched_does_not_steer_a_terminal() -> Result<()> {
         assert!(!line.contains(char::is_control), "{line:?}");
         assert!(line.contains("owned"), "{line:?}");
     }
-    world.word(&["unset", "board", "/companies/acme"])?;
+    world.print(&["unset", "board", "/companies/acme"])?;
     assert!(
         watch
             .line()?

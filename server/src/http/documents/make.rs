@@ -163,8 +163,12 @@ impl Precondition {
             return Ok(Some(Base::default()));
         }
         // Who was not told that it was made, and makes it again, has made it.
-        if conditions.unseen == Condition::Any && is_as_wanted()? {
-            return Ok(None);
+        if conditions.unseen == Condition::Any {
+            if is_as_wanted()? {
+                return Ok(None);
+            }
+            let detail = "the document is there, and differs";
+            return Err(Problem::new(Code::Exists, detail));
         }
         conditions.check(core, &Path::root()).map(Some)
     }
