@@ -58,82 +58,60 @@ pub fn decode_document(chunk: &Bytes, limits: &Limits) -> Result<Vec<Change>, Ch
 /// Takes the time to inflate it and to read its run lengths, not to load it. What its ops say is not
 /// looked at, nor whether its heads are what it makes.
 pub fn check_document(chunk: &Bytes, limits: &Limits) -> Result<Vec<ChangeHash>, ChunkError> {
-    in_document(chunk, limits, check)
+    let raw = RawChunk::read(&mut Reader::new(chunk), chunk)?;
+    if raw.kind != super::chunk::DOCUMENT || raw.bytes.len() != chunk.len() {
+        return Err(ChunkError::UnsupportedType { found: raw.kind });
+    }
+    let limits = &limits.for_document(chunk.len());
+    check(raw.data(), limits).map_err(|error| ChunkError::Document(Box::new(error)))
 }
 
 /// Whether two document chunks have the same ops, in the same order. The order of their changes may differ: any in which
 /// each comes after its deps is right.
 pub fn have_same_ops(one: &Bytes, other: &Bytes, limits: &Limits) -> Result<bool, ChunkError> {
     let [one, other] = [one, other].map(|chunk| {
-        in_document(chunk, limits, |data, limits| {
-            let parts = Parts::read(data, limits)?;
-            Ok((parts.actors, parts.ops))
-        })
+        let raw = RawChunk::read(&mut Reader::new(chunk), chunk)?;
+        ops(raw.data(), limits)
     });
     Ok(one? == other?)
 }
 
-/// Reads the data of a document chunk, as [`parse_chunks`](super::parse_chunks) gives it.
-fn in_document<R>(
-    chunk: &Bytes,
-    limits: &Limits,
-    read: impl FnOnce(&[u8], &Limits) -> Result<R, ChunkError>,
-) -> Result<R, ChunkError> {
-    let raw = RawChunk::read(&mut Reader::new(chunk), chunk)?;
-    if raw.kind != super::chunk::DOCUMENT || raw.bytes.len() != chunk.len() {
-        return Err(ChunkError::UnsupportedType { found: raw.kind });
+/// The actors, and the columns of ops. Apart from [`check`], which is in the browser's module, where each byte counts.
+fn ops(data: &[u8], limits: &Limits) -> Result<(Vec<Vec<u8>>, Columns), ChunkError> {
+    let mut data = Reader::new(data);
+    let mut actors = Vec::new();
+    for _ in 0..data.count(limits.document_actors as u64, "actors")? {
+        actors.push(data.prefixed(limits.actor_bytes, "actor")?.to_vec());
     }
-    let limits = &limits.for_document(chunk.len());
-    read(raw.data(), limits).map_err(|error| ChunkError::Document(Box::new(error)))
-}
-
-/// What a document chunk consists of.
-struct Parts {
-    actors: Vec<Vec<u8>>,
-    heads: Vec<ChangeHash>,
-    changes: Columns,
-    ops: Columns,
-}
-
-impl Parts {
-    fn read(data: &[u8], limits: &Limits) -> Result<Self, ChunkError> {
-        let mut data = Reader::new(data);
-        let count = data.count(limits.document_actors as u64, "actors")?;
-        let mut actors = Vec::new();
-        for _ in 0..count {
-            actors.push(data.prefixed(limits.actor_bytes, "actor")?.to_vec());
-        }
-        let heads = data.hashes(limits.sync_hashes, "heads")?;
-        let change_table = read_table(&mut data)?;
-        let op_table = read_table(&mut data)?;
-        let mut inflated = limits.document_bytes;
-        let changes = Columns::read(&mut data, &change_table, &mut inflated, limits)?;
-        let ops = Columns::read(&mut data, &op_table, &mut inflated, limits)?;
-        // Documents of old JavaScript versions end here.
-        if !data.is_empty() {
-            for _ in &heads {
-                data.uleb("index of a head")?;
-            }
-        }
-        data.finish("document")?;
-        Ok(Self {
-            actors,
-            heads,
-            changes,
-            ops,
-        })
-    }
+    data.hashes(limits.sync_hashes, "heads")?;
+    let change_table = read_table(&mut data)?;
+    let op_table = read_table(&mut data)?;
+    let mut inflated = limits.document_bytes;
+    Columns::read(&mut data, &change_table, &mut inflated, limits)?;
+    let ops = Columns::read(&mut data, &op_table, &mut inflated, limits)?;
+    Ok((actors, ops))
 }
 
 /// Adds up what the document's columns claim. Its heads.
 fn check(data: &[u8], limits: &Limits) -> Result<Vec<ChangeHash>, ChunkError> {
-    let Parts {
-        actors,
-        heads,
-        changes,
-        ops,
-    } = Parts::read(data, limits)?;
-    let actors = actors.len() as u64;
+    let mut data = Reader::new(data);
+    let actors = data.count(limits.document_actors as u64, "actors")?;
+    for _ in 0..actors {
+        data.prefixed(limits.actor_bytes, "actor")?;
+    }
+    let heads = data.hashes(limits.sync_hashes, "heads")?;
+    let change_table = read_table(&mut data)?;
+    let op_table = read_table(&mut data)?;
+    let mut inflated = limits.document_bytes;
+    let changes = Columns::read(&mut data, &change_table, &mut inflated, limits)?;
+    let ops = Columns::read(&mut data, &op_table, &mut inflated, limits)?;
+    // Documents of old JavaScript versions end here.
+    if !data.is_empty() {
+        for _ in &heads {
+            data.uleb("index of a head")?;
+        }
+    }
+    data.finish("document")?;
     let changes = check_changes(&changes, actors, limits)?;
     if heads.is_empty() && changes > 0 {
         return Err(ChunkError::BadValue {
