@@ -12,6 +12,7 @@
 //! *contain* is looked at by [`materialise`] and [`replay`] alone, off the hot path.
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod document;

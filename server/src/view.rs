@@ -12,12 +12,12 @@
 //! - `watch`: what is watched of a document, as events; `feed`: their way to one watcher.
 //! - [`cache`]: which views are open, within a budget of memory.
 
-mod asides;
 pub mod cache;
 pub mod core;
 mod feed;
 pub mod marks;
 mod order;
+mod rebase;
 mod task;
 mod watch;
 

@@ -33,6 +33,7 @@ mod diff;
 mod lists;
 mod patch;
 mod scalars;
+mod search;
 pub mod tagged;
 mod texts;
 mod update;
@@ -41,8 +42,9 @@ mod work;
 pub use added::Added;
 pub use diff::diff;
 pub use patch::WriteError;
+pub use search::Search;
 pub use update::{Edit, EditError, update};
-pub use work::{MOST_VALUES, TooMuch, Work};
+pub use work::{MOST_BYTES, MOST_VALUES, TooMuch, Work};
 
 /// How the types that JSON lacks are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

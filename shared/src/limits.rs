@@ -3,6 +3,9 @@
 //! A decoder takes `&Limits` and compares every number a peer claims with one of these, and with
 //! what is left of the input, before it allocates or loops by it.
 
+/// Ops of one change, by default.
+pub const OPS_PER_CHANGE: usize = 1_000_000;
+
 /// Bounds for every decoder. The defaults suit a server that takes first uploads and pastes of a
 /// million characters; each field says per what and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +157,7 @@ impl Default for Limits {
             documents: 1,
             change_bytes: 16 * MIB,
             inflated_bytes: 64 * MIB,
-            ops_per_change: 1_000_000,
+            ops_per_change: OPS_PER_CHANGE as u64,
             ops_per_message: 4_000_000,
             preds_per_change: 4_000_000,
             refs_bytes: 256 * MIB,

@@ -12,8 +12,9 @@ use concord_shared::change::{Chunk, parse_chunks};
 use concord_shared::ids::{DocumentId, PrincipalId};
 use concord_shared::limits::Limits;
 
-use super::maintain::{now_ms, snapshot_of};
+use super::maintain::snapshot_of;
 use super::offline::{DataArgs, progress};
+use crate::clock::unix_ms;
 use crate::document::opening;
 use crate::document::past::Steps;
 use crate::materialise;
@@ -145,7 +146,7 @@ fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 /// Gives the number of changes that were new.
 fn import_one(store: &dyn Store, id: &DocumentId, path: &Path) -> anyhow::Result<u64> {
     let loaded = read_whole(Bytes::from(fs::read(path)?))?;
-    let now_ms = now_ms();
+    let now_ms = unix_ms();
     let write = if store.open(id)?.is_none() {
         let write = snapshot_of(id.clone(), &loaded, now_ms)?;
         (loaded.get_changes(&[]).len() as u64, write)

@@ -2,12 +2,12 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use automerge::ReadDoc as _;
 use concord_shared::ids::DocumentId;
 
 use super::offline::{DataArgs, choose, progress, warn_of_unlisted};
+use crate::clock::unix_ms;
 use crate::document::compaction::Built;
 use crate::document::task::Report;
 use crate::document::{compaction, judging, opening};
@@ -138,7 +138,7 @@ pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
     let store = args.data.open()?;
     let chosen = choose(&store, &args.documents)?;
     let bar = progress(chosen.len(), "compacting");
-    let now_ms = now_ms();
+    let now_ms = unix_ms();
     let mut failed = 0;
     let mut compacted = 0;
     for info in &chosen {
@@ -167,14 +167,6 @@ pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
         chosen.len() - compacted - failed
     )?;
     Ok(ExitCode::from(u8::from(failed > 0)))
-}
-
-/// The time, in milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 /// The write that stores a document, which may have been loaded from anywhere, as a new one.

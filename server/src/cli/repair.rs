@@ -7,8 +7,9 @@ use anyhow::{Context as _, ensure};
 use automerge::ReadDoc as _;
 use concord_shared::ids::DocumentId;
 
-use super::maintain::{now_ms, snapshot_of};
+use super::maintain::snapshot_of;
 use super::offline::{DataArgs, choose};
+use crate::clock::unix_ms;
 use crate::document::judging::{self, Judged};
 use crate::materialise;
 use crate::store::{Durability, Store};
@@ -78,6 +79,6 @@ fn write(store: &dyn Store, new: &DocumentId, judged: &Judged) -> anyhow::Result
         heads == graph.visible_heads() && loaded.stats().num_changes == u64::from(graph.len()),
         "what is left does not load as it was judged: nothing was written"
     );
-    let write = snapshot_of(new.clone(), &loaded, now_ms())?;
+    let write = snapshot_of(new.clone(), &loaded, unix_ms())?;
     Ok(store.commit(&[write], Durability::Strict)?)
 }

@@ -4,7 +4,7 @@
 //! comes twice.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -21,6 +21,7 @@ use super::client::{Refused, UsageError, document_id, parse_json, path};
 use super::documents::TypesArg;
 use super::serve::{run_to_the_end, stop_signal};
 use super::terminal::{Out, escaped};
+use crate::clock::unix_ms;
 use crate::http::documents::url_within;
 use events::{Event, Events};
 
@@ -206,9 +207,7 @@ impl<'a> Shown<'a> {
 
 /// The time of day, in UTC.
 fn now() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ms = now.map_or(0, |now| now.as_millis());
-    let time = timestamp(i64::try_from(ms).unwrap_or(i64::MAX));
+    let time = timestamp(i64::try_from(unix_ms()).unwrap_or(i64::MAX));
     let time = time.as_str().and_then(|time| time.get(11..19));
     format!("{}Z", time.unwrap_or_default())
 }

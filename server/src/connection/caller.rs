@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use automerge::ChangeHash;
 use concord_shared::code::ErrorCode;
@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::backoff::{Backoff, Who};
 use super::refusals::{New, Refusals, Sender};
+use crate::clock::unix_ms;
 use crate::document::ConnectionId;
 use crate::metrics::Metrics;
 
@@ -149,9 +150,6 @@ impl Caller {
             hash,
             reason: reason.to_string(),
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now_ms = now.map_or(0, |since| since.as_millis());
-        self.refusals
-            .record(new, u64::try_from(now_ms).unwrap_or(u64::MAX));
+        self.refusals.record(new, unix_ms());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use concord_shared::code::ErrorCode;
-use concord_shared::json::MOST_LEVELS;
+use concord_shared::json::{MOST_BYTES, MOST_LEVELS, MOST_VALUES};
 use concord_shared::path::Path;
 use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt as _;
@@ -71,10 +71,7 @@ impl Kind {
 }
 
 /// Most bytes of a request's body.
-pub const BODY_BYTES: usize = 8 << 20;
-
-/// Most values in a body: in memory one takes tens of bytes, of two in the body.
-const VALUES: usize = 250_000;
+pub const BODY_BYTES: usize = MOST_BYTES;
 
 /// Bytes of a body with which it is large.
 const LARGE_BYTES: usize = 64 << 10;
@@ -91,8 +88,6 @@ pub struct Parsed {
     pub permit: Option<OwnedSemaphorePermit>,
     /// Of the bytes that it was.
     pub fingerprint: Fingerprint,
-    /// How many they were.
-    pub bytes: usize,
 }
 
 /// Reads a body as JSON that a document may have at `path`. Large ones wait for each other.
@@ -105,8 +100,7 @@ pub async fn json(
     let raw = raw(headers, body, BODY_BYTES).await?;
     // What is compressed may be large, whatever it looks like.
     let permit = if raw.is_compressed || raw.bytes.len() > LARGE_BYTES {
-        // Nobody closes the semaphore.
-        Arc::clone(large).acquire_owned().await.ok()
+        large_permit(large).await
     } else {
         None
     };
@@ -119,7 +113,6 @@ pub async fn json(
             json,
             permit,
             fingerprint,
-            bytes: bytes.len(),
         })
     };
     if !is_large {
@@ -127,6 +120,11 @@ pub async fn json(
     }
     let read = tokio::task::spawn_blocking(read).await;
     read.unwrap_or_else(|_| Err(Problem::new(Code::Wire(ErrorCode::Internal), "")))
+}
+
+/// The right to hold a large value in memory. Nobody closes the semaphore.
+pub async fn large_permit(large: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(large).acquire_owned().await.ok()
 }
 
 /// What an object says by its members.
@@ -208,8 +206,9 @@ fn parsed(bytes: &[u8], path: &Path) -> Result<Json, Problem> {
         let detail = format!("a document has at most {MOST_LEVELS} levels");
         return Err(Problem::new(Code::TooDeep, detail).at(path));
     }
-    if values > VALUES {
-        let detail = format!("a body has at most {VALUES} values");
+    // In memory one takes tens of bytes, of two in the body.
+    if values > MOST_VALUES {
+        let detail = format!("a body has at most {MOST_VALUES} values");
         return Err(Problem::new(Code::TooManyValues, detail));
     }
     let parse = || {

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::problem::{Code, Problem};
-use super::version::hash_of;
+use super::version::{hash_of, tag};
 
 /// What the page may do: run its own modules, use its own style, ask this server. `trusted-types 'none'` makes every way
 /// from a string to markup or script throw.
@@ -75,11 +75,10 @@ const INDEX: &str = "index.html";
 
 /// Their tags, in the same order.
 static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
-    let tag = |file: &File| {
-        let hex = hash_of(file.content.as_bytes());
-        HeaderValue::try_from(format!("\"{hex}\"")).unwrap_or(HeaderValue::from_static("\"\""))
-    };
-    FILES.iter().map(tag).collect()
+    let files = FILES.iter();
+    files
+        .map(|file| tag(&hash_of(file.content.as_bytes())))
+        .collect()
 });
 
 /// The routes.

@@ -108,7 +108,7 @@ codes! {
     NoVersion = "no-version", NOT_FOUND;
     /// The change is not part of the document.
     NoChange = "no-change", NOT_FOUND;
-    /// The version that was named is not part of the document.
+    /// The version that was named is not part of the document; or what was to be there, whatever it is, is not.
     UnknownHeads = "unknown-heads", PRECONDITION_FAILED;
     /// The document is there, and was to be new.
     Exists = "exists", PRECONDITION_FAILED;
@@ -265,6 +265,10 @@ impl From<WriteError> for Problem {
             WriteError::Edit(EditError::TooManyOps) => {
                 Self::new(Code::Wire(ErrorCode::TooManyOps), detail)
             }
+            WriteError::Edit(EditError::ProtoKey) => {
+                Self::new(Code::Wire(ErrorCode::BadOp), detail)
+            }
+            WriteError::Edit(EditError::TooMuch(_)) => Self::new(Code::TooManyValues, detail),
             // Automerge refuses nothing of what is written here.
             WriteError::Edit(EditError::Automerge(_)) => {
                 Self::new(Code::Wire(ErrorCode::Internal), "")
@@ -275,7 +279,6 @@ impl From<WriteError> for Problem {
             WriteError::IntoItself { at, .. } => Self::new(Code::PatchFailed, detail).at(&at),
             WriteError::BadPointer(_) => Self::new(Code::BadPatch, detail),
             WriteError::TooDeep { at } => Self::new(Code::TooDeep, detail).at(&at),
-            WriteError::TooMuch(_) => Self::new(Code::TooManyValues, detail),
             WriteError::Operation { reason, at, .. } => {
                 let code = match Self::from(*reason).code {
                     Code::NoValue | Code::Root | Code::NotAContainer => Code::PatchFailed,

@@ -79,8 +79,8 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// Of hex, dots and suffixes, or what was a header's already.
-fn tag(opaque: &str) -> HeaderValue {
+/// An entity tag, of hex, dots and suffixes, or what was a header's already.
+pub fn tag(opaque: &str) -> HeaderValue {
     HeaderValue::try_from(format!("\"{opaque}\""))
         .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }

@@ -123,7 +123,12 @@ pub async fn hold(State(room): State<Room>, request: Request, next: Next) -> Res
             return Problem::new(Code::Wire(ErrorCode::Overloaded), detail).into_response();
         }
         // It is done, and who did it can read what came of it later.
-        for name in [header::ETAG, header::CONTENT_TYPE, header::CONTENT_LENGTH] {
+        for name in [
+            header::ETAG,
+            header::CONTENT_TYPE,
+            header::CONTENT_LENGTH,
+            header::CONTENT_LOCATION,
+        ] {
             parts.headers.remove(name);
         }
         if parts.status == StatusCode::OK {

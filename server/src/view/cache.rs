@@ -43,6 +43,8 @@ pub(super) struct Shared {
     memory: AtomicUsize,
     /// What those of them take that can't go, since somebody watches.
     watched: AtomicUsize,
+    /// Bytes of long events that their readers have not taken yet.
+    pub(super) told: Arc<AtomicUsize>,
     /// Wakes views that may go when memory gets short.
     pub(super) pressure: Notify,
     pub(super) stop: CancellationToken,
@@ -110,6 +112,7 @@ impl Views {
                 memory_budget,
                 memory: AtomicUsize::new(0),
                 watched: AtomicUsize::new(0),
+                told: Arc::default(),
                 pressure: Notify::new(),
                 stop,
             }),
@@ -164,7 +167,9 @@ impl Views {
 
     /// Whether one more document may be watched: what is watched stays in memory.
     pub fn can_be_watched(&self) -> bool {
-        self.shared.watched.load(Ordering::Relaxed) < self.shared.memory_budget
+        let taken = [&self.shared.watched, &self.shared.told];
+        let taken = taken.map(|bytes| bytes.load(Ordering::Relaxed));
+        taken.into_iter().fold(0, usize::saturating_add) < self.shared.memory_budget
     }
 
     /// Waits until all views have ended; call after cancelling `stop`.

@@ -1,10 +1,11 @@
 //! A document as a value, and what is known of its relay.
 //!
-//! Use: [`Core::hello`] once, to be sent, and [`Core::opened`]; then [`Core::take_in`] for each message of the relay's, and between any two
-//! of them reads and [`Core::change`]. Each change is in [`Core::take_outgoing`] afterwards, to be sent in that order,
-//! and is durable once [`Core::waits_for`] is false.
+//! Use: [`Core::hello`] once, to be sent, and [`Core::opened`]; then [`Core::take_in`] for each message of the relay's,
+//! and between any two of them reads and [`Core::change`]. Each change is in [`Core::take_outgoing`] afterwards, to be
+//! sent in that order, and is durable once [`Core::waits_for`] is false.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use automerge::sync::{ChunkList, Message, MessageFlags, MessageVersion};
 use automerge::transaction::{CommitOptions, Transaction};
@@ -17,9 +18,9 @@ use concord_shared::limits::Limits;
 use concord_shared::sync::{self, SyncError, SyncMessage};
 use rustc_hash::FxHashSet;
 
-use super::asides::Asides;
 use super::feed::Events;
 use super::marks::{Done, Mark, Marks};
+use super::rebase::{Earlier, rebased};
 use super::watch::{Event, News, Place, TooManyPlaces, Watches};
 use crate::document::actor::PeerMessage;
 
@@ -80,11 +81,21 @@ impl Author {
 const BYTES_PER_VIEW: usize = 32 << 10;
 /// What each op adds, besides its value.
 const BYTES_PER_OP: usize = 32;
+/// What an op adds to what is shown, if it has next to no value: `null,`.
+const SHOWN_BYTES_PER_OP: usize = 5;
 /// What each change adds.
 const BYTES_PER_CHANGE: usize = 200;
 
-/// Heads that a document may have after a change.
-const MOST_HEADS: usize = 16;
+/// Heads of a document that its versions name. Each takes 65 bytes of a header, and those have a few thousand.
+const MOST_HEADS: usize = 64;
+
+/// Changes that were sent on together.
+#[derive(Debug)]
+struct Upload {
+    all: FxHashSet<ChangeHash>,
+    /// The ones that no other builds on: these are waited for.
+    last: Vec<ChangeHash>,
+}
 
 /// See the module's docs.
 #[derive(Debug)]
@@ -99,8 +110,10 @@ pub struct Core {
     outgoing: Vec<PeerMessage>,
     /// Once somebody asked for them.
     marks: Option<Marks>,
-    /// Once somebody needed one.
-    asides: Option<Asides>,
+    /// Once somebody has written at an old version.
+    earlier: Option<Box<Earlier>>,
+    /// Those that are not known to be durable.
+    uploads: Vec<Upload>,
     watches: Watches,
     news: News,
     /// What is here is not what the relay has: the view is of no use any more.
@@ -118,11 +131,18 @@ impl Core {
             pending: FxHashSet::default(),
             outgoing: Vec::new(),
             marks: None,
-            asides: None,
+            earlier: None,
+            uploads: Vec::new(),
             watches: Watches::default(),
             news: News::new(),
             failed: None,
         }
+    }
+
+    /// The same, but for the long events of what is watched, which are counted where those of all views are.
+    pub(super) fn counted_in(self, told: Arc<AtomicUsize>) -> Self {
+        let watches = Watches::counted_in(told);
+        Self { watches, ..self }
     }
 
     /// The first message: what is here.
@@ -173,55 +193,48 @@ impl Core {
             let rest = self.doc.get_changes_meta(&self.durable);
             let rest: FxHashSet<ChangeHash> = rest.iter().map(|change| change.hash).collect();
             self.pending.retain(|hash| rest.contains(hash));
+            let pending = &self.pending;
+            self.uploads.retain(|upload| {
+                let mut last = upload.last.iter();
+                last.any(|hash| pending.contains(hash))
+            });
         }
         Ok(())
     }
 
-    /// Makes a change, of the document as it is now or as it was at `at`, whose changes must be here. `None` for the
-    /// hash where `edit` changed nothing; where it fails nothing stays of it.
+    /// Makes a change of the document as it is now. `None` for the hash where `edit` changed nothing; where it fails
+    /// nothing stays of it.
     pub fn change<R, E>(
         &mut self,
         author: Author,
-        at: Option<&[ChangeHash]>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
     ) -> Result<Result<(R, Option<ChangeHash>), E>, Failure> {
-        let log = PatchLog::inactive();
-        let now = self.doc.get_heads();
-        // At an old version Automerge writes as an actor of its own, derived from this one: so whoever comes late does
-        // not fork the line of who writes at the front.
-        let tx = match at {
-            Some(at) if !is_same(at, &now) => self.doc.transaction_at(log, at),
-            _ => self.doc.transaction_log_patches(log),
-        };
-        let tx = tx.map_err(|_| Failure::NoChange)?;
-        let made = carried_out(tx, &author, edit);
+        let made = carried_out(&mut self.doc, &author, edit)?;
         if let Ok((_, Some(hash))) = &made {
             self.made(*hash, author);
         }
         Ok(made)
     }
 
-    /// Makes a change of the document as it was at `at`, as [`change`](Self::change) does; for many edits. Automerge goes
-    /// through an object from its beginning for each edit of an old version, so many of them take a time that is
-    /// quadratic. Here they are made in a document that ends there, which takes the time to load that.
-    pub fn change_aside<R, E>(
+    /// Makes a change of the document as it was at `at`, whose changes must be here, and [puts](super::rebase) it behind what
+    /// came since; else as [`change`](Self::change).
+    pub fn change_at<R, E>(
         &mut self,
         author: Author,
         at: &[ChangeHash],
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
     ) -> Result<Result<(R, Option<ChangeHash>), E>, Failure> {
         let doc = &self.doc;
-        let asides = self.asides.get_or_insert_with(|| Asides::of(doc));
-        let mut then = doc.fork_at(at)?;
-        let actor = asides.actor(doc.get_actor(), &then);
-        then.set_actor(actor.clone());
-        let tx = then.transaction_log_patches(PatchLog::inactive());
-        let tx = tx.map_err(|_| Failure::NoChange)?;
-        let made = carried_out(tx, &author, edit);
-        if let Ok((_, Some(hash))) = &made {
+        let earlier = self
+            .earlier
+            .get_or_insert_with(|| Box::new(Earlier::new(doc)));
+        let mut then = earlier.at(doc, at)?;
+        let mut made = carried_out(&mut then, &author, edit)?;
+        if let Ok((_, Some(hash))) = &mut made {
             let change = then.get_change_by_hash(hash).ok_or(Failure::NoChange)?;
+            let change = rebased(&change, doc);
+            *hash = change.hash();
             self.doc.apply_changes([change])?;
-            asides.made(actor, *hash);
             self.made(*hash, author);
         }
         Ok(made)
@@ -230,7 +243,7 @@ impl Core {
     /// Makes a change without ops: a document that was made empty is there, too.
     pub fn make_empty(&mut self, author: Author) {
         let hash = self.doc.empty_commit(author.options());
-        self.sent_on(hash, author);
+        self.made(hash, author);
     }
 
     /// A request with this key, if one was carried out on this document.
@@ -240,19 +253,25 @@ impl Core {
     }
 
     /// Takes in changes that were made elsewhere, each after its deps, and sends them on as they are. They have been judged
-    /// as those of any peer, or this is no place for them.
+    /// as those of any peer, or this is no place for them. `false` where another change has come since then that has the
+    /// actor and number of one of them: nothing is taken in.
     pub fn import(
         &mut self,
         principal: PrincipalId,
         mut changes: Vec<change::Change>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         changes.retain(|change| self.doc.get_change_meta_by_hash(&change.hash).is_none());
         if changes.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let bytes: Vec<&[u8]> = changes.iter().map(|change| &change.bytes[..]).collect();
-        self.doc.load_incremental(&bytes.concat())?;
-        self.upload(principal, changes)
+        match self.doc.load_incremental(&bytes.concat()) {
+            // Automerge looks at all of them before it takes any.
+            Err(AutomergeError::DuplicateSeqNumber(..)) => return Ok(false),
+            loaded => loaded?,
+        };
+        self.upload(principal, changes)?;
+        Ok(true)
     }
 
     /// Takes in all of another document, whose changes these are. This must be empty.
@@ -281,7 +300,9 @@ impl Core {
         if !self.has(&last) {
             return Err(Failure::NoChange);
         }
-        self.pending.extend(last);
+        self.pending.extend(&last);
+        let all = changes.iter().map(|change| change.hash).collect();
+        self.uploads.push(Upload { all, last });
         self.marks = None;
         let bytes = changes.iter().map(|change| change.bytes.len());
         self.bytes = bytes.fold(self.bytes, usize::saturating_add);
@@ -291,20 +312,25 @@ impl Core {
         Ok(())
     }
 
-    /// Where many have written at old versions, each of them a head, one more change joins them: every version names all
-    /// heads, and is a header.
-    fn made(&mut self, hash: ChangeHash, author: Author) {
-        let joins = Author {
-            message: None,
-            ..author.clone()
-        };
-        self.sent_on(hash, author);
+    /// The changes that are waited for and that are refused with this one.
+    pub fn refused_with(&self, refused: ChangeHash) -> Vec<ChangeHash> {
+        let mut uploads = self.uploads.iter();
+        let upload = uploads.find(|upload| upload.all.contains(&refused));
+        upload.map_or_else(|| vec![refused], |upload| upload.last.clone())
+    }
+
+    /// Joins heads of which there are so many that no version can be named any more: in a header, a link, a log.
+    pub fn join_heads(&mut self, at_ms: i64) {
         if self.failed.is_none() && self.doc.get_heads().len() > MOST_HEADS {
-            self.make_empty(joins);
+            self.make_empty(Author {
+                principal: PrincipalId::anonymous(),
+                message: None,
+                at_ms,
+            });
         }
     }
 
-    fn sent_on(&mut self, hash: ChangeHash, author: Author) {
+    fn made(&mut self, hash: ChangeHash, author: Author) {
         let mark = author.message.as_deref().and_then(Mark::parse);
         if let (Some(marks), Some(mark)) = (&mut self.marks, mark) {
             marks.insert(mark, hash);
@@ -382,20 +408,29 @@ impl Core {
         std::mem::take(&mut self.news)
     }
 
-    /// Bytes of what there is in the document, roughly: no job shows more than so many.
+    /// Bytes of what there is in the document, roughly: no job shows more than so many. Ops take next to none of their own
+    /// where many are the same, and are shown all the same.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        let ops = usize::try_from(self.doc.stats().num_ops).unwrap_or(usize::MAX);
+        self.bytes.max(ops.saturating_mul(SHOWN_BYTES_PER_OP))
     }
 
     /// Bytes of memory that the document takes, by a rough estimate.
     pub fn memory(&self) -> usize {
-        let stats = self.doc.stats();
-        let ops = usize::try_from(stats.num_ops).unwrap_or(usize::MAX);
-        let changes = usize::try_from(stats.num_changes).unwrap_or(usize::MAX);
+        let of = |doc: &Automerge| {
+            let stats = doc.stats();
+            let ops = usize::try_from(stats.num_ops).unwrap_or(usize::MAX);
+            let changes = usize::try_from(stats.num_changes).unwrap_or(usize::MAX);
+            // What was there earlier has no more bytes than this.
+            let [ops, changes] = [(ops, BYTES_PER_OP), (changes, BYTES_PER_CHANGE)]
+                .map(|(count, each)| count.saturating_mul(each));
+            self.bytes.saturating_add(ops).saturating_add(changes)
+        };
+        let earlier = self.earlier.as_ref();
+        let earlier = earlier.map_or(0, |earlier| of(earlier.doc()));
         BYTES_PER_VIEW
-            .saturating_add(self.bytes)
-            .saturating_add(ops.saturating_mul(BYTES_PER_OP))
-            .saturating_add(changes.saturating_mul(BYTES_PER_CHANGE))
+            .saturating_add(of(&self.doc))
+            .saturating_add(earlier)
             .saturating_add(self.watches.memory())
     }
 
@@ -433,20 +468,17 @@ impl Core {
 
 /// Makes an edit, and its change if there is any of it.
 fn carried_out<R, E>(
-    mut tx: Transaction<'_>,
+    doc: &mut Automerge,
     author: &Author,
     edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
-) -> Result<(R, Option<ChangeHash>), E> {
-    match edit(&mut tx) {
+) -> Result<Result<(R, Option<ChangeHash>), E>, Failure> {
+    let tx = doc.transaction_log_patches(PatchLog::inactive());
+    let mut tx = tx.map_err(|_| Failure::NoChange)?;
+    Ok(match edit(&mut tx) {
         Ok(made) => Ok((made, tx.commit_with(author.options()).0)),
         Err(error) => {
             tx.rollback();
             Err(error)
         }
-    }
-}
-
-/// Whether the two are of the same changes, in whatever order.
-fn is_same(one: &[ChangeHash], other: &[ChangeHash]) -> bool {
-    one.len() == other.len() && one.iter().all(|hash| other.contains(hash))
+    })
 }

@@ -18,12 +18,13 @@ use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, SyncFrame};
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{error, warn};
 
 use super::cache::{Share, Shared, ViewError, Views};
 use super::core::{Core, Failure};
 use super::watch::News;
+use crate::clock::unix_ms;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::{Outbox, Taken};
 use crate::document::ConnectionId;
@@ -48,8 +49,8 @@ const BACKLOG_BYTES: usize = 256 << 10;
 const LEAST_REST: Duration = Duration::from_millis(5);
 const MOST_REST: Duration = Duration::from_secs(1);
 
-/// How long what was taken before a refused change has to get to the disk.
-const REFUSED_GRACE: Duration = Duration::from_secs(10);
+/// How long what a view has sent has to get to the disk when the view can't go on.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Called once all that a job made or saw is durable, or with the reason why that will not be known.
 type Answer = Box<dyn FnOnce(Result<(), ViewError>) + Send + Sync>;
@@ -68,18 +69,18 @@ pub(super) struct Job {
 const MOST_TRIES: u32 = 20;
 
 /// Why a view ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct End {
     error: ViewError,
-    /// The change that the relay refused.
-    refused: Option<ChangeHash>,
+    /// The change that the relay refused, or those that are waited for and were refused with it.
+    refused: Vec<ChangeHash>,
 }
 
 impl From<ViewError> for End {
     fn from(error: ViewError) -> Self {
         Self {
             error,
-            refused: None,
+            refused: Vec::new(),
         }
     }
 }
@@ -124,7 +125,7 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
         Ok((mut task, core)) => {
             let end = task.live(&views, core, &mut jobs).await;
             let waiting = std::mem::take(&mut task.waiting);
-            answer_rest(&task.document, waiting, end).await;
+            answer_rest(&task.document, waiting, end.clone()).await;
             task.leave().await;
             shared.account(task.share, Share::default());
             // What was not run is not what ended it.
@@ -166,25 +167,23 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
 /// Answers jobs that were run by a view that has ended, in order.
 ///
 /// Where the relay refused a change, it took all before it, and nothing after it: whose change it was is told why, and
-/// who saw it, and perhaps wrote behind it, that there is nothing of that. Else what was sent may have been taken; nobody
-/// is told that it was not.
+/// who saw it, and perhaps wrote behind it, that there is nothing of that. Of anything else that was sent it is found out
+/// whether it was taken, as far as that can be in some seconds.
 async fn answer_rest(document: &DocumentHandle, waiting: Vec<Ran>, end: Option<End>) {
     let unknown = ViewError(ErrorCode::Internal);
-    let refused = end.and_then(|end| end.refused);
-    let mut told = end.map_or(unknown, |end| end.error);
+    let End { error, refused } = end.unwrap_or_else(|| unknown.into());
+    let of_others = if refused.is_empty() { error } else { unknown };
+    let mut of_refused = error;
+    let until = Instant::now() + GRACE;
     for Ran { seen, answer } in waiting {
-        let Some(refused) = refused else {
-            answer(Err(told));
-            continue;
-        };
-        if seen.contains(&refused) {
-            answer(Err(told));
-            told = ViewError(ErrorCode::Overloaded);
+        if refused.iter().any(|refused| seen.contains(refused)) {
+            answer(Err(of_refused));
+            of_refused = ViewError(ErrorCode::Overloaded);
         } else {
-            let durable = timeout(REFUSED_GRACE, durable(document, &seen)).await;
+            let durable = timeout_at(until, durable(document, &seen)).await;
             answer(match durable {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(DocumentGone)) | Err(_) => Err(unknown),
+                Ok(Err(DocumentGone)) | Err(_) => Err(of_others),
             });
         }
     }
@@ -203,14 +202,15 @@ async fn durable(document: &DocumentHandle, changes: &[ChangeHash]) -> Result<()
 async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), ViewError> {
     let permit = Arc::clone(&shared.loads).acquire_owned().await;
     let store = Arc::clone(&shared.store);
-    let actor = shared.actor(id);
+    let (actor, told) = (shared.actor(id), Arc::clone(&shared.told));
     let stored = id.clone();
     let loading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let document = materialise::document(&*store, &stored)?.unwrap_or_default();
         // Import takes what admission would not, and the stack ends before such a document does.
         let is_shallow = materialise::nested_at_most(&document, MOST_LEVELS);
-        Ok::<_, materialise::LoadError>(is_shallow.then(|| Core::new(document, actor)))
+        let core = || Core::new(document, actor).counted_in(told);
+        Ok::<_, materialise::LoadError>(is_shallow.then(core))
     });
     let loaded = loading.await.map_err(|_| ViewError(ErrorCode::Internal))?;
     let loaded = loaded.map_err(|error| {
@@ -328,7 +328,7 @@ impl Task {
                     return Some(ViewError(ErrorCode::ShuttingDown).into());
                 }
             };
-            if let Err(end) = self.gather(taken).await {
+            if let Err(end) = self.gather(taken, &core).await {
                 return Some(end);
             }
             let is_wanted = !self.jobs.is_empty() || core.is_waiting() || !self.behind.is_empty();
@@ -350,7 +350,10 @@ impl Task {
             self.backlog_bytes = 0;
             let behind = std::mem::take(&mut self.behind);
             let batch = std::mem::take(&mut self.jobs);
-            let work = tokio::task::spawn_blocking(move || step(core, &frames, behind, batch));
+            let work = tokio::task::spawn_blocking(move || {
+                let now_ms = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
+                step(core, &frames, behind, batch, now_ms)
+            });
             let Ok(stepped) = work.await else {
                 return Some(ViewError(ErrorCode::Internal).into());
             };
@@ -375,7 +378,8 @@ impl Task {
                 let code = failure.code();
                 if code == ErrorCode::Internal {
                     error!(document = %self.id, error = %Report(failure), "view can't go on");
-                    return Some(ViewError(code).into());
+                    let end = ViewError(code).into();
+                    return Some(Box::pin(self.settled(&core, end)).await);
                 }
                 if !core.is_waiting() {
                     return Some(ViewError(code).into());
@@ -390,8 +394,27 @@ impl Task {
         }
     }
 
+    /// Why a view ends that can't go on, once the relay has taken all that was sent to it, or has refused some of it: what
+    /// comes next then knows of all that was taken, and goes on behind that.
+    async fn settled(&mut self, core: &Core, end: End) -> End {
+        let (document, pending) = (self.document.clone(), core.pending());
+        let until = Instant::now() + GRACE;
+        let goodbye = async {
+            loop {
+                let taken = self.outbox.take().await;
+                if let Err(end) = self.gather(taken, core).await {
+                    return end;
+                }
+            }
+        };
+        tokio::select! {
+            end = goodbye => end,
+            _ = timeout_at(until, durable(&document, &pending)) => end,
+        }
+    }
+
     /// Puts what was taken behind what is waiting, and makes room for more.
-    async fn gather(&mut self, taken: Taken) -> Result<(), End> {
+    async fn gather(&mut self, taken: Taken, core: &Core) -> Result<(), End> {
         let Taken {
             frames,
             congested,
@@ -420,7 +443,9 @@ impl Task {
         warn!(document = %self.id, code = code.as_str(), detail, "view was sent away");
         Err(End {
             error: ViewError(code),
-            refused: goodbye.hash,
+            refused: goodbye
+                .hash
+                .map_or_else(Vec::new, |hash| core.refused_with(hash)),
         })
     }
 
@@ -480,7 +505,13 @@ struct Stepped {
 }
 
 /// Takes in what came, then runs the jobs, if what they must see is here. Blocks.
-fn step(mut core: Core, frames: &[Bytes], behind: Vec<ChangeHash>, jobs: Vec<Job>) -> Stepped {
+fn step(
+    mut core: Core,
+    frames: &[Bytes],
+    behind: Vec<ChangeHash>,
+    jobs: Vec<Job>,
+    now_ms: i64,
+) -> Stepped {
     for frame in frames {
         // Whatever else the relay tells its peers is of no use to a view.
         if let Ok(Message::Sync { data, .. }) = wire::decode(frame, &Limits::unbounded()) {
@@ -504,6 +535,7 @@ fn step(mut core: Core, frames: &[Bytes], behind: Vec<ChangeHash>, jobs: Vec<Job
     if !stepped.behind.is_empty() || stepped.core.failed().is_some() {
         return stepped;
     }
+    stepped.core.join_heads(now_ms);
     let mut jobs = std::mem::take(&mut stepped.jobs).into_iter();
     for Job { run, answer, .. } in jobs.by_ref() {
         let core = &mut stepped.core;

@@ -62,7 +62,7 @@ fn author() -> Author {
 }
 
 fn put(core: &mut Core, n: i64) {
-    let made = core.change(author(), None, |tx| tx.put(ROOT, "n", n));
+    let made = core.change(author(), |tx| tx.put(ROOT, "n", n));
     made.unwrap().unwrap();
 }
 
@@ -80,7 +80,7 @@ async fn what_is_written_is_read_by_this_view_and_by_the_next() {
     let document = id(1);
     let refused = views.run(&document, |core| {
         // No client survives such a key.
-        let made = core.change(author(), None, |tx| tx.put(ROOT, "__proto__", 1));
+        let made = core.change(author(), |tx| tx.put(ROOT, "__proto__", 1));
         made.unwrap().unwrap();
     });
     assert_eq!(refused.await, Err(ViewError(ErrorCode::BadOp)));
@@ -145,9 +145,7 @@ impl Other {
     async fn begin_to_put(&mut self, key: &str, bytes: usize) -> ChangeHash {
         let mut value = vec![0_u8; bytes];
         rand::RngExt::fill(&mut rand::rng(), &mut value[..]);
-        let made = self
-            .core
-            .change(author(), None, |tx| tx.put(ROOT, key, value));
+        let made = self.core.change(author(), |tx| tx.put(ROOT, key, value));
         let ((), hash) = made.unwrap().unwrap();
         for message in self.core.take_outgoing() {
             self.send(message).await;
@@ -223,7 +221,7 @@ async fn a_job_that_panics_takes_its_view_with_it_and_nothing_else() {
     views.run(&id(1), |core| put(core, 7)).await.unwrap();
     let document = id(1);
     let panics = views.run(&document, |core| {
-        let _never = core.change(author(), None, |tx| {
+        let _never = core.change(author(), |tx| {
             tx.put(ROOT, "n", 8)?;
             assert_eq!(tx.pending_ops(), 0, "on purpose");
             Ok::<_, AutomergeError>(())
@@ -248,7 +246,7 @@ async fn what_spoils_a_view_is_told_to_who_did_it_and_to_nobody_else() {
         let spoils = views.run(&document, move |core| {
             assert!(refused, "on purpose");
             // No client survives such a key.
-            let made = core.change(author(), None, |tx| tx.put(ROOT, "__proto__", 1));
+            let made = core.change(author(), |tx| tx.put(ROOT, "__proto__", 1));
             made.unwrap().unwrap();
         });
         let behind = views.run(&document, |core| put(core, 8));
@@ -273,7 +271,7 @@ async fn what_the_relay_refuses_is_told_to_who_wrote_it() {
         // More ops than a document of so many bytes may have, but not in one change.
         for key in ["x", "y"] {
             let nulls = vec![ScalarValue::Null; 200_000];
-            let made = core.change(author(), None, |tx| {
+            let made = core.change(author(), |tx| {
                 let list = tx.put_object(ROOT, key, ObjType::List)?;
                 tx.splice(&list, 0, 0, nulls)
             });
@@ -313,7 +311,7 @@ async fn those_whose_writes_spoil_views_keep_nobody_from_writing() {
                 return views.run(&document, move |core| put(core, n)).await.is_ok();
             }
             let spoils = views.run(&document, |core| {
-                let made = core.change(author(), None, |tx| tx.put(ROOT, "__proto__", 1));
+                let made = core.change(author(), |tx| tx.put(ROOT, "__proto__", 1));
                 made.unwrap().unwrap();
             });
             spoils.await == Err(ViewError(ErrorCode::BadOp))
@@ -324,69 +322,176 @@ async fn those_whose_writes_spoil_views_keep_nobody_from_writing() {
     }
 }
 
-/// Each on the version that it is of, whatever was written aside before; and by as few actors as that takes.
+/// Whoever writes at an old version changes what they mean, and nothing of what came since; and is later than that.
 #[test]
-fn what_is_written_aside_is_as_what_is_written_in_place() {
+fn what_is_written_at_an_old_version_merges_and_is_the_last() {
     let own = ActorId::from([7; 16]);
-    let [mut aside, mut in_place] = [(); 2].map(|()| Core::new(Automerge::new(), own.clone()));
-    for core in [&mut aside, &mut in_place] {
-        put(core, 0);
-    }
-    let old = aside.heads();
-    let mut versions = vec![old.clone()];
-    for n in 1..60_i64 {
-        // Mostly the first version again and again; sometimes what was there later.
+    let mut core = Core::new(Automerge::new(), own.clone());
+    let made = core.change(author(), |tx| {
+        tx.put(ROOT, "counter", ScalarValue::counter(0))?;
+        let list = tx.put_object(ROOT, "list", ObjType::List)?;
+        tx.splice(&list, 0, 0, (0..40).map(|n| ScalarValue::Uint(1000 + n)))?;
+        let text = tx.put_object(ROOT, "text", ObjType::Text)?;
+        tx.splice_text(&text, 0, 0, "what was there to begin with")
+    });
+    made.unwrap().unwrap();
+    let mut versions = vec![core.heads()];
+    let elements = |doc: &Automerge| -> Vec<u64> {
+        let (_, list) = doc.get(ROOT, "list").unwrap().unwrap();
+        let elements = (0..doc.length(&list)).map(|n| doc.get(&list, n).unwrap().unwrap().0);
+        elements.map(|value| value.as_u64().unwrap()).collect()
+    };
+    let text = |doc: &Automerge| -> String {
+        let (_, text) = doc.get(ROOT, "text").unwrap().unwrap();
+        doc.text(&text).unwrap()
+    };
+    let is_within = |few: &[u64], many: &[u64]| {
+        let mut many = many.iter();
+        few.iter().all(|one| many.any(|other| other == one))
+    };
+    for n in 1..150_usize {
+        let [value, far] = [0, 10_000].map(|more| ScalarValue::Uint(n as u64 + more));
+        // Mostly the first version again and again; sometimes what was there later, and what was there before that.
         let at = if n % 5 > 0 {
-            &old
+            versions[0].clone()
         } else {
-            &versions[versions.len() / 2]
-        }
-        .clone();
-        let key = format!("k{}", n % 7);
-        let write = |tx: &mut Transaction<'_>| tx.put(ROOT, &key, n);
+            versions[n * 7 % versions.len()].clone()
+        };
+        let (kind, place) = (n % 6, n % 20);
+        let word = format!("<{n}>");
+        let mut gone = None;
+        let write = |tx: &mut Transaction<'_>| {
+            let (_, list) = tx.get(ROOT, "list")?.unwrap();
+            let (_, text) = tx.get(ROOT, "text")?.unwrap();
+            match kind {
+                0 => tx.put(ROOT, "key", value.clone())?,
+                1 => tx.splice(&list, place, 0, [value.clone(), far.clone()])?,
+                2 => {
+                    gone = tx.get(&list, place)?.and_then(|(value, _)| value.as_u64());
+                    tx.delete(&list, place)?;
+                }
+                3 => tx.splice_text(&text, place, 0, &word)?,
+                4 => tx.increment(ROOT, "counter", 7)?,
+                _ => tx.put(&list, place, value.clone())?,
+            }
+            Ok::<_, AutomergeError>(())
+        };
+        let before = core.doc().clone();
         // A view that is closed and opened again has the same actor.
         if n % 20 == 0 {
-            aside = Core::new(aside.doc().clone(), own.clone());
+            core = Core::new(core.doc().clone(), own.clone());
         }
-        let made = aside.change_aside(author(), &at, write).unwrap().unwrap();
-        let change = aside.doc().get_change_by_hash(&made.1.unwrap()).unwrap();
-        let deps: Vec<ChangeHash> = change.deps().to_vec();
-        // And the actor's last one, where that is further back.
-        assert!(at.iter().all(|head| deps.contains(head)), "{n}");
-        assert!(deps.len() <= at.len() + 1, "{n}: {deps:?}");
-        versions.push(aside.heads());
-        assert!(aside.heads().len() <= 17, "{} heads", aside.heads().len());
-        assert!(aside.failed().is_none());
-        let doc = aside.doc();
-        assert_eq!(
-            doc.save().len(),
-            Automerge::load(&doc.save()).unwrap().save().len()
-        );
+        let ((), hash) = core.change_at(author(), &at, write).unwrap().unwrap();
+        let now = core.doc();
+        let change = now.get_change_by_hash(&hash.unwrap()).unwrap();
+        assert_eq!(change.deps(), before.get_heads(), "{n}: behind all");
+        assert_eq!((change.actor_id(), now.stats().num_actors), (&own, 1));
+        let (old, new) = (elements(&before), elements(now));
+        let n = n as u64;
+        match kind {
+            0 => assert_eq!(now.get(ROOT, "key").unwrap().unwrap().0.as_u64(), Some(n)),
+            1 => {
+                assert!(
+                    new.windows(2).any(|pair| pair == [n, n + 10_000]),
+                    "{n}: {new:?}"
+                );
+                assert!(is_within(&old, &new), "{n}: {old:?} {new:?}");
+            }
+            2 => {
+                let left: Vec<u64> = old.into_iter().filter(|one| Some(*one) != gone).collect();
+                assert_eq!(new, left, "{n}");
+            }
+            3 => {
+                let (old, new) = (text(&before), text(now));
+                assert!(new.contains(&word), "{n}: {new}");
+                assert_eq!(new.replacen(&word, "", 1), old, "{n}");
+            }
+            4 => {
+                let count = |doc: &Automerge| doc.get(ROOT, "counter").unwrap().unwrap().0.as_i64();
+                assert_eq!(count(now), count(&before).map(|count| count + 7), "{n}");
+            }
+            _ => assert!(new.contains(&n), "{n}: {new:?}"),
+        }
+        let peer = Automerge::load(&now.save()).unwrap();
+        assert_eq!(peer.hydrate(None), now.hydrate(None), "{n}");
+        assert!(core.failed().is_none());
+        versions.push(core.heads());
     }
-    // The same edits give the same value, whoever made them.
-    in_place
-        .change(author(), None, |tx| tx.put(ROOT, "a", 1))
-        .unwrap()
-        .unwrap();
-    aside = Core::new(in_place.doc().clone(), own);
-    let at = in_place.heads();
-    in_place
-        .change(author(), None, |tx| tx.put(ROOT, "b", 1))
-        .unwrap()
-        .unwrap();
-    aside
-        .change(author(), None, |tx| tx.put(ROOT, "b", 1))
-        .unwrap()
-        .unwrap();
-    in_place
-        .change(author(), Some(&at), |tx| tx.put(ROOT, "a", 2))
-        .unwrap()
-        .unwrap();
-    aside
-        .change_aside(author(), &at, |tx| tx.put(ROOT, "a", 2))
-        .unwrap()
-        .unwrap();
-    assert_eq!(aside.doc().hydrate(None), in_place.doc().hydrate(None));
+}
+
+/// However many write at once, versions can be named.
+#[test]
+fn heads_that_are_too_many_are_joined() {
+    let mut doc = Automerge::new();
+    for n in 0..65_u8 {
+        let mut other = Automerge::new().with_actor(ActorId::from([n; 16]));
+        let mut tx = other.transaction();
+        tx.put(ROOT, "n", i64::from(n)).unwrap();
+        tx.commit();
+        doc.merge(&mut other).unwrap();
+        let heads = usize::from(n) + 1;
+        let mut core = Core::new(doc.clone(), ActorId::random());
+        core.join_heads(0);
+        assert_eq!(core.heads().len(), if heads > 64 { 1 } else { heads });
+        assert_eq!(core.take_outgoing().len(), usize::from(heads > 64));
+    }
+}
+
+/// Two uploads can be judged before either is there.
+#[test]
+fn what_is_imported_beside_another_of_that_number_is_not_taken_in() {
+    let made = |value: i64| {
+        let actor = ActorId::from([1; 16]);
+        let mut core = Core::new(Automerge::new(), actor);
+        for n in value..value + 2 {
+            put(&mut core, n);
+        }
+        let messages = core.take_outgoing().into_iter();
+        messages
+            .flat_map(|message| message.changes)
+            .collect::<Vec<_>>()
+    };
+    let mut core = Core::new(Automerge::new(), ActorId::random());
+    let first = made(1);
+    let hashes: Vec<ChangeHash> = first.iter().map(|change| change.hash).collect();
+    assert!(core.import(PrincipalId::anonymous(), first).unwrap());
+    let heads = core.heads();
+    assert!(!core.import(PrincipalId::anonymous(), made(7)).unwrap());
+    assert_eq!((core.heads(), get(&mut core)), (heads, Some(2)));
+    assert!(core.failed().is_none());
+    // Of an upload its last change is waited for, whichever the relay refuses.
+    assert_eq!(core.refused_with(hashes[0]), [hashes[1]]);
+    assert!(core.waits_for(&hashes[1]));
+}
+
+/// A reader that takes nothing holds what it was told, and no longer watches once that is too much.
+#[tokio::test]
+async fn long_events_count_until_their_readers_have_taken_them() {
+    let (_store, views, _thread) = server(1 << 20);
+    let document = id(1);
+    let long = |core: &mut Core| {
+        let made = core.change(author(), |tx| tx.put(ROOT, "s", "x".repeat(2 << 20)));
+        made.unwrap().unwrap();
+    };
+    let watch = |core: &mut Core| core.watch(&root(), None).unwrap();
+    let first = views.run(&document, move |core| {
+        put(core, 1);
+        watch(core)
+    });
+    let (_, mut events) = first.await.unwrap();
+    views.run(&document, long).await.unwrap();
+    let held = events.next().await.unwrap();
+    drop(events);
+    // The place is not watched any more, and the view is gone: what the reader has is there all the same.
+    let spoilt = views.run(&document, |core| {
+        let made = core.change(author(), |tx| tx.put(ROOT, "__proto__", 1));
+        made.unwrap().unwrap();
+    });
+    spoilt.await.unwrap_err();
+    views.run(&id(2), get).await.unwrap();
+    assert!(!views.can_be_watched());
+    drop(held);
+    assert!(views.can_be_watched());
 }
 
 #[tokio::test]
@@ -451,7 +556,7 @@ async fn watchers_outlive_a_view_that_is_spoiled() {
     let seen = first.unwrap().heads.clone();
     let refused = views.run(&document, |core| {
         // No client survives such a key.
-        let made = core.change(author(), None, |tx| tx.put(ROOT, "__proto__", 1));
+        let made = core.change(author(), |tx| tx.put(ROOT, "__proto__", 1));
         made.unwrap().unwrap();
     });
     assert_eq!(refused.await, Err(ViewError(ErrorCode::BadOp)));

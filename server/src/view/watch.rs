@@ -5,13 +5,14 @@
 //! pass over its ops, once for all that is watched.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use automerge::{Automerge, ChangeHash};
 use bytes::Bytes;
 use concord_shared::json::changes::{Step, Watched};
-use concord_shared::json::{self, Types};
+use concord_shared::json::{self, Search, Types};
 use concord_shared::path::Path;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -21,6 +22,9 @@ use super::feed::{self, Events, Sender};
 /// Places of a document that are watched at a time: each has its value in memory, and a step of its own in each batch.
 const PLACES_PER_DOCUMENT: usize = 64;
 
+/// Bytes of memory that the values of all of them may take when one more is added.
+const BYTES_PER_DOCUMENT: usize = 64 << 20;
+
 /// Bytes of memory of an object's entry, besides its key's letters and its value.
 const BYTES_PER_ENTRY: usize = 48;
 
@@ -29,6 +33,10 @@ const LONG_BYTES: usize = 16 << 10;
 
 /// How long the smallest difference to a version that somebody has seen is looked for. Afterwards a larger one is taken.
 const DIFF_TIME: Duration = Duration::from_millis(200);
+
+/// How long those who come back with what they have seen are told what happened since, of each batch of jobs. Whoever is
+/// left gets the value.
+const SINCE_TIME: Duration = Duration::from_millis(500);
 
 /// A place, and how its values are written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,7 +71,10 @@ pub enum Kind {
 
 /// A document has too many places that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a document has at most {PLACES_PER_DOCUMENT} places that are watched at a time")]
+#[error(
+    "a document has at most {PLACES_PER_DOCUMENT} places that are watched at a time, and values of {} MiB at them",
+    BYTES_PER_DOCUMENT >> 20
+)]
 pub struct TooManyPlaces;
 
 /// Events that were made, for whom, in order.
@@ -74,6 +85,10 @@ pub(super) type News = Vec<(Arc<Sender>, Arc<Event>)>;
 pub(super) struct Watches {
     places: HashMap<Place, Followed>,
     heads: Vec<ChangeHash>,
+    /// Bytes of long events that are in memory, here and in other views: until the last of its readers has taken one.
+    told: Arc<AtomicUsize>,
+    /// How long it took to find what happened since somebody's version, in this batch.
+    searched: Duration,
 }
 
 /// A place that somebody watches.
@@ -90,8 +105,8 @@ struct Followed {
     bytes: usize,
     /// Bytes of patches since then.
     changed: usize,
-    /// Long events that were told: each is in memory until the last of its readers has taken it.
-    told: Vec<Weak<Vec<u8>>>,
+    /// As in [`Watches`].
+    told: Arc<AtomicUsize>,
 }
 
 /// What leads from one version to another, if anything differs.
@@ -103,19 +118,23 @@ struct Since {
 }
 
 impl Watches {
+    /// None yet. Its long events are counted where those of all views are.
+    pub(super) fn counted_in(told: Arc<AtomicUsize>) -> Self {
+        Self {
+            told,
+            ..Self::default()
+        }
+    }
+
     /// Whether anybody watches.
     pub(super) fn are_any(&self) -> bool {
         let mut places = self.places.values();
         places.any(|place| place.watchers.iter().any(|watcher| watcher.is_open()))
     }
 
-    /// Bytes of memory that the values take, roughly, and the events that are on their way to slow readers.
+    /// Bytes of memory that the values take, roughly.
     pub(super) fn memory(&self) -> usize {
-        let bytes = |place: &Followed| {
-            let told = place.told.iter().filter_map(Weak::upgrade);
-            place.bytes + told.map(|event| event.len()).sum::<usize>()
-        };
-        self.places.values().map(bytes).sum()
+        self.places.values().map(|place| place.bytes).sum()
     }
 
     /// Goes to the document's present version; what its watchers are to be told.
@@ -124,6 +143,7 @@ impl Watches {
             place.watchers.retain(|watcher| watcher.is_open());
             !place.watchers.is_empty()
         });
+        self.searched = Duration::ZERO;
         if self.places.is_empty() {
             return;
         }
@@ -152,11 +172,11 @@ impl Watches {
         seen: Option<&[ChangeHash]>,
     ) -> Result<(Option<Arc<Event>>, Events), TooManyPlaces> {
         if !self.places.contains_key(place) {
-            if self.places.len() >= PLACES_PER_DOCUMENT {
+            if self.places.len() >= PLACES_PER_DOCUMENT || self.memory() >= BYTES_PER_DOCUMENT {
                 return Err(TooManyPlaces);
             }
             self.heads = heads(document);
-            let followed = Followed::new(document, place);
+            let followed = Followed::new(document, place, Arc::clone(&self.told));
             self.places.insert(place.clone(), followed);
         }
         let Some(followed) = self.places.get_mut(place) else {
@@ -165,15 +185,20 @@ impl Watches {
         let (sender, events) = feed::feed();
         followed.watchers.push(Arc::new(sender));
         let first = match seen {
-            Some(seen) => followed.since(document, place, &self.heads, seen),
-            None => Some(followed.value(&self.heads)),
+            Some(seen) if self.searched < SINCE_TIME => {
+                let started = Instant::now();
+                let event = followed.since(document, place, &self.heads, seen);
+                self.searched += started.elapsed();
+                event
+            }
+            _ => Some(followed.value(&self.heads)),
         };
         Ok((first, events))
     }
 }
 
 impl Followed {
-    fn new(document: &Automerge, place: &Place) -> Self {
+    fn new(document: &Automerge, place: &Place, told: Arc<AtomicUsize>) -> Self {
         let mut new = Self {
             watched: Watched::new(document, place.path.clone(), place.types),
             watchers: Vec::new(),
@@ -181,7 +206,7 @@ impl Followed {
             since: None,
             bytes: 0,
             changed: 0,
-            told: Vec::new(),
+            told,
         };
         new.weigh();
         new
@@ -251,8 +276,8 @@ impl Followed {
         match (there, self.watched.json()) {
             (None, None) => None,
             (Some(before), Some(now)) => {
-                let until = Instant::now() + DIFF_TIME;
-                let operations = json::diff(&before, now, place.types, Some(until));
+                let search = Search::at_most(DIFF_TIME);
+                let operations = json::diff(&before, now, place.types, search);
                 let patch = (Kind::Patch, written(&operations));
                 (!operations.is_empty()).then(|| self.event(heads, patch))
             }
@@ -262,10 +287,7 @@ impl Followed {
 
     fn event(&mut self, heads: &[ChangeHash], (kind, data): (Kind, Vec<u8>)) -> Arc<Event> {
         let data = if data.len() > LONG_BYTES {
-            let data = Arc::new(data);
-            self.told.retain(|event| event.strong_count() > 0);
-            self.told.push(Arc::downgrade(&data));
-            Bytes::from_owner(Long(data))
+            Bytes::from_owner(Long::new(data, Arc::clone(&self.told)))
         } else {
             data.into()
         };
@@ -279,12 +301,28 @@ impl Followed {
     }
 }
 
-/// The bytes of a long event, and of each piece of it.
-struct Long(Arc<Vec<u8>>);
+/// The bytes of a long event, and of each piece of it, wherever they are: counted until nobody has them any more.
+struct Long {
+    data: Vec<u8>,
+    told: Arc<AtomicUsize>,
+}
+
+impl Long {
+    fn new(data: Vec<u8>, told: Arc<AtomicUsize>) -> Self {
+        told.fetch_add(data.len(), Ordering::Relaxed);
+        Self { data, told }
+    }
+}
+
+impl Drop for Long {
+    fn drop(&mut self) {
+        self.told.fetch_sub(self.data.len(), Ordering::Relaxed);
+    }
+}
 
 impl AsRef<[u8]> for Long {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.data
     }
 }
 
@@ -311,4 +349,65 @@ fn heads(document: &Automerge) -> Vec<ChangeHash> {
     let mut heads = document.get_heads();
     heads.sort_unstable();
     heads
+}
+
+#[cfg(test)]
+mod tests {
+    use automerge::ROOT;
+    use automerge::transaction::Transactable as _;
+
+    use super::*;
+
+    fn place(key: &str) -> Place {
+        Place {
+            path: Path::root().with(key),
+            types: Types::Plain,
+        }
+    }
+
+    /// Whoever comes back is told the difference; but not all who come at once, while others wait.
+    #[test]
+    fn what_happened_since_is_looked_for_only_so_long() {
+        let mut document = Automerge::new();
+        let mut put = |n: i64| {
+            let mut tx = document.transaction();
+            tx.put(ROOT, "n", n).expect("it is a map");
+            tx.commit();
+            document.clone()
+        };
+        let (old, now) = (put(1), put(2));
+        let mut watches = Watches::default();
+        let kind = |watches: &mut Watches| {
+            let (first, _) = watches
+                .add(&now, &place("n"), Some(&heads(&old)))
+                .expect("there is room");
+            first.expect("it changed").kind
+        };
+        assert_eq!(kind(&mut watches), Kind::Patch);
+        watches.searched = SINCE_TIME;
+        assert_eq!(kind(&mut watches), Kind::Value);
+        watches.step(&now, &mut News::new());
+        assert_eq!(kind(&mut watches), Kind::Patch);
+    }
+
+    #[test]
+    fn the_values_that_are_watched_are_bounded_together() {
+        let mut document = Automerge::new();
+        let mut tx = document.transaction();
+        for key in ["a", "b", "c", "d"] {
+            let text = "x".repeat(BYTES_PER_DOCUMENT / 2);
+            tx.put(ROOT, key, text).expect("it is a map");
+        }
+        tx.commit();
+        let mut watches = Watches::default();
+        let mut readers = Vec::new();
+        let mut watch = |key| {
+            let added = watches.add(&document, &place(key), None);
+            added.map(|(_, events)| readers.push(events))
+        };
+        assert_eq!(watch("a"), Ok(()));
+        assert_eq!(watch("b"), Ok(()));
+        assert_eq!(watch("c"), Err(TooManyPlaces));
+        assert_eq!(watch("a"), Ok(()), "it is there already");
+    }
 }

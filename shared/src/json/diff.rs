@@ -3,27 +3,20 @@
 //! Objects are compared by their keys, arrays as [`lists`] compares them: by what names all of their elements,
 //! or by what is equal, in order. Whatever else differs is replaced as a whole, texts too.
 
-use std::time::Instant;
-
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, ReplaceOperation};
 use serde_json::Value as Json;
 
 use super::lists::{self, Step};
+use super::search::Search;
 use super::{Types, is_same, tagged};
 
 /// Operations that lead from one value to another, in this order; only `add`, `remove` and `replace` are made. `types` is
-/// how the values are written: what a tag says is one value, and is not taken apart. Until `deadline` the
-/// smallest difference of long lists is looked for; after that a larger one is taken.
-pub fn diff(
-    from: &Json,
-    to: &Json,
-    types: Types,
-    deadline: Option<Instant>,
-) -> Vec<PatchOperation> {
+/// how the values are written: what a tag says is one value, and is not taken apart.
+pub fn diff(from: &Json, to: &Json, types: Types, search: Search) -> Vec<PatchOperation> {
     let mut diff = Diff {
         types,
-        deadline,
+        search,
         at: PointerBuf::new(),
         operations: Vec::new(),
     };
@@ -33,7 +26,7 @@ pub fn diff(
 
 struct Diff {
     types: Types,
-    deadline: Option<Instant>,
+    search: Search,
     at: PointerBuf,
     operations: Vec<PatchOperation>,
 }
@@ -55,11 +48,12 @@ impl Diff {
                 }
             }
             (Json::Array(before), Json::Array(after)) => {
-                for step in lists::steps(before, after, self.deadline) {
+                for step in lists::steps(before, after, &mut self.search) {
                     match step {
                         Step::Remove(at) => self.below(&at.to_string(), Self::remove),
-                        Step::Insert(at, new) => {
-                            if let Some(value) = after.get(new) {
+                        Step::Insert(at, new, count) => {
+                            let values = after.get(new..new + count).unwrap_or_default();
+                            for (at, value) in (at..).zip(values) {
                                 self.below(&at.to_string(), |diff| diff.add(value));
                             }
                         }

@@ -6,15 +6,15 @@
 //! two matches is paired by position.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
 
 use automerge::transaction::Transactable;
 use automerge::{ObjId, Prop, ReadDoc};
 use serde_json::Value as Json;
-use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
+use similar::DiffOp;
 
-use super::read;
+use super::search::{Search, in_order};
 use super::update::{Edit, EditError};
+use super::{is_same, read};
 
 /// What names an element within its list, the first that names all of them.
 const KEYS: [&str; 3] = ["id", "_id", "key"];
@@ -25,77 +25,77 @@ const KEYS: [&str; 3] = ["id", "_id", "key"];
 pub(super) enum Step {
     /// The element at this position goes.
     Remove(usize),
-    /// At the first position comes what is at the second in the new list.
-    Insert(usize, usize),
+    /// At the first position come so many that begin at the second in the new list.
+    Insert(usize, usize, usize),
     /// The element at the first position, which it has in the old list, too, becomes what is at the second in the new.
     Put(usize, usize),
 }
 
-/// What leads from one list to another. Until `deadline` the shortest way is looked for.
-pub(super) fn steps(from: &[Json], to: &[Json], deadline: Option<Instant>) -> Vec<Step> {
+/// What leads from one list to another.
+pub(super) fn steps(from: &[Json], to: &[Json], search: &mut Search) -> Vec<Step> {
     let key = KEYS
         .into_iter()
         .find(|key| names_all(from, key) && names_all(to, key));
+    let same = match key {
+        Some(key) => same_names(from, to, key),
+        None => same_values(from, to, search),
+    };
+    let mut steps = Vec::new();
+    let (mut old_end, mut new_end) = (from.len(), to.len());
+    // From the end, so that positions before a step stay what they were. Before the first of both there is nothing.
+    let same = same.into_iter().map(Some).rev().chain([None]);
+    for same in same {
+        let (old, new) = same.map_or((0, 0), |(old, new)| (old + 1, new + 1));
+        // Those that have names are others.
+        let paired = match key {
+            Some(_) => 0,
+            None => (old_end - old).min(new_end - new),
+        };
+        // What comes does so behind what goes, and before it goes: to find its place, Automerge looks at all that are gone
+        // between the one before it and the one behind it.
+        if new + paired < new_end {
+            steps.push(Step::Insert(old_end, new + paired, new_end - new - paired));
+        }
+        steps.extend((old + paired..old_end).rev().map(Step::Remove));
+        steps.extend((0..paired).map(|nth| Step::Put(old + nth, new + nth)));
+        let both = same.and_then(|(old, new)| Some((old, from.get(old)?, new, to.get(new)?)));
+        if let Some((old, before, new, after)) = both
+            && !is_same(before, after)
+        {
+            steps.push(Step::Put(old, new));
+        }
+        (old_end, new_end) = same.unwrap_or_default();
+    }
+    steps
+}
+
+/// Positions of elements that have the same name and stay where they are: as many as can.
+fn same_names(from: &[Json], to: &[Json], key: &str) -> Vec<(usize, usize)> {
+    let name = |json: &Json| json.get(key).map(canonical);
+    let old = from.iter().enumerate();
+    let old: HashMap<_, _> = old.map(|(at, json)| (name(json), at)).collect();
+    let new = to.iter().enumerate();
+    let same = new.filter_map(|(at, json)| Some((*old.get(&name(json))?, at)));
+    in_order(&same.collect::<Vec<_>>())
+}
+
+/// Positions of equal elements, in order.
+fn same_values(from: &[Json], to: &[Json], search: &mut Search) -> Vec<(usize, usize)> {
     // Numbers for what is the same: they are quick to compare.
     let mut numbers = HashMap::new();
     let mut number = |json: &Json| {
-        let name = key.and_then(|key| json.get(key)).unwrap_or(json);
         let next = numbers.len();
-        *numbers.entry(canonical(name)).or_insert(next)
+        *numbers.entry(canonical(json)).or_insert(next)
     };
-    let from_numbers: Vec<usize> = from.iter().map(&mut number).collect();
-    let to_numbers: Vec<usize> = to.iter().map(&mut number).collect();
-    let ops = capture_diff_slices_deadline(Algorithm::Myers, &from_numbers, &to_numbers, deadline);
-    let mut steps = Vec::new();
-    let remove = |steps: &mut Vec<Step>, at: usize, count: usize| {
-        steps.extend((at..at + count).rev().map(Step::Remove));
-    };
-    let insert = |steps: &mut Vec<Step>, at: usize, new: usize, count: usize| {
-        steps.extend((0..count).map(|n| Step::Insert(at + n, new + n)));
-    };
-    let put = |steps: &mut Vec<Step>, at: usize, new: usize, count: usize| {
-        steps.extend((0..count).map(|n| Step::Put(at + n, new + n)));
-    };
-    // From the end, so that positions before an op stay what they were.
-    for op in ops.into_iter().rev() {
-        match op {
-            DiffOp::Equal {
-                old_index,
-                new_index,
-                len,
-            } => {
-                if key.is_some() {
-                    put(&mut steps, old_index, new_index, len);
-                }
-            }
-            DiffOp::Delete {
-                old_index, old_len, ..
-            } => remove(&mut steps, old_index, old_len),
-            DiffOp::Insert {
-                old_index,
-                new_index,
-                new_len,
-            } => insert(&mut steps, old_index, new_index, new_len),
-            DiffOp::Replace {
-                old_index,
-                old_len,
-                new_index,
-                new_len,
-            } => {
-                // Those that have names are others.
-                let paired = if key.is_some() {
-                    0
-                } else {
-                    old_len.min(new_len)
-                };
-                let (old_rest, new_rest) = (old_index + paired, new_index + paired);
-                remove(&mut steps, old_rest, old_len - paired);
-                insert(&mut steps, old_rest, new_rest, new_len - paired);
-                put(&mut steps, old_index, new_index, paired);
-            }
+    let from: Vec<usize> = from.iter().map(&mut number).collect();
+    let to: Vec<usize> = to.iter().map(&mut number).collect();
+    let mut same = Vec::new();
+    for op in search.ops(&from, &to) {
+        if let DiffOp::Equal { .. } = op {
+            same.extend(op.old_range().zip(op.new_range()));
         }
     }
-    steps
+    same
 }
 
 pub(super) fn update<T: Transactable + ReadDoc>(
@@ -106,13 +106,15 @@ pub(super) fn update<T: Transactable + ReadDoc>(
     let elements = edit.tx.values(list);
     let from = elements.map(|found| read(edit.tx, &found, None, edit.types));
     let from = from.collect::<Result<Vec<Json>, _>>()?;
-    for step in steps(&from, to, edit.deadline) {
+    for step in steps(&from, to, &mut edit.search) {
+        edit.work.go_on()?;
         match step {
-            Step::Remove(at) => edit.tx.delete(list, at)?,
-            Step::Insert(at, new) => {
-                if let Some(json) = to.get(new) {
-                    edit.insert(list, at, json)?;
-                }
+            Step::Remove(at) => {
+                edit.has_room(1)?;
+                edit.tx.delete(list, at)?;
+            }
+            Step::Insert(at, new, count) => {
+                edit.insert(list, at, to.get(new..new + count).unwrap_or_default())?;
             }
             Step::Put(at, new) => {
                 if let Some(json) = to.get(new) {

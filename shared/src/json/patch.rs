@@ -4,6 +4,8 @@
 //! patches to one array merge by their operations, not by a guess at what they were. What operations come to is bounded
 //! by [`Work`](super::Work).
 
+use std::slice;
+
 use automerge::transaction::Transactable;
 use automerge::{AutomergeError, ObjId, ObjType, Prop, ReadDoc, Value};
 use json_patch::{Patch, PatchOperation};
@@ -65,9 +67,6 @@ pub enum WriteError {
         /// Where.
         at: Path,
     },
-    /// A patch comes to more than one may.
-    #[error(transparent)]
-    TooMuch(#[from] TooMuch),
 }
 
 impl From<AutomergeError> for WriteError {
@@ -76,18 +75,21 @@ impl From<AutomergeError> for WriteError {
     }
 }
 
+impl From<TooMuch> for WriteError {
+    fn from(error: TooMuch) -> Self {
+        Self::Edit(error.into())
+    }
+}
+
 impl<T: Transactable + ReadDoc> Edit<'_, T> {
     /// Brings what is at a path to a JSON value; the last step may be a new key. The value and the path together must not
     /// have more than [`MOST_LEVELS`] levels.
     pub fn put_at(&mut self, at: &Path, json: &Json) -> Result<(), WriteError> {
-        match at.find(self.tx, None)? {
-            Place::Root => super::update(self, json)?,
-            Place::In { object, prop } => {
-                self.must_be_there_in_a_list(at.steps(), &object, &prop)?;
-                self.put(&object, prop, json)?;
-            }
+        let place = at.find(self.tx, None)?;
+        if let Place::In { object, prop } = &place {
+            self.must_be_there_in_a_list(at.steps(), object, prop)?;
         }
-        Ok(())
+        Ok(self.write(place, json)?)
     }
 
     /// Removes what is at a path.
@@ -105,7 +107,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         match self.value(at.steps())? {
             (Value::Object(ObjType::List), list) => {
                 let index = self.tx.length(&list);
-                Ok(self.insert(&list, index, json)?)
+                Ok(self.insert(&list, index, slice::from_ref(json))?)
             }
             (Value::Object(ObjType::Map | ObjType::Table), map) => {
                 Ok(self.put(&map, Prop::Map(key.to_owned()), json)?)
@@ -203,18 +205,14 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
             PatchOperation::Remove(_) => self.remove(at),
             PatchOperation::Replace(replace) => {
                 self.may_write(at, &replace.value)?;
-                match self.place(at)? {
-                    Place::Root => super::update(self, &replace.value)?,
-                    Place::In { object, prop } => {
-                        self.must_be_there(at, &object, &prop)?;
-                        self.put(&object, prop, &replace.value)?;
-                    }
+                let place = self.place(at)?;
+                if let Place::In { object, prop } = &place {
+                    self.there(at, object, prop)?;
                 }
-                Ok(())
+                Ok(self.write(place, &replace.value)?)
             }
             PatchOperation::Test(test) => {
-                let there = self.value(at)?;
-                if is_same(&self.read(there, self.types)?, &test.value) {
+                if is_same(&self.json(at, self.types)?, &test.value) {
                     Ok(())
                 } else {
                     let at = path(at);
@@ -225,8 +223,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
                 let from = Path::parse(copy.from.as_str())?;
                 let from = joined(base, &from);
                 self.work.walk(from.len())?;
-                let there = self.value(&from)?;
-                let value = self.read(there, Types::Tagged)?;
+                let value = self.json(&from, Types::Tagged)?;
                 self.with_types(Types::Tagged, |edit| edit.add(at, &value))
             }
             PatchOperation::Move(step) => {
@@ -240,8 +237,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
                     let (from, at) = (path(&from), path(at));
                     return Err(WriteError::IntoItself { from, at });
                 }
-                let there = self.value(&from)?;
-                let value = self.read(there, Types::Tagged)?;
+                let value = self.json(&from, Types::Tagged)?;
                 self.remove(&from)?;
                 self.with_types(Types::Tagged, |edit| edit.add(at, &value))
             }
@@ -252,21 +248,28 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
     fn add(&mut self, at: &[&str], json: &Json) -> Result<(), WriteError> {
         self.may_write(at, json)?;
         match self.place(at)? {
-            Place::Root => super::update(self, json)?,
             Place::In {
                 object,
                 prop: Prop::Seq(index),
-            } => self.insert(&object, index, json)?,
-            Place::In { object, prop } => self.put(&object, prop, json)?,
+            } => self.insert(&object, index, slice::from_ref(json))?,
+            place => self.write(place, json)?,
         }
         Ok(())
+    }
+
+    /// Brings what is at a place to a JSON value. A position must be one of the list's.
+    fn write(&mut self, place: Place, json: &Json) -> Result<(), EditError> {
+        match place {
+            Place::Root => super::update(self, json),
+            Place::In { object, prop } => self.put(&object, prop, json),
+        }
     }
 
     fn remove(&mut self, at: &[impl AsRef<str>]) -> Result<(), WriteError> {
         let Place::In { object, prop } = self.place(at)? else {
             return Err(WriteError::Root);
         };
-        self.must_be_there(at, &object, &prop)?;
+        self.there(at, &object, &prop)?;
         Ok(self.tx.delete(&object, prop)?)
     }
 
@@ -291,11 +294,16 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         match self.place(at)? {
             Place::Root => Ok((Value::Object(ObjType::Map), automerge::ROOT)),
             Place::In { object, prop } => {
-                let there = self.tx.get(&object, prop)?;
-                let (value, id) = there.ok_or_else(|| NoPlace::Nothing { at: path(at) })?;
+                let (value, id) = self.there(at, &object, &prop)?;
                 Ok((value.into_owned(), id))
             }
         }
+    }
+
+    /// What is at a path, as JSON.
+    fn json(&mut self, at: &[&str], types: Types) -> Result<Json, WriteError> {
+        let there = self.value(at)?;
+        self.read(there, types)
     }
 
     /// A list has no place for a value that is not put into it.
@@ -306,21 +314,20 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         prop: &Prop,
     ) -> Result<(), WriteError> {
         match prop {
-            Prop::Seq(_) => self.must_be_there(at, object, prop),
+            Prop::Seq(_) => self.there(at, object, prop).map(drop),
             Prop::Map(_) => Ok(()),
         }
     }
 
-    fn must_be_there(
+    /// What is at a key or position, which the path has led to.
+    fn there(
         &self,
         at: &[impl AsRef<str>],
         object: &ObjId,
         prop: &Prop,
-    ) -> Result<(), WriteError> {
-        match self.tx.get(object, prop.clone())? {
-            Some(_) => Ok(()),
-            None => Err(NoPlace::Nothing { at: path(at) }.into()),
-        }
+    ) -> Result<(Value<'_>, ObjId), WriteError> {
+        let there = self.tx.get(object, prop.clone())?;
+        there.ok_or_else(|| NoPlace::Nothing { at: path(at) }.into())
     }
 
     fn with_types<R>(&mut self, types: Types, edit: impl FnOnce(&mut Self) -> R) -> R {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use automerge::transaction::{Transactable as _, Transaction};
 use automerge::{ActorId, Automerge, ObjType, PatchLog, ROOT, ReadDoc as _};
 use proptest::prelude::*;
@@ -17,7 +19,7 @@ fn of<'a, 'd>(tx: &'a mut Transaction<'d>, types: Types) -> Edit<'a, Transaction
     Edit {
         tx,
         types,
-        deadline: None,
+        search: Search::THOROUGH,
         work: Work::default(),
     }
 }
@@ -382,7 +384,7 @@ fn a_block_in_a_text_is_a_letter_that_stays() {
 }
 
 #[test]
-fn a_deadline_that_is_over_changes_the_way_and_not_the_result() {
+fn a_search_that_is_over_changes_the_way_and_not_the_result() {
     let words = |seed: usize| -> String {
         let words = (0..2000).map(|n| ((n * seed) % 997).to_string());
         words.collect::<Vec<_>>().join(" ")
@@ -391,11 +393,10 @@ fn a_deadline_that_is_over_changes_the_way_and_not_the_result() {
     let other = json!({ "text": words(13), "list": (0..500).rev().collect::<Vec<_>>() });
     let mut document = document(&one);
     let mut tx = document.transaction();
-    let deadline = Some(std::time::Instant::now());
     let mut edit = Edit {
         tx: &mut tx,
         types: Types::Plain,
-        deadline,
+        search: Search::at_most(Duration::ZERO),
         work: Work::default(),
     };
     update(&mut edit, &other).unwrap();
@@ -407,20 +408,20 @@ proptest! {
     #[test]
     fn a_difference_leads_from_one_value_to_the_other(one in values(), other in values()) {
         for types in [Types::Plain, Types::Tagged] {
-            for deadline in [None, Some(std::time::Instant::now())] {
-                let operations = diff(&one, &other, types, deadline);
+            for search in [Search::THOROUGH, Search::at_most(Duration::ZERO)] {
+                let operations = diff(&one, &other, types, search);
                 let mut now = one.clone();
                 json_patch::patch(&mut now, &operations).unwrap();
                 prop_assert!(is_same(&now, &other), "{} is not {}: {:?}", now, other, operations);
             }
         }
-        prop_assert_eq!(diff(&one, &one, Types::Plain, None), []);
+        prop_assert_eq!(diff(&one, &one, Types::Plain, Search::THOROUGH), []);
     }
 
     /// Both say the smallest that changed: what one writes into a document the other tells of it.
     #[test]
     fn a_difference_says_no_more_than_what_is_written(one in roots(), other in roots()) {
-        let operations = diff(&one, &other, Types::Plain, None);
+        let operations = diff(&one, &other, Types::Plain, Search::THOROUGH);
         let mut document = document(&one);
         let ops = write(&mut document, &other, Types::Plain);
         prop_assert_eq!(operations.is_empty(), ops == 0, "{:?}", operations);
@@ -429,8 +430,9 @@ proptest! {
 
 #[test]
 fn a_difference_is_as_small_as_what_changed() {
-    let patch =
-        |from: Json, to: Json, types| serde_json::to_value(diff(&from, &to, types, None)).unwrap();
+    let patch = |from: Json, to: Json, types| {
+        serde_json::to_value(diff(&from, &to, types, Search::THOROUGH)).unwrap()
+    };
     let from = json!({ "list": [{ "id": 1, "n": 1 }, { "id": 2, "n": 1 }], "a/b": "x", "gone": 1, "same": 5 });
     let to =
         json!({ "list": [{ "id": 3 }, { "id": 2, "n": 2 }], "a/b": "y", "new": {}, "same": 5.0 });
@@ -438,8 +440,8 @@ fn a_difference_is_as_small_as_what_changed() {
         { "op": "remove", "path": "/gone" },
         { "op": "replace", "path": "/a~1b", "value": "y" },
         { "op": "replace", "path": "/list/1/n", "value": 2 },
+        { "op": "add", "path": "/list/1", "value": { "id": 3 } },
         { "op": "remove", "path": "/list/0" },
-        { "op": "add", "path": "/list/0", "value": { "id": 3 } },
         { "op": "add", "path": "/new", "value": {} },
     ]);
     assert_eq!(patch(from, to, Types::Plain), small);

@@ -2,7 +2,7 @@
 
 use automerge::transaction::Transactable;
 use automerge::{ObjId, ReadDoc, TextEncoding};
-use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
+use similar::DiffOp;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::update::{Edit, EditError};
@@ -28,7 +28,7 @@ pub(super) fn update<T: Transactable + ReadDoc>(
     }
     let from: Vec<&str> = from.split_word_bounds().collect();
     let to: Vec<&str> = to.split_word_bounds().collect();
-    let ops = capture_diff_slices_deadline(Algorithm::Myers, &from, &to, edit.deadline);
+    let ops = edit.search.ops(&from, &to);
     let encoding = edit.tx.text_encoding();
     let all = |words: &[&str]| {
         words
@@ -47,6 +47,7 @@ pub(super) fn update<T: Transactable + ReadDoc>(
             let (before, removed, added) = middle(&old, &new);
             let deleted = isize::try_from(width(encoding, removed)).unwrap_or(isize::MAX);
             let at = start + width(encoding, before);
+            edit.work.go_on()?;
             edit.has_room(removed.chars().count() + added.chars().count())?;
             edit.tx.splice_text(text, at, deleted, added)?;
         }

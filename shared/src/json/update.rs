@@ -1,13 +1,14 @@
 //! A document brought to a JSON value: only what differs is written.
 
-use std::time::Instant;
+use std::slice;
 
 use automerge::transaction::Transactable;
 use automerge::{AutomergeError, ObjId, ObjType, Prop, ReadDoc, ScalarValue, Value, hydrate};
 use serde_json::{Map, Value as Json};
 
 use super::scalars::{self, Over};
-use super::work::{MOST_OPS, Size, Work};
+use super::search::Search;
+use super::work::{MOST_OPS, PROTO, Size, TooMuch, Work};
 use super::{Types, from_json, lists, tagged, texts};
 
 /// Why an edit could not be made. The transaction is to be rolled back.
@@ -22,6 +23,12 @@ pub enum EditError {
     /// The change would be refused.
     #[error("a change has at most {MOST_OPS} ops; each letter of a text is one")]
     TooManyOps,
+    /// It would be refused, too.
+    #[error("no key may be {PROTO}")]
+    ProtoKey,
+    /// It comes to more than an edit may.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
 }
 
 impl From<AutomergeError> for EditError {
@@ -37,10 +44,9 @@ pub struct Edit<'a, T> {
     pub tx: &'a mut T,
     /// How the JSON is to be read.
     pub types: Types,
-    /// Until then the smallest difference of long lists and texts is looked for; after that a larger one is
-    /// taken. What comes of it is the same value.
-    pub deadline: Option<Instant>,
-    /// What patches may still do.
+    /// How long the smallest difference of long lists and texts may still be looked for.
+    pub search: Search,
+    /// What it may still do.
     pub work: Work,
 }
 
@@ -107,7 +113,11 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
     }
 
     fn replace(&mut self, object: &ObjId, prop: Prop, json: &Json) -> Result<(), EditError> {
-        match self.new_value(json)? {
+        if matches!(&prop, Prop::Map(key) if key == PROTO) {
+            return Err(EditError::ProtoKey);
+        }
+        self.may_make(slice::from_ref(json))?;
+        match self.made(json) {
             hydrate::Value::Scalar(scalar) => self.tx.put(object, prop, scalar)?,
             made => {
                 self.tx.batch_create_object(object, prop, &made, false)?;
@@ -116,25 +126,34 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
         Ok(())
     }
 
-    /// Inserts into a list.
+    /// Inserts into a list, one behind the other. Only for the first does Automerge look for the place.
     pub(super) fn insert(
         &mut self,
         list: &ObjId,
         index: usize,
-        json: &Json,
+        elements: &[Json],
     ) -> Result<(), EditError> {
-        match self.new_value(json)? {
-            hydrate::Value::Scalar(scalar) => self.tx.insert(list, index, scalar)?,
-            made => {
-                self.tx.batch_create_object(list, index, &made, true)?;
-            }
-        }
-        Ok(())
+        self.may_make(elements)?;
+        let made = elements.iter().map(|json| self.made(json));
+        let made: Vec<hydrate::Value> = made.collect();
+        Ok(self.tx.splice(list, index, 0, made)?)
     }
 
-    fn new_value(&self, json: &Json) -> Result<hydrate::Value, EditError> {
-        self.has_room(Size::of(json, self.types).ops())?;
-        Ok(from_json(json, self.types, self.tx.text_encoding()))
+    /// Whether a change with these values is taken.
+    fn may_make(&self, values: &[Json]) -> Result<(), EditError> {
+        let mut ops = 0_usize;
+        for json in values {
+            let size = Size::of(json, self.types);
+            if size.has_proto {
+                return Err(EditError::ProtoKey);
+            }
+            ops = ops.saturating_add(size.ops());
+        }
+        self.has_room(ops)
+    }
+
+    fn made(&self, json: &Json) -> hydrate::Value {
+        from_json(json, self.types, self.tx.text_encoding())
     }
 
     /// Whether so many ops more make a change that is taken. Asked before they are made: an op takes a microsecond or two,
@@ -152,6 +171,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
             .keys(map)
             .filter(|key| !entries.contains_key(key))
             .collect();
+        self.has_room(gone.len())?;
         for key in gone {
             self.tx.delete(map, key)?;
         }

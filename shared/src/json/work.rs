@@ -2,7 +2,9 @@
 //!
 //! A body's bounds say nothing of a JSON Patch: its operations make values of each other. A `copy` into what it copies
 //! doubles the depth or the size each time, and reads something large for a few bytes. So what is read, written and gone
-//! through is counted, and refused before it is built.
+//! through is counted, and refused before it is built. Nor does a body say what it takes to remove what is not in it.
+
+use std::time::{Duration, Instant};
 
 use automerge::transaction::Transactable;
 use automerge::{ObjId, ObjType, ReadDoc, Value};
@@ -10,19 +12,17 @@ use serde_json::{Map, Value as Json};
 
 use super::update::Edit;
 use super::{Types, WriteError, scalars, tagged};
+use crate::limits::OPS_PER_CHANGE;
 
 /// Values that a patch may write, and as many that it may read. A body has no more; so a patch is never refused for
 /// what it brings itself, or for tests that succeed.
 pub const MOST_VALUES: usize = 250_000;
 
 /// Bytes of keys and strings that a patch may write, and as many that it may read; as [`MOST_VALUES`].
-pub(super) const MOST_BYTES: usize = 8 << 20;
+pub const MOST_BYTES: usize = 8 << 20;
 
-/// Ops of one edit: a change with more is refused wherever it comes from ([`Limits::ops_per_change`]). A letter of a
-/// text is one.
-///
-/// [`Limits::ops_per_change`]: crate::limits::Limits::ops_per_change
-pub(super) const MOST_OPS: usize = 1_000_000;
+/// Ops of one edit: a change with more is refused wherever it comes from. A letter of a text is one.
+pub(super) const MOST_OPS: usize = OPS_PER_CHANGE;
 
 /// Steps of paths that a patch may walk, all operations together. Each looks a key up, in 1 to 2 µs. It is eight for
 /// each of the most operations that a body has room for.
@@ -32,11 +32,11 @@ pub(super) const MOST_WALKED: usize = 500_000;
 /// say how many they are, in 3 to 7 ns each.
 pub(super) const MOST_COUNTED: usize = 300_000_000;
 
-/// How much longer it takes where an old version is edited: there Automerge finds no position but by going through all
-/// before it, once to look what is there and once to write.
-const COUNTED_OF_OLD: usize = 64;
+/// How long an edit may take. What comes to more without coming to more than is counted goes through elements that are not
+/// there any more, which nobody can count: Automerge looks at all of them that lie behind where it makes a new one.
+const MOST_TIME: Duration = Duration::from_secs(30);
 
-/// A patch comes to more than one may.
+/// An edit comes to more than one may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TooMuch {
     /// Values that are written.
@@ -55,13 +55,14 @@ pub enum TooMuch {
     #[error("the paths of a patch have at most {MOST_WALKED} steps in all")]
     Walked,
     /// Elements before positions.
-    #[error(
-        "the positions of a patch are too many in too large arrays; it takes less time with the present version, or by PUT"
-    )]
+    #[error("the positions of a patch are too many in too large arrays; it takes less time by PUT")]
     Counted,
+    /// Seconds.
+    #[error("what is to be written would take more than {} s", MOST_TIME.as_secs())]
+    Time,
 }
 
-/// What a patch may still do.
+/// What an edit may still do; most of it is a patch's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     written: usize,
@@ -70,20 +71,12 @@ pub struct Work {
     bytes_read: usize,
     walked: usize,
     counted: usize,
-    /// What an element costs.
-    element: usize,
+    until: Instant,
 }
 
 impl Default for Work {
-    /// Of the present version.
+    /// All that one request may.
     fn default() -> Self {
-        Self::new(false)
-    }
-}
-
-impl Work {
-    /// All that a patch of one request may, to the present version or an old one.
-    pub fn new(is_old: bool) -> Self {
         Self {
             written: MOST_VALUES,
             bytes_written: MOST_BYTES,
@@ -91,10 +84,12 @@ impl Work {
             bytes_read: MOST_BYTES,
             walked: MOST_WALKED,
             counted: MOST_COUNTED,
-            element: if is_old { COUNTED_OF_OLD } else { 1 },
+            until: Instant::now() + MOST_TIME,
         }
     }
+}
 
+impl Work {
     /// A value is about to be written.
     pub(super) fn write(&mut self, size: &Size) -> Result<(), TooMuch> {
         take(&mut self.written, size.values, TooMuch::Written)?;
@@ -103,13 +98,21 @@ impl Work {
 
     /// A path is about to be walked.
     pub(super) fn walk(&mut self, steps: usize) -> Result<(), TooMuch> {
+        self.go_on()?;
         take(&mut self.walked, steps, TooMuch::Walked)
     }
 
     /// Arrays with so many elements were gone through to find a place.
     pub(super) fn count(&mut self, elements: usize) -> Result<(), TooMuch> {
-        let cost = elements.saturating_mul(self.element);
-        take(&mut self.counted, cost, TooMuch::Counted)
+        take(&mut self.counted, elements, TooMuch::Counted)
+    }
+
+    /// A step of many is about to be carried out.
+    pub(super) fn go_on(&self) -> Result<(), TooMuch> {
+        if Instant::now() > self.until {
+            return Err(TooMuch::Time);
+        }
+        Ok(())
     }
 
     /// One value more was found, without what is in it, with so many bytes.
@@ -197,6 +200,9 @@ fn bytes(json: &Json) -> usize {
     }
 }
 
+/// The key that JavaScript takes for something else: changes with it are refused, wherever they come from.
+pub(super) const PROTO: &str = "__proto__";
+
 /// How large a value is.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
@@ -208,6 +214,8 @@ pub(super) struct Size {
     bytes: usize,
     /// Letters of texts: each is an op.
     letters: usize,
+    /// Whether it has a key that no document may have.
+    pub(super) has_proto: bool,
 }
 
 impl Size {
@@ -222,6 +230,7 @@ impl Size {
             size.levels = 1;
             for (key, value) in object {
                 size.bytes += key.len();
+                size.has_proto |= key == PROTO;
                 size.hold(&Self::of(value, types));
             }
         } else if let Json::Array(elements) = json {
@@ -246,5 +255,6 @@ impl Size {
         self.values += inner.values;
         self.bytes += inner.bytes;
         self.letters += inner.letters;
+        self.has_proto |= inner.has_proto;
     }
 }

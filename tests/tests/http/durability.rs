@@ -48,7 +48,7 @@ async fn round(server: &mut ServerProcess, seed: u64) -> Result<usize> {
                 let Ok(answer) = rest.put(&format!("{url}/value/{key}"), &json!(n)).await else {
                     break;
                 };
-                if answer.status != StatusCode::OK {
+                if answer.status != StatusCode::CREATED {
                     // It says so where it can't know.
                     let code = answer.json()?["code"].clone();
                     ensure!(code == "shutting-down", "{} {code}", answer.status);

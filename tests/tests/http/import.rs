@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use automerge::transaction::Transactable as _;
-use automerge::{ActorId, AutoCommit, Automerge, ROOT};
+use automerge::{ActorId, AutoCommit, Automerge, ROOT, ReadDoc as _};
 use concord_tests::server_process::ServerProcess;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::requests::{problem, run};
 use super::rest::{Answer, Rest, send};
 
-const AUTOMERGE: &str = "application/vnd.automerge";
+pub(crate) const AUTOMERGE: &str = "application/vnd.automerge";
 
 fn import(rest: &Rest, method: Method, path: &str, bytes: &[u8]) -> RequestBuilder {
     let request = rest.request(method, path).header(CONTENT_TYPE, AUTOMERGE);
@@ -116,6 +116,33 @@ fn who_edits_live_gets_what_is_imported_and_the_view_has_it_at_once() {
         }
         let all = rest.get(own).await?.json()?;
         assert_eq!(all.as_object().unwrap().len(), 41);
+        Ok(())
+    });
+}
+
+/// A version is named in headers, which have an end.
+#[test]
+fn a_document_of_many_heads_can_be_read_and_written() {
+    run(async |rest| {
+        let mut doc = AutoCommit::new();
+        for n in 0..1000_u32 {
+            let mut one = AutoCommit::new();
+            one.put(ROOT, format!("{n}"), n).unwrap();
+            doc.merge(&mut one).unwrap();
+        }
+        assert_eq!(doc.get_heads().len(), 1000);
+        let url = "/v1/documents/heads";
+        let made = send(import(&rest, Method::PUT, url, &doc.save())).await?;
+        assert_eq!(made.status, StatusCode::CREATED);
+        let seen = rest.get(&format!("{url}/value/7")).await?.good()?;
+        rest.put_seen(&format!("{url}/value/7"), seen.etag()?, &json!(8))
+            .await?
+            .good()?;
+        let now = export(&rest, url).await?;
+        assert_eq!(now.get_heads().len(), 1);
+        let all = doc.get_changes(&[]).into_iter();
+        let mut kept = all.map(|change| now.get_change_by_hash(&change.hash()));
+        assert!(kept.all(|change| change.is_some()));
         Ok(())
     });
 }

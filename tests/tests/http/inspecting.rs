@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
+use automerge::transaction::Transactable as _;
+use automerge::{AutoCommit, ROOT};
 use concord_tests::raw_client::RawClient;
 use concord_tests::server_process::ServerProcess;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::import::AUTOMERGE;
 use super::rest::{Answer, Rest, send};
 
 fn problem(answer: &Answer) -> Result<(u16, String)> {
@@ -28,13 +32,24 @@ async fn versions_by_place() -> Result<()> {
         .await?
         .good()?;
     let url = made.location.clone().context("a place")?;
-    let mut seen = vec![made.etag()?.to_owned()];
-    for n in 0..20 {
-        // Every third is about an old version, and so stands beside what came since.
-        let of = if n % 3 == 0 { n / 2 } else { seen.len() - 1 };
-        let key = format!("{url}/value/key{n}");
-        let written = rest.put_seen(&key, &seen[of], &json!(n)).await?.good()?;
-        seen.push(written.etag()?.to_owned());
+    let bytes = async || {
+        let read = rest.request(Method::GET, &url).header(ACCEPT, AUTOMERGE);
+        anyhow::Ok(send(read).await?.good()?.body)
+    };
+    let mut then = AutoCommit::load(&bytes().await?)?;
+    for n in 0..20_u32 {
+        let put = format!("{url}/value/key{n}");
+        rest.put(&put, &json!(n)).await?.good()?;
+        // Every third is of somebody who had an old version, and so stands beside what came since.
+        if n % 3 == 0 {
+            then.put(ROOT, format!("beside{n}"), n)?;
+            let merge = rest.request(Method::PUT, &url);
+            let merge = merge.header(CONTENT_TYPE, AUTOMERGE).body(then.save());
+            send(merge).await?.good()?;
+        }
+        if n % 6 == 0 {
+            then = AutoCommit::load(&bytes().await?)?;
+        }
     }
     let page = rest
         .get(&format!("{url}/changes?limit=1000"))

@@ -57,11 +57,10 @@ fn what_is_added_at_an_old_version_is_found_where_it_is_now() {
             json!({ "o": {} }),
             "{object}"
         );
-        // What it was added to is gone: it is where it was, for ever.
+        // What it was added to is gone: it is nowhere.
         let added = add("/gone", json!("nowhere")).await?;
-        let location = added.location.unwrap();
-        assert!(location.contains("?at="), "{location}");
-        assert_eq!(rest.get(&location).await?.json()?, json!("nowhere"));
+        assert_eq!(added.status, StatusCode::NO_CONTENT);
+        assert_eq!((added.location, added.etag), (None, None));
         assert_eq!(
             rest.get(&format!("{url}/value/gone")).await?.status,
             StatusCode::NOT_FOUND
@@ -254,6 +253,9 @@ fn a_restore_and_a_fork_are_carried_out_once() {
             rest.get(&other.location.unwrap()).await?.json()?,
             json!({ "q": 1 })
         );
+        // An id of one's own is another matter: what is there is that fork, or is none.
+        let named = fork(json!({ "id": "restored", "at": old })).await?;
+        assert_eq!(problem(&named)?, (412, "exists".into()));
         let listed = rest.get("/v1/documents").await?.json()?;
         assert_eq!(listed["documents"].as_array().unwrap().len(), 3);
         // What was asked of the source was not asked of the fork.

@@ -16,10 +16,10 @@ use concord_shared::sync::split;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::super::maintain::now_ms;
 use super::super::replay::client::Client;
 use super::super::serve::stop_signal;
 use super::create;
+use crate::clock::unix_ms;
 use crate::replay::Builder;
 use crate::replay::file::Writer;
 
@@ -99,7 +99,7 @@ impl Recorder {
     async fn gather(&mut self, client: &mut Client, path: &Path) -> anyhow::Result<()> {
         let until = Instant::now() + BATCH;
         while let Ok(received) = timeout_at(until, client.receive()).await {
-            let now_ms = now_ms();
+            let now_ms = unix_ms();
             for message in client.tapped() {
                 self.take(&message, now_ms)
                     .with_context(|| format!("recording to {}", path.display()))?;

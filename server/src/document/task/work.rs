@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use concord_shared::code::ErrorCode;
@@ -12,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, trace, warn};
 
 use super::{Done, End, Link, Pending, Report, Task, WriteFailed};
+use crate::clock::unix_ms;
 use crate::connection::Goodbye;
 use crate::connection::caller::Refused;
 use crate::connection::outbox::Pushed;
@@ -469,10 +469,9 @@ impl Task {
 
     #[expect(clippy::cast_possible_truncation, reason = "milliseconds fit 64 bits")]
     pub(super) fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         Now {
             monotonic_ms: self.started.elapsed().as_millis() as u64,
-            unix_ms: unix.map_or(0, |since| since.as_millis() as u64),
+            unix_ms: unix_ms(),
         }
     }
 }

@@ -1,13 +1,11 @@
 //! The difference of two versions as JSON Patch.
 
-use std::time::Instant;
-
 use automerge::{Automerge, ChangeHash};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use concord_shared::json::{self, Types};
+use concord_shared::json::{self, Search, Types};
 use concord_shared::path::{NoPlace, Path};
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, RemoveOperation};
@@ -104,7 +102,7 @@ pub(super) fn operations(
     let to = there(doc, path, types, &between.to)?;
     let whole = PointerBuf::new();
     Ok(match (from, to) {
-        (Some(from), Some(to)) => json::diff(&from, &to, types, Some(Instant::now() + DIFF_TIME)),
+        (Some(from), Some(to)) => json::diff(&from, &to, types, Search::at_most(DIFF_TIME)),
         (None, Some(value)) => {
             vec![PatchOperation::Add(AddOperation { path: whole, value })]
         }

@@ -1,5 +1,7 @@
 //! A new document with another's history up to a version: the same changes, under their hashes.
 
+use std::sync::Arc;
+
 use std::collections::HashSet;
 
 use automerge::{Automerge, ChangeHash};
@@ -21,7 +23,7 @@ use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Type};
 
 use super::Documents;
 use super::address::{Address, At, Parameters, address, url_of};
-use super::past::must_have;
+use super::past::{heads, must_have};
 use super::unfit;
 use super::write::author;
 use crate::http::body;
@@ -29,7 +31,6 @@ use crate::http::idempotency::{Fingerprint, Key};
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
-use crate::http::version::Version;
 use crate::materialise;
 
 /// What is to be forked.
@@ -100,6 +101,8 @@ pub(super) async fn fork(
         (fork.unwrap_or_default(), parsed.fingerprint)
     };
     let at = fork.at.as_deref().map(At::parse).transpose()?;
+    // Nobody else makes a document under that id.
+    let is_by_key = key.is_some() && fork.id.is_none();
     let new = if let Some(id) = fork.id {
         DocumentId::parse_url(&id).map_err(|error| Problem::new(Code::BadId, error.to_string()))?
     } else {
@@ -110,6 +113,9 @@ pub(super) async fn fork(
         Some(at) => Some(documents.version(&id, at).await?),
         None => None,
     };
+    // As an import, of which there are so many at a time: a whole document waits in memory for its view. Nobody closes the
+    // semaphore.
+    let permit = Arc::clone(&documents.imports).acquire_owned().await.ok();
     let part = documents.past(&id, move |doc| match version {
         Some(version) => {
             must_have(doc, &version.0)?;
@@ -119,18 +125,19 @@ pub(super) async fn fork(
     });
     let Part { doc, changes } = part.await?;
     let made = documents.views.run(&new, move |core| {
-        let mut heads = doc.get_heads();
-        heads.sort_unstable();
+        let _permit = permit;
+        let version = heads(&doc);
         let there = core.heads();
         if there.is_empty() {
             let adopted = core.adopt(author(None).principal, doc, changes);
             adopted.map_err(|failure| unfit(core, failure))?;
-            return Ok((true, Some(Version(heads))));
+            return Ok((true, Some(version)));
         }
         // Who was not told that it was forked, and forks it again, has forked it; and both may have gone on since.
-        let first = changes.first().map(|change| change.hash);
-        if there == heads || key.is_some() && first.is_some_and(|first| core.has(&[first])) {
-            return Ok((false, (there == heads).then_some(Version(heads))));
+        let is_same = there == version.0;
+        let mut all = changes.iter();
+        if is_same || is_by_key && all.any(|change| core.has(&[change.hash])) {
+            return Ok((false, is_same.then_some(version)));
         }
         let detail = "the document is there, and is another";
         Err(Problem::new(Code::Exists, detail))
@@ -141,12 +148,12 @@ pub(super) async fn fork(
     } else {
         StatusCode::OK
     };
-    // What has gone on since is not known to who asks.
     let body = Forked {
         id: new.to_string(),
         url: new.url(),
     };
     let mut response = (status, axum::Json(body)).into_response();
+    // What has gone on since is not known to who asks.
     response
         .headers_mut()
         .extend(version.map(|version| (header::ETAG, version.etag())));

@@ -93,7 +93,10 @@ impl Documents {
             };
             if precondition.check(core, is_here)?.is_some() {
                 let imported = core.import(principal, changes);
-                imported.map_err(|failure| unfit(core, failure))?;
+                if !imported.map_err(|failure| unfit(core, failure))? {
+                    let detail = "another change with the same actor and number came first";
+                    return Err(Problem::new(Code::Wire(ErrorCode::DuplicateSeq), detail));
+                }
                 if core.heads().is_empty() {
                     core.make_empty(author(None));
                 }

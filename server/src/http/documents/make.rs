@@ -148,29 +148,25 @@ impl Precondition {
         is_as_wanted: impl Fn() -> Result<bool, Problem>,
     ) -> Result<Option<Base>, Problem> {
         let is_new = core.heads().is_empty();
-        let Self::MayBeThere(conditions) = self else {
-            return match is_new {
-                true => Ok(Some(Base::default())),
-                false if is_as_wanted()? => Ok(None),
-                false => Err(reused()),
-            };
-        };
-        if is_new {
-            if conditions.seen != Condition::None {
+        match self {
+            Self::MustBeNew if is_new => Ok(Some(Base::default())),
+            Self::MustBeNew if is_as_wanted()? => Ok(None),
+            Self::MustBeNew => Err(reused()),
+            Self::MayBeThere(conditions) if is_new && conditions.seen != Condition::None => {
                 let detail = "the document is not there";
-                return Err(Problem::new(Code::UnknownHeads, detail));
+                Err(Problem::new(Code::UnknownHeads, detail))
             }
-            return Ok(Some(Base::default()));
-        }
-        // Who was not told that it was made, and makes it again, has made it.
-        if conditions.unseen == Condition::Any {
-            if is_as_wanted()? {
-                return Ok(None);
+            Self::MayBeThere(_) if is_new => Ok(Some(Base::default())),
+            // Who was not told that it was made, and makes it again, has made it.
+            Self::MayBeThere(conditions) if conditions.unseen == Condition::Any => {
+                if is_as_wanted()? {
+                    return Ok(None);
+                }
+                let detail = "the document is there, and differs";
+                Err(Problem::new(Code::Exists, detail))
             }
-            let detail = "the document is there, and differs";
-            return Err(Problem::new(Code::Exists, detail));
+            Self::MayBeThere(conditions) => conditions.check(core, &Path::root()).map(Some),
         }
-        conditions.check(core, &Path::root()).map(Some)
     }
 }
 
@@ -184,12 +180,7 @@ impl Documents {
         parsed: Parsed,
         mark: Option<Mark>,
     ) -> Result<(Shown, bool), Problem> {
-        let Parsed {
-            json,
-            permit,
-            bytes,
-            ..
-        } = parsed;
+        let Parsed { json, permit, .. } = parsed;
         if !json.is_object() {
             return Err(Problem::new(Code::NotAnObject, "a document is an object").at(""));
         }
@@ -208,7 +199,7 @@ impl Documents {
             let Some(base) = precondition.check(core, is_as_wanted)? else {
                 return Ok((Shown::of(core, &Path::root(), types)?, false));
             };
-            edit(core, &base, types, mark, bytes, |edit| {
+            edit(core, &base, types, mark, |edit| {
                 edit.put_at(&Path::root(), &json)
             })?;
             if core.heads().is_empty() {

@@ -22,6 +22,9 @@ pub const CONCURRENT_LARGE_PASTS: usize = 2;
 /// Ops with which a document is large: to copy and read it takes more than a millisecond.
 const LARGE_OPS: u64 = 10_000;
 
+/// Bytes with which it is, whatever its ops.
+const LARGE_BYTES: usize = 256 << 10;
+
 impl Documents {
     /// Runs a job on a copy of the document, which must be there. All that it has is durable.
     pub(super) async fn past<R: Send + 'static>(
@@ -30,7 +33,7 @@ impl Documents {
         job: impl FnOnce(&Automerge) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
         let small = self.on(id, |core| {
-            let is_small = core.doc().stats().num_ops < LARGE_OPS;
+            let is_small = core.doc().stats().num_ops < LARGE_OPS && core.bytes() < LARGE_BYTES;
             Ok(is_small.then(|| core.doc().clone()))
         });
         let (doc, permit) = if let Some(doc) = small.await? {

@@ -72,6 +72,11 @@ pub(super) async fn restore(
     let Restore { at, path } = body::object(&json)?;
     let (at, path) = (At::parse(&at)?, Path::parse(&path)?);
     let version = documents.version(&id, at).await?;
+    // What there was may be large, whatever the body is, and waits in memory until the document is written.
+    let permit = match permit {
+        Some(permit) => Some(permit),
+        None => body::large_permit(&documents.large).await,
+    };
     let old_path = path.clone();
     // With its types, so that what comes back is what it was.
     let old = documents.past(&id, move |doc| {
@@ -84,9 +89,7 @@ pub(super) async fn restore(
         let _permit = permit;
         if done(core, mark)?.is_none() {
             let base = conditions.check(core, &path)?;
-            // All that there was may have to be written.
-            let bytes = usize::MAX;
-            edit(core, &base, Types::Tagged, mark, bytes, |edit| {
+            edit(core, &base, Types::Tagged, mark, |edit| {
                 match &old {
                     Some(old) => edit.put_at(&path, old),
                     None => match edit.delete_at(&path) {

@@ -1,9 +1,9 @@
 //! Writing: values and patches, and what all writes have in common.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use automerge::ChangeHash;
 use automerge::transaction::Transaction;
+use automerge::{ChangeHash, ReadDoc as _};
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
@@ -12,13 +12,14 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::PrincipalId;
-use concord_shared::json::{self, Added, Edit, Types, Work, WriteError};
+use concord_shared::json::{self, Added, Edit, Search, Types, Work, WriteError};
 use concord_shared::path::Path;
 use serde::Deserialize as _;
 
 use super::Documents;
 use super::address::{Address, Parameters, address, url_of_value};
 use super::read::{Shown, json_at};
+use crate::clock::unix_ms;
 use crate::http::body::{self, Kind, Parsed};
 use crate::http::idempotency::{Fingerprint, Key};
 use crate::http::openapi::problems::Fails;
@@ -59,23 +60,34 @@ impl Conditions {
 
     /// Whether what is at a path may be written, and what is to be changed.
     pub(super) fn check(self, core: &Core, path: &Path) -> Result<Base, Problem> {
-        let is_there = || {
-            path.value(core.doc(), None)
-                .is_ok_and(|found| found.is_some())
-        };
+        let is_there = || is_there(core, path, None);
         let unmet = |code, detail: &str| Err(Problem::new(code, detail).at(path));
         let now = core.heads();
+        let has_now = |versions: &[Version]| versions.iter().any(|version| version.0 == now);
         match &self.unseen {
             Condition::Any if is_there() => return unmet(Code::Exists, "there is a value"),
-            Condition::OneOf(versions) if versions.iter().any(|version| version.0 == now) => {
+            Condition::OneOf(versions) if has_now(versions) => {
                 return unmet(Code::Exists, "the version is that one");
             }
             _ => {}
         }
-        if self.seen == Condition::Any && !is_there() {
-            return unmet(Code::UnknownHeads, "there is no value");
+        match self.seen {
+            Condition::Any if !is_there() => unmet(Code::UnknownHeads, "there is no value"),
+            Condition::None | Condition::Any => Ok(Base::default()),
+            Condition::OneOf(versions) if has_now(&versions) => Ok(Base {
+                at: None,
+                saw_all: true,
+            }),
+            Condition::OneOf(versions) => {
+                let known = versions.into_iter().find(|version| core.has(&version.0));
+                let detail = "the document never had that version";
+                let known = known.ok_or_else(|| Problem::new(Code::UnknownHeads, detail))?;
+                Ok(Base {
+                    at: Some(known.0),
+                    saw_all: false,
+                })
+            }
         }
-        base(core, self.seen)
     }
 }
 
@@ -104,7 +116,7 @@ impl Target {
     tag = "Values",
     params(parameters::Place, parameters::Writing),
     request_body(content((bodies::Value = "application/json", example = json!("Acme Ltd")))),
-    responses(answers::Written, Fails<400>, Fails<404>, Fails<409>, Fails<412>, Fails<413>, Fails<415>, Fails<422>),
+    responses(answers::Put, Fails<400>, Fails<404>, Fails<409>, Fails<412>, Fails<413>, Fails<415>, Fails<422>),
 )]
 pub(super) async fn put(
     documents: State<Documents>,
@@ -168,7 +180,6 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
         json,
         permit,
         fingerprint,
-        bytes,
     } = parsed;
     let mark = key.map(|key| key.mark(&id, &method, &uri, &headers, fingerprint));
     let address = url_of_value(&id, &path);
@@ -179,10 +190,15 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
         let patch = patch.transpose().map_err(bad)?;
         let is_patch = method == Method::PATCH;
         let mut saw_all = false;
-        if done(core, mark)?.is_none() {
+        let was_there;
+        if let Some(change) = done(core, mark)? {
+            let made = core.doc().get_change_meta_by_hash(&change);
+            was_there = made.is_none_or(|made| is_there(core, &path, Some(&made.deps)));
+        } else {
+            was_there = is_there(core, &path, None);
             let base = conditions.check(core, &path)?;
             saw_all = base.saw_all;
-            edit(core, &base, types, mark, bytes, |edit| match &patch {
+            edit(core, &base, types, mark, |edit| match &patch {
                 Some(patch) => edit.patch_at(&path, patch),
                 None if is_patch => edit.merge_at(&path, &json),
                 None => edit.put_at(&path, &json),
@@ -190,9 +206,18 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
         }
         let mut shown = written(core, &path, types, (!is_patch).then_some(&json))?;
         shown.is_known |= saw_all;
-        Ok(shown)
+        let is_new = !is_patch && !was_there;
+        Ok((
+            shown,
+            if is_new {
+                StatusCode::CREATED
+            } else {
+                StatusCode::OK
+            },
+        ))
     });
-    Ok(answer(&headers, shown.await?, StatusCode::OK, &address))
+    let (shown, status) = shown.await?;
+    Ok(answer(&headers, shown, status, &address))
 }
 
 /// Add a value
@@ -225,7 +250,6 @@ pub(super) async fn append(
         json,
         permit,
         fingerprint,
-        bytes,
     } = parsed;
     let random = || uuid::Uuid::new_v4().to_string();
     let member = key.as_ref().map_or_else(random, Key::member);
@@ -237,27 +261,38 @@ pub(super) async fn append(
             change
         } else {
             let base = conditions.check(core, &path)?;
-            let ((), change) = edit(core, &base, types, mark, bytes, |edit| {
+            let ((), change) = edit(core, &base, types, mark, |edit| {
                 edit.append_at(&path, &member, &json)
             })?;
             // Something is always added.
             change.ok_or_else(internal)?
         };
         let doc = core.doc();
-        let added = Added::find(doc, &path, &member, &[change])?.ok_or_else(internal)?;
+        let made = doc.get_change_by_hash(&change).ok_or_else(internal)?;
+        let added = Added::by(doc, &made).map_err(|_| internal())?;
+        let added = added.ok_or_else(internal)?;
+        let place = |heads| added.place(doc, heads).map_err(|_| internal());
         // Where it is now, and what is there: others may have written it since, where this was asked before. If it is
-        // nowhere any more, where it was then.
-        if let Some(now) = added.now(doc).map_err(|_| internal())? {
+        // nowhere any more, where it was then; if what it was added to had gone, it never was anywhere.
+        if let Some(now) = place(None)? {
             let shown = written(core, &now, types, Some(&json))?;
-            return Ok((url_of_value(&document, &now), shown));
+            return Ok((Some(url_of_value(&document, &now)), shown));
         }
         let version = Version(vec![change]);
-        let then = json_at(doc, added.then(), types, Some(&version.0))?;
-        let location = format!("{}?at={version}", url_of_value(&document, added.then()));
-        Ok((location, Shown::json(version, then.as_ref())))
+        let Some(path) = place(Some(&version.0))? else {
+            let mut nowhere = Shown::json(Version(core.heads()), None);
+            nowhere.is_known = false;
+            return Ok((None, nowhere));
+        };
+        let then = json_at(doc, &path, types, Some(&version.0))?;
+        let location = format!("{}?at={version}", url_of_value(&document, &path));
+        Ok((Some(location), Shown::json(version, then.as_ref())))
     });
     let (location, shown) = made.await?;
-    Ok(answer(&headers, shown, StatusCode::CREATED, &location))
+    Ok(match location {
+        Some(location) => answer(&headers, shown, StatusCode::CREATED, &location),
+        None => answer(&headers, shown, StatusCode::NO_CONTENT, uri.path()),
+    })
 }
 
 /// Remove a value
@@ -290,7 +325,7 @@ pub(super) async fn delete(
         if done(core, mark)?.is_none() {
             let base = conditions.check(core, &path)?;
             shown.is_known = base.saw_all;
-            edit(core, &base, Types::Plain, mark, 0, |edit| {
+            edit(core, &base, Types::Plain, mark, |edit| {
                 edit.delete_at(&path)
             })?;
         }
@@ -378,14 +413,17 @@ pub(super) fn written(
     Ok(shown)
 }
 
+fn is_there(core: &Core, path: &Path, heads: Option<&[ChangeHash]>) -> bool {
+    let found = path.value(core.doc(), heads);
+    found.is_ok_and(|found| found.is_some())
+}
+
 /// Who writes. Nobody has to say who they are yet.
 pub(super) fn author(mark: Option<Mark>) -> Author {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ms = now.map_or(0, |now| now.as_millis());
     Author {
         principal: PrincipalId::anonymous(),
         message: mark.map(|mark| mark.to_string()),
-        at_ms: i64::try_from(ms).unwrap_or(i64::MAX),
+        at_ms: i64::try_from(unix_ms()).unwrap_or(i64::MAX),
     }
 }
 
@@ -419,51 +457,26 @@ pub(super) struct Base {
     pub(super) saw_all: bool,
 }
 
-pub(super) fn base(core: &Core, condition: Condition) -> Result<Base, Problem> {
-    let Condition::OneOf(versions) = condition else {
-        return Ok(Base::default());
-    };
-    let now = core.heads();
-    if versions.iter().any(|version| version.0 == now) {
-        return Ok(Base {
-            at: None,
-            saw_all: true,
-        });
-    }
-    let known = versions.into_iter().find(|version| core.has(&version.0));
-    let unknown = || Problem::new(Code::UnknownHeads, "the document never had that version");
-    let known = known.ok_or_else(unknown)?;
-    Ok(Base {
-        at: Some(known.0),
-        saw_all: false,
-    })
-}
-
-/// Bytes of what is written with which an edit of an old version is made [aside](Core::change_aside).
-const BYTES_ASIDE: usize = 4 << 10;
-
 /// Makes an edit, and its change unless it changes nothing. What it gave is worth nothing before the job's answer says
-/// that it is kept. `bytes` is how much is written, roughly.
+/// that it is kept.
 pub(super) fn edit<R>(
     core: &mut Core,
     base: &Base,
     types: Types,
     mark: Option<Mark>,
-    bytes: usize,
     make: impl FnOnce(&mut Edit<'_, Transaction<'_>>) -> Result<R, WriteError>,
 ) -> Result<(R, Option<ChangeHash>), Problem> {
-    let is_aside = bytes > BYTES_ASIDE;
     let make = |tx: &mut Transaction<'_>| {
         make(&mut Edit {
             tx,
             types,
-            deadline: Some(Instant::now() + DIFF_TIME),
-            work: Work::new(base.at.is_some() && !is_aside),
+            search: Search::at_most(DIFF_TIME),
+            work: Work::default(),
         })
     };
     let made = match &base.at {
-        Some(at) if is_aside => core.change_aside(author(mark), at, make),
-        at => core.change(author(mark), at.as_deref(), make),
+        Some(at) => core.change_at(author(mark), at, make),
+        None => core.change(author(mark), make),
     };
     match made {
         Ok(made) => Ok(made?),

@@ -42,6 +42,10 @@ answers! {
     /// What is at a place after it was written.
     Written: 200 = written("What is at the place now, merged."),
         204 = silent("Carried out. There is no value with `Prefer: return=minimal`, or where it was removed meanwhile.");
+    /// A value that was put.
+    Put: 200 = written("What is at the place now, merged."),
+        201 = made("There was nothing before."),
+        204 = silent("Carried out. There is no value with `Prefer: return=minimal`, or where it was removed meanwhile.");
     /// A document that was made.
     Made: 201 = made("Made. The document is at `Location`.");
     /// A document that was written as a whole.
@@ -49,7 +53,8 @@ answers! {
         201 = made("Made."),
         204 = silent("Carried out, with `Prefer: return=minimal`.");
     /// What was added.
-    Added: 201 = made("Added. What is there now, and at `Location` where that is.");
+    Added: 201 = made("Added. What is there now, and at `Location` where that is."),
+        204 = silent("What it was to be added to, at an old version, was removed meanwhile.");
     /// What was removed.
     Removed: 204 = silent("Nothing is there any more. A version only for who named the last one.");
     /// This document.

@@ -29,11 +29,11 @@ sets! {
     /// What to read, and what its reader has.
     Reading: at, types, if_none_match;
     /// What a writer saw, and how to answer.
-    Writing: types, if_match, if_none_match_any, idempotency_key, prefer;
+    Writing: types, if_match, if_none_match_of_write, idempotency_key, prefer;
     /// Of what makes a document.
     Making: types, idempotency_key, prefer;
     /// Of what is removed.
-    Removing: types, if_match, if_none_match_any, idempotency_key;
+    Removing: types, if_match, if_none_match_of_write, idempotency_key;
     /// A page of the list of documents.
     Page: limit, after_document;
     /// What a watcher has seen.
@@ -193,7 +193,7 @@ fn if_none_match() -> Parameter {
     header("If-None-Match", description, tags(), &tag())
 }
 
-fn if_none_match_any() -> Parameter {
+fn if_none_match_of_write() -> Parameter {
     let description = "With `*` only what is not there yet is written; with a version, unless the document has that one. Else 412.";
     header("If-None-Match", description, tags(), "*")
 }

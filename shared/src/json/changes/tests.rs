@@ -7,7 +7,7 @@ use automerge::{Automerge, ObjType, PatchLog, ROOT, ReadDoc, ScalarValue};
 use serde_json::json;
 
 use super::*;
-use crate::json::to_json;
+use crate::json::{Search, to_json};
 use crate::path::Place;
 
 mod random;
@@ -68,7 +68,7 @@ impl Scene {
         let mut edit = crate::json::Edit {
             tx: &mut tx,
             types,
-            deadline: None,
+            search: Search::THOROUGH,
             work: crate::json::Work::default(),
         };
         crate::json::update(&mut edit, json).unwrap();

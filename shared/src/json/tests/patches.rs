@@ -258,18 +258,18 @@ fn what_was_added_under_a_key_is_not_what_was_put_there_later() {
         let edit = |document: &mut Automerge, edit: &dyn Fn(&mut Edit<'_, Transaction<'_>>)| {
             let mut tx = document.transaction();
             edit(&mut of(&mut tx, Types::Plain));
-            tx.commit();
-            document.get_heads()
+            let (hash, _) = tx.commit();
+            document.get_change_by_hash(&hash.unwrap()).unwrap()
         };
-        let heads = edit(&mut document, &|edit| {
+        let change = edit(&mut document, &|edit| {
             edit.append_at(&at, "key", &value).unwrap();
         });
-        let added = Added::find(&document, &at, "key", &heads).unwrap().unwrap();
+        let added = Added::by(&document, &change).unwrap().unwrap();
         let there = at.with("key");
-        assert_eq!(added.now(&document).unwrap(), Some(there.clone()));
+        assert_eq!(added.place(&document, None).unwrap(), Some(there.clone()));
         edit(&mut document, &|edit| edit.delete_at(&there).unwrap());
-        assert_eq!(added.now(&document).unwrap(), None);
+        assert_eq!(added.place(&document, None).unwrap(), None);
         edit(&mut document, &|edit| edit.put_at(&there, &value).unwrap());
-        assert_eq!(added.now(&document).unwrap(), None, "{value}");
+        assert_eq!(added.place(&document, None).unwrap(), None, "{value}");
     }
 }
