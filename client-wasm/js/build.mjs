@@ -54,7 +54,9 @@ function makeWasm() {
     copyFileSync(bound, made);
   } else {
     const features = ["--mvp-features", ...WASM_FEATURES.map((name) => `--enable-${name}`)];
-    run("binaryen/bin/wasm-opt", bound, "-Oz", "-Oz", "--gufa", "-Oz", ...features, "-o", made);
+    // What it was made by, and for what, no browser asks.
+    const stripped = ["--strip-producers", "--strip-target-features"];
+    run("binaryen/bin/wasm-opt", bound, "-Oz", "-Oz", "--gufa", "-Oz", ...stripped, ...features, "-o", made);
     new WebAssembly.Module(readFileSync(made));
   }
   // The tests run what tsc makes from src, and the module is loaded from beside that.

@@ -76,29 +76,20 @@ pub fn have_same_ops(one: &Bytes, other: &Bytes, limits: &Limits) -> Result<bool
     Ok(one? == other?)
 }
 
-/// The actors, which [`check`] only counts: it is in the browser's module, where each byte counts; and the columns of ops.
+/// The actors, and the columns of ops. Apart from [`check`], which is in the browser's module, where each byte counts.
 fn ops(data: &[u8], limits: &Limits) -> Result<(Vec<Vec<u8>>, Columns), ChunkError> {
     let mut data = Reader::new(data);
     let mut actors = Vec::new();
     for _ in 0..data.count(limits.document_actors as u64, "actors")? {
         actors.push(data.prefixed(limits.actor_bytes, "actor")?.to_vec());
     }
-    let (_, _, ops) = heads_and_columns(&mut data, limits)?;
-    Ok((actors, ops))
-}
-
-/// What follows the actors: the heads, and the columns of changes and ops.
-fn heads_and_columns(
-    data: &mut Reader<'_>,
-    limits: &Limits,
-) -> Result<(Vec<ChangeHash>, Columns, Columns), ChunkError> {
-    let heads = data.hashes(limits.sync_hashes, "heads")?;
-    let change_table = read_table(data)?;
-    let op_table = read_table(data)?;
+    data.hashes(limits.sync_hashes, "heads")?;
+    let change_table = read_table(&mut data)?;
+    let op_table = read_table(&mut data)?;
     let mut inflated = limits.document_bytes;
-    let changes = Columns::read(data, &change_table, &mut inflated, limits)?;
-    let ops = Columns::read(data, &op_table, &mut inflated, limits)?;
-    Ok((heads, changes, ops))
+    Columns::read(&mut data, &change_table, &mut inflated, limits)?;
+    let ops = Columns::read(&mut data, &op_table, &mut inflated, limits)?;
+    Ok((actors, ops))
 }
 
 /// Adds up what the document's columns claim. Its heads.
@@ -108,7 +99,12 @@ fn check(data: &[u8], limits: &Limits) -> Result<Vec<ChangeHash>, ChunkError> {
     for _ in 0..actors {
         data.prefixed(limits.actor_bytes, "actor")?;
     }
-    let (heads, changes, ops) = heads_and_columns(&mut data, limits)?;
+    let heads = data.hashes(limits.sync_hashes, "heads")?;
+    let change_table = read_table(&mut data)?;
+    let op_table = read_table(&mut data)?;
+    let mut inflated = limits.document_bytes;
+    let changes = Columns::read(&mut data, &change_table, &mut inflated, limits)?;
+    let ops = Columns::read(&mut data, &op_table, &mut inflated, limits)?;
     // Documents of old JavaScript versions end here.
     if !data.is_empty() {
         for _ in &heads {
