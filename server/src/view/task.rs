@@ -441,11 +441,15 @@ impl Task {
         };
         let (code, detail) = (goodbye.code, goodbye.detail);
         warn!(document = %self.id, code = code.as_str(), detail, "view was sent away");
+        // Somebody forged a change of this view's actor, and was first: the next view goes on behind that.
+        let told = match code {
+            ErrorCode::DuplicateSeq => ErrorCode::Overloaded,
+            code => code,
+        };
+        let refused = goodbye.hash.map(|hash| core.refused_with(hash));
         Err(End {
-            error: ViewError(code),
-            refused: goodbye
-                .hash
-                .map_or_else(Vec::new, |hash| core.refused_with(hash)),
+            error: ViewError(told),
+            refused: refused.unwrap_or_default(),
         })
     }
 
