@@ -20,6 +20,7 @@ pub mod http;
 pub mod listener;
 pub mod materialise;
 pub mod metrics;
+pub mod permit;
 pub mod replay;
 pub mod serve;
 pub mod store;

@@ -21,12 +21,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
+use crate::permit::{Permit, turn};
 use crate::traffic::{InFlight, Traffic};
 
 /// TCP connections beyond those that may be `WebSockets`: they are asking for something, or were just
@@ -113,8 +114,7 @@ async fn accept(
     slots: &Arc<Semaphore>,
     in_flight: &Arc<InFlight>,
 ) -> Socket {
-    // Nobody closes the semaphore.
-    let slot = Arc::clone(slots).acquire_owned().await.ok();
+    let slot = turn(slots).await;
     loop {
         match listener.accept().await {
             Ok((tcp, address)) => {
@@ -207,7 +207,7 @@ struct Socket {
     lease: Lease,
     /// Bytes since the lease was renewed for them.
     read: usize,
-    _slot: Option<OwnedSemaphorePermit>,
+    _slot: Permit,
 }
 
 impl Socket {

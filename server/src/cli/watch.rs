@@ -21,7 +21,7 @@ use super::client::{Refused, UsageError, document_id, parse_json, path};
 use super::documents::TypesArg;
 use super::serve::{run_to_the_end, stop_signal};
 use super::terminal::{Out, escaped};
-use crate::clock::unix_ms;
+use crate::clock::signed_unix_ms;
 use crate::http::documents::url_within;
 use events::{Event, Events};
 
@@ -207,7 +207,7 @@ impl<'a> Shown<'a> {
 
 /// The time of day, in UTC.
 fn now() -> String {
-    let time = timestamp(i64::try_from(unix_ms()).unwrap_or(i64::MAX));
+    let time = timestamp(signed_unix_ms());
     let time = time.as_str().and_then(|time| time.get(11..19));
     format!("{}Z", time.unwrap_or_default())
 }

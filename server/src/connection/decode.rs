@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use crate::permit::{Permit, turn};
 use automerge::ChangeHash;
 use automerge::sync::Message;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use concord_shared::change::{self, Change, Chunk, ChunkError};
 use concord_shared::code::ErrorCode;
 use concord_shared::limits::Limits;
 use concord_shared::sync::{self, SyncError, SyncMessage};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Bytes of a small message, before and after inflating (about 0.3 ms of keystrokes).
 const SMALL_BYTES: usize = 16 << 10;
@@ -59,23 +60,15 @@ impl Default for Decoders {
     }
 }
 
-/// Goes with the work: back when that is done, whether somebody waits for it or not. Always there, since
-/// nobody closes the semaphores.
-pub type Permit = Option<OwnedSemaphorePermit>;
-
 impl Decoders {
     /// Waits for a turn of [`medium`].
     pub async fn medium(&self) -> Permit {
-        Self::permit(&self.medium).await
+        turn(&self.medium).await
     }
 
     /// Waits for a turn of [`large`].
     pub async fn large(&self) -> Permit {
-        Self::permit(&self.large).await
-    }
-
-    async fn permit(of: &Arc<Semaphore>) -> Permit {
-        Arc::clone(of).acquire_owned().await.ok()
+        turn(&self.large).await
     }
 }
 

@@ -11,11 +11,12 @@ use concord_shared::path::Path;
 use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt as _;
 use serde_json::Value as Json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::accept::{AUTOMERGE, JSON};
 use super::idempotency::Fingerprint;
 use super::problem::{Code, Problem};
+use crate::permit::{Permit, turn};
 
 /// Bytes of a body that is too large which are read all the same, behind those that it may have.
 const DROPPED_BYTES: usize = 64 << 20;
@@ -85,7 +86,7 @@ pub struct Parsed {
     /// The value.
     pub json: Json,
     /// Given back when the work on it is done.
-    pub permit: Option<OwnedSemaphorePermit>,
+    pub permit: Permit,
     /// Of the bytes that it was.
     pub fingerprint: Fingerprint,
 }
@@ -100,7 +101,7 @@ pub async fn json(
     let raw = raw(headers, body, BODY_BYTES).await?;
     // What is compressed may be large, whatever it looks like.
     let permit = if raw.is_compressed || raw.bytes.len() > LARGE_BYTES {
-        large_permit(large).await
+        turn(large).await
     } else {
         None
     };
@@ -120,11 +121,6 @@ pub async fn json(
     }
     let read = tokio::task::spawn_blocking(read).await;
     read.unwrap_or_else(|_| Err(Problem::new(Code::Wire(ErrorCode::Internal), "")))
-}
-
-/// The right to hold a large value in memory. Nobody closes the semaphore.
-pub async fn large_permit(large: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(large).acquire_owned().await.ok()
 }
 
 /// What an object says by its members.

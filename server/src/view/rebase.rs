@@ -36,19 +36,18 @@ impl Earlier {
         now: &Automerge,
         version: &[ChangeHash],
     ) -> Result<Automerge, AutomergeError> {
-        let missing = missing(now, &self.doc, version);
-        let (mut doc, missing) = if let Some(missing) = missing {
-            (std::mem::replace(&mut self.doc, empty(now)), missing)
-        } else {
-            let all = self::missing(now, &empty(now), version);
-            (empty(now), all.unwrap_or_default())
-        };
-        if !missing.is_empty() {
-            let since = now.get_changes(&doc.get_heads()).into_iter();
-            doc.apply_changes(since.filter(|change| missing.contains(&change.hash())))?;
+        let mut since = missing(now, &self.doc, version);
+        if since.is_none() {
+            self.doc = empty(now);
+            since = missing(now, &self.doc, version);
         }
-        self.doc = doc.clone();
-        Ok(doc)
+        let since = since.unwrap_or_default();
+        if !since.is_empty() {
+            let changes = now.get_changes(&self.doc.get_heads()).into_iter();
+            let changes = changes.filter(|change| since.contains(&change.hash()));
+            self.doc.apply_changes(changes)?;
+        }
+        Ok(self.doc.clone())
     }
 
     /// What is kept.

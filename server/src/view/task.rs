@@ -24,7 +24,7 @@ use tracing::{error, warn};
 use super::cache::{Share, Shared, ViewError, Views};
 use super::core::{Core, Failure};
 use super::watch::News;
-use crate::clock::unix_ms;
+use crate::clock::signed_unix_ms;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::{Outbox, Taken};
 use crate::document::ConnectionId;
@@ -350,10 +350,9 @@ impl Task {
             self.backlog_bytes = 0;
             let behind = std::mem::take(&mut self.behind);
             let batch = std::mem::take(&mut self.jobs);
-            let work = tokio::task::spawn_blocking(move || {
-                let now_ms = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
-                step(core, &frames, behind, batch, now_ms)
-            });
+            let now_ms = signed_unix_ms();
+            let work =
+                tokio::task::spawn_blocking(move || step(core, &frames, behind, batch, now_ms));
             let Ok(stepped) = work.await else {
                 return Some(ViewError(ErrorCode::Internal).into());
             };

@@ -59,7 +59,9 @@ pub(super) fn steps(from: &[Json], to: &[Json], search: &mut Search) -> Vec<Step
         steps.extend((old + paired..old_end).rev().map(Step::Remove));
         steps.extend((0..paired).map(|nth| Step::Put(old + nth, new + nth)));
         let both = same.and_then(|(old, new)| Some((old, from.get(old)?, new, to.get(new)?)));
+        // Those that have no names are the same because they are equal.
         if let Some((old, before, new, after)) = both
+            && key.is_some()
             && !is_same(before, after)
         {
             steps.push(Step::Put(old, new));

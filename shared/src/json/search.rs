@@ -23,12 +23,10 @@ impl Search {
 
     /// From one to the other.
     pub(super) fn ops<T: Hash + Ord>(&mut self, from: &[T], to: &[T]) -> Vec<DiffOp> {
-        let Some(left) = self.left else {
-            return capture_diff_slices_deadline(Algorithm::Myers, from, to, None);
-        };
         let start = Instant::now();
-        let ops = capture_diff_slices_deadline(Algorithm::Myers, from, to, Some(start + left));
-        self.left = Some(left.saturating_sub(start.elapsed()));
+        let deadline = self.left.map(|left| start + left);
+        let ops = capture_diff_slices_deadline(Algorithm::Myers, from, to, deadline);
+        self.left = self.left.map(|left| left.saturating_sub(start.elapsed()));
         ops
     }
 }

@@ -24,6 +24,7 @@ use crate::document::opening::Sizes;
 use crate::document::registry::{Delivery, Registry};
 use crate::document::remote_heads::Moved;
 use crate::document::{ConnectionId, Now};
+use crate::permit::turn;
 use crate::store::{Progress, Write};
 
 /// What an open document takes besides its history and its peers, roughly, in bytes: measured by
@@ -119,10 +120,8 @@ impl Task {
             let (end, id) = (append.end(), self.id.clone());
             let write = match append {
                 upload @ Append::Upload { .. } => {
-                    let permits = Arc::clone(&self.shared.uploads);
                     let _permit = if upload.bytes() > SMALL_UPLOAD_BYTES {
-                        // Nobody closes the semaphore.
-                        permits.acquire_owned().await.ok()
+                        turn(&self.shared.uploads).await
                     } else {
                         None
                     };

@@ -1,7 +1,5 @@
 //! A new document with another's history up to a version: the same changes, under their hashes.
 
-use std::sync::Arc;
-
 use std::collections::HashSet;
 
 use automerge::{Automerge, ChangeHash};
@@ -32,6 +30,7 @@ use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::materialise;
+use crate::permit::turn;
 
 /// What is to be forked.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -113,9 +112,8 @@ pub(super) async fn fork(
         Some(at) => Some(documents.version(&id, at).await?),
         None => None,
     };
-    // As an import, of which there are so many at a time: a whole document waits in memory for its view. Nobody closes the
-    // semaphore.
-    let permit = Arc::clone(&documents.imports).acquire_owned().await.ok();
+    // As an import, of which there are so many at a time: a whole document waits in memory for its view.
+    let permit = turn(&documents.imports).await;
     let part = documents.past(&id, move |doc| match version {
         Some(version) => {
             must_have(doc, &version.0)?;

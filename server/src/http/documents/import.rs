@@ -30,6 +30,7 @@ use crate::document::opening;
 use crate::document::task::Report;
 use crate::http::body;
 use crate::http::problem::{Code, Problem};
+use crate::permit::turn;
 use crate::store::Store;
 
 /// Imports at a time, per server. Each may hold a whole document in memory, as changes.
@@ -74,8 +75,8 @@ impl Documents {
             return Err(Problem::new(Code::Wire(ErrorCode::BackOff), detail));
         }
         let raw = body::raw(headers, body, self.limits.frame_bytes).await?;
-        // Before it is inflated: who waits here holds what was sent, no more. Nobody closes the semaphore.
-        let permit = Arc::clone(&self.imports).acquire_owned().await.ok();
+        // Before it is inflated: who waits here holds what was sent, no more.
+        let permit = turn(&self.imports).await;
         let (store, document, limits) = (Arc::clone(&self.store), id.clone(), self.limits);
         let judging = tokio::task::spawn_blocking(move || {
             judged(&*store, &document, Bytes::from(raw.inflated()?), &limits)

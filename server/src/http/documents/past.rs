@@ -3,8 +3,6 @@
 //! A large document is not read at an old version where those wait who want it as it is now: its view gives a copy of it,
 //! which takes milliseconds, and the reading is done on that, for a few at a time.
 
-use std::sync::Arc;
-
 use automerge::{Automerge, ChangeHash, ReadDoc as _};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -15,6 +13,7 @@ use super::Documents;
 use super::address::At;
 use crate::http::problem::{Code, Problem};
 use crate::http::version::Version;
+use crate::permit::turn;
 
 /// Large documents that are read at old versions at a time, per server: each is in memory once more.
 pub const CONCURRENT_LARGE_PASTS: usize = 2;
@@ -39,8 +38,7 @@ impl Documents {
         let (doc, permit) = if let Some(doc) = small.await? {
             (doc, None)
         } else {
-            // Nobody closes the semaphore.
-            let permit = Arc::clone(&self.past).acquire_owned().await.ok();
+            let permit = turn(&self.past).await;
             (self.on(id, |core| Ok(core.doc().clone())).await?, permit)
         };
         let reading = tokio::task::spawn_blocking(move || {

@@ -22,6 +22,7 @@ use crate::http::idempotency::Key;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::Problem;
+use crate::permit::turn;
 
 /// What is to be brought back.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -64,7 +65,7 @@ pub(super) async fn restore(
     let parsed = documents.read_json(&headers, body, &Path::root()).await?;
     let Parsed {
         json,
-        permit,
+        permit: of_body,
         fingerprint,
         ..
     } = parsed;
@@ -73,9 +74,9 @@ pub(super) async fn restore(
     let (at, path) = (At::parse(&at)?, Path::parse(&path)?);
     let version = documents.version(&id, at).await?;
     // What there was may be large, whatever the body is, and waits in memory until the document is written.
-    let permit = match permit {
+    let permit = match of_body {
         Some(permit) => Some(permit),
-        None => body::large_permit(&documents.large).await,
+        None => turn(&documents.large).await,
     };
     let old_path = path.clone();
     // With its types, so that what comes back is what it was.

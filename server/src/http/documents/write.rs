@@ -19,7 +19,7 @@ use serde::Deserialize as _;
 use super::Documents;
 use super::address::{Address, Parameters, address, url_of_value};
 use super::read::{Shown, json_at};
-use crate::clock::unix_ms;
+use crate::clock::signed_unix_ms;
 use crate::http::body::{self, Kind, Parsed};
 use crate::http::idempotency::{Fingerprint, Key};
 use crate::http::openapi::problems::Fails;
@@ -423,7 +423,7 @@ pub(super) fn author(mark: Option<Mark>) -> Author {
     Author {
         principal: PrincipalId::anonymous(),
         message: mark.map(|mark| mark.to_string()),
-        at_ms: i64::try_from(unix_ms()).unwrap_or(i64::MAX),
+        at_ms: signed_unix_ms(),
     }
 }
 
