@@ -314,10 +314,10 @@ impl Server {
 
     fn fetch(&mut self) {
         while let Some(fetch) = self.fetches.pop_front() {
-            let connection = fetch.connection;
+            let number = fetch.id;
             let fetched = fetch.run(&self.store, &self.id).ok();
             assert!(fetched.is_some(), "the store has what the graph has");
-            self.input(Input::Fetched(connection, fetched.map(Box::new)));
+            self.input(Input::Fetched(number, fetched.map(Box::new)));
         }
     }
 

@@ -347,7 +347,8 @@ impl World {
 
     fn finish_fetch(&mut self) {
         if let Some(fetch) = self.fetches.pop_front() {
-            let connection = fetch.connection;
+            let number = fetch.id;
+            let connection = number.connection;
             let fetched = fetch
                 .run(&self.store, &self.id)
                 .expect("the store has what the graph has");
@@ -356,7 +357,7 @@ impl World {
                 fetched.unsent.len()
             ));
             self.rare.pieces += usize::from(!fetched.unsent.is_empty());
-            self.input(Input::Fetched(connection, Some(Box::new(fetched))));
+            self.input(Input::Fetched(number, Some(Box::new(fetched))));
         }
     }
 
@@ -386,7 +387,6 @@ impl World {
             self.connections.remove(&connection);
             self.congested.remove(&connection);
             self.replicas[replica].disconnect();
-            self.fetches.retain(|fetch| fetch.connection != connection);
             self.input(Input::Leave(connection));
         }
     }

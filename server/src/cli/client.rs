@@ -17,7 +17,7 @@ use serde_json::Value as Json;
 
 use super::offline::{DATA_VARIABLE, DEFAULT_DATA, DataArgs};
 use super::serve::run_to_the_end;
-use crate::http::body::Size;
+use crate::http::body::{self, Size};
 use crate::http::version::Version;
 use local::Local;
 use remote::Remote;
@@ -320,10 +320,7 @@ pub fn parse_json(bytes: &[u8]) -> anyhow::Result<Json> {
         levels <= MOST_ANSWER_LEVELS,
         "the server's answer has {levels} levels"
     );
-    let mut parser = serde_json::Deserializer::from_slice(bytes);
-    parser.disable_recursion_limit();
-    let json = Json::deserialize(&mut parser).and_then(|json| parser.end().map(|()| json));
-    json.context(NOT_OURS)
+    body::parse(bytes).context(NOT_OURS)
 }
 
 /// A document id, or its `automerge:` URL.

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use axum::http::{Method, header};
 use concord_shared::ids::DocumentId;
+use concord_shared::json::MOST_LEVELS;
 use concord_shared::path::Path;
-use serde::Deserialize as _;
 use serde_json::Value as Json;
 
 use super::client::{Access, Answer, Call, TargetArgs, UsageError, document_id, path};
 use super::documents::TypesArg;
 use super::terminal::Out;
+use crate::http::body::{self, Size};
 use crate::http::documents::url_of;
 
 /// What most who see the error wanted.
@@ -232,7 +233,11 @@ fn json_of(argument: &str, hint: &str) -> anyhow::Result<Json> {
     } else {
         (argument, format!("{argument:?}"))
     };
-    let mut parser = serde_json::Deserializer::from_str(text);
-    let parsed = Json::deserialize(&mut parser).and_then(|json| parser.end().map(|()| json));
+    let levels = Size::of(text.as_bytes()).levels;
+    if levels > MOST_LEVELS {
+        let detail = format!("{what} has {levels} levels, and a document at most {MOST_LEVELS}");
+        return Err(UsageError(detail).into());
+    }
+    let parsed = body::parse(text.as_bytes());
     parsed.map_err(|error| UsageError(format!("{what} is not JSON: {error}{hint}")).into())
 }

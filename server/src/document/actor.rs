@@ -22,7 +22,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::admission::{Admission, Outcome, ParkingLimits, Refusal, Sender};
 use super::append::Append;
-use super::assemble::{self, Fetch, Fetched, Wanted};
+use super::assemble::{self, Fetch, FetchId, Fetched, Wanted};
 use super::ephemeral::{Ephemeral, Heard};
 use super::graph::{Graph, Index};
 use super::history::History;
@@ -66,7 +66,7 @@ pub enum Input {
     /// Every change below this index is durable.
     Committed(Index),
     /// A [`Fetch`] came back, with nothing when it failed.
-    Fetched(ConnectionId, Option<Box<Fetched>>),
+    Fetched(FetchId, Option<Box<Fetched>>),
     /// The time that [`Effects::wake_at_ms`] named has come.
     Tick,
 }
@@ -157,7 +157,7 @@ struct Peer {
     session: Session,
     waiting: Waiting,
     /// A fetch is under way: nothing may overtake it.
-    fetching: bool,
+    fetching: Option<FetchId>,
     congested: bool,
     storage: Option<StorageId>,
     subscriptions: Subscriptions,
@@ -180,6 +180,8 @@ pub struct Document {
     heard: Heard,
     /// Peers with subscriptions: while there are none, remote heads cost nothing.
     subscribers: usize,
+    /// So far.
+    fetches: u64,
 }
 
 impl Document {
@@ -194,6 +196,7 @@ impl Document {
             rejected: FxHashSet::default(),
             heard: Heard::default(),
             subscribers: 0,
+            fetches: 0,
         }
     }
 
@@ -280,12 +283,7 @@ impl Document {
                 }
             }
             Input::Committed(end) => self.history.make_visible(end),
-            Input::Fetched(connection, Some(fetched)) => {
-                self.fetched(connection, *fetched, effects);
-            }
-            Input::Fetched(connection, None) => {
-                self.reject(connection, Rejection::Unreadable, effects);
-            }
+            Input::Fetched(fetch, fetched) => self.fetched(fetch, fetched, effects),
             Input::Tick => {}
         }
     }
@@ -295,7 +293,7 @@ impl Document {
     pub fn flush(&mut self, now: Now, effects: &mut Effects) {
         let mut built: Vec<(Changes, bool, Bytes)> = Vec::new();
         for (connection, peer) in &mut self.peers {
-            if peer.fetching || peer.congested || !may_sync(peer, self.history.graph()) {
+            if peer.fetching.is_some() || peer.congested || !may_sync(peer, self.history.graph()) {
                 continue;
             }
             let Some(outgoing) = peer.session.next(self.history.graph()) else {
@@ -321,9 +319,14 @@ impl Document {
                     effects.frames.push((*connection, Frame::Sync(message)));
                 }
                 Err(wanted) => {
-                    peer.fetching = true;
-                    effects.fetches.push(Fetch {
+                    self.fetches += 1;
+                    let id = FetchId {
                         connection: *connection,
+                        number: self.fetches,
+                    };
+                    peer.fetching = Some(id);
+                    effects.fetches.push(Fetch {
+                        id,
                         outgoing,
                         heads: self.history.graph().visible_heads().to_vec(),
                         wanted,
@@ -362,7 +365,7 @@ impl Document {
             Box::new(Peer {
                 session: Session::new(),
                 waiting: Waiting::No,
-                fetching: false,
+                fetching: None,
                 congested: false,
                 storage,
                 subscriptions: Subscriptions::default(),
@@ -465,18 +468,26 @@ impl Document {
         self.subscribers = peers.filter(|peer| !peer.subscriptions.is_empty()).count();
     }
 
-    fn fetched(&mut self, connection: ConnectionId, fetched: Fetched, effects: &mut Effects) {
+    fn fetched(&mut self, fetch: FetchId, fetched: Option<Box<Fetched>>, effects: &mut Effects) {
+        let connection = fetch.connection;
         let Some(peer) = self.peers.get_mut(&connection) else {
             return;
         };
-        peer.fetching = false;
+        if peer.fetching != Some(fetch) {
+            return;
+        }
+        peer.fetching = None;
+        let Some(fetched) = fetched else {
+            self.reject(connection, Rejection::Unreadable, effects);
+            return;
+        };
         let Fetched {
             outgoing,
             mut heads,
             chunks,
             unsent,
             read_snapshot,
-        } = fetched;
+        } = *fetched;
         if !unsent.is_empty() {
             // Heads that the peer can reach with what it is sent now, or it would ask for the rest.
             heads = self.history.graph().heads_without(outgoing.to, &unsent);

@@ -34,11 +34,21 @@ pub const MOST_BYTES_PER_MESSAGE: usize = 4 << 20;
 /// Changes further apart in the log than this are looked for one by one.
 const SAME_RUN: Index = 64;
 
+/// Whose fetch it is, and which: a document's views have one id ([`ConnectionId::VIEW`]), one after the other, and what
+/// was fetched for one must not be taken for the next one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchId {
+    /// Whose.
+    pub connection: ConnectionId,
+    /// Within the document.
+    pub number: u64,
+}
+
 /// Work for the store on behalf of one peer; run it on a blocking thread.
 #[derive(Debug)]
 pub struct Fetch {
-    /// Whose.
-    pub connection: ConnectionId,
+    /// Comes back with what was fetched.
+    pub id: FetchId,
     /// The message to complete.
     pub outgoing: Outgoing,
     /// Sorted heads as of the message.

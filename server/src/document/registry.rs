@@ -213,7 +213,7 @@ impl Registry {
 
     /// Documents in memory.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }
 

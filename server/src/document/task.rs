@@ -20,7 +20,7 @@ use tracing::{debug, error};
 
 use super::ConnectionId;
 use super::actor::{Document, Effects, Input};
-use super::assemble::{AssembleError, Fetched};
+use super::assemble::{AssembleError, FetchId, Fetched};
 use super::compaction::{Built, CompactError};
 use super::opening::Sizes;
 use super::registry::{Delivery, DocumentHandle, Registry, Shared};
@@ -72,7 +72,7 @@ enum Pending {
 
 /// What ends a blocking job.
 enum Done {
-    Fetched(ConnectionId, Result<Fetched, AssembleError>),
+    Fetched(FetchId, Result<Fetched, AssembleError>),
     Compacted(Result<Built, CompactError>),
 }
 
@@ -107,6 +107,8 @@ struct Task {
     memory: usize,
     in_budget: bool,
     rested: bool,
+    /// Somebody other than its view has had the document open, and may come back.
+    had_peers: bool,
     started: Instant,
 }
 
@@ -199,6 +201,7 @@ impl Task {
             memory: 0,
             in_budget: true,
             rested: false,
+            had_peers: false,
             started: Instant::now(),
         }
     }

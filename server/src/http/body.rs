@@ -207,14 +207,16 @@ fn parsed(bytes: &[u8], path: &Path) -> Result<Json, Problem> {
         let detail = format!("a body has at most {MOST_VALUES} values");
         return Err(Problem::new(Code::TooManyValues, detail));
     }
-    let parse = || {
-        let mut parser = serde_json::Deserializer::from_slice(bytes);
-        parser.disable_recursion_limit();
-        let json = serde::Deserialize::deserialize(&mut parser)?;
-        parser.end()?;
-        Ok::<Json, serde_json::Error>(json)
-    };
-    parse().map_err(|error| Problem::new(Code::BadJson, error.to_string()))
+    parse(bytes).map_err(|error| Problem::new(Code::BadJson, error.to_string()))
+}
+
+/// Parses JSON of any depth, which is to be known to be bounded ([`Size::levels`]): the parser recurses.
+pub(crate) fn parse(bytes: &[u8]) -> serde_json::Result<Json> {
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    parser.disable_recursion_limit();
+    let json = serde::Deserialize::deserialize(&mut parser)?;
+    parser.end()?;
+    Ok(json)
 }
 
 /// Reads a body of at most `most` bytes. One that is longer is read on for a while and dropped: who is still sending

@@ -25,6 +25,7 @@ use super::cache::{Share, Shared, ViewError, Views};
 use super::core::{Core, Failure};
 use super::watch::News;
 use crate::clock::signed_unix_ms;
+use crate::connection::Goodbye;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::{Outbox, Taken};
 use crate::document::ConnectionId;
@@ -126,6 +127,8 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
             let end = task.live(&views, core, &mut jobs).await;
             let waiting = std::mem::take(&mut task.waiting);
             answer_rest(&task.document, waiting, end.clone()).await;
+            // What the relay fetches for it waits for room here.
+            task.outbox.abandon(Goodbye::new(ErrorCode::Closed));
             task.leave().await;
             shared.account(task.share, Share::default());
             // What was not run is not what ended it.

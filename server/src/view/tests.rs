@@ -497,7 +497,7 @@ async fn long_events_count_until_their_readers_have_taken_them() {
 #[tokio::test]
 async fn views_that_nobody_uses_go_when_memory_is_short() {
     const EACH: usize = 40 << 10;
-    let (_store, views, _thread) = server(5 * EACH);
+    let (_store, registry, views, _thread) = server_with_relay(5 * EACH);
     for n in 0..100 {
         views.run(&id(n), |core| put(core, 7)).await.unwrap();
         // Those that go need a moment; nobody waits for them.
@@ -511,6 +511,14 @@ async fn views_that_nobody_uses_go_when_memory_is_short() {
     }
     assert!(views.memory() > 2 * EACH, "some stay");
     assert!(!views.is_open(&id(0)), "not the one that was used first");
+    // The relay keeps no document for long that only its view had open.
+    let gone = async {
+        while registry.len() > 7 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(20), gone);
+    gone.await.unwrap();
     assert_eq!(views.run(&id(0), get).await, Ok(Some(7)));
 }
 

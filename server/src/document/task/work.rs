@@ -39,6 +39,7 @@ impl Task {
     pub(super) fn deliver(&mut self, delivery: Delivery, effects: &mut Effects) {
         match delivery {
             Delivery::Open(connection, link) => {
+                self.had_peers |= connection != ConnectionId::VIEW;
                 self.links.insert(connection, *link);
             }
             Delivery::Heads(give) => {
@@ -223,13 +224,13 @@ impl Task {
         effects: &mut Effects,
     ) -> Result<(), WriteFailed> {
         match done {
-            Done::Fetched(connection, result) => {
+            Done::Fetched(fetch, result) => {
                 let fetched = result
                     .inspect_err(
                         |e| error!(document = %self.id, error = %Report(e), "fetch failed"),
                     )
                     .ok();
-                self.input(Input::Fetched(connection, fetched.map(Box::new)), effects);
+                self.input(Input::Fetched(fetch, fetched.map(Box::new)), effects);
             }
             Done::Compacted(Ok(built)) => Box::pin(self.compacted(built)).await?,
             Done::Compacted(Err(e)) => {
@@ -282,8 +283,8 @@ impl Task {
         let store = Arc::clone(&self.shared.store);
         let id = self.id.clone();
         let permits = Arc::clone(&self.shared.fetches);
-        let connection = fetch.connection;
-        let outbox = self.links.get(&connection);
+        let number = fetch.id;
+        let outbox = self.links.get(&number.connection);
         let outbox = outbox.map(|link| Arc::clone(&link.outbox));
         let stop = self.shared.stop.clone();
         self.jobs.spawn(async move {
@@ -305,10 +306,7 @@ impl Task {
                 let _permit = permit;
                 fetch.run(&*store, &id)
             });
-            Done::Fetched(
-                connection,
-                run.await.unwrap_or(Err(AssembleError::Panicked)),
-            )
+            Done::Fetched(number, run.await.unwrap_or(Err(AssembleError::Panicked)))
         });
     }
 
@@ -368,7 +366,7 @@ impl Task {
             self.rested = true;
             self.document.rest();
         }
-        if self.is_unused() && (quiet || !self.in_budget) {
+        if self.is_unused() && (quiet || self.is_not_kept()) {
             if compaction::is_due(self.sizes, Occasion::Resting) {
                 self.compact();
             }
@@ -402,6 +400,12 @@ impl Task {
     /// Whether nobody has the document open.
     pub(super) fn is_unused(&self) -> bool {
         self.links.is_empty() && self.document.peers() == 0
+    }
+
+    /// Whether it goes as soon as nobody has it open: memory is short, or only its view had it open, which was kept
+    /// for a while already, with all that the document has here and more.
+    fn is_not_kept(&self) -> bool {
+        !self.in_budget || !self.had_peers
     }
 
     fn is_at_rest(&self) -> bool {
@@ -449,7 +453,7 @@ impl Task {
     pub(super) fn next_timer(&self) -> std::time::Duration {
         // Who goes may have to wait for somebody to drop their handle.
         const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(100);
-        let housekeeping = if self.is_unused() && !self.in_budget {
+        let housekeeping = if self.is_unused() && self.is_not_kept() {
             BETWEEN_TRIES
         } else if self.rested && !self.links.is_empty() {
             std::time::Duration::from_hours(1)

@@ -179,14 +179,40 @@ fn fetch_all(
     let mut sent = sync_frames(&effects);
     let mut fetches = effects.fetches;
     while let Some(fetch) = fetches.pop() {
-        let who = fetch.connection;
+        let number = fetch.id;
         let fetched = fetch.run(store, id).expect("the store has it");
-        let effects = bench.input(Input::Fetched(who, Some(Box::new(fetched))));
+        let effects = bench.input(Input::Fetched(number, Some(Box::new(fetched))));
         assert!(effects.rejected.is_empty(), "{effects:?}");
         sent.extend(sync_frames(&effects));
         fetches.extend(effects.fetches);
     }
     sent
+}
+
+/// As a document's views come and go: all have one id.
+#[test]
+fn what_was_fetched_for_who_left_is_not_taken_for_who_came_after() {
+    let mut author = document(1, 200);
+    let changes = parse(&mut author);
+    let mut bench = Bench::new();
+    let (store, id) = stored(&mut bench, changes);
+    bench.document.rest();
+    let join = |bench: &mut Bench| {
+        let mut fetches = bench.message(BOB, false, greeting(&[]), vec![]).fetches;
+        let fetch = fetches.pop().expect("a fetch");
+        (fetch.id, fetch.run(&store, &id).expect("the store has it"))
+    };
+    let (first, of_first) = join(&mut bench);
+    bench.input(Input::Leave(BOB));
+    let (second, of_second) = join(&mut bench);
+    // It failed, or came late.
+    for late in [None, Some(Box::new(of_first))] {
+        let effects = bench.input(Input::Fetched(first, late));
+        assert!(effects.frames.is_empty() && effects.rejected.is_empty());
+        assert!(effects.fetches.is_empty(), "the second is still awaited");
+    }
+    let effects = bench.input(Input::Fetched(second, Some(Box::new(of_second))));
+    assert_eq!(sync_frames(&effects).len(), 1);
 }
 
 #[test]
@@ -267,11 +293,12 @@ fn old_changes_are_taken_out_of_a_snapshot_only_so_often() {
     let mut asking = greeting(&[changes[99].hash]);
     asking.need = vec![changes[1].hash];
     for asked in 0..1000 {
-        let fetch = bench.message(BOB, false, asking.clone(), vec![]).fetches;
-        let fetched = fetch.into_iter().next().expect("a fetch").run(&store, &id);
-        let fetched = fetched.expect("it is in the snapshot");
+        let fetches = bench.message(BOB, false, asking.clone(), vec![]).fetches;
+        let fetch = fetches.into_iter().next().expect("a fetch");
+        let number = fetch.id;
+        let fetched = fetch.run(&store, &id).expect("it is in the snapshot");
         assert_eq!(fetched.chunks, [changes[1].bytes.clone()]);
-        let effects = bench.input(Input::Fetched(BOB, Some(Box::new(fetched))));
+        let effects = bench.input(Input::Fetched(number, Some(Box::new(fetched))));
         if let [(BOB, rejection)] = &effects.rejected[..] {
             assert_eq!(rejection.code(), ErrorCode::Overloaded);
             assert_eq!(asked, MAX_SNAPSHOT_READS_PER_SESSION);
@@ -333,8 +360,9 @@ fn served_early(behind: usize) -> (Bench, AutoCommit, AutoCommit) {
     bench.document.handle(bench.now, joined, &mut bench.effects);
     let effects = bench.input(Input::Served(BOB, to));
     for fetch in effects.fetches {
+        let number = fetch.id;
         let fetched = fetch.run(&store, &id).expect("the store has it");
-        let effects = bench.input(Input::Fetched(BOB, Some(Box::new(fetched))));
+        let effects = bench.input(Input::Fetched(number, Some(Box::new(fetched))));
         for (_, message) in sync_frames(&effects) {
             assert!(!message.changes.is_empty());
             joiner
