@@ -20,9 +20,10 @@ use rustc_hash::FxHashSet;
 
 use super::feed::Events;
 use super::marks::{Done, Mark, Marks};
-use super::rebase::{Earlier, rebased};
+use super::rebase::Earlier;
 use super::watch::{Event, News, Place, TooManyPlaces, Watches};
 use crate::document::actor::PeerMessage;
+use crate::document::admission::MAX_ACTORS;
 
 /// Why a view can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -224,15 +225,15 @@ impl Core {
         at: &[ChangeHash],
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
     ) -> Result<Result<(R, Option<ChangeHash>), E>, Failure> {
+        // Only here Automerge looks whether it has changes of that actor, unless it made them itself.
+        self.doc.set_actor(self.doc.get_actor().clone());
         let doc = &self.doc;
-        let earlier = self
-            .earlier
-            .get_or_insert_with(|| Box::new(Earlier::new(doc)));
+        let earlier = self.earlier.get_or_insert_with(|| Box::new(Earlier::new()));
         let mut then = earlier.at(doc, at)?;
         let mut made = carried_out(&mut then, &author, edit)?;
         if let Ok((_, Some(hash))) = &mut made {
             let change = then.get_change_by_hash(hash).ok_or(Failure::NoChange)?;
-            let change = rebased(&change, doc);
+            let change = earlier.rebased(&change, doc);
             *hash = change.hash();
             self.doc.apply_changes([change])?;
             self.made(*hash, author);
@@ -319,15 +320,24 @@ impl Core {
         upload.map_or_else(|| vec![refused], |upload| upload.last.clone())
     }
 
-    /// Joins heads of which there are so many that no version can be named any more: in a header, a link, a log.
+    /// Joins heads of which there are so many that no version can be named any more: in a header, a link, a log. Where that
+    /// would be refused, versions are as long as they are.
     pub fn join_heads(&mut self, at_ms: i64) {
-        if self.failed.is_none() && self.doc.get_heads().len() > MOST_HEADS {
+        let heads = self.doc.get_heads().len();
+        if self.failed.is_none() && heads > MOST_HEADS && is_joined(heads, self.actors()) {
             self.make_empty(Author {
                 principal: PrincipalId::anonymous(),
                 message: None,
                 at_ms,
             });
         }
+    }
+
+    /// Others than the one that makes changes here.
+    fn actors(&self) -> usize {
+        let all = self.doc.stats().num_actors;
+        let own = u64::from(self.doc.get_last_local_change().is_some());
+        usize::try_from(all - own).unwrap_or(usize::MAX)
     }
 
     fn made(&mut self, hash: ChangeHash, author: Author) {
@@ -405,6 +415,7 @@ impl Core {
     /// Events, and who is to be told, in order: not before what was [pending](Self::pending) after [`tell`](Self::tell)
     /// is durable.
     pub(super) fn take_news(&mut self) -> News {
+        self.watches.end_batch();
         std::mem::take(&mut self.news)
     }
 
@@ -427,7 +438,10 @@ impl Core {
             self.bytes.saturating_add(ops).saturating_add(changes)
         };
         let earlier = self.earlier.as_ref();
-        let earlier = earlier.map_or(0, |earlier| of(earlier.doc()));
+        let earlier = earlier.map_or(0, |earlier| {
+            let docs = earlier.docs().iter().map(of);
+            docs.fold(earlier.memory(), usize::saturating_add)
+        });
         BYTES_PER_VIEW
             .saturating_add(of(&self.doc))
             .saturating_add(earlier)
@@ -481,4 +495,9 @@ fn carried_out<R, E>(
             Err(error)
         }
     })
+}
+
+/// Whether a change that joins so many heads is taken, behind those of so many other actors.
+pub(super) fn is_joined(heads: usize, actors: usize) -> bool {
+    heads <= Limits::default().deps && actors < MAX_ACTORS
 }

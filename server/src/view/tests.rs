@@ -1,24 +1,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use automerge::transaction::{Transactable as _, Transaction};
+use automerge::transaction::{CommitOptions, Transactable as _, Transaction};
 use automerge::{
     ActorId, Automerge, AutomergeError, ChangeHash, ObjType, ROOT, ReadDoc as _, ScalarValue,
 };
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
 use concord_shared::json::Types;
+use concord_shared::limits::Limits;
 use concord_shared::path::Path;
 use concord_shared::wire::SyncFrame;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::core::is_joined;
 use super::{Author, Core, End, Kind, Place, ViewError, Views};
 use crate::config::Config;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::{HIGH_MARK_BYTES_PER_CONNECTION, Outbox};
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
+use crate::document::admission::MAX_ACTORS;
 use crate::document::registry::{Delivery, DocumentHandle, Registry};
 use crate::document::task::Link;
 use crate::metrics::Metrics;
@@ -419,6 +422,52 @@ fn what_is_written_at_an_old_version_merges_and_is_the_last() {
     }
 }
 
+/// As programs do that never look at the tags they are answered with.
+#[test]
+fn what_is_written_at_one_version_again_and_again_does_not_pile_up() {
+    let mut core = Core::new(Automerge::new(), ActorId::random());
+    let made = core.change(author(), |tx| {
+        tx.put(ROOT, "key", 0)?;
+        let list = tx.put_object(ROOT, "list", ObjType::List)?;
+        tx.insert(&list, 0, 0)?;
+        tx.insert(&list, 1, 0)
+    });
+    made.unwrap().unwrap();
+    let first = core.heads();
+    let write = |n: i64| {
+        move |tx: &mut Transaction<'_>| {
+            let (_, list) = tx.get(ROOT, "list")?.unwrap();
+            tx.put(ROOT, "key", n)?;
+            tx.put(&list, 1, n)?;
+            let map = tx.put_object(ROOT, "new", ObjType::Map)?;
+            tx.put(&map, "n", n)
+        }
+    };
+    // Somebody who had not seen any of the others replaces none of them.
+    let mut other = Core::new(core.doc().clone(), ActorId::random());
+    other.change(author(), write(-1)).unwrap().unwrap();
+    // This one has not written anything yet.
+    let mut core = Core::new(other.doc().clone(), ActorId::random());
+    for n in 0..50 {
+        let made = core.change_at(author(), &first, write(n));
+        made.unwrap().unwrap();
+    }
+    let doc = core.doc();
+    let (_, list) = doc.get(ROOT, "list").unwrap().unwrap();
+    let there = [
+        doc.get_all(ROOT, "key").unwrap(),
+        doc.get_all(&list, 1).unwrap(),
+    ];
+    for there in there {
+        let there = there.into_iter().map(|(value, _)| value.as_i64());
+        assert_eq!(there.collect::<Vec<_>>(), [Some(-1), Some(49)]);
+    }
+    assert_eq!(doc.get_all(ROOT, "new").unwrap().len(), 2);
+    let peer = Automerge::load(&doc.save()).unwrap();
+    assert_eq!(peer.hydrate(None), doc.hydrate(None));
+    assert!(core.failed().is_none());
+}
+
 /// However many write at once, versions can be named.
 #[test]
 fn heads_that_are_too_many_are_joined() {
@@ -435,6 +484,25 @@ fn heads_that_are_too_many_are_joined() {
         assert_eq!(core.heads().len(), if heads > 64 { 1 } else { heads });
         assert_eq!(core.take_outgoing().len(), usize::from(heads > 64));
     }
+}
+
+/// Who only reads must not be refused for it.
+#[test]
+fn heads_are_not_joined_where_that_would_be_refused() {
+    let deps = Limits::default().deps;
+    assert!(is_joined(deps, MAX_ACTORS - 1));
+    assert!(!is_joined(deps, MAX_ACTORS));
+    let mut doc = Automerge::new();
+    let changes = (0..=deps as u64).map(|n| {
+        let mut other = Automerge::new().with_actor(ActorId::from(n.to_le_bytes()));
+        other.empty_commit(CommitOptions::default().with_time(0));
+        other.get_last_local_change().unwrap()
+    });
+    doc.apply_changes(changes).unwrap();
+    let mut core = Core::new(doc, ActorId::random());
+    core.join_heads(0);
+    assert_eq!(core.heads().len(), deps + 1);
+    assert!(core.failed().is_none());
 }
 
 /// Two uploads can be judged before either is there.

@@ -143,7 +143,6 @@ impl Watches {
             place.watchers.retain(|watcher| watcher.is_open());
             !place.watchers.is_empty()
         });
-        self.searched = Duration::ZERO;
         if self.places.is_empty() {
             return;
         }
@@ -155,12 +154,18 @@ impl Watches {
         self.heads = heads;
         for place in self.places.values_mut() {
             place.since = None;
+            place.value = None;
             let step = place.watched.step(document, &patches);
             if let Some(event) = place.told(&self.heads, &step) {
                 let watchers = place.watchers.iter();
                 news.extend(watchers.map(|watcher| (Arc::clone(watcher), Arc::clone(&event))));
             }
         }
+    }
+
+    /// What was asked for together has been told.
+    pub(super) fn end_batch(&mut self) {
+        self.searched = Duration::ZERO;
     }
 
     /// Begins to watch a place of the document as it is now: to [`step`](Self::step) comes before. The first event
@@ -387,6 +392,8 @@ mod tests {
         watches.searched = SINCE_TIME;
         assert_eq!(kind(&mut watches), Kind::Value);
         watches.step(&now, &mut News::new());
+        assert_eq!(kind(&mut watches), Kind::Value, "it is the same batch");
+        watches.end_batch();
         assert_eq!(kind(&mut watches), Kind::Patch);
     }
 

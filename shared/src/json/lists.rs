@@ -6,6 +6,7 @@
 //! two matches is paired by position.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 
 use automerge::transaction::Transactable;
 use automerge::{ObjId, Prop, ReadDoc};
@@ -89,8 +90,15 @@ fn same_values(from: &[Json], to: &[Json], search: &mut Search) -> Vec<(usize, u
         let next = numbers.len();
         *numbers.entry(canonical(json)).or_insert(next)
     };
-    let from: Vec<usize> = from.iter().map(&mut number).collect();
-    let to: Vec<usize> = to.iter().map(&mut number).collect();
+    // In lists within lists all that is in them is written out at each level.
+    let numbered = search.timed(|| {
+        let from: Vec<usize> = from.iter().map(&mut number).collect();
+        let to: Vec<usize> = to.iter().map(&mut number).collect();
+        (from, to)
+    });
+    let Some((from, to)) = numbered else {
+        return Vec::new();
+    };
     let mut same = Vec::new();
     for op in search.ops(&from, &to) {
         if let DiffOp::Equal { .. } = op {
@@ -139,21 +147,46 @@ fn names_all(elements: &[Json], key: &str) -> bool {
 
 /// The same text for values that are the same by [`super::is_same`].
 fn canonical(json: &Json) -> String {
+    let mut text = String::new();
+    write_canonical(json, &mut text);
+    text
+}
+
+fn write_canonical(json: &Json, text: &mut String) {
     match json {
+        Json::Null => text.push('n'),
+        Json::Bool(value) => text.push(if *value { 't' } else { 'f' }),
         Json::Number(number) => match (number.as_i128(), number.as_f64()) {
-            (None, Some(float)) if float.fract() == 0.0 => format!("{:.0}", float + 0.0),
-            _ => number.to_string(),
+            (None, Some(float)) if float.fract() == 0.0 => {
+                // To a string it never fails.
+                let _written = write!(text, "{:.0}", float + 0.0);
+            }
+            _ => text.push_str(&number.to_string()),
         },
+        Json::String(string) => write_string(string, text),
         Json::Array(values) => {
-            let values: Vec<String> = values.iter().map(canonical).collect();
-            format!("[{}]", values.join(","))
+            text.push('[');
+            for value in values {
+                write_canonical(value, text);
+                text.push(',');
+            }
+            text.push(']');
         }
         Json::Object(object) => {
-            let entries = object.iter();
-            let entries = entries
-                .map(|(key, value)| format!("{}:{}", Json::from(key.as_str()), canonical(value)));
-            format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+            text.push('{');
+            for (key, value) in object {
+                write_string(key, text);
+                write_canonical(value, text);
+                text.push(',');
+            }
+            text.push('}');
         }
-        _ => json.to_string(),
     }
+}
+
+/// Behind its length, so that nothing in it can be taken for what comes next.
+fn write_string(string: &str, text: &mut String) {
+    text.push_str(&string.len().to_string());
+    text.push('"');
+    text.push_str(string);
 }

@@ -154,6 +154,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
             if !value.is_null() {
                 self.merge(map, Prop::Map(key.clone()), value)?;
             } else if self.tx.get(map, key.as_str())?.is_some() {
+                self.has_room(1)?;
                 self.tx.delete(map, key.as_str())?;
             }
         }
@@ -270,6 +271,7 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
             return Err(WriteError::Root);
         };
         self.there(at, &object, &prop)?;
+        self.has_room(1)?;
         Ok(self.tx.delete(&object, prop)?)
     }
 

@@ -26,8 +26,23 @@ impl Search {
         let start = Instant::now();
         let deadline = self.left.map(|left| start + left);
         let ops = capture_diff_slices_deadline(Algorithm::Myers, from, to, deadline);
-        self.left = self.left.map(|left| left.saturating_sub(start.elapsed()));
+        self.took(start);
         ops
+    }
+
+    /// What has to be known of both before, if there is any time left for it.
+    pub(super) fn timed<R>(&mut self, prepare: impl FnOnce() -> R) -> Option<R> {
+        if self.left == Some(Duration::ZERO) {
+            return None;
+        }
+        let start = Instant::now();
+        let prepared = prepare();
+        self.took(start);
+        Some(prepared)
+    }
+
+    fn took(&mut self, start: Instant) {
+        self.left = self.left.map(|left| left.saturating_sub(start.elapsed()));
     }
 }
 

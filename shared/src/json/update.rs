@@ -103,6 +103,9 @@ impl<T: Transactable + ReadDoc> Edit<'_, T> {
             Types::Plain => scalars::over(scalar, json),
             Types::Tagged => over_tagged(scalar, json),
         };
+        if !matches!(over, Over::Unchanged) {
+            self.has_room(1)?;
+        }
         match over {
             Over::Unchanged => {}
             Over::Increment(by) => self.tx.increment(object, prop, by)?,
