@@ -28,9 +28,11 @@ use automerge::{AutomergeError, ChangeHash, ObjId, ReadDoc, ScalarValue, TextEnc
 use serde_json::{Map, Number, Value as Json};
 
 mod added;
+mod canonical;
 pub mod changes;
 mod diff;
 mod lists;
+mod names;
 mod patch;
 mod scalars;
 mod search;

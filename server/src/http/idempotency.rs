@@ -1,6 +1,7 @@
 //! `Idempotency-Key`: a request that is sent again, under the same key, is carried out once.
 //!
-//! After draft-ietf-httpapi-idempotency-key-header-07. What was carried out is told by the document itself, in the
+//! After draft-ietf-httpapi-idempotency-key-header-07. So is a `PUT` that goes on from a version (RFC 9110, section 9.2.2:
+//! clients and proxies send it again by themselves): at that version it would be carried out again, beside itself. What was carried out is told by the document itself, in the
 //! messages of its changes ([`crate::view::marks`]), so nothing is kept here, nothing is forgotten at a restart, and
 //! there is no window of time.
 
@@ -9,7 +10,7 @@ use concord_shared::ids::{DocumentId, PrincipalId};
 use sha2::{Digest as _, Sha256};
 
 use super::problem::{Code, Problem};
-use crate::view::marks::Mark;
+use crate::view::marks::{By, Mark};
 
 const HEADER: &str = "idempotency-key";
 
@@ -82,25 +83,10 @@ impl Key {
         headers: &HeaderMap,
         Fingerprint(body): Fingerprint,
     ) -> Mark {
-        let mut asked = Sha256::new();
-        let target = uri.path_and_query().map_or("", |target| target.as_str());
-        let mut part = |bytes: &[u8]| {
-            asked.update((bytes.len() as u64).to_be_bytes());
-            asked.update(bytes);
-        };
-        part(method.as_str().as_bytes());
-        part(target.as_bytes());
-        for name in [
-            header::CONTENT_TYPE,
-            header::IF_MATCH,
-            header::IF_NONE_MATCH,
-        ] {
-            part(headers.get(name).map_or(&[][..], |value| value.as_bytes()));
-        }
-        part(&body);
         Mark {
+            by: By::Key,
             key: self.hashed(&format!("key\0{document}")),
-            request: first_half(asked.finalize().into()),
+            request: asked(method, uri, headers, &body),
         }
     }
 
@@ -110,6 +96,46 @@ impl Key {
         let named = format!("concord {purpose}\0{}\0{}", who.as_str(), self.0);
         first_half(Sha256::digest(named).into())
     }
+}
+
+/// What the change of a `PUT` says: by its key, or without one by the version that it goes on from, if it names any.
+pub fn mark_of_put(
+    key: Option<Key>,
+    document: &DocumentId,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Fingerprint,
+) -> Option<Mark> {
+    if let Some(key) = key {
+        return Some(key.mark(document, &Method::PUT, uri, headers, body));
+    }
+    let version = headers.get(header::IF_MATCH)?;
+    let mark = Mark {
+        by: By::Version,
+        key: asked(&Method::PUT, uri, headers, &[]),
+        request: asked(&Method::PUT, uri, headers, &body.0),
+    };
+    (version != "*").then_some(mark)
+}
+
+fn asked(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> u128 {
+    let mut asked = Sha256::new();
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let mut part = |bytes: &[u8]| {
+        asked.update((bytes.len() as u64).to_be_bytes());
+        asked.update(bytes);
+    };
+    part(method.as_str().as_bytes());
+    part(target.as_bytes());
+    for name in [
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+    ] {
+        part(headers.get(name).map_or(&[][..], |value| value.as_bytes()));
+    }
+    part(body);
+    first_half(asked.finalize().into())
 }
 
 fn first_half(hash: [u8; 32]) -> u128 {

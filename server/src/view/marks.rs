@@ -7,13 +7,33 @@
 use automerge::{Automerge, ChangeHash};
 use rustc_hash::FxHashMap;
 
-/// What the messages begin with.
-const PREFIX: &str = "idempotency-key:";
+/// By what a request is known when it comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A key that its author gave it, for this one request. Should somebody write the same message again, the first one
+    /// counts.
+    Key,
+    /// Its address and the version that it goes on from. Others may have both: the last one counts, so that only what came
+    /// in between from elsewhere is passed over.
+    Version,
+}
 
-/// A request with a key. Both are hashes.
+impl By {
+    /// What the messages begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Key => "idempotency-key:",
+            Self::Version => "if-match:",
+        }
+    }
+}
+
+/// A request that is not carried out again. Both numbers are hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The key that its author gave it.
+    /// What `key` is.
+    pub by: By,
+    /// By which it is known.
     pub key: u128,
     /// What it asks.
     pub request: u128,
@@ -22,12 +42,15 @@ pub struct Mark {
 impl Mark {
     /// Reads what [`Display`](std::fmt::Display) writes.
     pub fn parse(message: &str) -> Option<Self> {
-        let (key, request) = message.strip_prefix(PREFIX)?.split_once(':')?;
+        let parted = |by: By| Some((by, message.strip_prefix(by.prefix())?));
+        let (by, numbers) = parted(By::Key).or_else(|| parted(By::Version))?;
+        let (key, request) = numbers.split_once(':')?;
         let number = |text: &str| {
             let is_whole = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
             u128::from_str_radix(text, 16).ok().filter(|_| is_whole)
         };
         Some(Self {
+            by,
             key: number(key)?,
             request: number(request)?,
         })
@@ -36,8 +59,8 @@ impl Mark {
 
 impl std::fmt::Display for Mark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { key, request } = self;
-        write!(f, "{PREFIX}{key:032x}:{request:032x}")
+        let Self { by, key, request } = self;
+        write!(f, "{}{key:032x}:{request:032x}", by.prefix())
     }
 }
 
@@ -66,9 +89,16 @@ impl Marks {
         marks
     }
 
-    /// The first one counts, should somebody have written the same message again.
-    pub(super) fn insert(&mut self, Mark { key, request }: Mark, change: ChangeHash) {
-        self.0.entry(key).or_insert(Done { request, change });
+    pub(super) fn insert(&mut self, Mark { by, key, request }: Mark, change: ChangeHash) {
+        let done = Done { request, change };
+        match by {
+            By::Key => {
+                self.0.entry(key).or_insert(done);
+            }
+            By::Version => {
+                self.0.insert(key, done);
+            }
+        }
     }
 
     pub(super) fn get(&self, mark: &Mark) -> Option<Done> {
@@ -78,16 +108,19 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
-    use super::Mark;
+    use super::{By, Mark};
 
     #[test]
     fn a_mark_is_read_back_and_nothing_else_is_one() {
-        let mark = Mark {
+        let mark = |by| Mark {
+            by,
             key: 7,
             request: u128::MAX,
         };
-        let text = mark.to_string();
-        assert_eq!(Mark::parse(&text), Some(mark));
+        for by in [By::Key, By::Version] {
+            assert_eq!(Mark::parse(&mark(by).to_string()), Some(mark(by)));
+        }
+        let text = mark(By::Key).to_string();
         for other in [
             "",
             "idempotency-key:7:8",

@@ -1,24 +1,23 @@
 //! The difference of two lists.
 //!
-//! Elements that are objects with an `id` (or `_id`, or `key`) that none of their list shares are the same
-//! element wherever they stand: what changed in one is written into it. Automerge does not move elements: one that
-//! changed its place is removed here and made there. Other elements are matched by what they are, in order; what is left between
-//! two matches is paired by position.
+//! An element that is an object with an `id` (or `_id`, or `key`) that no other of its list has is the same element
+//! wherever it stands: what changed in it is written into it. Automerge does not move elements: one that changed its place
+//! is removed here and made there. The others between two that stayed are matched by what they are, in order; what is
+//! left between two of these is paired by position, but never with what has another name.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
+use std::collections::HashMap;
+use std::ops::Range;
 
 use automerge::transaction::Transactable;
 use automerge::{ObjId, Prop, ReadDoc};
 use serde_json::Value as Json;
 use similar::DiffOp;
 
+use super::canonical::canonical;
+use super::names::{Name, Names};
 use super::search::{Search, in_order};
 use super::update::{Edit, EditError};
 use super::{is_same, read};
-
-/// What names an element within its list, the first that names all of them.
-const KEYS: [&str; 3] = ["id", "_id", "key"];
 
 /// A step from one list to another. Those of [`steps`] are carried out one after the other: each position is right
 /// when its turn has come.
@@ -34,63 +33,125 @@ pub(super) enum Step {
 
 /// What leads from one list to another.
 pub(super) fn steps(from: &[Json], to: &[Json], search: &mut Search) -> Vec<Step> {
-    let key = KEYS
-        .into_iter()
-        .find(|key| names_all(from, key) && names_all(to, key));
-    let same = match key {
-        Some(key) => same_names(from, to, key),
-        None => same_values(from, to, search),
-    };
     let mut steps = Vec::new();
     let (mut old_end, mut new_end) = (from.len(), to.len());
     // From the end, so that positions before a step stay what they were. Before the first of both there is nothing.
-    let same = same.into_iter().map(Some).rev().chain([None]);
-    for same in same {
-        let (old, new) = same.map_or((0, 0), |(old, new)| (old + 1, new + 1));
-        // Those that have names are others.
-        let paired = match key {
-            Some(_) => 0,
-            None => (old_end - old).min(new_end - new),
-        };
+    let kept = kept(from, to, search).into_iter().map(Some);
+    for kept in kept.rev().chain([None]) {
+        let (old, new) = kept.map_or((0, 0), |kept| (kept.old + 1, kept.new + 1));
         // What comes does so behind what goes, and before it goes: to find its place, Automerge looks at all that are gone
         // between the one before it and the one behind it.
-        if new + paired < new_end {
-            steps.push(Step::Insert(old_end, new + paired, new_end - new - paired));
+        if new < new_end {
+            steps.push(Step::Insert(old_end, new, new_end - new));
         }
-        steps.extend((old + paired..old_end).rev().map(Step::Remove));
-        steps.extend((0..paired).map(|nth| Step::Put(old + nth, new + nth)));
-        let both = same.and_then(|(old, new)| Some((old, from.get(old)?, new, to.get(new)?)));
-        // Those that have no names are the same because they are equal.
-        if let Some((old, before, new, after)) = both
-            && key.is_some()
-            && !is_same(before, after)
-        {
-            steps.push(Step::Put(old, new));
+        steps.extend((old..old_end).rev().map(Step::Remove));
+        if let Some(Kept { old, new, is_equal }) = kept {
+            if !is_equal {
+                steps.push(Step::Put(old, new));
+            }
+            (old_end, new_end) = (old, new);
         }
-        (old_end, new_end) = same.unwrap_or_default();
     }
     steps
 }
 
-/// Positions of elements that have the same name and stay where they are: as many as can.
-fn same_names(from: &[Json], to: &[Json], key: &str) -> Vec<(usize, usize)> {
-    let name = |json: &Json| json.get(key).map(canonical);
-    let old = from.iter().enumerate();
-    let old: HashMap<_, _> = old.map(|(at, json)| (name(json), at)).collect();
-    let new = to.iter().enumerate();
-    let same = new.filter_map(|(at, json)| Some((*old.get(&name(json))?, at)));
-    in_order(&same.collect::<Vec<_>>())
+/// An element that stays where it is, by its positions in both lists.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    old: usize,
+    new: usize,
+    is_equal: bool,
 }
 
-/// Positions of equal elements, in order.
-fn same_values(from: &[Json], to: &[Json], search: &mut Search) -> Vec<(usize, usize)> {
-    // Numbers for what is the same: they are quick to compare.
+/// In the order of both.
+fn kept(from: &[Json], to: &[Json], search: &mut Search) -> Vec<Kept> {
+    let names = Names::of(from, to);
+    let mut kept = Vec::new();
+    let (mut old, mut new) = (0, 0);
+    let staying = in_order(&names.same()).into_iter().map(Some);
+    for stays in staying.chain([None]) {
+        let (old_end, new_end) = stays.unwrap_or((from.len(), to.len()));
+        let others = Others {
+            old: others(from, &names.old, old..old_end),
+            new: others(to, &names.new, new..new_end),
+        };
+        kept.extend(others.kept(search));
+        let both = stays.and_then(|(old, new)| Some((from.get(old)?, to.get(new)?)));
+        if let Some((before, after)) = both {
+            kept.push(Kept {
+                old: old_end,
+                new: new_end,
+                is_equal: is_same(before, after),
+            });
+        }
+        (old, new) = (old_end + 1, new_end + 1);
+    }
+    kept
+}
+
+/// An element that is not known by its name.
+struct Other<'a> {
+    at: usize,
+    json: &'a Json,
+    name: &'a Name,
+}
+
+fn others<'a>(elements: &'a [Json], names: &'a [Name], within: Range<usize>) -> Vec<Other<'a>> {
+    let both = elements.iter().zip(names).enumerate();
+    let some = both.skip(within.start).take(within.len());
+    let others = some.filter(|(_, (_, name))| matches!(name, Name::Nothing | Name::Shared(_)));
+    others
+        .map(|(at, (json, name))| Other { at, json, name })
+        .collect()
+}
+
+/// Those between two that stay.
+struct Others<'a> {
+    old: Vec<Other<'a>>,
+    new: Vec<Other<'a>>,
+}
+
+impl Others<'_> {
+    fn kept(&self, search: &mut Search) -> Vec<Kept> {
+        let mut kept = Vec::new();
+        let (mut old, mut new) = (0, 0);
+        let equal = same_values(&self.old, &self.new, search)
+            .into_iter()
+            .map(Some);
+        for equal in equal.chain([None]) {
+            let (old_end, new_end) = equal.unwrap_or((self.old.len(), self.new.len()));
+            let here = self.old.get(old..old_end).unwrap_or_default().iter();
+            let there = self.new.get(new..new_end).unwrap_or_default();
+            let paired = here.zip(there).filter(|(old, new)| old.name == new.name);
+            kept.extend(paired.map(|(old, new)| Kept {
+                old: old.at,
+                new: new.at,
+                is_equal: false,
+            }));
+            let both = equal.and_then(|(old, new)| Some((self.old.get(old)?, self.new.get(new)?)));
+            kept.extend(both.map(|(old, new)| Kept {
+                old: old.at,
+                new: new.at,
+                is_equal: true,
+            }));
+            (old, new) = (old_end + 1, new_end + 1);
+        }
+        kept
+    }
+}
+
+/// Indexes of equal elements, in order.
+fn same_values(from: &[Other<'_>], to: &[Other<'_>], search: &mut Search) -> Vec<(usize, usize)> {
+    if from.is_empty() || to.is_empty() {
+        return Vec::new();
+    }
+    // Numbers for what is the same: they are quick to compare. In lists within lists all that is in them is written out
+    // at each level.
     let mut numbers = HashMap::new();
-    let mut number = |json: &Json| {
+    let mut number = |other: &Other<'_>| {
         let next = numbers.len();
-        *numbers.entry(canonical(json)).or_insert(next)
+        *numbers.entry(canonical(other.json)).or_insert(next)
     };
-    // In lists within lists all that is in them is written out at each level.
     let numbered = search.timed(|| {
         let from: Vec<usize> = from.iter().map(&mut number).collect();
         let to: Vec<usize> = to.iter().map(&mut number).collect();
@@ -134,59 +195,4 @@ pub(super) fn update<T: Transactable + ReadDoc>(
         }
     }
     Ok(())
-}
-
-/// Whether all have a string or number there, each another.
-fn names_all(elements: &[Json], key: &str) -> bool {
-    let mut seen = HashSet::new();
-    elements.iter().all(|element| match element.get(key) {
-        Some(name @ (Json::String(_) | Json::Number(_))) => seen.insert(canonical(name)),
-        _ => false,
-    })
-}
-
-/// The same text for values that are the same by [`super::is_same`].
-fn canonical(json: &Json) -> String {
-    let mut text = String::new();
-    write_canonical(json, &mut text);
-    text
-}
-
-fn write_canonical(json: &Json, text: &mut String) {
-    match json {
-        Json::Null => text.push('n'),
-        Json::Bool(value) => text.push(if *value { 't' } else { 'f' }),
-        Json::Number(number) => match (number.as_i128(), number.as_f64()) {
-            (None, Some(float)) if float.fract() == 0.0 => {
-                // To a string it never fails.
-                let _written = write!(text, "{:.0}", float + 0.0);
-            }
-            _ => text.push_str(&number.to_string()),
-        },
-        Json::String(string) => write_string(string, text),
-        Json::Array(values) => {
-            text.push('[');
-            for value in values {
-                write_canonical(value, text);
-                text.push(',');
-            }
-            text.push(']');
-        }
-        Json::Object(object) => {
-            text.push('{');
-            for (key, value) in object {
-                write_string(key, text);
-                write_canonical(value, text);
-                text.push(',');
-            }
-            text.push('}');
-        }
-    }
-}
-
-/// Behind its length, so that nothing in it can be taken for what comes next.
-fn write_string(string: &str, text: &mut String) {
-    text.push_str(&string.len().to_string());
-    text.push('"');
-    text.push_str(string);
 }

@@ -294,6 +294,72 @@ fn elements_with_an_id_are_the_same_wherever_they_stand() {
     assert_eq!(merged(&base, &ours, &theirs), all);
 }
 
+/// Two programs that sorted a list at once leave doubles; and not all that is in a list needs to have an id.
+#[test]
+fn elements_with_an_id_are_the_same_beside_others_that_share_one_or_have_none() {
+    let record = |id: u64, name: &str| json!({ "id": id, "name": name });
+    for strange in [
+        record(1, "a"),
+        record(1, "other"),
+        json!("note"),
+        json!({ "name": "z" }),
+    ] {
+        let base = json!({ "list": [record(1, "a"), record(2, "b"), strange, record(3, "c"), record(4, "d")] });
+        // One takes the first away, another changes one behind it, by what they saw.
+        let mut ours = base.clone();
+        ours["list"].as_array_mut().unwrap().remove(0);
+        let mut theirs = base.clone();
+        theirs["list"][3]["name"] = json!("C");
+        let all = json!({ "list": [record(2, "b"), strange, record(3, "C"), record(4, "d")] });
+        assert_eq!(merged(&base, &ours, &theirs), all);
+        // Nor does what comes in one's place become it.
+        let mut ours = base.clone();
+        ours["list"][3] = record(9, "new");
+        let list = merged(&base, &ours, &theirs);
+        let list = list["list"].as_array().unwrap();
+        assert_eq!(list.len(), 5, "{list:?}");
+        assert!(list.contains(&record(9, "new")), "{list:?}");
+    }
+}
+
+/// Whatever ids are in a list, more than once or not at all, it becomes what it is to be, and no record becomes another one.
+#[test]
+fn no_record_becomes_another() {
+    let element = (0..6_u8, 0..8_u8).prop_map(|(kind, id)| match kind {
+        0 => json!(id),
+        1 => json!({ "name": id }),
+        _ => json!({ "id": id, "name": id, "of": { "id": id } }),
+    });
+    let list = proptest::collection::vec(element, 0..8);
+    proptest!(|(before in list.clone(), after in list.clone())| {
+        let mut document = Automerge::new();
+        write(&mut document, &json!({ "list": before }), Types::Plain);
+        let ids = |document: &Automerge| -> BTreeMap<String, String> {
+            let (_, list) = document.get(ROOT, "list").unwrap().unwrap();
+            let objects = document.list_range(&list, ..).filter_map(|element| {
+                let object = element.id();
+                let (id, _) = document.get(&object, "id").ok().flatten()?;
+                Some((object.to_string(), id.to_string()))
+            });
+            objects.collect()
+        };
+        let old = ids(&document);
+        write(&mut document, &json!({ "list": after }), Types::Plain);
+        prop_assert_eq!(read(&document, Types::Plain), json!({ "list": after }));
+        let named = |list: &[Json]| {
+            let names = list.iter().filter_map(|element| element.get("id"));
+            names.cloned().collect::<Vec<_>>()
+        };
+        let once = |list: &[Json], id: &Json| named(list).iter().filter(|other| *other == id).count() == 1;
+        let is_named = named(&before).iter().any(|id| once(&before, id) && once(&after, id));
+        for (object, id) in ids(&document) {
+            if let Some(before) = old.get(&object).filter(|_| is_named) {
+                prop_assert_eq!(before, &id);
+            }
+        }
+    });
+}
+
 #[test]
 fn elements_without_one_are_paired_between_those_that_stayed() {
     let base = json!({ "list": ["x", { "a": 1, "b": 1 }, "y"] });

@@ -61,6 +61,10 @@ fn what_is_added_at_an_old_version_is_found_where_it_is_now() {
         let added = add("/gone", json!("nowhere")).await?;
         assert_eq!(added.status, StatusCode::NO_CONTENT);
         assert_eq!((added.location, added.etag), (None, None));
+        let put = rest.request(Method::PUT, &format!("{url}/value/gone/0"));
+        let put = send(put.header(IF_MATCH, &old).json(&json!("nowhere"))).await?;
+        assert_eq!(put.status, StatusCode::NO_CONTENT);
+        assert_eq!((put.location, put.etag), (None, None));
         assert_eq!(
             rest.get(&format!("{url}/value/gone")).await?.status,
             StatusCode::NOT_FOUND
@@ -270,6 +274,50 @@ fn a_restore_and_a_fork_are_carried_out_once() {
         assert_eq!(rest.get(&place).await?.json()?["q"], 5);
         Ok(())
     });
+}
+
+/// Clients and proxies send it again by themselves. It goes on in documents that this process has not written to yet, too.
+#[test]
+fn a_put_at_a_version_is_carried_out_once_and_any_number_of_them() {
+    let mut server = ServerProcess::start().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let url = "/v1/documents/put";
+    let made = json!({ "text": "hello there", "list": ["a"], "n": { "$counter": 0 } });
+    let old = runtime
+        .block_on(Rest::new(server.address()).put(&format!("{url}?types=tagged"), &made))
+        .unwrap();
+    let old = old.etag().unwrap().to_owned();
+    for round in 0..3 {
+        server.kill().unwrap();
+        server.restart().unwrap();
+        let rest = Rest::new(server.address());
+        let put = async |path: &str, json: Value| {
+            let request = rest.request(Method::PUT, &format!("{url}{path}"));
+            let put = send(request.header(IF_MATCH, &old).json(&json)).await;
+            anyhow::Ok(put?.good()?.json()?)
+        };
+        let puts = async {
+            let whole = json!({ "text": "hello there you", "list": ["a", "b"], "n": 1 });
+            for _ in 0..3 {
+                let mut now = put("", whole.clone()).await?;
+                now.as_object_mut().unwrap().remove("flag");
+                assert_eq!(now, whole, "round {round}");
+            }
+            // Others, at the same version: each is one more.
+            for n in 0..5 {
+                let one = json!(format!("{round} {n}"));
+                assert_eq!(put("/value/other", one.clone()).await?, one);
+                rest.delete(&format!("{url}/value/other")).await?.good()?;
+                assert_eq!(rest.get(&format!("{url}/value/other")).await?.status, 404);
+            }
+            // What was put in between is another request: this is not the one before that, sent again.
+            for flag in [true, false, true] {
+                assert_eq!(put("/value/flag", json!(flag)).await?, json!(flag));
+            }
+            anyhow::Ok(())
+        };
+        runtime.block_on(puts).unwrap();
+    }
 }
 
 #[test]

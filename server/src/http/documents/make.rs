@@ -17,7 +17,7 @@ use super::read::{Shown, json_at};
 use super::write::{Base, Conditions, Target, answer, author, done, edit, reused, written};
 use crate::http::body::{Kind, Parsed};
 use crate::http::client_address;
-use crate::http::idempotency::Key;
+use crate::http::idempotency::{Key, mark_of_put};
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, bodies, parameters};
 use crate::http::problem::{Code, Problem};
@@ -117,7 +117,7 @@ pub(super) async fn put_whole(
         documents.import(import, body).await?
     } else {
         let parsed = documents.read_json(&headers, body, &Path::root()).await?;
-        let mark = key.map(|key| key.mark(&id, &Method::PUT, &uri, &headers, parsed.fingerprint));
+        let mark = mark_of_put(key, &id, &uri, &headers, parsed.fingerprint);
         documents
             .bring(&id, precondition, types, parsed, mark)
             .await?

@@ -21,13 +21,13 @@ use super::address::{Address, Parameters, address, url_of_value};
 use super::read::{Shown, json_at};
 use crate::clock::signed_unix_ms;
 use crate::http::body::{self, Kind, Parsed};
-use crate::http::idempotency::{Fingerprint, Key};
+use crate::http::idempotency::{Fingerprint, Key, mark_of_put};
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, bodies, parameters};
 use crate::http::prefer::{APPLIED, MINIMAL, is_minimal};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{self, Condition, Version};
-use crate::view::marks::Mark;
+use crate::view::marks::{By, Mark};
 use crate::view::{Author, Core};
 
 /// How long the smallest difference is looked for. Afterwards a larger one is taken.
@@ -181,7 +181,11 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
         permit,
         fingerprint,
     } = parsed;
-    let mark = key.map(|key| key.mark(&id, &method, &uri, &headers, fingerprint));
+    let mark = if method == Method::PUT {
+        mark_of_put(key, &id, &uri, &headers, fingerprint)
+    } else {
+        key.map(|key| key.mark(&id, &method, &uri, &headers, fingerprint))
+    };
     let address = url_of_value(&id, &path);
     let shown = documents.on(&id, move |core| {
         let _permit = permit;
@@ -206,7 +210,8 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
         }
         let mut shown = written(core, &path, types, (!is_patch).then_some(&json))?;
         shown.is_known |= saw_all;
-        let is_new = !is_patch && !was_there;
+        // What it was written into may have gone.
+        let is_new = !is_patch && !was_there && shown.json.is_some();
         Ok((
             shown,
             if is_new {
@@ -432,10 +437,10 @@ pub(super) fn done(core: &mut Core, mark: Option<Mark>) -> Result<Option<ChangeH
     let Some((mark, done)) = mark.and_then(|mark| Some((mark, core.done(&mark)?))) else {
         return Ok(None);
     };
-    if done.request == mark.request {
-        Ok(Some(done.change))
-    } else {
-        Err(reused())
+    match mark.by {
+        _ if done.request == mark.request => Ok(Some(done.change)),
+        By::Version => Ok(None),
+        By::Key => Err(reused()),
     }
 }
 
