@@ -16,8 +16,12 @@ use automerge::{ActorId, ReadDoc as _, legacy};
 use automerge::{Automerge, AutomergeError, Change, ChangeHash, ExpandedChange};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-/// Versions whose documents are kept. Programs that go on from different ones do not make each other load.
+/// Versions whose documents are kept: an earlier one, and the last that was asked for. Programs that go on from
+/// different ones do not make each other load all of it again.
 const KEPT: usize = 2;
+
+/// So many changes behind the earlier one, it stays.
+const CHANGES_BETWEEN: usize = 64;
 
 /// As many changes are found one by one; more are quicker found with all that came since.
 const SINGLE_CHANGES: usize = 16;
@@ -27,11 +31,10 @@ const MOST_PLACES: usize = 1 << 16;
 /// What each takes, with its key.
 const BYTES_PER_PLACE: usize = 200;
 
-/// The document as it was at the versions that were asked for last. The next one is one of them as a rule, or not much
-/// later.
+/// The document as it was at versions that were asked for. The next one is one of them as a rule, or not much later.
 #[derive(Debug)]
 pub(super) struct Earlier {
-    /// The one that was asked for last comes first.
+    /// The earlier one comes first.
     kept: Vec<Automerge>,
     /// Who writes in them. Nobody else ever sees or can guess it: what has it in a change was made in that change.
     actor: ActorId,
@@ -58,14 +61,22 @@ impl Earlier {
         let parts = self.kept.iter().enumerate();
         let parts = parts.filter_map(|(at, doc)| Some((at, missing(now, doc, version)?)));
         let nearest = parts.min_by_key(|(_, missing)| missing.len());
-        let (mut doc, since) = if let Some((at, since)) = nearest {
-            (self.kept.remove(at), since)
-        } else {
-            self.kept.truncate(KEPT - 1);
-            let mut empty = Automerge::new_with_encoding(now.text_encoding());
-            empty.set_actor(self.actor.clone());
-            let all = missing(now, &empty, version);
-            (empty, all.unwrap_or_default())
+        let (at, mut doc, since) = match nearest {
+            // Others come with versions in between.
+            Some((0, since)) if !since.is_empty() && since.len() <= CHANGES_BETWEEN => {
+                let doc = self.kept.remove(0);
+                let later = doc.clone();
+                self.kept = vec![doc];
+                (1, later, since)
+            }
+            Some((at, since)) => (at, self.kept.remove(at), since),
+            None => {
+                self.kept.truncate(KEPT - 1);
+                let mut empty = Automerge::new_with_encoding(now.text_encoding());
+                empty.set_actor(self.actor.clone());
+                let all = missing(now, &empty, version);
+                (0, empty, all.unwrap_or_default())
+            }
         };
         let changes: Vec<Change> = if since.len() <= SINGLE_CHANGES {
             let changes = since.iter().map(|hash| now.get_change_by_hash(hash));
@@ -78,7 +89,7 @@ impl Earlier {
         };
         doc.apply_changes(changes)?;
         let then = doc.clone();
-        self.kept.insert(0, doc);
+        self.kept.insert(at, doc);
         Ok(then)
     }
 
