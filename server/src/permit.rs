@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Goes with the work: back when that is done, whether somebody waits for it or not. Always there, since
-/// nobody closes the semaphores.
+/// none is waited for that was closed.
 pub type Permit = Option<OwnedSemaphorePermit>;
 
 /// Waits for a turn.

@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 
-use crate::permit::{Permit, turn};
 use automerge::ChangeHash;
 use automerge::sync::Message;
 use bytes::Bytes;
@@ -18,6 +17,8 @@ use concord_shared::code::ErrorCode;
 use concord_shared::limits::Limits;
 use concord_shared::sync::{self, SyncError, SyncMessage};
 use tokio::sync::Semaphore;
+
+use crate::permit::{Permit, turn};
 
 /// Bytes of a small message, before and after inflating (about 0.3 ms of keystrokes).
 const SMALL_BYTES: usize = 16 << 10;

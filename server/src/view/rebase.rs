@@ -122,7 +122,9 @@ impl Earlier {
             }
         };
         let mut next = start_op.get();
-        self.forget_if_many();
+        if self.last.len() >= MOST_PLACES {
+            self.last = FxHashMap::default();
+        }
         let operations = change.operations.into_iter().map(|op| {
             let op = legacy::Op {
                 obj: match op.obj {
@@ -170,12 +172,6 @@ impl Earlier {
         legacy::Op {
             pred: pred.into_iter().collect(),
             ..op
-        }
-    }
-
-    fn forget_if_many(&mut self) {
-        if self.last.len() >= MOST_PLACES {
-            self.last = FxHashMap::default();
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::document::actor::{Input, PeerMessage};
 use crate::document::registry::{Delivery, DocumentGone, DocumentHandle};
 use crate::document::task::{Link, Report};
 use crate::materialise;
+use crate::permit::turn;
 
 /// A view that nobody has asked for anything this long is closed.
 const IDLE: Duration = Duration::from_mins(1);
@@ -203,7 +204,7 @@ async fn durable(document: &DocumentHandle, changes: &[ChangeHash]) -> Result<()
 }
 
 async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), ViewError> {
-    let permit = Arc::clone(&shared.loads).acquire_owned().await;
+    let permit = turn(&shared.loads).await;
     let store = Arc::clone(&shared.store);
     let (actor, told) = (shared.actor(id), Arc::clone(&shared.told));
     let stored = id.clone();

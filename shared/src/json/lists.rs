@@ -97,12 +97,14 @@ struct Other<'a> {
 }
 
 fn others<'a>(elements: &'a [Json], names: &'a [Name], within: Range<usize>) -> Vec<Other<'a>> {
-    let both = elements.iter().zip(names).enumerate();
-    let some = both.skip(within.start).take(within.len());
-    let others = some.filter(|(_, (_, name))| matches!(name, Name::Nothing | Name::Shared(_)));
-    others
-        .map(|(at, (json, name))| Other { at, json, name })
-        .collect()
+    // Asked for between each two that stay: without going through those before.
+    let both = elements.get(within.clone()).into_iter().flatten();
+    let both = both.zip(names.get(within.clone()).into_iter().flatten());
+    let others = within.zip(both).filter_map(|(at, (json, name))| {
+        let is_other = matches!(name, Name::Nothing | Name::Shared(_));
+        is_other.then_some(Other { at, json, name })
+    });
+    others.collect()
 }
 
 /// Those between two that stay.

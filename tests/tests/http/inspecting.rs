@@ -1,6 +1,7 @@
 //! What the inspector asks for and nobody else had: versions by place, and what was refused last.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use automerge::transaction::Transactable as _;
@@ -10,6 +11,7 @@ use concord_tests::server_process::ServerProcess;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::import::AUTOMERGE;
 use super::rest::{Answer, Rest, send};
@@ -118,6 +120,8 @@ async fn refusals_are_remembered() -> Result<()> {
         client.send(&message).await?;
         let told = client.refusal().await?;
         ensure!(told.reason == "bad-sync-message", "{told:?}");
+        // Times are told in milliseconds.
+        sleep(Duration::from_millis(2)).await;
     }
     let mut client = RawClient::connect(&server.websocket_url(), "other").await?;
     client.send_bytes(&[0xff]).await?;

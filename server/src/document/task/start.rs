@@ -16,6 +16,7 @@ use crate::document::early;
 use crate::document::graph::Index;
 use crate::document::opening::{self, OpenError, Opened};
 use crate::document::registry::{Delivery, Shared};
+use crate::permit::turn;
 use crate::store::{DocumentWriter, Health, SubmitError, Tickets};
 
 /// Deliveries taken in while the document is being opened; further ones wait in the inbox.
@@ -130,7 +131,7 @@ fn read_for_joiners(reading: &mut JoinSet<Read>, shared: &Arc<Shared>, id: &Docu
     let most_bytes = shared.policy.message_bytes;
     let id = id.clone();
     reading.spawn(async move {
-        let permit = permits.acquire_owned().await;
+        let permit = turn(&permits).await;
         let whole = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             early::whole(&*store, &id, most_bytes)

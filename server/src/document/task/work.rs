@@ -283,8 +283,8 @@ impl Task {
         let store = Arc::clone(&self.shared.store);
         let id = self.id.clone();
         let permits = Arc::clone(&self.shared.fetches);
-        let number = fetch.id;
-        let outbox = self.links.get(&number.connection);
+        let of = fetch.id;
+        let outbox = self.links.get(&of.connection);
         let outbox = outbox.map(|link| Arc::clone(&link.outbox));
         let stop = self.shared.stop.clone();
         self.jobs.spawn(async move {
@@ -296,7 +296,7 @@ impl Task {
                         () = stop.cancelled() => {}
                     }
                 }
-                let permit = Arc::clone(&permits).acquire_owned().await;
+                let permit = turn(&permits).await;
                 let has_room = outbox.as_ref().is_none_or(|outbox| outbox.has_room());
                 if has_room || stop.is_cancelled() {
                     break permit;
@@ -306,7 +306,7 @@ impl Task {
                 let _permit = permit;
                 fetch.run(&*store, &id)
             });
-            Done::Fetched(number, run.await.unwrap_or(Err(AssembleError::Panicked)))
+            Done::Fetched(of, run.await.unwrap_or(Err(AssembleError::Panicked)))
         });
     }
 
@@ -388,7 +388,7 @@ impl Task {
         let permits = Arc::clone(&self.shared.heavy);
         let now = self.now();
         self.jobs.spawn(async move {
-            let permit = permits.acquire_owned().await;
+            let permit = turn(&permits).await;
             let run = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 compaction::build(&*store, &id, now.unix_ms)
