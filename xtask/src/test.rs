@@ -14,7 +14,7 @@ use crate::{browser, client, demo, node, python, toolchain};
 
 /// Tells the tests which binary to start (see `concord_tests::server_process`).
 const BINARY_VARIABLE: &str = "BUILT_CONCORD";
-/// Tells the tests to run many more rounds.
+/// See [`Options::rounds`].
 const LONG_VARIABLE: &str = "CONCORD_TEST_LONG";
 /// Tells the tests where schemathesis is.
 const SCHEMATHESIS_VARIABLE: &str = "CONCORD_TEST_SCHEMATHESIS";
@@ -24,12 +24,19 @@ const TRACES_VARIABLE: &str = "CONCORD_TEST_TRACES";
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The long profile: many more rounds of the durability, simulation and property tests
+    /// The long profile: many more rounds of the durability, simulation and property tests, of those in the browser, too
     #[arg(long)]
     long: bool,
     /// Only the tests whose name contains this; no formatting, lints and doc tests
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+}
+
+impl Options {
+    /// Tells tests, in whatever language, to run many more rounds, if they are to.
+    fn rounds(&self) -> Option<(&'static str, &'static str)> {
+        self.long.then_some((LONG_VARIABLE, "1"))
+    }
 }
 
 /// What was run and left out, for the end.
@@ -118,9 +125,7 @@ pub(crate) fn test(options: &Options) -> Result<bool> {
     }
     let environment = || {
         let mut variables: Vec<(&str, OsString)> = vec![(BINARY_VARIABLE, binary.clone().into())];
-        if options.long {
-            variables.push((LONG_VARIABLE, "1".into()));
-        }
+        variables.extend(options.rounds().map(|(name, value)| (name, value.into())));
         if let Some(programs) = &python {
             let program = programs.join("schemathesis");
             variables.push((SCHEMATHESIS_VARIABLE, program.into()));
@@ -141,13 +146,13 @@ pub(crate) fn test(options: &Options) -> Result<bool> {
     if is_whole {
         let mut doc_tests = cargo(&["test", "--workspace", "--doc", "--locked", "--quiet"]);
         summary.step("doc tests", doc_tests.envs(environment()))?;
-        test_client(&mut summary, &binary)?;
+        test_client(options, &mut summary, &binary)?;
     }
     Ok(summary.finish())
 }
 
 /// The npm package: the lints that only wasm32 sees, its build, its own tests, and those in a browser.
-fn test_client(summary: &mut Summary, binary: &Path) -> Result<()> {
+fn test_client(options: &Options, summary: &mut Summary, binary: &Path) -> Result<()> {
     if let Err(reason) = node::prepare(client::PACKAGE)? {
         summary
             .skipped
@@ -175,7 +180,7 @@ fn test_client(summary: &mut Summary, binary: &Path) -> Result<()> {
         return Ok(());
     }
     let mut npm = Command::new("npm");
-    npm.args(["test", "--silent"]);
+    npm.args(["test", "--silent"]).envs(options.rounds());
     npm.current_dir(root().join(client::PACKAGE));
     summary.step("client's tests", &mut npm)?;
 
@@ -189,6 +194,7 @@ fn test_client(summary: &mut Summary, binary: &Path) -> Result<()> {
             let mut node = Command::new("node");
             node.arg("--test").current_dir(directory);
             node.env(browser::CHROMIUM_VARIABLE, chromium);
+            node.envs(options.rounds());
             summary.step("browser tests", node.env(BINARY_VARIABLE, binary))
         }
         Err(reason) => {
