@@ -22,6 +22,7 @@ pub mod repair;
 pub mod replay;
 pub mod serve;
 pub mod terminal;
+pub mod token;
 pub mod watch;
 
 /// A collaborative data store: Automerge documents, relayed between clients and kept on disk.
@@ -71,13 +72,18 @@ enum Command {
     Repair(repair::RepairArgs),
     /// Print what a change claims, and why it would be refused.
     InspectChange(inspect::InspectArgs),
-    /// Replace documents' changes by snapshots.
+    /// Replace documents' changes by snapshots, and erase what was purged.
+    ///
+    /// The bytes of purged documents are in the database's files until this has written them anew. It needs as much room
+    /// on the disk as the documents that stay.
     Compact(maintain::MaintainArgs),
     /// Write what a server received for a document, with the order and times of arrival, to a file.
     Record(record::RecordArgs),
     /// Play a history again, here or through a server, and check that all come to the same: an editing trace, an
     /// .automerge file, a stored document, a recording.
     Replay(Box<replay::ReplayArgs>),
+    /// Make keys and tokens: for development, and where there is no identity provider.
+    Token(token::TokenArgs),
 }
 
 impl Cli {
@@ -107,6 +113,7 @@ impl Cli {
             Command::Compact(args) => maintain::compact(&args),
             Command::Record(args) => record::record(&args),
             Command::Replay(args) => replay::run(*args),
+            Command::Token(args) => token::run(&args),
         };
         match result {
             Ok(code) => code,

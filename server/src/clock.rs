@@ -4,7 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970, as Automerge has them.
 pub fn signed_unix_ms() -> i64 {
-    i64::try_from(unix_ms()).unwrap_or(i64::MAX)
+    signed_ms(unix_ms())
+}
+
+/// Milliseconds, as Automerge has them.
+pub fn signed_ms(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 /// Milliseconds since 1970; 0 before.

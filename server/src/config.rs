@@ -8,6 +8,8 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use crate::access::token::MOST_LEEWAY_SECONDS;
+
 /// Prefix of environment variables: `CONCORD_LISTEN`, `CONCORD_DATA`, …
 pub const ENVIRONMENT_PREFIX: &str = "CONCORD_";
 
@@ -24,6 +26,16 @@ pub enum Durability {
     /// When it was written, synced to disk or not: a crash of the process loses nothing that was acknowledged, a
     /// crash of the machine may.
     Relaxed,
+}
+
+/// Whether callers have to say who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// Nobody has to: whoever reaches the server may read and write everything.
+    None,
+    /// By a JSON Web Token.
+    Jwt,
 }
 
 /// How the log is written.
@@ -53,6 +65,48 @@ pub struct Config {
     /// Names under which the server is reached. None: any, but for a server that listens on this machine alone.
     #[serde(deserialize_with = "one_or_many")]
     pub host: Vec<String>,
+    /// A PEM file with a certificate and those between it and one that clients know. None: no TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the certificate's private key.
+    pub tls_key: Option<PathBuf>,
+    /// Seconds for which browsers are told to use nothing but HTTPS here, where this server speaks TLS. 0: they are not.
+    pub hsts_seconds: u64,
+    /// Addresses or networks of proxies that are believed when they say who asks.
+    #[serde(deserialize_with = "one_or_many")]
+    pub trusted_proxy: Vec<String>,
+    /// Whether callers have to say who they are.
+    pub auth: Auth,
+    /// Files and addresses of the keys by which tokens are verified: PEM, or a JSON Web Key Set.
+    #[serde(deserialize_with = "one_or_many_paths")]
+    pub auth_keys: Vec<PathBuf>,
+    /// Who must have made a token, by its `iss`. None: anybody who has a key.
+    pub auth_issuer: Option<String>,
+    /// For whom a token must have been made, by its `aud`. None: for nobody in particular.
+    #[serde(deserialize_with = "one_or_many")]
+    pub auth_audience: Vec<String>,
+    /// Seconds that the clock of whoever makes tokens may be off.
+    pub auth_leeway_seconds: u64,
+    /// Name of a cookie that may have a token. None: cookies are not looked at.
+    pub auth_cookie: Option<String>,
+    /// Who may do everything with every document, and see what concerns the server: principals, or `group:NAME`.
+    #[serde(deserialize_with = "one_or_many")]
+    pub operator: Vec<String>,
+    /// Who may make documents: `anyone` who is let in, principals, or `group:NAME`.
+    #[serde(deserialize_with = "one_or_many")]
+    pub creator: Vec<String>,
+    /// Who gets which role in each new document, beside whoever makes it, as `WHOM=ROLE`.
+    #[serde(deserialize_with = "one_or_many")]
+    pub share: Vec<String>,
+    /// An application's address, which is asked what somebody may do with a document. None: lists say.
+    pub authorize_url: Option<String>,
+    /// Seconds for which its answers hold.
+    pub authorize_seconds: u64,
+    /// Seconds for which a deleted document is kept, before all that is stored of it is erased.
+    pub keep_deleted_seconds: u64,
+    /// A file for the audit log; `-` is standard output. None: there is none.
+    pub audit_log: Option<PathBuf>,
+    /// Listen where other machines reach it though nobody has to say who they are.
+    pub allow_anyone: bool,
     /// When a change is acknowledged and relayed.
     pub durability: Durability,
     /// How the log is written.
@@ -61,11 +115,37 @@ pub struct Config {
     pub log: String,
     /// Connections at a time; more are answered 503.
     pub max_connections: usize,
+    /// TCP connections that one address may have at a time beside WebSocket connections. 0, here and below: no limit.
+    pub max_connections_per_address: usize,
+    /// New TCP connections that one address may make in a second, for long.
+    pub connections_per_second: u64,
+    /// Requests of one address in a second that bring no token that is believed.
+    pub unauthenticated_per_second: u64,
+    /// WebSocket connections and event streams that one caller may have at a time.
+    pub max_connections_per_caller: usize,
+    /// HTTP requests of one caller in a second.
+    pub requests_per_second: u64,
+    /// WebSocket messages that one caller may send in a second.
+    pub messages_per_second: u64,
+    /// MiB of WebSocket messages that one caller may send in a second.
+    pub received_mib_per_second: u64,
+    /// Changes that one caller may send in a second.
+    pub changes_per_second: u64,
+    /// Documents that one caller may make in a minute.
+    pub new_documents_per_minute: u64,
+    /// Documents that one principal may have made, without those that were deleted.
+    pub max_documents_per_principal: u64,
+    /// MiB that these may take in the store.
+    pub max_mib_per_principal: u64,
+    /// MiB that one document may take in the store.
+    pub max_document_mib: u64,
+    /// Connections that may have one document open.
+    pub max_peers_per_document: usize,
     /// Documents one connection may have open.
     pub max_documents_per_connection: usize,
     /// Largest WebSocket message in MiB. A document's first upload is one message.
     pub max_message_mib: usize,
-    /// Seconds a new connection has to send its request, and then to join.
+    /// Seconds a new connection has for its TLS handshake, then to send its request, and then to join.
     pub handshake_seconds: u64,
     /// Seconds between pings; a connection that did not answer by the next one is closed.
     pub keep_alive_seconds: u64,
@@ -95,10 +175,41 @@ impl Default for Config {
             app: None,
             cors_origin: Vec::new(),
             host: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
+            hsts_seconds: 24 * 60 * 60,
+            trusted_proxy: ["127.0.0.0/8", "::1/128"].map(str::to_owned).to_vec(),
+            auth: Auth::None,
+            auth_keys: Vec::new(),
+            auth_issuer: None,
+            auth_audience: Vec::new(),
+            auth_leeway_seconds: 30,
+            auth_cookie: None,
+            operator: Vec::new(),
+            creator: vec!["anyone".to_owned()],
+            share: Vec::new(),
+            authorize_url: None,
+            authorize_seconds: 30,
+            keep_deleted_seconds: 30 * 24 * 60 * 60,
+            audit_log: None,
+            allow_anyone: false,
             durability: Durability::Strict,
             log_format: LogFormat::Text,
             log: "info".to_owned(),
             max_connections: 10_000,
+            max_connections_per_address: 512,
+            connections_per_second: 50,
+            unauthenticated_per_second: 10,
+            max_connections_per_caller: 2000,
+            requests_per_second: 1000,
+            messages_per_second: 5000,
+            received_mib_per_second: 8,
+            changes_per_second: 10_000,
+            new_documents_per_minute: 600,
+            max_documents_per_principal: 100_000,
+            max_mib_per_principal: 10 << 10,
+            max_document_mib: 1 << 10,
+            max_peers_per_document: 2000,
             max_documents_per_connection: 4096,
             max_message_mib: 32,
             handshake_seconds: 10,
@@ -132,6 +243,13 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     })
 }
 
+fn one_or_many_paths<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<PathBuf>, D::Error> {
+    let paths = one_or_many(deserializer)?.into_iter();
+    Ok(paths.map(PathBuf::from).collect())
+}
+
 /// Settings that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -162,11 +280,29 @@ const MOST_CONNECTIONS: u64 = 10_000_000;
 /// Documents that a server could hold.
 const MOST_DOCUMENTS: u64 = 100_000_000;
 
+/// Far more than anything comes: a larger number is no limit.
+const MOST_RATE: u64 = 1_000_000;
+
+/// What no network card brings.
+const MOST_RECEIVED_MIB: u64 = 4096;
+
+/// A pebibyte on disk.
+const MOST_STORED_MIB: u64 = 1 << 30;
+
 /// One MiB short of what a WebSocket library can hold as one message.
 const MOST_MESSAGE_MIB: u64 = 2047;
 
 /// A tebibyte of memory.
 const MOST_MEMORY_MIB: u64 = 1 << 20;
+
+/// Two years: what lists of browsers ask for.
+const MOST_HSTS_SECONDS: u64 = 2 * 365 * 24 * 60 * 60;
+
+/// Ten years: longer is for ever.
+const MOST_KEEP_DELETED_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
+
+/// What an application took away may be there for as long.
+const MOST_AUTHORIZE_SECONDS: u64 = 600;
 
 /// What is waited for longer is not waited for.
 const MOST_SECONDS: u64 = 24 * 60 * 60;
@@ -190,7 +326,16 @@ impl Config {
                     .filter(|key| {
                         // The file's own name is a flag's variable.
                         let key = key.as_str().to_ascii_lowercase();
-                        key != "config" && !key.starts_with(NO_SETTING_PREFIX)
+                        // Keys are text there, and what commands ask a server by is none of the server's.
+                        ![
+                            "config",
+                            "auth_keys_text",
+                            "authorize_token",
+                            "token",
+                            "ca_cert",
+                        ]
+                        .contains(&key.as_str())
+                            && !key.starts_with(NO_SETTING_PREFIX)
                     })
                     .map(|key| key.as_str().replace('_', "-").into()),
             )
@@ -201,6 +346,27 @@ impl Config {
         Ok(config)
     }
 
+    /// For a server that only its own process asks.
+    #[must_use]
+    pub fn without_limits(self) -> Self {
+        Self {
+            max_connections_per_address: 0,
+            connections_per_second: 0,
+            unauthenticated_per_second: 0,
+            max_connections_per_caller: 0,
+            requests_per_second: 0,
+            messages_per_second: 0,
+            received_mib_per_second: 0,
+            changes_per_second: 0,
+            new_documents_per_minute: 0,
+            max_documents_per_principal: 0,
+            max_mib_per_principal: 0,
+            max_document_mib: 0,
+            max_peers_per_document: 0,
+            ..self
+        }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         // Destructured in full, so that a new number can't be forgotten.
         let Self {
@@ -209,10 +375,41 @@ impl Config {
             app: _,
             cors_origin: _,
             host: _,
+            tls_cert: _,
+            tls_key: _,
+            hsts_seconds,
+            trusted_proxy: _,
+            auth: _,
+            auth_keys: _,
+            auth_issuer: _,
+            auth_audience: _,
+            auth_leeway_seconds,
+            auth_cookie: _,
+            operator: _,
+            creator: _,
+            share: _,
+            authorize_url: _,
+            authorize_seconds,
+            keep_deleted_seconds,
+            audit_log: _,
+            allow_anyone: _,
             durability: _,
             log_format: _,
             log: _,
             max_connections,
+            max_connections_per_address,
+            connections_per_second,
+            unauthenticated_per_second,
+            max_connections_per_caller,
+            requests_per_second,
+            messages_per_second,
+            received_mib_per_second,
+            changes_per_second,
+            new_documents_per_minute,
+            max_documents_per_principal,
+            max_mib_per_principal,
+            max_document_mib,
+            max_peers_per_document,
             max_documents_per_connection,
             max_message_mib,
             handshake_seconds,
@@ -234,6 +431,55 @@ impl Config {
                 1..=MOST_CONNECTIONS,
             ),
             (
+                "max-connections-per-address",
+                max_connections_per_address as u64,
+                0..=MOST_CONNECTIONS,
+            ),
+            (
+                "connections-per-second",
+                connections_per_second,
+                0..=MOST_RATE,
+            ),
+            (
+                "unauthenticated-per-second",
+                unauthenticated_per_second,
+                0..=MOST_RATE,
+            ),
+            (
+                "max-connections-per-caller",
+                max_connections_per_caller as u64,
+                0..=MOST_CONNECTIONS,
+            ),
+            ("requests-per-second", requests_per_second, 0..=MOST_RATE),
+            ("messages-per-second", messages_per_second, 0..=MOST_RATE),
+            (
+                "received-mib-per-second",
+                received_mib_per_second,
+                0..=MOST_RECEIVED_MIB,
+            ),
+            ("changes-per-second", changes_per_second, 0..=MOST_RATE),
+            (
+                "new-documents-per-minute",
+                new_documents_per_minute,
+                0..=MOST_RATE,
+            ),
+            (
+                "max-documents-per-principal",
+                max_documents_per_principal,
+                0..=MOST_DOCUMENTS,
+            ),
+            (
+                "max-mib-per-principal",
+                max_mib_per_principal,
+                0..=MOST_STORED_MIB,
+            ),
+            ("max-document-mib", max_document_mib, 0..=MOST_STORED_MIB),
+            (
+                "max-peers-per-document",
+                max_peers_per_document as u64,
+                0..=MOST_CONNECTIONS,
+            ),
+            (
                 "max-documents-per-connection",
                 max_documents_per_connection as u64,
                 1..=MOST_DOCUMENTS,
@@ -242,6 +488,22 @@ impl Config {
                 "max-message-mib",
                 max_message_mib as u64,
                 1..=MOST_MESSAGE_MIB,
+            ),
+            (
+                "auth-leeway-seconds",
+                auth_leeway_seconds,
+                0..=MOST_LEEWAY_SECONDS,
+            ),
+            (
+                "authorize-seconds",
+                authorize_seconds,
+                1..=MOST_AUTHORIZE_SECONDS,
+            ),
+            ("hsts-seconds", hsts_seconds, 0..=MOST_HSTS_SECONDS),
+            (
+                "keep-deleted-seconds",
+                keep_deleted_seconds,
+                0..=MOST_KEEP_DELETED_SECONDS,
             ),
             ("handshake-seconds", handshake_seconds, seconds.clone()),
             ("keep-alive-seconds", keep_alive_seconds, seconds.clone()),
@@ -286,7 +548,7 @@ mod tests {
                 assert!(text.contains("must be between"), "{text}");
             }
         }
-        assert_eq!(count, 12);
+        assert_eq!(count, 29);
     }
 
     #[test]

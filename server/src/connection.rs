@@ -11,7 +11,9 @@
 pub mod backoff;
 pub mod caller;
 pub mod decode;
+pub mod lobby;
 pub mod outbox;
+pub mod own;
 pub mod patience;
 pub mod peers;
 pub mod phase;
@@ -57,7 +59,10 @@ impl Goodbye {
     pub fn is_a_refusal(&self) -> bool {
         !matches!(
             self.code,
-            ErrorCode::Closed | ErrorCode::ShuttingDown | ErrorCode::Replaced
+            ErrorCode::Closed
+                | ErrorCode::ShuttingDown
+                | ErrorCode::Replaced
+                | ErrorCode::TokenExpired
         )
     }
 
@@ -85,10 +90,15 @@ impl Goodbye {
             ErrorCode::TextFrame => 1003,
             ErrorCode::FrameTooLarge => 1009,
             ErrorCode::Internal | ErrorCode::StorageFailed => 1011,
+            ErrorCode::TokenExpired => 4401,
             ErrorCode::Forbidden => 4403,
             ErrorCode::Timeout => 4408,
             ErrorCode::Replaced => 4409,
-            ErrorCode::Overloaded | ErrorCode::TooManyDocuments | ErrorCode::BackOff => 4429,
+            ErrorCode::Overloaded
+            | ErrorCode::TooManyDocuments
+            | ErrorCode::BackOff
+            | ErrorCode::RateLimited
+            | ErrorCode::OverQuota => 4429,
             code if code.is_about_a_change() => 4422,
             _ => 4400,
         }

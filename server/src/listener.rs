@@ -1,8 +1,9 @@
-//! TCP connections: accepting them, counting them, and HTTP on them until one becomes a WebSocket.
+//! TCP connections: accepting them, counting them, TLS on them where the server speaks it, and HTTP until one becomes a
+//! WebSocket.
 //!
 //! A connection costs a file descriptor from its first packet on, long before it can be refused by
 //! what it asks. So each takes a slot before it is accepted, keeps it until its socket is closed,
-//! whoever owns that by then, and has little time to ask and be answered. `axum::serve` would do
+//! whoever owns that by then, and has little time for its handshake, and to ask and be answered. `axum::serve` would do
 //! neither: it has no limit, and no timer.
 
 use std::io;
@@ -21,14 +22,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
+use self::handshake::{Stream, handshake};
+use self::wire::Wire;
+use crate::limits::Callers;
 use crate::permit::{Permit, turn};
+use crate::tls::Tls;
 use crate::traffic::{InFlight, Traffic};
+
+mod handshake;
+mod wire;
 
 /// TCP connections beyond those that may be `WebSockets`: they are asking for something, or were just
 /// refused. While all `WebSockets` are in use, operators are still answered, in one of these.
@@ -83,49 +91,111 @@ impl Lease {
     }
 }
 
+/// What a connection holds of its address's share, in its requests' extensions, until it is one that stays: those are
+/// counted by who is on them.
+#[derive(Debug, Clone)]
+pub struct Pass(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Pass {
+    /// Gives it back.
+    pub fn give_back(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// What somebody is told who has too many connections, where that can be told without a handshake.
+const REFUSAL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\n\
+    Content-Length: 106\r\nRetry-After: 1\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n\
+    {\"type\":\"urn:concord:problem:rate-limited\",\"title\":\"Too Many Requests\",\"status\":429,\"code\":\"rate-limited\"}";
+
+/// After how long somebody is told who makes connections too fast.
+const FAST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Accepts and serves connections, `most` at a time, until `stop`; then lets them finish their
-/// answers. A request must have come within `headers`, and finds a [`Traffic`] in its extensions, which
-/// counts towards `in_flight`, its [`Origin`] and its [`Lease`].
+/// answers. They are encrypted by `tls`, if it is there: in its own task each, so that nobody waits for another's handshake,
+/// which must be made within `headers`. A request must have come within as long from then on, and finds a [`Traffic`] in its extensions, which
+/// counts towards `in_flight`, its [`Origin`], its [`Lease`] and its [`Pass`]. An address that has too many, by what `callers` has of
+/// it, is turned away before that costs more than a packet.
 /// Further connections wait in the kernel's queue: among the slots are always some that are free soon.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    most: usize,
+    tls: Option<Tls>,
     headers: Duration,
-    in_flight: Arc<InFlight>,
+    bounds: Bounds,
     stop: CancellationToken,
 ) {
+    let Bounds {
+        most,
+        in_flight,
+        callers,
+    } = bounds;
     let slots = Arc::new(Semaphore::new(most));
+    let is_encrypted = tls.is_some();
     let open = TaskTracker::new();
     loop {
-        let socket = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            socket = accept(&listener, &slots, &in_flight) => socket,
+            accepted = accept(&listener, &slots, &in_flight, &callers, is_encrypted) => accepted,
         };
-        open.spawn(answer(socket, router.clone(), headers, stop.clone()));
+        let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
+        open.spawn(answer(accepted, router, tls, headers, stop));
     }
     drop(listener);
     open.close();
     open.wait().await;
 }
 
+/// What all connections together may have.
+#[derive(Debug)]
+pub struct Bounds {
+    /// Connections at a time.
+    pub most: usize,
+    /// What has arrived and was not acted on.
+    pub in_flight: Arc<InFlight>,
+    /// What each address may have.
+    pub callers: Arc<Callers>,
+}
+
+/// A TCP connection with its slot.
+struct Accepted {
+    wire: Wire,
+    address: IpAddr,
+    slot: Permit,
+    pass: Pass,
+    /// Its address makes too many in too little time.
+    is_fast: bool,
+}
+
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
     in_flight: &Arc<InFlight>,
-) -> Socket {
+    callers: &Callers,
+    is_encrypted: bool,
+) -> Accepted {
     let slot = turn(slots).await;
     loop {
         match listener.accept().await {
             Ok((tcp, address)) => {
+                let door = callers.door_of_connection(address.ip());
+                let share = door.map(|door| door.arrive());
+                let (permit, is_fast) = match share {
+                    None => (None, false),
+                    Some(Some((permit, is_fast))) => (Some(permit), is_fast),
+                    Some(None) => {
+                        refuse(&tcp, is_encrypted);
+                        continue;
+                    }
+                };
                 tune(&tcp);
-                return Socket {
-                    origin: Origin(address.ip()),
-                    tcp,
-                    traffic: Traffic::new(Arc::clone(in_flight)),
-                    lease: Lease::new(),
-                    read: 0,
-                    _slot: slot,
+                let traffic = Traffic::new(Arc::clone(in_flight));
+                return Accepted {
+                    wire: Wire { tcp, traffic },
+                    address: address.ip(),
+                    slot,
+                    pass: Pass(Arc::new(Mutex::new(permit))),
+                    is_fast,
                 };
             }
             // That one connection failed before it was accepted.
@@ -144,6 +214,16 @@ async fn accept(
     }
 }
 
+/// Best effort: a new connection takes so little at once, if it takes anything.
+fn refuse(tcp: &TcpStream, is_encrypted: bool) {
+    if !is_encrypted {
+        let _told = tcp.try_write(REFUSAL);
+        // What it has sent already is taken: unread, it would make the end a reset, which takes the answer away.
+        let mut dropped = [0; 4096];
+        let _dropped = tcp.try_read(&mut dropped);
+    }
+}
+
 /// Best effort: a connection without these works, too.
 fn tune(tcp: &TcpStream) {
     // A keystroke must not wait for the next one to fill a segment.
@@ -153,18 +233,55 @@ fn tune(tcp: &TcpStream) {
 }
 
 /// HTTP, until the connection ends or becomes a WebSocket.
-async fn answer(socket: Socket, router: Router, headers: Duration, stop: CancellationToken) {
-    let traffic = socket.traffic.clone();
-    let origin = socket.origin;
-    let router = TowerToHyperService::new(router);
-    let lease = socket.lease.clone();
+async fn answer(
+    accepted: Accepted,
+    router: Router,
+    tls: Option<Tls>,
+    headers: Duration,
+    stop: CancellationToken,
+) {
+    let Accepted {
+        wire,
+        address,
+        slot,
+        pass,
+        is_fast,
+    } = accepted;
+    if is_fast {
+        // Who is told at once comes again at once. Meanwhile this is one of those that the address may have.
+        tokio::select! {
+            () = sleep(FAST_PAUSE) => refuse(&wire.tcp, tls.is_some()),
+            () = stop.cancelled() => {}
+        }
+        return;
+    }
+    let origin = Origin {
+        address,
+        is_encrypted: tls.is_some(),
+    };
+    let traffic = wire.traffic.clone();
+    let stream = tokio::select! {
+        stream = handshake(wire, tls, headers) => stream,
+        () = stop.cancelled() => None,
+    };
+    let Some(stream) = stream else { return };
+    let lease = Lease::new();
     let leased = lease.clone();
+    let socket = Socket {
+        stream,
+        traffic: traffic.clone(),
+        lease: lease.clone(),
+        read: 0,
+        _slot: slot,
+    };
+    let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         // A request is acted on at once. What follows it is the next one, or a WebSocket's.
         traffic.settle(traffic.read());
         request.extensions_mut().insert(traffic.clone());
         request.extensions_mut().insert(origin);
         request.extensions_mut().insert(leased.clone());
+        request.extensions_mut().insert(pass.clone());
         router.call(request)
     });
     let mut http = http1::Builder::new();
@@ -194,29 +311,24 @@ async fn answer(socket: Socket, router: Router, headers: Duration, stop: Cancell
     }
 }
 
-/// Where a TCP connection comes from, in its requests' extensions.
+/// Where a connection comes from and how, in its requests' extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin(pub IpAddr);
+pub struct Origin {
+    /// The other end of TCP, which may be a proxy's.
+    pub address: IpAddr,
+    /// Whether this server speaks TLS on it.
+    pub is_encrypted: bool,
+}
 
-/// A TCP connection with its slot, which is free again when this is dropped.
-#[derive(Debug)]
+/// A connection that HTTP is spoken on, with its slot, which is free again when this is dropped. Counts what comes as it is
+/// acted on: decrypted.
 struct Socket {
-    origin: Origin,
-    tcp: TcpStream,
+    stream: Stream,
     traffic: Traffic,
     lease: Lease,
     /// Bytes since the lease was renewed for them.
     read: usize,
     _slot: Permit,
-}
-
-impl Socket {
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = &written {
-            self.traffic.add_written(*bytes);
-        }
-        written
-    }
 }
 
 impl AsyncRead for Socket {
@@ -226,7 +338,7 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if matches!(read, Poll::Ready(Ok(()))) {
             let bytes = buffer.filled().len() - before;
             self.read = self.read.saturating_add(bytes);
@@ -246,8 +358,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
-        self.wrote(written)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -255,19 +366,35 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
-        self.wrote(written)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(REFUSAL).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(
+            body["code"],
+            concord_shared::code::ErrorCode::RateLimited.as_str()
+        );
     }
 }

@@ -14,8 +14,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use crate::access::Grants;
 use crate::config::{Config, Durability};
 use crate::connection::backoff::Backoff;
 use crate::connection::decode::Decoders;
@@ -24,20 +26,29 @@ use crate::connection::refusals::Refusals;
 use crate::connection::socket::Connections;
 use crate::document::ConnectionId;
 use crate::document::registry::Registry;
+use crate::erasure::Eraser;
+use crate::http::authenticate::Gate;
 use crate::http::body::CONCURRENT_LARGE_BODIES;
 use crate::http::documents::{CONCURRENT_IMPORTS, CONCURRENT_LARGE_PASTS, Documents};
 use crate::http::files::Files;
 use crate::http::origins::Origins;
+use crate::http::proxies::Proxies;
 use crate::http::{self, App};
+use crate::limits::Callers;
+use crate::limits::ledger::Ledger;
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::store::{self, Committer, CommitterOptions, CommitterThread, Store};
+use crate::tls::Tls;
 use crate::traffic::InFlight;
 use crate::view::Views;
 
 /// A server that listens but does not accept yet.
 pub struct Server {
     listener: TcpListener,
+    tls: Option<Tls>,
+    /// Looks whether the certificate was replaced.
+    watching: Option<AbortOnDropHandle<()>>,
     inside: Inside,
     drain: Duration,
 }
@@ -70,6 +81,11 @@ const LATENCY_BUCKETS: [f64; 12] = [
 /// Buckets of batch sizes, in changes.
 const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0, 8192.0];
 
+/// Buckets of how long it takes to write the database anew, in seconds.
+const REWRITE_BUCKETS: [f64; 10] = [
+    0.1, 0.5, 2.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0,
+];
+
 /// The process's metrics recorder; installed on first use, since there can be one only. What makes
 /// its metrics before that records nothing: call it before a store is opened.
 pub(crate) fn recorder() -> anyhow::Result<PrometheusHandle> {
@@ -80,20 +96,37 @@ pub(crate) fn recorder() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_changes".to_owned()), &BATCH_BUCKETS)?
+        .set_buckets_for_metric(
+            Matcher::Full("concord_rewrite_seconds".to_owned()),
+            &REWRITE_BUCKETS,
+        )?
         .install_recorder()
         .context("installing the metrics recorder")?;
     Ok(HANDLE.get_or_init(|| handle).clone())
 }
 
 impl Server {
-    /// Opens the port; documents are read from and written to `store`.
-    pub async fn bind(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+    /// Opens the port, for those whom `gate` lets through, encrypted by `tls` if it is there; documents are read from and
+    /// written to `store`.
+    pub async fn bind(
+        config: &Config,
+        store: Arc<dyn Store>,
+        gate: Gate,
+        tls: Option<Tls>,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listening on {}", config.listen))?;
+        let inside = Inside::start(config, store, Upkeep::Full, gate)?;
+        let watching = match &tls {
+            Some(tls) => Some(AbortOnDropHandle::new(tokio::spawn(tls.watch()?))),
+            None => None,
+        };
         Ok(Self {
             listener,
-            inside: Inside::start(config, store, Upkeep::Full)?,
+            tls,
+            watching,
+            inside,
             drain: Duration::from_secs(config.drain_seconds),
         })
     }
@@ -108,6 +141,8 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let Self {
             listener,
+            tls,
+            watching,
             inside,
             drain,
         } = self;
@@ -126,12 +161,19 @@ impl Server {
         let most = capacity.available_permits() + listener::HTTP_CONNECTIONS_PER_SERVER;
         let in_flight = Arc::clone(&app.connections.in_flight);
         let router = inside.router();
-        let serving = listener::serve(listener, router, most, headers, in_flight, token.clone());
+        let stop_serving = token.clone();
+        let bounds = listener::Bounds {
+            most,
+            in_flight,
+            callers: Arc::clone(&app.connections.callers),
+        };
+        let serving = listener::serve(listener, router, tls, headers, bounds, stop_serving);
         let serving = tokio::spawn(serving);
         stop.await;
         info!("stopping");
         token.cancel();
         upkeep.abort();
+        drop(watching);
         let drained = async {
             let _served = serving.await;
             inside.closed().await;
@@ -148,15 +190,25 @@ impl Server {
 }
 
 impl Inside {
-    /// Starts what works on documents; they are read from and written to `store`.
-    pub fn start(config: &Config, store: Arc<dyn Store>, upkeep: Upkeep) -> anyhow::Result<Self> {
+    /// Starts what works on documents, which are read from and written to `store`, for those whom `gate` lets through and
+    /// whose keys are kept current.
+    pub fn start(
+        config: &Config,
+        store: Arc<dyn Store>,
+        upkeep: Upkeep,
+        gate: Gate,
+    ) -> anyhow::Result<Self> {
         let recorder = recorder()?;
         let metrics = Metrics::register();
         let files = match &config.app {
             Some(directory) => Some(Files::new(directory)?),
             None => None,
         };
-        let origins = Origins::new(config.listen, &config.cors_origin, &config.host)?;
+        let mut origins = Origins::new(config.listen, &config.cors_origin, &config.host)?;
+        if gate.cookie.is_some() {
+            origins = origins.with_cookie();
+        }
+        let proxies = Proxies::new(&config.trusted_proxy)?;
         let identity = identity(&*store, upkeep);
         let (server, storage) = identity.context("reading the server's identity")?;
         let compactions = Arc::new(Semaphore::new(CONCURRENT_COMPACTIONS));
@@ -164,6 +216,7 @@ impl Inside {
             compactions.close();
         }
         let stop = CancellationToken::new();
+        gate.authority.keep_current(&stop);
         let durability = match config.durability {
             Durability::Strict => store::Durability::Strict,
             Durability::Relaxed => store::Durability::Relaxed,
@@ -173,12 +226,26 @@ impl Inside {
             ..CommitterOptions::default()
         };
         let (committer, thread) = Committer::start(Arc::clone(&store), options)?;
+        let keep = Duration::from_secs(config.keep_deleted_seconds);
+        let eraser = Eraser::new(
+            Arc::clone(&store),
+            committer.clone(),
+            gate.audit.clone(),
+            keep,
+        );
+        if upkeep == Upkeep::Full {
+            tokio::spawn(eraser.clone().run(stop.clone()));
+        }
+        let ledger = Arc::new(Ledger::new(config, gate.rules.is_open));
+        ledger.read(&*store).context("counting what is stored")?;
+        let callers = Arc::new(Callers::new(config, proxies.clone(), Arc::clone(&ledger)));
         let registry = Registry::new(
             Arc::clone(&store),
             committer,
             config,
             storage.clone(),
             compactions,
+            ledger,
             stop.clone(),
             metrics.clone(),
         );
@@ -195,13 +262,18 @@ impl Inside {
         };
         let backoff: Arc<Backoff> = Arc::default();
         let refusals: Arc<Refusals> = Arc::default();
+        let grants = Grants::new(gate.rules.clone(), gate.webhook.clone(), Arc::clone(&store));
         let connections = Arc::new(Connections {
             server,
             storage,
             registry,
+            grants: grants.clone(),
+            authority: gate.authority.clone(),
+            request_grace: Duration::from_millis(config.request_grace_ms),
             peers: Peers::default(),
             backoff: Arc::clone(&backoff),
             refusals: Arc::clone(&refusals),
+            callers: Arc::clone(&callers),
             limits,
             decoders: Decoders::default(),
             in_flight: InFlight::new(limits.frame_bytes),
@@ -222,10 +294,13 @@ impl Inside {
                 documents: Documents {
                     views,
                     store: Arc::clone(&store),
+                    grants,
+                    eraser,
                     large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
                     imports: Arc::new(Semaphore::new(CONCURRENT_IMPORTS)),
                     backoff,
                     refusals,
+                    callers,
                     limits,
                     past: Arc::new(Semaphore::new(CONCURRENT_LARGE_PASTS)),
                     capacity,
@@ -233,6 +308,9 @@ impl Inside {
                 store,
                 metrics: recorder,
                 origins,
+                proxies,
+                hsts_seconds: config.hsts_seconds,
+                gate,
                 files,
             },
             committer: thread,

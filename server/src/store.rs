@@ -4,7 +4,11 @@
 //! place in the document (0-based, in the order the server admitted them, so every change comes after the
 //! changes it depends on), and at most one *snapshot generation* that stands for the changes `0..base`.
 //! Log records below `base` may be kept a while (`keep_from`), so that a peer that is nearly up to date
-//! can still be sent single changes.
+//! can still be sent single changes. Beside its changes it has an *access log* of opaque entries: the newest one says
+//! who may do what, the older ones are its history. A document's access log may be there before the document is.
+//!
+//! A deleted document leaves a *tombstone*, which hides it until it is taken away. When it is *purged*, nothing but the
+//! tombstone stays, for ever: its id is not used again.
 //!
 //! * [`Store`] is the contract; [`conformance`] holds its tests, which every backend runs.
 //! * [`MemoryStore`] is for tests: it can fail on demand and drop what was not synced.
@@ -13,12 +17,14 @@
 //!
 //! Every method of `Store` blocks: call it from the committer's thread or a blocking task.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
 
 pub use committer::{
     Committer, CommitterOptions, CommitterThread, DocumentWriter, Health, Progress, SubmitError,
-    Ticket, Tickets,
+    Ticket, Tickets, WriteFailed,
 };
 pub use error::{Damage, Part, Problem, Severity, StoreError};
 pub use memory::{Fault, MemoryStore};
@@ -79,13 +85,60 @@ pub enum Write {
         /// When the changes `0..base` came, and from whom, opaque; no bytes if that is not known.
         arrivals: Bytes,
     },
+    /// An entry at the end of a document's access log. The document need not be there yet, nor is it by this: so
+    /// there is never content without an entry.
+    Access {
+        /// The document.
+        document: DocumentId,
+        /// Number of the entry, from 0 on; must be exactly the one that comes next.
+        number: u64,
+        /// The entry, opaque; at most [`ACCESS_ENTRY_MAX_BYTES`].
+        entry: Bytes,
+    },
+    /// The document, or its access log where there is no more of it, is there no longer. All of it is kept.
+    Delete {
+        /// The document.
+        document: DocumentId,
+        /// When it was deleted, in milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// Who deleted it.
+        by: PrincipalId,
+    },
+    /// A deleted document that is not purged is there again, as it was.
+    Undelete {
+        /// The document.
+        document: DocumentId,
+    },
+    /// All that is stored of a deleted document goes, for good, but its tombstone. [`Store::tidy`] removes it bit by
+    /// bit, also after a crash.
+    Purge {
+        /// The document.
+        document: DocumentId,
+    },
 }
 
 impl Write {
     /// The document this is about.
     pub fn document(&self) -> &DocumentId {
         match self {
-            Self::Append { document, .. } | Self::Snapshot { document, .. } => document,
+            Self::Append { document, .. }
+            | Self::Snapshot { document, .. }
+            | Self::Access { document, .. }
+            | Self::Delete { document, .. }
+            | Self::Undelete { document }
+            | Self::Purge { document } => document,
+        }
+    }
+
+    /// How many changes this brings one by one.
+    pub fn changes(&self) -> usize {
+        match self {
+            Self::Append { changes, .. } => changes.len(),
+            Self::Snapshot { .. }
+            | Self::Access { .. }
+            | Self::Delete { .. }
+            | Self::Undelete { .. }
+            | Self::Purge { .. } => 0,
         }
     }
 
@@ -99,8 +152,49 @@ impl Write {
                 arrivals,
                 ..
             } => snapshot.len() + graph.len() + arrivals.len(),
+            Self::Access { entry, .. } => entry.len(),
+            Self::Delete { by, .. } => by.as_str().len(),
+            Self::Undelete { .. } | Self::Purge { .. } => 0,
         }
     }
+}
+
+/// What is known of a deleted document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tombstone {
+    /// When it was deleted, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Who deleted it.
+    pub by: PrincipalId,
+    /// Whether it is gone for good.
+    pub purged: bool,
+    /// What there still is of it.
+    pub remains: Remains,
+}
+
+/// Where something of a deleted document still is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remains {
+    /// In the store: all of a document that is not purged, and of one that is what [`Store::tidy`] has not come to.
+    Store,
+    /// In no record any more. Its bytes may still be in the store's files, where these are written over only when
+    /// their place is needed.
+    Files,
+    /// Nowhere.
+    Nothing,
+}
+
+/// What became of a database that was written anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rewritten {
+    /// Purged documents of which something was in the old files.
+    pub erased: usize,
+    /// Size of the old files.
+    pub bytes_before: u64,
+    /// Size of the new ones.
+    pub bytes_after: u64,
+    /// For how long nobody could read or write.
+    pub pause: Duration,
 }
 
 /// Consecutive changes that were admitted together.
@@ -194,6 +288,11 @@ impl StoredDocument {
     pub fn next(&self) -> u64 {
         self.tail.last().map_or(self.base, LogRecord::end)
     }
+
+    /// Length of the snapshot and of the changes behind it, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.snapshot_bytes + self.tail.iter().map(LogRecord::bytes).sum::<u64>()
+    }
 }
 
 /// All of a document.
@@ -259,7 +358,12 @@ pub struct DocumentSummary {
 ///
 /// Backends check what keeps a log a log: an append must start at the next index and a snapshot must not
 /// reach beyond the log. A write that breaks this is a bug in the caller: nothing of the batch is written
-/// and the error's [`severity`](StoreError::severity) is [`Severity::Rejected`].
+/// and the error's [`severity`](StoreError::severity) is [`Severity::Rejected`]. So it is with what is written to a
+/// deleted document, which whoever writes can't always know.
+///
+/// A deleted document is not there for any read but those of [`tombstone`](Self::tombstone),
+/// [`tombstones`](Self::tombstones) and [`verify`](Self::verify), and, until it is purged, of
+/// [`access`](Self::access) and [`access_log`](Self::access_log): they tell who may have it back.
 pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Writes all of `writes`, in order, or nothing. Returns when `durability` holds.
     ///
@@ -300,6 +404,29 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
         most_bytes: u64,
     ) -> Result<Vec<LogRecord>, StoreError>;
 
+    /// Reads the newest entry of a document's access log, and its number. `None` if there is none. The document itself
+    /// need not be there.
+    fn access(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError>;
+
+    /// Reads up to `limit` entries of a document's access log, from number `from` on, in order.
+    fn access_log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError>;
+
+    /// Tells whether a document was deleted, by whom, and what there still is of it.
+    fn tombstone(&self, document: &DocumentId) -> Result<Option<Tombstone>, StoreError>;
+
+    /// Lists up to `limit` deleted documents that come after `after`, in the order of their ids. Damaged tombstones are
+    /// left out and logged; what they are of stays hidden.
+    fn tombstones(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, Tombstone)>, StoreError>;
+
     /// Lists up to `limit` documents that come after `after`, in the order of their ids. What can't be read of the
     /// listing itself is left out: [`unlisted`](Self::unlisted) tells of it.
     fn documents(
@@ -319,22 +446,32 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Writes one of the server's own values, durably. At most 1 KiB.
     fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError>;
 
-    /// Reads everything of a document and tells what is wrong with it; empty if nothing is.
+    /// Reads everything of a document and tells what is wrong with it; empty if nothing is. Of one that is not there
+    /// yet it reads the access log, of a deleted one the tombstone, too.
     ///
-    /// An error only if reading itself failed, or if the document is not there ([`StoreError::Unknown`]).
+    /// An error only if reading itself failed, or if there is nothing ([`StoreError::Unknown`]).
     fn verify(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError>;
 
     /// Does a little of the housekeeping that commits leave behind, such as removing what a snapshot
-    /// replaced, and tells whether there is more. Nothing depends on it but the space on disk; call it,
-    /// from the thread that commits, when there is nothing to commit.
+    /// replaced or what was purged, and tells whether there is more. Nothing depends on it but the space on disk; call it,
+    /// from the thread that commits, at its start and when there is nothing to commit.
     fn tidy(&self) -> Result<bool, StoreError> {
         Ok(false)
+    }
+
+    /// Sees to it that nothing of what is purged by now is anywhere: see [`Remains`]. Takes as long as reading and writing
+    /// all that is there; others read and commit meanwhile, from other threads. Gives up when `_go_on` says so, which is
+    /// asked now and then. After an error all is there, as it was or as it was to be, and it can be tried again.
+    fn rewrite(&self, _go_on: &dyn Fn() -> bool) -> Result<Rewritten, StoreError> {
+        Ok(Rewritten::default())
     }
 
     /// Bytes on disk (or in memory, for [`MemoryStore`]).
     fn size_on_disk(&self) -> Result<u64, StoreError>;
 }
 
+/// Longest entry of an access log.
+pub const ACCESS_ENTRY_MAX_BYTES: usize = 48 * 1024;
 /// Longest key of [`Store::meta`].
 pub const META_KEY_MAX_BYTES: usize = 64;
 /// Longest value of [`Store::set_meta`]: small enough for one piece in every backend.

@@ -7,13 +7,23 @@
 //!
 //! The messages that are still arriving, or have arrived and were not acted on, are all that a peer can
 //! make the server hold without getting past a decoder; so their sum is bounded here.
+//!
+//! Where the server speaks TLS there are two kinds of bytes. What *arrives* and what is *written* is counted on TCP,
+//! encrypted: whether a peer lives and takes what it is sent shows there, and a record of 16 KiB that comes slowly shows
+//! nowhere else until it is whole. What is *read* is counted decrypted, since it is held against what messages are made
+//! of: if the 22 bytes around each record were in it, a tab that only answers pings would look like one that has begun a
+//! message and does not go on. What TLS itself holds of a peer's bytes is a record or a handshake message, some tens of
+//! kilobytes for each connection, which is bounded by the number of these.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The largest messages, so many of them, are what all connections together may have in flight.
 pub const LARGEST_MESSAGES_IN_FLIGHT_PER_SERVER: u64 = 16;
+
+/// One caller's connections together may have so much of that: one part in this many.
+const CALLERS: u64 = 2;
 
 /// A connection with no more than this in flight is never cut for what others have: keystrokes and the
 /// like go on.
@@ -53,10 +63,13 @@ pub struct Traffic(Arc<Counters>);
 #[derive(Debug)]
 struct Counters {
     written: AtomicU64,
+    arrived: AtomicU64,
     read: AtomicU64,
     /// Of those read, the ones that are acted on. The rest is in flight.
     settled: AtomicU64,
     all: Arc<InFlight>,
+    /// Those of all connections of whoever is there, once that is known.
+    caller: OnceLock<Arc<AtomicU64>>,
 }
 
 impl Traffic {
@@ -64,19 +77,35 @@ impl Traffic {
     pub fn new(all: Arc<InFlight>) -> Self {
         Self(Arc::new(Counters {
             written: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
             read: AtomicU64::new(0),
             settled: AtomicU64::new(0),
             all,
+            caller: OnceLock::new(),
         }))
     }
 
-    /// Bytes written to the socket. As the kernel holds few of them, they grow only if the peer takes
+    /// It is known whose connection this is: what is in flight on it counts with what else they have there. Once, and by
+    /// the connection's own task.
+    pub fn belongs_to(&self, caller: &Arc<AtomicU64>) {
+        if self.0.caller.set(Arc::clone(caller)).is_ok() {
+            let own = self.read() - self.0.settled.load(Ordering::Relaxed);
+            caller.fetch_add(own, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes written to TCP. As the kernel holds few of them, they grow only if the peer takes
     /// them.
     pub fn written(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
     }
 
-    /// Bytes read from the socket.
+    /// Bytes that came over TCP, whatever they are for.
+    pub fn arrived(&self) -> u64 {
+        self.0.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of requests and messages that were read.
     pub fn read(&self) -> u64 {
         self.0.read.load(Ordering::Relaxed)
     }
@@ -86,11 +115,19 @@ impl Traffic {
     pub fn settle(&self, read: u64) {
         let before = self.0.settled.swap(read, Ordering::Relaxed);
         self.0.all.bytes.fetch_sub(read - before, Ordering::Relaxed);
+        if let Some(caller) = self.0.caller.get() {
+            caller.fetch_sub(read - before, Ordering::Relaxed);
+        }
     }
 
     /// Counts bytes that were written.
     pub(crate) fn add_written(&self, bytes: usize) {
         self.0.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that came.
+    pub(crate) fn add_arrived(&self, bytes: usize) {
+        self.0.arrived.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Counts bytes that were read. An error ends the connection.
@@ -99,7 +136,12 @@ impl Traffic {
         let read = self.0.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let all = self.0.all.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let own = read - self.0.settled.load(Ordering::Relaxed);
-        if all > self.0.all.most && own > SMALL_BYTES_PER_CONNECTION {
+        let caller = self.0.caller.get();
+        let callers = caller.map_or(0, |caller| {
+            caller.fetch_add(bytes, Ordering::Relaxed) + bytes
+        });
+        let most = self.0.all.most;
+        if (all > most || callers > most / CALLERS) && own > SMALL_BYTES_PER_CONNECTION {
             return Err(io::Error::other(TooMuchInFlight));
         }
         Ok(())
@@ -110,6 +152,9 @@ impl Drop for Counters {
     fn drop(&mut self) {
         let left = *self.read.get_mut() - *self.settled.get_mut();
         self.all.bytes.fetch_sub(left, Ordering::Relaxed);
+        if let Some(caller) = self.caller.get() {
+            caller.fetch_sub(left, Ordering::Relaxed);
+        }
     }
 }
 
@@ -139,6 +184,35 @@ mod tests {
         let error = first.add_read(1).expect_err("one too many");
         let inner = error.get_ref().expect("says why");
         assert!(inner.is::<TooMuchInFlight>());
+    }
+
+    #[test]
+    fn one_caller_has_half_of_it_on_however_many_connections() {
+        let all = InFlight::new(LARGEST);
+        let greedy = Arc::new(AtomicU64::new(0));
+        let of = |caller: &Arc<AtomicU64>| {
+            let traffic = Traffic::new(Arc::clone(&all));
+            // Its first bytes come before it is known whose they are.
+            traffic.add_read(10).expect("is little");
+            traffic.belongs_to(caller);
+            traffic
+        };
+        let mut large = Vec::new();
+        for _ in 0..LARGEST_MESSAGES_IN_FLIGHT_PER_SERVER / CALLERS {
+            let traffic = of(&greedy);
+            assert!(traffic.add_read(LARGEST - 10).is_ok());
+            large.push(traffic);
+        }
+        assert!(of(&greedy).add_read(LARGEST).is_err());
+        // Keystrokes go on, and so do others.
+        assert!(of(&greedy).add_read(1000).is_ok());
+        assert!(of(&Arc::default()).add_read(LARGEST).is_ok());
+        let one = large.pop().expect("some");
+        one.settle(one.read());
+        assert!(of(&greedy).add_read(LARGEST - 20).is_ok());
+        drop((one, large));
+        assert_eq!(greedy.load(Ordering::Relaxed), 0);
+        assert_eq!(all.bytes(), 0);
     }
 
     #[test]

@@ -135,6 +135,12 @@ codes! {
     StorageFailed = "storage-failed",
     /// Changes of this principal were refused again and again: it may join later.
     BackOff = "back-off",
+    /// The principal or address sends too much, or makes too many documents, in too little time: later it may.
+    RateLimited = "rate-limited",
+    /// What is stored, or has the document open, would be more than the server lets there be.
+    OverQuota = "over-quota",
+    /// The token by which the connection was opened has expired.
+    TokenExpired = "token-expired",
     /// The principal may not do this.
     Forbidden = "forbidden",
     /// More documents open on one connection than the limit, or no memory for one more.

@@ -12,6 +12,7 @@
 //! Every error keeps its evidence in fields for the operator, and has one [`ErrorCode`] that the
 //! peer may be told.
 
+pub mod access;
 mod base58check;
 pub mod change;
 pub mod code;

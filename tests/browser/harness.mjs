@@ -38,9 +38,12 @@ export class Server {
   #data = mkdtempSync(join(tmpdir(), "concord-browser-"));
   #address = "127.0.0.1:0";
   #log = "";
+  #more = [];
 
-  static async start() {
+  /** With these arguments besides. */
+  static async start(more = []) {
     const server = new Server();
+    server.#more = more;
     await server.restart();
     return server;
   }
@@ -64,7 +67,7 @@ export class Server {
       throw new Error("BUILT_CONCORD names no server: run `cargo xtask test`");
     }
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CONCORD_")));
-    this.#process = spawn(binary, ["serve", "--listen", this.#address, "--data", join(this.#data, "data")], {
+    this.#process = spawn(binary, ["serve", "--listen", this.#address, "--data", join(this.#data, "data"), ...this.#more], {
       env,
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -157,12 +160,12 @@ export function launch(flags = [], options = {}) {
 
 /**
  * A server, pages and a browser for the tests of a file: `take` gets them before the first, and they end after the
- * last. `more`: what {@link servePages} is to serve besides.
+ * last. `more`: what {@link servePages} is to serve besides; `args`: for the server.
  */
-export function stage(take, more = () => ({})) {
+export function stage(take, more = () => ({}), args = []) {
   let parts = {};
   before(async () => {
-    const [server, pages, browser] = await Promise.all([Server.start(), Promise.resolve(more()).then(servePages), launch()]);
+    const [server, pages, browser] = await Promise.all([Server.start(args), Promise.resolve(more()).then(servePages), launch()]);
     parts = { server, pages, browser };
     take(parts);
   });

@@ -51,7 +51,7 @@ export async function write(server, method, path, body, headers = {}) {
 }
 
 /** A document of a JSON object; its id. */
-export const make = async (server, value) => (await write(server, "POST", "", value)).id;
+export const make = async (server, value, headers) => (await write(server, "POST", "", value, headers)).id;
 
 /** A stock client in this process; it ends with the test. */
 export function stock(server, test) {
@@ -115,6 +115,11 @@ export const shows = (page, ...wanted) =>
     const missing = wanted.filter((one) => !shown.includes(one));
     return missing.length === 0 || `${missing.join(", ")} is not among ${shown.join(" | ")}`;
   });
+
+/** A picture of a page, where somebody wants to see it. */
+export const shot = async (page, name) => {
+  if (process.env.CONCORD_TEST_SHOTS !== undefined) await page.screenshot({ path: `${process.env.CONCORD_TEST_SHOTS}/${name}.png` });
+};
 
 /** What the timeline says is shown. */
 export const said = (page) => page.locator(".timeline .says").textContent();

@@ -10,7 +10,7 @@ import { test } from "node:test";
 
 import { A, WebSocket } from "../interop/packages.mjs";
 import { stage } from "./harness.mjs";
-import { eventually, httpOf, inspect, make, rows, said, send, shows, stock, upload, write } from "./inspect.mjs";
+import { eventually, httpOf, inspect, make, rows, said, send, shot, shows, stock, upload, write } from "./inspect.mjs";
 
 let server, browser;
 
@@ -32,10 +32,6 @@ const company = () => ({
     { id: "b", date: "2026-12-01", notes: "" },
   ],
 });
-
-const shot = async (page, name) => {
-  if (process.env.CONCORD_TEST_SHOTS !== undefined) await page.screenshot({ path: `${process.env.CONCORD_TEST_SHOTS}/${name}.png` });
-};
 
 test("the page comes from the server itself, with a policy under which nothing but it can run", async () => {
   const base = httpOf(server);

@@ -152,6 +152,7 @@ fn message(decoded: Decoded, is_request: bool, from: ConnectionId) -> Input {
         sync: decoded.sync,
         changes: decoded.changes,
         is_document: decoded.is_document,
+        may_write: true,
     };
     Input::Message(from, Box::new(message))
 }

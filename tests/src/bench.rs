@@ -10,8 +10,9 @@
 //!
 //! - [`history`]: documents and the changes that are typed into them, made beforehand.
 //! - [`tab`]: one light client; [`load`]: many at once; [`process`]: the two kinds of server process.
-//! - [`relaying`], [`joining`], [`memory`], [`latency`], [`parts`], [`views`]: the lines; [`table`]: how they are shown.
+//! - [`relaying`], [`joining`], [`memory`], [`latency`], [`parts`], [`views`], [`hammer`]: the lines; [`table`]: how they are shown.
 
+pub mod hammer;
 pub mod history;
 pub mod joining;
 pub mod latency;
@@ -90,19 +91,23 @@ pub async fn run(settings: &Settings, mut progress: impl FnMut(&str)) -> Result<
     }
     if settings.wants("joining") {
         progress("joining a stored document");
-        rows.extend(joining::measure(settings, &bases).await?);
+        rows.extend(Box::pin(joining::measure(settings, &bases)).await?);
     }
     if settings.wants("memory") {
         progress("memory");
-        rows.extend(memory::measure(settings).await?);
+        rows.extend(Box::pin(memory::measure(settings)).await?);
     }
     if settings.wants("acknowledgement") {
         progress("acknowledgement");
-        rows.extend(latency::measure(settings, &bases).await?);
+        rows.extend(Box::pin(latency::measure(settings, &bases)).await?);
     }
     if settings.wants("views") {
         progress("views: documents as JSON");
         rows.extend(Box::pin(views::measure(settings, &bases)).await?);
+    }
+    if settings.wants("hammering") {
+        progress("hammering: two tabs while strangers do what they can");
+        rows.extend(Box::pin(hammer::measure(settings)).await?);
     }
     Ok(rows)
 }

@@ -1,6 +1,6 @@
 //! An honest client: one [`Replica`] over one WebSocket.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +13,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// How long the server may take to answer.
@@ -34,8 +36,46 @@ impl Client {
         Box::pin(Self::join_with_buffer(address, peer, replica, None)).await
     }
 
+    /// As [`join`](Self::join), with a token in the URL, as stock clients have it.
+    pub async fn join_as(
+        token: &str,
+        address: SocketAddr,
+        peer: &str,
+        replica: Replica,
+    ) -> Result<Self> {
+        let url = format!("ws://{address}/sync?token={token}");
+        let request = url.into_client_request()?;
+        Box::pin(Self::join_at(request, address, peer, replica, None)).await
+    }
+
+    /// As [`join`](Self::join), from this address, as a proxy before the server would have it.
+    pub async fn join_from(
+        from: Ipv4Addr,
+        address: SocketAddr,
+        peer: &str,
+        replica: Replica,
+    ) -> Result<Self> {
+        let mut request = format!("ws://{address}/sync").into_client_request()?;
+        let from = from.to_string().parse()?;
+        request.headers_mut().insert("x-forwarded-for", from);
+        Box::pin(Self::join_at(request, address, peer, replica, None)).await
+    }
+
     /// As [`join`](Self::join), with a receive buffer of this many bytes in place of the system's.
     pub async fn join_with_buffer(
+        address: SocketAddr,
+        peer: &str,
+        replica: Replica,
+        receive_buffer: Option<u32>,
+    ) -> Result<Self> {
+        let url = format!("ws://{address}/sync");
+        let request = url.into_client_request()?;
+        let joining = Self::join_at(request, address, peer, replica, receive_buffer);
+        Box::pin(joining).await
+    }
+
+    async fn join_at(
+        request: Request,
         address: SocketAddr,
         peer: &str,
         mut replica: Replica,
@@ -48,7 +88,7 @@ impl Client {
         }
         let stream = socket.connect(address).await.context("connecting")?;
         stream.set_nodelay(true)?;
-        let connecting = client_async(format!("ws://{address}/sync"), stream);
+        let connecting = client_async(request, stream);
         let (mut socket, _) = timeout(WAIT, connecting).await.context("upgrading")??;
         let (joining, join) = Joining::start(PeerId::new(peer)?, None);
         socket.send(Frame::Binary(join)).await?;

@@ -11,6 +11,7 @@
 pub mod bench;
 pub mod client;
 pub mod forge;
+pub mod issuer;
 pub mod node;
 pub mod raw_client;
 pub mod replay;
@@ -21,6 +22,6 @@ pub mod simulation;
 /// A stock HTTP client. The server's crate chooses it without a provider of cryptography, and gives it one where it is
 /// used; so must this.
 pub fn http_client() -> reqwest::Client {
-    let _is_set_already = rustls::crypto::ring::default_provider().install_default();
+    let _is_set_already = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::new()
 }

@@ -1,5 +1,6 @@
 //! A WebSocket client that sends whatever a test wants: good messages, bad ones, and no messages at all.
 
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async, connect_async_tls_with_config,
+};
 
 /// How long the server may take to answer.
 const WAIT: Duration = Duration::from_secs(20);
@@ -25,6 +28,8 @@ pub struct RawClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     server: Option<PeerId>,
     peer: PeerId,
+    /// Text frames that came while something else was waited for.
+    texts: VecDeque<String>,
 }
 
 /// How the server ended a connection.
@@ -52,15 +57,30 @@ impl RawClient {
         Self::open(request, peer).await
     }
 
-    async fn open(request: Request, peer: &str) -> Result<Self> {
-        let (socket, _) = timeout(WAIT, connect_async(request))
+    /// As [`connect`](Self::connect), by a request that says more.
+    pub async fn open(request: Request, peer: &str) -> Result<Self> {
+        let (socket, _) = timeout(WAIT, Box::pin(connect_async(request)))
             .await
             .context("connecting")??;
         Ok(Self {
             socket,
             server: None,
+            texts: VecDeque::new(),
             peer: PeerId::new(peer)?,
         })
+    }
+
+    /// Opens a socket over TLS, and completes the handshake.
+    pub async fn join_over(url: &str, peer: &str, connector: Connector) -> Result<Self> {
+        let connecting = connect_async_tls_with_config(url, None, false, Some(connector));
+        let (socket, _) = timeout(WAIT, connecting).await.context("connecting")??;
+        let client = Self {
+            socket,
+            server: None,
+            texts: VecDeque::new(),
+            peer: PeerId::new(peer)?,
+        };
+        client.joined().await
     }
 
     /// Opens a socket and completes the handshake.
@@ -87,7 +107,8 @@ impl RawClient {
         Self::connect_from(address, url, peer).await?.joined().await
     }
 
-    async fn joined(mut self) -> Result<Self> {
+    /// Completes the handshake.
+    pub async fn joined(mut self) -> Result<Self> {
         self.send(&self.join_message()).await?;
         let answer = self.next().await?;
         self.answered(answer)
@@ -138,6 +159,17 @@ impl RawClient {
         })
     }
 
+    /// Asks for a document, as one who has nothing of it: by a sync message that says nothing.
+    pub async fn ask(&mut self, document: &DocumentId) -> Result<()> {
+        let request = Message::Request {
+            document: document.clone(),
+            sender: self.peer.clone(),
+            target: self.server()?.clone(),
+            data: Bytes::from_static(&[0x42, 0, 0, 0, 0]),
+        };
+        self.send(&request).await
+    }
+
     /// Sends one message.
     pub async fn send(&mut self, message: &Message) -> Result<()> {
         self.send_frame(Frame::Binary(message.encode())).await
@@ -170,6 +202,23 @@ impl RawClient {
             Ok(message) => Ok(message),
             Err(refusal) => bail!("the server closed the connection: {refusal:?}"),
         }
+    }
+
+    /// The next text frame; messages before it are passed over.
+    pub async fn next_text(&mut self) -> Result<String> {
+        let next = async {
+            loop {
+                if let Some(text) = self.texts.pop_front() {
+                    return Ok(text);
+                }
+                match self.socket.next().await {
+                    Some(Ok(Frame::Text(text))) => return Ok(text.to_string()),
+                    Some(Ok(Frame::Binary(_) | Frame::Ping(_) | Frame::Pong(_))) => {}
+                    other => bail!("{other:?}"),
+                }
+            }
+        };
+        timeout(WAIT, next).await.context("waiting for a text")?
     }
 
     /// Reads until the server closes; messages other than `error` are passed over.
@@ -209,6 +258,7 @@ impl RawClient {
                 Some(Ok(Frame::Binary(bytes))) => {
                     return Ok(Ok(wire::decode(&bytes, &Limits::default())?));
                 }
+                Some(Ok(Frame::Text(text))) => self.texts.push_back(text.to_string()),
                 Some(Ok(Frame::Close(Some(close)))) => {
                     end.close_code = Some(close.code.into());
                     end.reason = close.reason.to_string();

@@ -41,6 +41,7 @@ pub struct ServerProcess {
     address: SocketAddr,
     data: PathBuf,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     log: Arc<Mutex<String>>,
     /// Whether its output is shown when it is dropped.
     shows_log: bool,
@@ -83,6 +84,7 @@ impl ServerProcess {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: data.to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
+            variables: Vec::new(),
             log: Arc::default(),
             shows_log: true,
             temporary_data: None,
@@ -108,6 +110,7 @@ impl ServerProcess {
             .arg("--data")
             .arg(&self.data)
             .args(&self.arguments)
+            .envs(self.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -123,6 +126,11 @@ impl ServerProcess {
         self.child = Some(child);
         self.address = self.wait_until_listening(&listening)?;
         Ok(())
+    }
+
+    /// From its next start on it finds this in its environment.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// For a program that is no test, whose output nobody holds back: shows nothing when this is dropped.
@@ -141,13 +149,7 @@ impl ServerProcess {
     /// SIGTERM, then waits for the process to end, and returns its exit status.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         let mut child = self.child.take().context("the server does not run")?;
-        // The shell's own `kill`: the standard library sends only SIGKILL, and not every system
-        // has a kill program.
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {}", child.id())])
-            .status()
-            .context("sending SIGTERM")?;
-        ensure!(sent.success(), "kill -TERM failed: {sent}");
+        signal(&child, "TERM")?;
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             if let Some(status) = child.try_wait().context("waiting for the server")? {
@@ -159,6 +161,14 @@ impl ServerProcess {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// SIGHUP: it looks at once whether its certificate was replaced.
+    pub fn hang_up(&self) -> Result<()> {
+        signal(
+            self.child.as_ref().context("the server does not run")?,
+            "HUP",
+        )
     }
 
     /// Where HTTP and `WebSockets` are served.
@@ -309,6 +319,16 @@ impl Drop for ServerProcess {
     }
 }
 
+/// By the shell's own `kill`: the standard library sends only SIGKILL, and not every system has a kill program.
+fn signal(child: &Child, name: &str) -> Result<()> {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {}", child.id())])
+        .status()
+        .with_context(|| format!("sending SIG{name}"))?;
+    ensure!(sent.success(), "kill -{name} failed: {sent}");
+    Ok(())
+}
+
 /// The status code and body of a `GET`, without an HTTP client in between. Blocks.
 pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut connection = TcpStream::connect(address).context("connecting")?;
@@ -330,8 +350,13 @@ pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
 
 /// `concord listening on http://127.0.0.1:1234 (WebSocket …), data in …`
 fn parse_listening(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http://")?;
-    rest.split_whitespace().next()?.parse().ok()
+    let (_, rest) = line.split_once("listening on http")?;
+    let rest = rest.strip_prefix('s').unwrap_or(rest);
+    rest.strip_prefix("://")?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// The binary to test: the one named by [`BINARY_VARIABLE`], or what cargo builds now, in this
@@ -388,6 +413,10 @@ mod tests {
         let line = "concord listening on http://127.0.0.1:4711 (WebSocket ws://127.0.0.1:4711/sync), data in /d";
         assert_eq!(
             parse_listening(line),
+            Some(SocketAddr::from(([127, 0, 0, 1], 4711)))
+        );
+        assert_eq!(
+            parse_listening(&line.replace("http", "https").replace("ws:", "wss:")),
             Some(SocketAddr::from(([127, 0, 0, 1], 4711)))
         );
         assert_eq!(parse_listening("concord 0.1.0"), None);

@@ -240,7 +240,8 @@ impl World {
     /// What the task does for a joiner while it opens the document.
     fn serve_early(&mut self, replica: usize) -> Option<u32> {
         let whole = early::whole(&self.store, &self.id, self.shape.message_bytes);
-        let (to, message) = whole.expect("the store reads")?;
+        let whole = whole.expect("the store reads")?;
+        let (to, message) = (whole.to, whole.message(false));
         self.rare.served_early += 1;
         self.events
             .push(format!("served {to} changes before opening"));
@@ -459,7 +460,7 @@ impl World {
                 graph,
                 arrivals,
             },
-            append @ Write::Append { .. } => append,
+            other => other,
         }
     }
 
@@ -561,6 +562,7 @@ fn decode(data: &[u8], is_request: bool) -> PeerMessage {
         sync: decoded.sync,
         changes: decoded.changes,
         is_document: decoded.is_document,
+        may_write: true,
     }
 }
 

@@ -12,6 +12,7 @@ use automerge::sync::{State, SyncDoc as _};
 use automerge::transaction::Transactable as _;
 use automerge::{AutoCommit, ChangeHash, ROOT};
 use concord_server::config::Config;
+use concord_server::http::authenticate::Gate;
 use concord_server::serve::Server;
 use concord_server::store::{Fault, MemoryStore, Store};
 use concord_shared::code::ErrorCode;
@@ -29,7 +30,7 @@ async fn serve(store: Arc<MemoryStore>) -> Result<SocketAddr> {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         ..Config::default()
     };
-    let server = Server::bind(&config, store).await?;
+    let server = Server::bind(&config, store, Gate::open(), None).await?;
     let address = server.address()?;
     tokio::spawn(server.run(std::future::pending()));
     Ok(address)

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use automerge::sync::{ChunkList, Message as SyncMessage, MessageVersion};
 use automerge::transaction::Transactable as _;
 use automerge::{AutoCommit, ChangeHash, ObjType, ROOT};
+use concord_server::access::signing::{NewKey, SigningAlgorithm, sign};
 use concord_tests::raw_client::RawClient;
 use concord_tests::samod_client::SamodClient;
 use concord_tests::server_process::{ServerProcess, binary};
@@ -348,5 +349,198 @@ fn relaxed_durability_says_so_at_start_up() -> Result<()> {
     assert!(!strict.log().contains("relaxed"), "{}", strict.log());
     let relaxed = ServerProcess::start_with(&["--durability", "relaxed"])?;
     relaxed.wait_for_log("relaxed")?;
+    Ok(())
+}
+
+/// Nobody is let in by mistake: each of these would be a server that is more open than it looks.
+#[test]
+fn settings_that_would_let_in_anybody_are_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.to_str().context("a path")?.to_owned())
+    };
+    let key = NewKey::generate(SigningAlgorithm::EdDsa)?;
+    let public = file("public.pem", &key.public.context("a public key")?)?;
+    let private = file("private.pem", &key.private)?;
+    let secret = file("secret.txt", "a password of more than thirty-two bytes")?;
+    let set = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#;
+    let short = file("short.json", set)?;
+    let data = folder.path().join("data");
+    let data = data.to_str().context("a path")?;
+    let with_keys: [&str; 4] = ["--auth", "jwt", "--auth-keys", &public];
+    let cookie = [
+        &with_keys[..],
+        &["--auth-cookie", "s", "--cors-origin", "*"],
+    ]
+    .concat();
+    for (arguments, named) in [
+        (&["--listen", "0.0.0.0:0"][..], "--allow-anyone"),
+        (&["--listen", "[::]:0"], "--allow-anyone"),
+        (&["--auth", "jwt"], "CONCORD_AUTH_KEYS_TEXT"),
+        (&["--auth-keys", &public], "--auth is none"),
+        (
+            &["--auth", "jwt", "--auth-keys", "no-such-file"],
+            "no-such-file",
+        ),
+        (&["--auth", "jwt", "--auth-keys", &private], "private key"),
+        (&["--auth", "jwt", "--auth-keys", &short], "32 bytes"),
+        (&["--auth", "jwt", "--auth-keys", &secret], "neither PEM"),
+        (
+            &["--auth", "jwt", "--auth-keys", set],
+            "CONCORD_AUTH_KEYS_TEXT",
+        ),
+        (&cookie, "--cors-origin"),
+    ] {
+        let arguments = [&["serve", "--data", data], arguments].concat();
+        let output = concord(&arguments, &[])?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(told.contains(named), "{arguments:?}: {told}");
+        assert!(
+            !told.contains("password") && !told.contains("c2VjcmV0"),
+            "{told}"
+        );
+        assert!(!folder.path().join("data").exists(), "{arguments:?}");
+    }
+    let bad = [("CONCORD_AUTH_KEYS_TEXT", "password")];
+    let output = concord(&["serve", "--data", data, "--auth", "jwt"], &bad)?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("CONCORD_AUTH_KEYS_TEXT") && !told.contains("password"),
+        "{told}"
+    );
+    Ok(())
+}
+
+/// From nothing to a request that is let in, by what ACCESS.md says.
+#[test]
+fn keys_and_tokens_are_made_and_used() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let text = |output: &Output| String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    for (algorithm, for_makers, for_servers) in [
+        ("EdDSA", "concord-private.pem", "concord-public.pem"),
+        ("ES256", "concord-private.pem", "concord-public.pem"),
+        ("RS256", "concord-private.pem", "concord-public.pem"),
+        ("HS256", "concord-secret.json", "concord-secret.json"),
+    ] {
+        let out = folder.path().join(algorithm);
+        let path = |name: &str| out.join(name).to_str().map(str::to_owned).context("a path");
+        let make = [
+            "token",
+            "keys",
+            "--algorithm",
+            algorithm,
+            "--out",
+            &path("")?,
+        ];
+        let made = concord(&make, &[])?;
+        ensure!(made.status.success(), "{made:?}");
+        let (key, keys) = (path(for_makers)?, path(for_servers)?);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&key)?.permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{algorithm}: {mode:o}");
+        }
+        let before = std::fs::read(&key)?;
+        let again = concord(&make, &[])?;
+        assert!(!again.status.success(), "{algorithm}");
+        assert_eq!(std::fs::read(&key)?, before, "{algorithm}");
+
+        let token = concord(
+            &["token", "make", "ann", "--key", &key, "--expires", "1m"],
+            &[],
+        )?;
+        let token = text(&token);
+        let server = ServerProcess::start_with(&["--auth", "jwt", "--auth-keys", &keys])?;
+        let url = format!("http://{}", server.address());
+        let list = ["list", "--url", &url];
+        let listed = concord(&list, &[("CONCORD_TOKEN", &token)])?;
+        assert!(listed.status.success(), "{algorithm}: {listed:?}");
+        for environment in [&[][..], &[("CONCORD_TOKEN", "x")]] {
+            let refused = concord(&list, environment)?;
+            let told = String::from_utf8_lossy(&refused.stderr);
+            let code = if environment.is_empty() {
+                "unauthenticated"
+            } else {
+                "token-malformed"
+            };
+            assert!(!refused.status.success() && told.contains(code), "{told}");
+        }
+        let watch = concord(&["watch", "--url", &url, "nobody", "--token", "x"], &[])?;
+        let told = String::from_utf8_lossy(&watch.stderr);
+        assert!(told.contains("token-malformed"), "{told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn keys_may_be_text_in_the_environment() -> Result<()> {
+    let key = NewKey::generate(SigningAlgorithm::Es256)?;
+    let mut server = ServerProcess::start()?;
+    server.terminate()?;
+    server.set_variable("CONCORD_AUTH", "jwt");
+    server.set_variable("CONCORD_AUTH_KEYS_TEXT", &key.public.context("a key")?);
+    server.restart()?;
+    let claims = serde_json::json!({ "sub": "ann", "exp": 4_000_000_000_u64 });
+    let token = sign(&key.private, claims.as_object().context("an object")?)?;
+    let url = format!("http://{}", server.address());
+    let list = ["list", "--url", &url];
+    assert!(!concord(&list, &[])?.status.success());
+    let listed = concord(&list, &[("CONCORD_TOKEN", &token)])?;
+    assert!(listed.status.success(), "{listed:?}");
+    Ok(())
+}
+
+#[test]
+fn a_token_may_grant_roles_by_itself() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().to_str().context("a path")?;
+    let made = concord(&["token", "keys", "--out", out], &[])?;
+    ensure!(made.status.success(), "{made:?}");
+    let (key, keys) = (
+        format!("{out}/concord-private.pem"),
+        format!("{out}/concord-public.pem"),
+    );
+    let make = |who: &str, grants: &[&str]| {
+        let mut arguments = vec!["token", "make", who, "--key", &key];
+        for grant in grants {
+            arguments.extend(["--grant", grant]);
+        }
+        concord(&arguments, &[])
+    };
+    let server = ServerProcess::start_with(&["--auth", "jwt", "--auth-keys", &keys])?;
+    let url = format!("http://{}", server.address());
+    let run = |token: &Output, arguments: &[&str]| -> Result<Output> {
+        let token = String::from_utf8_lossy(&token.stdout).trim().to_owned();
+        let mut all = arguments.to_vec();
+        all.extend(["--url", &url]);
+        concord(&all, &[("CONCORD_TOKEN", &token)])
+    };
+    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+
+    let ann = make("ann", &["team-7-*=owner", "team-8-a=reader"])?;
+    let done = run(&ann, &["create", "{\"a\": 1}", "--id", "team-7-a"])?;
+    ensure!(done.status.success(), "{done:?}");
+    let refused = run(&ann, &["create", "{\"a\": 1}", "--id", "team-8-a"])?;
+    ensure!(!refused.status.success(), "{refused:?}");
+    let bob = make("bob", &["automerge:team-7-a=reader"])?;
+    let read = run(&bob, &["get", "team-7-a"])?;
+    ensure!(read.status.success(), "{read:?}");
+    let refused = run(&bob, &["set", "team-7-a", "/a", "2"])?;
+    ensure!(told(&refused).contains("not-allowed"), "{refused:?}");
+
+    for bad in [
+        &["team-7-*"][..],
+        &["d=king"],
+        &["=owner"],
+        &["d=reader", "d=owner"],
+    ] {
+        let output = make("bob", bad)?;
+        assert_eq!(output.status.code(), Some(2), "{bad:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{bad:?}");
+    }
     Ok(())
 }

@@ -249,6 +249,8 @@ fn with_cargo_test(options: &Options, has: &Has) -> Command {
             "presence::",
             "restart::",
             "large::",
+            "shares::",
+            "tokens::",
         ] {
             harness.extend(["--skip", module]);
         }

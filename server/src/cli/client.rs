@@ -25,6 +25,7 @@ use remote::Remote;
 mod local;
 pub mod moment;
 pub mod remote;
+mod trust;
 
 /// Where the documents are.
 #[derive(Debug, clap::Args)]
@@ -32,6 +33,8 @@ pub struct TargetArgs {
     /// Address of a running server
     #[arg(long, value_name = "http://HOST:PORT", conflicts_with = "data")]
     url: Option<reqwest::Url>,
+    #[command(flatten)]
+    token: TokenArgs,
     // Not of clap's own: a variable or a default must not stand against --url.
     #[arg(
         long,
@@ -39,6 +42,46 @@ pub struct TargetArgs {
         help = "Directory of the data, which no server is running on [env: CONCORD_DATA] [default: concord-data]"
     )]
     data: Option<PathBuf>,
+}
+
+/// Who asks a running server, and how it is known to be that server.
+#[derive(Clone, Default, clap::Args)]
+pub struct TokenArgs {
+    /// Token by which a running server knows who asks; better in the environment, where others do not see it
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "CONCORD_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+    /// PEM file with certificates by which a server is known over TLS, besides those that this machine has
+    #[arg(long, value_name = "FILE", env = "CONCORD_CA_CERT")]
+    ca_cert: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for TokenArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenArgs").finish_non_exhaustive()
+    }
+}
+
+impl TokenArgs {
+    /// As the header that says it.
+    pub fn header(&self) -> anyhow::Result<Option<HeaderValue>> {
+        let header = self.token.as_ref().map(|token| {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let header: Result<_, axum::http::header::InvalidHeaderValue> = header.transpose();
+        header.map_err(|_| UsageError("a token is one line of text".to_owned()).into())
+    }
+
+    /// How to speak TLS with the server.
+    pub fn tls(&self) -> anyhow::Result<rustls::ClientConfig> {
+        trust::config(self.ca_cert.as_deref())
+    }
 }
 
 /// What a command does to a data directory.
@@ -87,7 +130,7 @@ impl TargetArgs {
     ) -> anyhow::Result<ExitCode> {
         run_to_the_end(async {
             let client = match &self.url {
-                Some(url) => Client::Remote(Remote::new(url)?),
+                Some(url) => Client::Remote(Remote::new(url, &self.token)?),
                 None => Client::Local(Box::new(Local::open(&self.data(), access)?)),
             };
             let done = work(&client).await;

@@ -12,7 +12,7 @@ use crate::document::compaction::Built;
 use crate::document::task::Report;
 use crate::document::{compaction, judging, opening};
 use crate::materialise;
-use crate::store::{Durability, Store, Write};
+use crate::store::{Durability, Rewritten, Store, Write};
 
 /// Arguments of `concord verify` and `concord compact`.
 #[derive(Debug, clap::Args)]
@@ -133,7 +133,8 @@ fn deep_problems(store: &dyn Store, document: &DocumentId) -> Vec<String> {
     problems
 }
 
-/// Replaces documents' changes by snapshots.
+/// Replaces documents' changes by snapshots. What was purged is erased then: the database is written anew, since sled
+/// keeps the bytes of what it removed.
 pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
     let store = args.data.open()?;
     let chosen = choose(&store, &args.documents)?;
@@ -166,6 +167,18 @@ pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
         "{compacted} documents compacted, {failed} failed, {} had nothing to compact",
         chosen.len() - compacted - failed
     )?;
+    if store.has_remains()? {
+        let Rewritten {
+            erased,
+            bytes_before,
+            bytes_after,
+            ..
+        } = store.rewrite(&|| true)?;
+        writeln!(
+            std::io::stdout(),
+            "{erased} purged documents erased: the database was written anew, {bytes_before} bytes before, {bytes_after} now"
+        )?;
+    }
     Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
@@ -188,4 +201,94 @@ pub(super) fn snapshot_of(
         // A file says nothing of it.
         arrivals: bytes::Bytes::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use automerge::transaction::Transactable as _;
+    use automerge::{AutoCommit, ROOT};
+    use bytes::Bytes;
+    use concord_shared::ids::PrincipalId;
+
+    use super::*;
+    use crate::store::{Remains, SledOptions, SledStore};
+
+    /// The name of a key, and a text.
+    const NEEDLES: [&str; 2] = ["plan of the attack", "at dawn, 51.5007 N"];
+
+    fn is_in(directory: &Path, needle: &str) -> bool {
+        std::fs::read_dir(directory).unwrap().any(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                return is_in(&path, needle);
+            }
+            let bytes = std::fs::read(path).unwrap();
+            bytes
+                .windows(needle.len())
+                .any(|at| at == needle.as_bytes())
+        })
+    }
+
+    fn write(store: &SledStore, document: &DocumentId, key: &str, text: &str) {
+        let mut author = AutoCommit::new();
+        for first in 0..20 {
+            author.put(ROOT, format!("{key} {first}"), text).unwrap();
+            author.commit();
+            let change = author.get_last_local_change().unwrap();
+            let append = Write::Append {
+                document: document.clone(),
+                first,
+                received_at_ms: 1,
+                principal: PrincipalId::new("ann").unwrap(),
+                changes: vec![Bytes::copy_from_slice(change.raw_bytes())],
+            };
+            store.commit(&[append], Durability::Strict).unwrap();
+        }
+    }
+
+    #[test]
+    fn compacting_erases_what_was_purged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let open = || SledStore::open(&SledOptions::new(&path)).unwrap();
+        let args = || MaintainArgs {
+            data: DataArgs::of(path.clone()),
+            documents: Vec::new(),
+        };
+        let [kept, secret] = [1, 2].map(|byte| DocumentId::from_uuid([byte; 16]));
+        let store = open();
+        write(&store, &kept, "date", "2026-11-23");
+        write(&store, &secret, NEEDLES[0], NEEDLES[1]);
+        drop(store);
+        // Compacted with the secret in it, then without.
+        compact(&args()).unwrap();
+        let store = open();
+        let before = store.contents(&kept).unwrap();
+        assert!(before.as_ref().unwrap().snapshot.is_some());
+        let document = secret.clone();
+        let by = PrincipalId::new("ann").unwrap();
+        let delete = Write::Delete {
+            document: document.clone(),
+            at_ms: 1,
+            by,
+        };
+        let writes = [delete, Write::Purge { document }];
+        store.commit(&writes, Durability::Strict).unwrap();
+        // Not swept yet: that goes before.
+        drop(store);
+        for needle in NEEDLES {
+            assert!(is_in(&path, needle), "{needle}");
+        }
+        compact(&args()).unwrap();
+        for needle in NEEDLES {
+            assert!(!is_in(&path, needle), "{needle}");
+        }
+        let store = open();
+        assert_eq!(store.contents(&kept).unwrap(), before);
+        assert_eq!(store.contents(&secret).unwrap(), None);
+        let tombstone = store.tombstone(&secret).unwrap().unwrap();
+        assert_eq!(tombstone.remains, Remains::Nothing);
+    }
 }

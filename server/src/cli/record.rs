@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use concord_shared::ids::DocumentId;
 
+use super::client::TokenArgs;
 use super::offline::{DataArgs, choose, progress};
 use super::replay::block_on;
 use crate::replay::Recording;
@@ -28,6 +29,8 @@ pub struct RecordArgs {
     /// it comes, until Ctrl-C
     #[arg(long, value_name = "ws://HOST:PORT/sync")]
     from: Option<String>,
+    #[command(flatten)]
+    token: TokenArgs,
     /// Seconds to record for, in place of until Ctrl-C
     #[arg(long, value_name = "SECONDS", requires = "from")]
     r#for: Option<u64>,
@@ -48,6 +51,7 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let (changes, untimed) = if let Some(url) = &args.from {
         let settings = live::Settings {
             url,
+            token: &args.token,
             document: &document,
             seconds: args.r#for,
         };

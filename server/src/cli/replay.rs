@@ -30,6 +30,7 @@ mod remote;
 pub mod report;
 pub mod trace;
 
+use super::client::TokenArgs;
 use super::offline::{DataArgs, choose};
 use crate::replay::{Ending, Loaded, Recording, file};
 use trace::Trace;
@@ -50,6 +51,8 @@ pub struct ReplayArgs {
     /// Server to replay through; without it everything is done in this process
     #[arg(long, value_name = "ws://HOST:PORT/sync")]
     to: Option<String>,
+    #[command(flatten)]
+    token: TokenArgs,
     /// Document to make, which must not exist [default: a new id]
     #[arg(long, value_name = "ID", requires = "to", value_parser = DocumentId::parse_url)]
     document: Option<DocumentId>,
@@ -92,6 +95,7 @@ impl TraceArgs {
 #[derive(Debug)]
 struct Target {
     url: String,
+    token: TokenArgs,
     document: DocumentId,
     latency: Duration,
 }
@@ -100,6 +104,7 @@ struct Target {
 pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let target = args.to.map(|url| Target {
         url,
+        token: args.token,
         document: args
             .document
             .unwrap_or_else(|| DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes())),

@@ -7,14 +7,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::limits::LimitArgs;
 use anyhow::Context as _;
 use serde::Serialize;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, Durability, LogFormat};
+use crate::access::Pace;
+use crate::audit::Audit;
+use crate::config::{Auth, Config, Durability, LogFormat};
+use crate::http::authenticate::Gate;
 use crate::serve::Server;
 use crate::store::{SledOptions, SledStore, Store, StoreError};
+use crate::tls::Tls;
+
+mod limits;
 
 /// What still runs on blocking threads once everything is committed and synced gets this long to end:
 /// decoding for clients that have gone, and reading for a compaction that can't be committed any more.
@@ -47,6 +54,80 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     host: Vec<String>,
+    /// PEM file with the server's certificate and those that follow it: HTTPS and nothing else is spoken [default: none]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_key: Option<PathBuf>,
+    /// With TLS: seconds for which browsers are to use nothing but HTTPS here; 0 tells them nothing [default: 86400]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hsts_seconds: Option<u64>,
+    /// Proxy that is believed who asks: an address or a network [repeatable] [default: this machine]
+    #[arg(long, value_name = "CIDR")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trusted_proxy: Vec<String>,
+    /// Whether callers have to say who they are [default: none]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<Auth>,
+    /// File or https:// address of keys by which tokens are verified: PEM, or a JSON Web Key Set [repeatable]
+    #[arg(long, value_name = "FILE|URL")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    auth_keys: Vec<PathBuf>,
+    /// Who must have made a token, by its `iss`
+    #[arg(long, value_name = "ISSUER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_issuer: Option<String>,
+    /// For whom a token must have been made, by its `aud` [repeatable]
+    #[arg(long, value_name = "AUDIENCE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    auth_audience: Vec<String>,
+    /// Seconds that the clock of whoever makes tokens may be off
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_leeway_seconds: Option<u64>,
+    /// An application's address, asked what somebody may do with a document (POST, JSON); what it knows this server by
+    /// is put into `CONCORD_AUTHORIZE_TOKEN` [default: lists say]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorize_url: Option<String>,
+    /// Seconds for which its answers hold
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorize_seconds: Option<u64>,
+    /// Name of a cookie that may have a token [default: cookies are not looked at]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_cookie: Option<String>,
+    /// Who may do everything with every document, and see what concerns the server: a principal, or group:NAME;
+    /// repeatable
+    #[arg(long, value_name = "WHOM")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    operator: Vec<String>,
+    /// Who may make documents: anyone, a principal, or group:NAME; repeatable
+    #[arg(long, value_name = "WHOM")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    creator: Vec<String>,
+    /// Who gets which role in each new document beside whoever makes it: WHOM=reader, writer or owner; repeatable
+    #[arg(long, value_name = "WHOM=ROLE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    share: Vec<String>,
+    /// Seconds for which a deleted document is kept, before all that is stored of it is erased
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_deleted_seconds: Option<u64>,
+    /// File to which the audit log is added; - is standard output [default: none]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_log: Option<PathBuf>,
+    /// With --auth none: listen where other machines reach it, and let everybody there read, write and remove all documents
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    allow_anyone: bool,
     /// When a change counts as kept [default: strict]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +144,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_connections: Option<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    limits: LimitArgs,
     /// Documents one connection may have open
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +155,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_message_mib: Option<usize>,
-    /// Seconds a new connection has to send its request, and then to join
+    /// Seconds a new connection has for its TLS handshake, then to send its request, and then to join
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake_seconds: Option<u64>,
@@ -155,8 +239,14 @@ const DAMAGED_HINT: &str = "Best restore a backup; else copy the directory aside
 
 async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    // Before the store, which makes its metrics when it is opened.
+    // Before the store, which makes its metrics when it is opened, and before keys are read.
     crate::serve::recorder()?;
+    // Before anything is made that a mistake would leave behind.
+    let mut gate = Gate::of(&config, Pace::default()).await?;
+    let tls = Tls::of(&config)?;
+    let (audit, writing) = Audit::of(&config)?;
+    gate.audit = audit;
+    let is_encrypted = tls.is_some();
     let mut options = SledOptions::new(&config.data);
     options.cache_bytes = (config.cache_mib as u64) << 20;
     options.accept_loss = accept_loss;
@@ -166,8 +256,9 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<()> {
         error => error.into(),
     })?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let server = Server::bind(&config, store).await?;
+    let server = Server::bind(&config, store, gate, tls).await?;
     let address = server.address()?;
+    let s = if is_encrypted { "s" } else { "" };
     if config.durability == Durability::Relaxed {
         warn!(
             "durability is relaxed: changes are acknowledged when they are written, not when they are \
@@ -182,10 +273,14 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<()> {
     // The one line on standard output: for people, and for programs that start the server.
     writeln!(
         std::io::stdout(),
-        "concord listening on http://{address} (WebSocket ws://{address}/sync), data in {}",
+        "concord listening on http{s}://{address} (WebSocket ws{s}://{address}/sync), data in {}",
         data.display()
     )?;
-    server.run(stop).await
+    let ended = server.run(stop).await;
+    if let Some(writing) = writing {
+        writing.finish().await;
+    }
+    ended
 }
 
 fn log_to_stderr(config: &Config) -> anyhow::Result<()> {

@@ -1,13 +1,14 @@
 //! Output for people, and JSON: what is in a document must not write what it likes into a terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
 
 use console::{Style, Term, measure_text_width, truncate_str};
 use serde::Serialize;
 use serde_json::Value as Json;
-use serde_json::ser::{CharEscape, CompactFormatter, Formatter, PrettyFormatter};
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
+
+use crate::plain::{Safe, steers};
 
 /// Standard output.
 pub struct Out {
@@ -100,63 +101,9 @@ pub fn compact(json: &Json) -> String {
     }
 }
 
-/// Control characters, the second set of them too, which some terminals obey; what separates lines; and what turns the
-/// direction of writing.
-fn steers(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 fn write_json(out: impl Write, json: &Json, layout: impl Formatter) -> io::Result<()> {
     let mut serializer = serde_json::Serializer::with_formatter(out, Safe(layout));
     Ok(json.serialize(&mut serializer)?)
-}
-
-/// A layout in whose strings all that [`steers`] is escaped, which is JSON like any other.
-struct Safe<F>(F);
-
-macro_rules! as_in_the_layout {
-    ($($method:ident($($argument:ident: $type:ty),*);)*) => {
-        $(fn $method<W: ?Sized + Write>(&mut self, writer: &mut W $(, $argument: $type)*) -> io::Result<()> {
-            self.0.$method(writer $(, $argument)*)
-        })*
-    };
-}
-
-impl<F: Formatter> Formatter for Safe<F> {
-    as_in_the_layout! {
-        begin_array();
-        end_array();
-        begin_array_value(first: bool);
-        end_array_value();
-        begin_object();
-        end_object();
-        begin_object_key(first: bool);
-        end_object_key();
-        begin_object_value();
-        end_object_value();
-        write_char_escape(escape: CharEscape);
-    }
-
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some((at, char)) = rest.char_indices().find(|(_, char)| steers(*char)) {
-            let (before, after) = rest.split_at(at);
-            let mut escape = String::new();
-            for unit in char.encode_utf16(&mut [0; 2]) {
-                // Writing into a string does not fail.
-                let _written = write!(escape, "\\u{unit:04x}");
-            }
-            writer.write_all(before.as_bytes())?;
-            writer.write_all(escape.as_bytes())?;
-            rest = after.get(char.len_utf8()..).unwrap_or_default();
-        }
-        writer.write_all(rest.as_bytes())
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::changes::Changing;
 use super::client::remote::Remote;
-use super::client::{Refused, UsageError, document_id, parse_json, path};
+use super::client::{Refused, TokenArgs, UsageError, document_id, parse_json, path};
 use super::documents::TypesArg;
 use super::serve::{run_to_the_end, stop_signal};
 use super::terminal::{Out, escaped};
@@ -42,6 +42,8 @@ pub struct WatchArgs {
         required_unless_present = "data"
     )]
     url: Option<reqwest::Url>,
+    #[command(flatten)]
+    token: TokenArgs,
     /// Only for the message that this can't be.
     #[arg(long, hide = true)]
     data: Option<String>,
@@ -77,7 +79,7 @@ pub fn watch(args: &WatchArgs) -> anyhow::Result<ExitCode> {
 
 /// Follows the document for as long as it may be read.
 async fn follow(args: &WatchArgs, url: &reqwest::Url) -> anyhow::Result<()> {
-    let remote = Remote::new(url)?;
+    let remote = Remote::new(url, &args.token)?;
     let address = url_within(&args.document, "events", &args.path);
     let address = match args.types.parameter() {
         Some(types) => format!("{address}?types={types}"),

@@ -18,6 +18,7 @@ use super::backoff::{Backoff, Who};
 use super::refusals::{New, Refusals, Sender};
 use crate::clock::unix_ms;
 use crate::document::ConnectionId;
+use crate::limits::account::Account;
 use crate::metrics::Metrics;
 
 /// See the module's docs. Shared by a connection's tasks and the documents that it has open.
@@ -28,6 +29,7 @@ pub struct Caller {
     address: IpAddr,
     who: Who,
     peer: OnceLock<PeerId>,
+    account: Arc<Account>,
     backoff: Arc<Backoff>,
     refusals: Arc<Refusals>,
 }
@@ -51,6 +53,7 @@ impl Caller {
         connection: ConnectionId,
         principal: PrincipalId,
         address: IpAddr,
+        account: Arc<Account>,
         backoff: Arc<Backoff>,
         refusals: Arc<Refusals>,
     ) -> Self {
@@ -60,6 +63,7 @@ impl Caller {
             principal,
             address,
             peer: OnceLock::new(),
+            account,
             backoff,
             refusals,
         }
@@ -73,6 +77,7 @@ impl Caller {
             connection,
             principal,
             address,
+            Arc::new(Account::unlimited()),
             Arc::default(),
             Arc::default(),
         )
@@ -86,6 +91,11 @@ impl Caller {
     /// As which principal.
     pub fn principal(&self) -> &PrincipalId {
         &self.principal
+    }
+
+    /// What they have had of the server.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// The peer has joined, which it can do once.

@@ -18,7 +18,7 @@ use concord_shared::limits::Limits;
 use concord_shared::sync::{self, SyncError, SyncMessage};
 use tokio::sync::Semaphore;
 
-use crate::permit::{Permit, turn};
+use crate::limits::account::{Account, Turn};
 
 /// Bytes of a small message, before and after inflating (about 0.3 ms of keystrokes).
 const SMALL_BYTES: usize = 16 << 10;
@@ -63,13 +63,13 @@ impl Default for Decoders {
 
 impl Decoders {
     /// Waits for a turn of [`medium`].
-    pub async fn medium(&self) -> Permit {
-        turn(&self.medium).await
+    pub async fn medium(&self, account: &Account) -> Turn {
+        account.medium.turn(&self.medium).await
     }
 
     /// Waits for a turn of [`large`].
-    pub async fn large(&self) -> Permit {
-        turn(&self.large).await
+    pub async fn large(&self, account: &Account) -> Turn {
+        account.large.turn(&self.large).await
     }
 }
 
@@ -136,7 +136,7 @@ pub fn at_once(data: &Bytes, limits: &Limits) -> Result<Option<Decoded>, DecodeE
 
 /// Decodes a medium sync message on a blocking thread; `None` when it is more work.
 pub async fn medium(
-    permit: Permit,
+    permit: Turn,
     data: Bytes,
     limits: Limits,
 ) -> Result<Option<Decoded>, DecodeError> {
@@ -157,12 +157,12 @@ pub async fn medium(
 }
 
 /// Decodes a sync message of any size on a blocking thread.
-pub async fn large(permit: Permit, data: Bytes, limits: Limits) -> Result<Decoded, DecodeError> {
+pub async fn large(permit: Turn, data: Bytes, limits: Limits) -> Result<Decoded, DecodeError> {
     on_blocking_thread(permit, move || decode_any(&data, &limits)).await
 }
 
 async fn on_blocking_thread<T: Send + 'static>(
-    permit: Permit,
+    permit: Turn,
     decode: impl FnOnce() -> Result<T, DecodeError> + Send + 'static,
 ) -> Result<T, DecodeError> {
     let task = tokio::task::spawn_blocking(move || {
@@ -252,21 +252,23 @@ mod tests {
     async fn a_paste_and_a_small_document_do_not_wait_behind_uploads() {
         let limits = Limits::default();
         let decoders = Decoders::default();
+        let account = Account::unlimited();
         let mut busy = Vec::new();
         for _ in 0..CONCURRENT_LARGE_DECODES {
-            busy.push(decoders.large().await);
+            // Each is another caller's.
+            busy.push(decoders.large(&Account::unlimited()).await);
         }
         for thousands in [20, 90] {
             let data = upload(thousands);
             assert!(at_once(&data, &limits).expect("is good").is_none());
-            let permit = decoders.medium().await;
+            let permit = decoders.medium(&account).await;
             let decoded = medium(permit, data, limits).await.expect("is good");
             assert_eq!(decoded.expect("is medium").changes.len(), thousands);
         }
         // And what is large takes none of their time.
         let data = upload(110);
         assert!(at_once(&data, &limits).expect("is good").is_none());
-        let permit = decoders.medium().await;
+        let permit = decoders.medium(&account).await;
         assert!(
             medium(permit, data.clone(), limits)
                 .await
@@ -274,7 +276,7 @@ mod tests {
                 .is_none()
         );
         busy.clear();
-        let decoded = large(decoders.large().await, data, limits).await;
+        let decoded = large(decoders.large(&account).await, data, limits).await;
         assert_eq!(decoded.expect("is good").changes.len(), 110);
     }
 }

@@ -8,6 +8,9 @@
 //! past the hard bound the connection is closed. Messages that may be large, since they come from the
 //! store, are not even made before there is room ([`Outbox::room`]).
 //!
+//! Each frame is known by the document that it is of: whoever loses their role in one gets nothing of it that is queued,
+//! and the reader is told that the document put its peer out ([`Outbox::put_out`]).
+//!
 //! However a connection ends, its goodbye comes through here: from its reader, its writer, a document,
 //! or a newer connection of its peer. The first one wins, and is counted and logged here, once.
 
@@ -16,11 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use concord_shared::ids::DocumentId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Goodbye;
 use super::caller::Caller;
+use super::own::Spoken;
 use crate::document::registry::DocumentHandle;
 
 /// Queued bytes, with those that are being written, at which a connection counts as congested.
@@ -30,6 +35,9 @@ pub const HIGH_MARK_FRAMES_PER_CONNECTION: usize = 256;
 /// Queued bytes beyond which a connection with more than one frame waiting is closed.
 pub const HARD_BOUND_BYTES_PER_CONNECTION: usize = 64 << 20;
 
+/// Of frames that are of no document.
+const NO_DOCUMENT: u64 = 0;
+
 /// See the module's docs.
 #[derive(Debug)]
 pub struct Outbox {
@@ -37,6 +45,8 @@ pub struct Outbox {
     queue: Mutex<Queue>,
     /// There is something to take.
     filled: Notify,
+    /// A document put the peer out.
+    put_out: Notify,
     /// What was taken is written.
     written: Notify,
     /// There is a goodbye, or is about to be one.
@@ -46,8 +56,12 @@ pub struct Outbox {
 
 #[derive(Debug, Default)]
 struct Queue {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Spoken>,
+    /// Of which document each frame is, by [`DocumentHandle::number`].
+    of: VecDeque<u64>,
     bytes: usize,
+    /// Documents that put the peer out, for the reader.
+    put_out: Vec<DocumentId>,
     /// Bytes that were taken and are not written yet.
     writing: usize,
     /// Documents to tell when there is room again.
@@ -79,7 +93,7 @@ pub enum Pushed {
 #[derive(Debug, Default)]
 pub struct Taken {
     /// To write, in order.
-    pub frames: VecDeque<Bytes>,
+    pub frames: VecDeque<Spoken>,
     /// To call once they are written.
     pub congested: Vec<DocumentHandle>,
     /// To close with after them.
@@ -93,6 +107,7 @@ impl Outbox {
             caller,
             queue: Mutex::default(),
             filled: Notify::new(),
+            put_out: Notify::new(),
             written: Notify::new(),
             ends: AtomicBool::new(false),
             closing: CancellationToken::new(),
@@ -104,14 +119,27 @@ impl Outbox {
         &self.caller
     }
 
-    /// Queues a frame; `document` is who to call when there is room again.
+    /// Queues a frame; `document` is whose it is, and who to call when there is room again.
     pub fn push(&self, frame: Bytes, document: Option<&DocumentHandle>) -> Pushed {
+        self.queue(Spoken::Wire(frame), document)
+    }
+
+    /// Queues one of Concord's own messages, once there is room: whoever asks for many and takes none waits.
+    pub async fn answer(&self, text: String) {
+        self.room().await;
+        self.queue(Spoken::Own(text.into()), None);
+    }
+
+    fn queue(&self, frame: Spoken, document: Option<&DocumentHandle>) -> Pushed {
         let mut queue = self.lock();
         if queue.goodbye.is_some() {
             return Pushed::Closed;
         }
-        queue.bytes += frame.len();
+        queue.bytes += frame.bytes();
         queue.frames.push_back(frame);
+        queue
+            .of
+            .push_back(document.map_or(NO_DOCUMENT, DocumentHandle::number));
         let pushed = if queue.bytes > HARD_BOUND_BYTES_PER_CONNECTION && queue.frames.len() > 1 {
             Pushed::Overflowed
         } else if queue.is_congested() {
@@ -123,6 +151,37 @@ impl Outbox {
         drop(queue);
         self.filled.notify_one();
         pushed
+    }
+
+    /// A document's peer has no role in it any more: nothing of it that is queued is sent, but `last`, and the reader
+    /// learns that the peer is out.
+    pub fn put_out(&self, id: &DocumentId, document: &DocumentHandle, last: Bytes) {
+        let mut queue = self.lock();
+        let queued = std::mem::take(&mut queue.frames);
+        let of = std::mem::take(&mut queue.of);
+        queue.bytes = 0;
+        let kept = queued.into_iter().zip(of);
+        for (frame, of) in kept.filter(|(_, of)| *of != document.number()) {
+            queue.bytes += frame.bytes();
+            queue.frames.push_back(frame);
+            queue.of.push_back(of);
+        }
+        queue.put_out.push(id.clone());
+        drop(queue);
+        self.push(last, None);
+        self.put_out.notify_one();
+    }
+
+    /// Waits until documents have put the peer out. Cancel safe.
+    pub async fn outs(&self) -> Vec<DocumentId> {
+        loop {
+            // Told of once for all that are there by then: each message passes here, and takes no lock.
+            self.put_out.notified().await;
+            let put_out = std::mem::take(&mut self.lock().put_out);
+            if !put_out.is_empty() {
+                return put_out;
+            }
+        }
     }
 
     /// Whether there is no room; then `document` is called when there is again.
@@ -171,6 +230,7 @@ impl Outbox {
     pub fn abandon(&self, goodbye: Goodbye) {
         let mut queue = self.lock();
         queue.frames.clear();
+        queue.of.clear();
         queue.bytes = 0;
         drop(queue);
         self.close(goodbye);
@@ -180,6 +240,11 @@ impl Outbox {
     /// answer, nor the writer waiting for a peer that takes nothing.
     pub fn closing(&self) -> &CancellationToken {
         &self.closing
+    }
+
+    /// How the connection ends, once that is known.
+    pub fn goodbye(&self) -> Option<Goodbye> {
+        self.lock().goodbye.clone()
     }
 
     /// What was taken is written. To be called before those who are to be told that there is room.
@@ -196,6 +261,7 @@ impl Outbox {
                 let has_news = !queue.congested.is_empty() || queue.goodbye.is_some();
                 if !queue.frames.is_empty() || has_news {
                     queue.writing = std::mem::take(&mut queue.bytes);
+                    queue.of.clear();
                     return Taken {
                         frames: std::mem::take(&mut queue.frames),
                         congested: std::mem::take(&mut queue.congested),
@@ -224,6 +290,23 @@ mod tests {
 
     fn outbox() -> Outbox {
         Outbox::new(Arc::new(Caller::local(ConnectionId(7))))
+    }
+
+    fn wire(text: &'static str) -> Spoken {
+        Spoken::Wire(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_answers_gets_no_more_than_there_is_room_for() {
+        let outbox = outbox();
+        let answer = "x".repeat(1000);
+        let mut given = 0;
+        while outbox.answer(answer.clone()).now_or_never().is_some() {
+            given += 1;
+        }
+        assert_eq!(given, HIGH_MARK_FRAMES_PER_CONNECTION);
+        let taken = outbox.take().await.frames;
+        assert_eq!(taken.back(), Some(&Spoken::Own(answer.into())));
     }
 
     #[tokio::test]
@@ -274,6 +357,48 @@ mod tests {
         outbox.room().await;
     }
 
+    #[tokio::test]
+    async fn who_is_put_out_of_a_document_gets_nothing_of_it_that_waits() {
+        let outbox = outbox();
+        let (mine, other) = (DocumentHandle::lone(1), DocumentHandle::lone(2));
+        let frames = [
+            (b"a1", &mine),
+            (b"b1", &other),
+            (b"a2", &mine),
+            (b"b2", &other),
+        ];
+        for (frame, of) in frames {
+            outbox.push(Bytes::from_static(frame), Some(of));
+        }
+        outbox.push(Bytes::from_static(b"no"), None);
+        let id = DocumentId::new("mine").expect("an id");
+        assert!(outbox.outs().now_or_never().is_none());
+        outbox.put_out(&id, &mine, Bytes::from_static(b"last"));
+        let taken = outbox.take().await;
+        let expected = ["b1", "b2", "no", "last"].map(wire);
+        assert_eq!(taken.frames, expected);
+        assert_eq!(outbox.outs().now_or_never(), Some(vec![id]));
+        // What is written behind is known again by where it comes from.
+        outbox.push(Bytes::from_static(b"a3"), Some(&mine));
+        outbox.put_out(
+            &DocumentId::new("mine").expect("an id"),
+            &mine,
+            Bytes::new(),
+        );
+        assert_eq!(outbox.take().await.frames, [wire("")]);
+    }
+
+    #[tokio::test]
+    async fn room_is_made_by_what_is_dropped() {
+        let outbox = outbox();
+        let mine = DocumentHandle::lone(1);
+        let large = Bytes::from(vec![0; HIGH_MARK_BYTES_PER_CONNECTION]);
+        assert_eq!(outbox.push(large, Some(&mine)), Pushed::Congested);
+        let id = DocumentId::new("mine").expect("an id");
+        outbox.put_out(&id, &mine, Bytes::from_static(b"last"));
+        assert_eq!(outbox.push(Bytes::from_static(b"x"), None), Pushed::Queued);
+    }
+
     #[test]
     fn an_end_that_is_nobodys_fault_or_was_counted_is_not() {
         let recorder = PrometheusBuilder::new().build_recorder();
@@ -286,6 +411,7 @@ mod tests {
                 ErrorCode::Closed,
                 ErrorCode::ShuttingDown,
                 ErrorCode::Replaced,
+                ErrorCode::TokenExpired,
             ] {
                 outbox().close(Goodbye::new(code));
             }

@@ -112,8 +112,8 @@ pub struct Ping {
     pub at: Instant,
     /// The time that the peer has to answer.
     pub patience: Duration,
-    /// Bytes that had been read from it before. Any more, of whatever, show that it is alive.
-    pub read: u64,
+    /// Bytes that had come from it before. Any more, of whatever, show that it is alive.
+    pub arrived: u64,
 }
 
 /// Resolves when the time to answer a ping is over, for a reader that has been waiting at its
@@ -288,8 +288,14 @@ mod tests {
     #[tokio::test]
     async fn only_a_ping_that_the_reader_was_waiting_for_counts() {
         let patience = Duration::from_millis(200);
-        let read = 0;
-        let ping = |at| Some(Ping { at, patience, read });
+        let arrived = 0;
+        let ping = |at| {
+            Some(Ping {
+                at,
+                patience,
+                arrived,
+            })
+        };
         let (sent, mut pings) = watch::channel(ping(Instant::now()));
         sleep(2 * patience).await;
         // The reader was busy when that ping's time ran out.

@@ -5,6 +5,8 @@
 //! message is decoded it reads one message ahead, to notice when the peer goes. The [writer] drains the
 //! outbox. Neither waits for the other: an end is agreed on through the outbox, where the first goodbye wins.
 
+mod documents;
+mod renewal;
 mod writer;
 
 use std::collections::HashMap;
@@ -18,9 +20,9 @@ use std::time::Duration;
 use axum::extract::ws::{Message as Frame, WebSocket};
 use bytes::Bytes;
 use concord_shared::code::ErrorCode;
-use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
+use concord_shared::ids::{DocumentId, PeerId, StorageId};
 use concord_shared::limits::Limits;
-use concord_shared::wire::{self, Message, PROTOCOL_VERSION, PeerMetadata, SyncFrame, WireError};
+use concord_shared::wire::{self, Message, PROTOCOL_VERSION, PeerMetadata, WireError};
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
 use tokio::sync::watch;
@@ -29,20 +31,27 @@ use tokio_tungstenite::tungstenite;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
+use self::documents::{Found, Place};
 use self::writer::Writer;
 use super::Goodbye;
 use super::backoff::Backoff;
 use super::caller::Caller;
 use super::decode::{self, DecodeError, Decoded, Decoders};
+use super::lobby::Lobby;
 use super::outbox::Outbox;
+use super::own::Spoken;
 use super::patience::{self, Arriving, Flooded, Ping, Pongs, Stalled};
 use super::peers::Peers;
 use super::phase::{Action, Handshake, Open, ProtocolError};
 use super::refusals::Refusals;
+use crate::access::{Authority, Grants, Identity};
+use crate::audit::Trail;
+use crate::audit::event::Event;
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
-use crate::document::registry::{Delivery, DocumentHandle, OutOfMemoryBudget, Registry};
-use crate::document::task::Link;
+use crate::document::registry::{Delivery, OutOfMemoryBudget, Registry};
+use crate::limits::account::Account;
+use crate::limits::{Callers, Limited};
 use crate::metrics::Metrics;
 use crate::traffic::{InFlight, TooMuchInFlight, Traffic};
 
@@ -58,12 +67,20 @@ pub struct Connections {
     pub storage: StorageId,
     /// Open documents.
     pub registry: Registry,
+    /// Who may do what with them.
+    pub grants: Grants,
+    /// Whose tokens are believed.
+    pub authority: Authority,
+    /// How long somebody who asks for a document that is not there, or not for them, waits to be told so.
+    pub request_grace: Duration,
     /// Live peers.
     pub peers: Peers,
     /// Who has to wait before joining.
     pub backoff: Arc<Backoff>,
     /// The last refusals.
     pub refusals: Arc<Refusals>,
+    /// What each caller has had.
+    pub callers: Arc<Callers>,
     /// Bounds on what is decoded.
     pub limits: Limits,
     /// Bounds decoding.
@@ -104,7 +121,7 @@ enum ReadError {
     Socket(axum::Error),
     #[error("the message is too large")]
     TooLarge,
-    #[error("text frames are not spoken here")]
+    #[error("no such text frame is spoken here")]
     Text,
     #[error("no join in time")]
     Late,
@@ -127,6 +144,8 @@ enum ReadError {
     },
     #[error("changes were refused again and again: try again in {} s", wait.as_secs() + 1)]
     HeldOff { wait: Duration },
+    #[error(transparent)]
+    Limited(#[from] Limited),
     #[error("the peer id is in use")]
     PeerIdInUse,
     #[error("more documents open than one connection may have")]
@@ -150,6 +169,7 @@ impl ReadError {
             Self::Protocol(error) => error.code(),
             Self::Decode { error, .. } => error.code(),
             Self::HeldOff { .. } => ErrorCode::BackOff,
+            Self::Limited(_) => ErrorCode::RateLimited,
             Self::PeerIdInUse => ErrorCode::Forbidden,
             Self::TooManyDocuments | Self::OutOfMemoryBudget(_) => ErrorCode::TooManyDocuments,
             Self::DocumentGone => ErrorCode::StorageFailed,
@@ -208,15 +228,22 @@ pub async fn serve(
     connections: Arc<Connections>,
     socket: WebSocket,
     traffic: Traffic,
-    principal: PrincipalId,
+    identity: Identity,
     address: IpAddr,
+    account: Arc<Account>,
 ) {
     let id = ConnectionId(connections.next.fetch_add(1, Ordering::Relaxed));
+    let trail = identity.trail.on(id.0);
+    let identity = Identity { trail, ..identity };
     let backoff = Arc::clone(&connections.backoff);
     let refusals = Arc::clone(&connections.refusals);
-    let caller = Arc::new(Caller::new(id, principal, address, backoff, refusals));
+    let principal = identity.principal.clone();
+    let caller = Arc::new(Caller::new(
+        id, principal, address, account, backoff, refusals,
+    ));
     let outbox = Arc::new(Outbox::new(caller));
     let (sent, pings) = watch::channel(None);
+    let (identity, shown) = watch::channel(identity);
     let (sink, stream) = socket.split();
     let writer = Writer {
         id,
@@ -228,7 +255,8 @@ pub async fn serve(
         keep_alive: connections.keep_alive,
         stall: connections.stall,
     };
-    let writer = tokio::spawn(writer.run());
+    let mut writer = tokio::spawn(writer.run());
+    let mut is_over = false;
     let mut reader = Reader {
         id,
         connections: &connections,
@@ -240,10 +268,23 @@ pub async fn serve(
         traffic,
         outbox: &outbox,
         pings,
+        identity,
+        has_joined: false,
         documents: HashMap::new(),
     };
-    let end = reader.run().await;
-    for (_, document) in reader.documents.drain() {
+    let end = {
+        let mut running = pin!(reader.run());
+        tokio::select! {
+            end = &mut running => end,
+            () = renewal::over(shown) => {
+                is_over = true;
+                outbox.abandon(Goodbye::new(ErrorCode::TokenExpired));
+                running.await
+            }
+        }
+    };
+    let open = reader.documents.drain();
+    for document in open.filter_map(|(_, place)| place.inside()) {
         if matches!(end, ReadError::Stopping) {
             // What the document has taken in from here it makes durable and acknowledges as it ends.
             let _in_time = timeout(connections.drain, document.closed()).await;
@@ -256,12 +297,24 @@ pub async fn serve(
         ReadError::Silent => outbox.abandon(goodbye),
         _ => outbox.close(goodbye),
     }
+    reader.record_end();
     // What still comes is taken and dropped, or the peer might lose what it was told: an unread
     // byte makes a close a reset. Once it was told everything its answer is waited for, not longer.
-    let mut writer = pin!(writer);
-    let told = tokio::select! {
-        told = &mut writer => told,
-        () = reader.drop_rest(false) => writer.await,
+    let ending = async {
+        tokio::select! {
+            told = &mut writer => told,
+            () = reader.drop_rest(false) => (&mut writer).await,
+        }
+    };
+    let told = if is_over {
+        // Nobody may take their time with what they have no right to any more.
+        timeout(CLOSE_TIMEOUT, ending).await.ok()
+    } else {
+        Some(ending.await)
+    };
+    let Some(told) = told else {
+        writer.abort();
+        return;
     };
     if matches!(told, Ok(true)) {
         let _in_time = timeout(CLOSE_TIMEOUT, reader.drop_rest(true)).await;
@@ -281,24 +334,30 @@ struct Reader<'a> {
     traffic: Traffic,
     outbox: &'a Arc<Outbox>,
     pings: watch::Receiver<Option<Ping>>,
-    documents: HashMap<DocumentId, DocumentHandle>,
+    /// Whose the connection is, by the last token that was shown.
+    identity: watch::Sender<Identity>,
+    has_joined: bool,
+    documents: HashMap<DocumentId, Place>,
 }
 
 /// A message, and how many bytes of the connection had been read when it was whole.
 struct Arrived {
-    bytes: Bytes,
+    message: Spoken,
     read: u64,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     async fn run(&mut self) -> ReadError {
         let mut open = match self.join().await {
             Ok(open) => open,
             Err(error) => return error,
         };
         self.connections.metrics.connections.increment(1);
+        self.has_joined = true;
+        self.trail().record(&Event::Begun);
+        let mut lobby = Lobby::new();
         let end = loop {
-            if let Err(error) = self.step(&mut open).await {
+            if let Err(error) = self.step(&mut open, &mut lobby).await {
                 break error;
             }
         };
@@ -307,9 +366,34 @@ impl Reader<'_> {
         end
     }
 
+    /// What whoever is there has had of the server.
+    fn account(&self) -> &'a Account {
+        self.outbox.caller().account()
+    }
+
+    fn trail(&self) -> Trail {
+        self.identity.borrow().trail.clone()
+    }
+
+    /// Whoever ended the connection, it has been said why.
+    fn record_end(&self) {
+        let trail = self.trail();
+        let Some(goodbye) = self.outbox.goodbye() else {
+            return;
+        };
+        let code = goodbye.code.as_str();
+        if self.has_joined {
+            trail.record(&Event::Ended { code });
+        } else if goodbye.is_a_refusal() {
+            trail.record(&Event::NotBegun { code });
+        }
+    }
+
     async fn join(&mut self) -> Result<Open, ReadError> {
         let first = timeout(self.connections.handshake, self.receive());
-        let frame = first.await.map_err(|_| ReadError::Late)??;
+        let Spoken::Wire(frame) = first.await.map_err(|_| ReadError::Late)?? else {
+            return Err(ReadError::Text);
+        };
         let message = wire::decode(&frame, &self.connections.limits)?;
         let handshake = Handshake {
             server: self.connections.server.clone(),
@@ -339,8 +423,21 @@ impl Reader<'_> {
         Ok(open)
     }
 
-    async fn step(&mut self, open: &mut Open) -> Result<(), ReadError> {
-        let frame = self.receive().await?;
+    async fn step(&mut self, open: &mut Open, lobby: &mut Lobby) -> Result<(), ReadError> {
+        let outbox = self.outbox;
+        let frame = tokio::select! {
+            biased;
+            put_out = outbox.outs() => return self.put_out(put_out, lobby).await,
+            event = lobby.next() => return self.attend(event, open, lobby).await,
+            arrived = self.receive() => match arrived? {
+                Spoken::Wire(frame) => frame,
+                Spoken::Own(text) => {
+                    self.afford_message(text.len()).await?;
+                    return self.renew(&text, lobby).await;
+                }
+            },
+        };
+        self.afford_message(frame.len()).await?;
         let message = wire::decode(&frame, &self.connections.limits)?;
         trace!(
             connection = self.id.0,
@@ -355,6 +452,16 @@ impl Reader<'_> {
                 data,
             } => {
                 let decoded = self.decode(&document, data).await?;
+                self.afford_changes(decoded.changes.len()).await?;
+                let (handle, is_new) = match self.document(&document, open, lobby).await? {
+                    Found::Here(handle, is_new) => (handle, is_new),
+                    Found::NotHere(is_news) => {
+                        if is_request || is_news {
+                            lobby.ask(&document, self.connections.request_grace);
+                        }
+                        return Ok(());
+                    }
+                };
                 let message = PeerMessage {
                     principal: self.outbox.caller().principal().clone(),
                     storage: open.storage().cloned(),
@@ -362,30 +469,32 @@ impl Reader<'_> {
                     sync: decoded.sync,
                     changes: decoded.changes,
                     is_document: decoded.is_document,
+                    // The document says, when it comes to it.
+                    may_write: false,
                 };
-                let (handle, is_new) = self.document(&document, open).await?;
                 let input = Input::Message(self.id, Box::new(message));
                 self.deliver(&handle, input).await?;
-                if is_new && !open.subscriptions().is_empty() {
-                    let input = Input::Subscribe(self.id, Arc::clone(open.subscriptions()));
-                    self.deliver(&handle, input).await?;
+                if is_new {
+                    self.subscribe(&handle, open).await?;
                 }
                 Ok(())
             }
             Action::Ephemeral(document, ephemeral) => {
                 // To who has the document open here; opening it for this would be a way to fill memory.
                 match self.documents.get(&document) {
-                    Some(handle) => {
+                    Some(Place::Inside(handle)) => {
                         self.deliver(handle, Input::Ephemeral(self.id, ephemeral))
                             .await
                     }
-                    None => Ok(()),
+                    _ => Ok(()),
                 }
             }
             Action::Subscriptions(storages) => {
-                for handle in self.documents.values() {
-                    let input = Input::Subscribe(self.id, Arc::clone(&storages));
-                    self.deliver(handle, input).await?;
+                for place in self.documents.values() {
+                    if let Place::Inside(handle) = place {
+                        let input = Input::Subscribe(self.id, Arc::clone(&storages));
+                        self.deliver(handle, input).await?;
+                    }
                 }
                 Ok(())
             }
@@ -394,50 +503,23 @@ impl Reader<'_> {
         }
     }
 
-    /// The document, and whether it had to be opened for this connection.
-    async fn document(
-        &mut self,
-        document: &DocumentId,
-        open: &Open,
-    ) -> Result<(DocumentHandle, bool), ReadError> {
-        if let Some(handle) = self.documents.get(document) {
-            return Ok((handle.clone(), false));
-        }
-        if self.documents.len() >= self.connections.max_documents {
-            return Err(ReadError::TooManyDocuments);
-        }
-        let handle = self.connections.registry.open(document)?;
-        let server = self.connections.server.clone();
-        let link = Link {
-            outbox: Arc::clone(self.outbox),
-            sync_frame: SyncFrame::new(document, &server, open.peer()),
-            server,
-            peer: open.peer().clone(),
-            document: handle.clone(),
-        };
-        let delivery = Delivery::Open(self.id, Box::new(link));
-        handle.send(delivery).await.map_err(|_| self.gone())?;
-        self.documents.insert(document.clone(), handle.clone());
-        Ok((handle, true))
+    /// Waits until whoever is there may have more. Nothing is read meanwhile but one message, so that a peer that sends too
+    /// much feels it; and what it has sent is not dropped, which nobody would notice.
+    async fn afford_message(&mut self, bytes: usize) -> Result<(), ReadError> {
+        let due = self.account().message(bytes, self.connections.stall);
+        Ok(self.unless_gone(due).await??)
     }
 
-    async fn deliver(&self, handle: &DocumentHandle, input: Input) -> Result<(), ReadError> {
-        let sent = handle.send(Delivery::Input(input)).await;
-        sent.map_err(|_| self.gone())
-    }
-
-    /// Why a document takes nothing: it failed, or it has finished already because the server stops.
-    fn gone(&self) -> ReadError {
-        if self.connections.stop.is_cancelled() {
-            ReadError::Stopping
-        } else {
-            ReadError::DocumentGone
-        }
+    /// The same, for the changes in it.
+    async fn afford_changes(&mut self, number: usize) -> Result<(), ReadError> {
+        let due = self.account().changes(number, self.connections.stall);
+        Ok(self.unless_gone(due).await??)
     }
 
     /// A message that takes long waits for its turn, and only as long as the peer is there.
     async fn decode(&mut self, document: &DocumentId, data: Bytes) -> Result<Decoded, ReadError> {
         let connections = self.connections;
+        let account = self.account();
         let limits = connections.limits;
         let refused = |error| ReadError::Decode {
             document: document.clone(),
@@ -446,12 +528,16 @@ impl Reader<'_> {
         if let Some(decoded) = decode::at_once(&data, &limits).map_err(refused)? {
             return Ok(decoded);
         }
-        let permit = self.unless_gone(connections.decoders.medium()).await?;
+        let permit = self
+            .unless_gone(connections.decoders.medium(account))
+            .await?;
         let medium = decode::medium(permit, data.clone(), limits);
         if let Some(decoded) = self.meanwhile(medium).await.map_err(refused)? {
             return Ok(decoded);
         }
-        let permit = self.unless_gone(connections.decoders.large()).await?;
+        let permit = self
+            .unless_gone(connections.decoders.large(account))
+            .await?;
         let large = decode::large(permit, data, limits);
         self.meanwhile(large).await.map_err(refused)
     }
@@ -495,7 +581,7 @@ impl Reader<'_> {
     }
 
     /// The next message. All before it were acted on.
-    async fn receive(&mut self) -> Result<Bytes, ReadError> {
+    async fn receive(&mut self) -> Result<Spoken, ReadError> {
         self.traffic.settle(self.acted_on);
         let arrived = match self.ahead.take() {
             Some(ahead) => ahead?,
@@ -504,8 +590,8 @@ impl Reader<'_> {
         self.acted_on = arrived.read;
         let metrics = &self.connections.metrics;
         metrics.frames_in.increment(1);
-        metrics.bytes_in.increment(arrived.bytes.len() as u64);
-        Ok(arrived.bytes)
+        metrics.bytes_in.increment(arrived.message.bytes() as u64);
+        Ok(arrived.message)
     }
 
     /// Reads from the socket until a message is whole.
@@ -520,7 +606,7 @@ impl Reader<'_> {
                 // First, so that what has come is counted before it is missed.
                 frame = self.stream.next() => Some(frame.ok_or(ReadError::Closed)??),
                 ping = patience::unanswered(&mut self.pings, waiting) => {
-                    if self.traffic.read() <= ping.read {
+                    if self.traffic.arrived() <= ping.arrived {
                         return Err(ReadError::Silent);
                     }
                     waiting = Instant::now();
@@ -532,9 +618,14 @@ impl Reader<'_> {
             match frame {
                 Some(Frame::Binary(bytes)) => {
                     self.arriving.whole(read);
-                    return Ok(Arrived { bytes, read });
+                    let message = Spoken::Wire(bytes);
+                    return Ok(Arrived { message, read });
                 }
-                Some(Frame::Text(_)) => return Err(ReadError::Text),
+                Some(Frame::Text(text)) => {
+                    self.arriving.whole(read);
+                    let message = Spoken::Own(text);
+                    return Ok(Arrived { message, read });
+                }
                 Some(Frame::Close(_)) => return Err(ReadError::Closed),
                 Some(Frame::Ping(payload)) => {
                     self.arriving.control(payload.len());

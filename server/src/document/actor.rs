@@ -54,6 +54,10 @@ pub enum Input {
     Ephemeral(ConnectionId, Arc<Ephemeral>),
     /// The peer now wants to hear of the heads at these storages.
     Subscribe(ConnectionId, Arc<FxHashSet<StorageId>>),
+    /// The peer may write from now on, or may not any more.
+    Permit(ConnectionId, bool),
+    /// A peer that asked for the document before it could have it is told of it now.
+    Begin(ConnectionId),
     /// The peer closed the document or its connection.
     Leave(ConnectionId),
     /// The connection's outbox is full: make no more messages for it.
@@ -86,6 +90,8 @@ pub struct PeerMessage {
     pub changes: Vec<Change>,
     /// Whether `changes` are all of one uploaded document.
     pub is_document: bool,
+    /// Whether who sent it may write: else the changes are not looked at.
+    pub may_write: bool,
 }
 
 /// What a document wants done, in order of the fields.
@@ -163,6 +169,20 @@ struct Peer {
     subscriptions: Subscriptions,
 }
 
+impl Peer {
+    /// Boxed, as a map's nodes have room for eleven.
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            session: Session::new(),
+            waiting: Waiting::No,
+            fetching: None,
+            congested: false,
+            storage: None,
+            subscriptions: Subscriptions::default(),
+        })
+    }
+}
+
 /// What a peer takes besides its session, roughly, in bytes: its links and what the maps add.
 const PEER_BYTES: usize = 512;
 
@@ -172,7 +192,6 @@ pub struct Document {
     policy: Policy,
     history: History,
     admission: Admission,
-    /// Boxed, as a map's nodes have room for eleven.
     peers: BTreeMap<ConnectionId, Box<Peer>>,
     /// Cut off, and not gone yet: what was on its way from them is not looked at.
     rejected: FxHashSet<ConnectionId>,
@@ -261,6 +280,15 @@ impl Document {
                 }
                 self.count_subscribers();
             }
+            Input::Permit(connection, may_write) => {
+                if let Some(peer) = self.peers.get_mut(&connection) {
+                    peer.session.set_read_only(!may_write);
+                }
+            }
+            Input::Begin(connection) => {
+                let peer = self.peers.entry(connection).or_insert_with(Peer::new);
+                peer.session.begin();
+            }
             Input::Leave(connection) => {
                 self.rejected.remove(&connection);
                 self.leave(connection);
@@ -291,7 +319,7 @@ impl Document {
     /// Makes the messages that the inputs since the last flush call for. Peers that stand at the same
     /// place share one message, built and encoded once.
     pub fn flush(&mut self, now: Now, effects: &mut Effects) {
-        let mut built: Vec<(Changes, bool, Bytes)> = Vec::new();
+        let mut built: Vec<(Outgoing, Bytes)> = Vec::new();
         for (connection, peer) in &mut self.peers {
             if peer.fetching.is_some() || peer.congested || !may_sync(peer, self.history.graph()) {
                 continue;
@@ -300,11 +328,7 @@ impl Document {
                 continue;
             };
             let shared = outgoing.need.is_empty() && outgoing.have == Haves::Heads;
-            if shared
-                && let Some((_, _, message)) = built
-                    .iter()
-                    .find(|(changes, v2, _)| *v2 == outgoing.v2 && *changes == outgoing.changes)
-            {
+            if shared && let Some((_, message)) = built.iter().find(|(of, _)| *of == outgoing) {
                 effects
                     .frames
                     .push((*connection, Frame::Sync(message.clone())));
@@ -314,7 +338,7 @@ impl Document {
             match assemble_from_memory(self.history.graph(), &self.recent, &outgoing, most_bytes) {
                 Ok(message) => {
                     if shared {
-                        built.push((outgoing.changes, outgoing.v2, message.clone()));
+                        built.push((outgoing, message.clone()));
                     }
                     effects.frames.push((*connection, Frame::Sync(message)));
                 }
@@ -358,19 +382,16 @@ impl Document {
             storage,
             is_request,
             sync,
-            changes,
+            mut changes,
             is_document,
+            may_write,
         } = message;
-        let peer = self.peers.entry(from).or_insert_with(|| {
-            Box::new(Peer {
-                session: Session::new(),
-                waiting: Waiting::No,
-                fetching: None,
-                congested: false,
-                storage,
-                subscriptions: Subscriptions::default(),
-            })
-        });
+        let peer = self.peers.entry(from).or_insert_with(Peer::new);
+        peer.storage = storage;
+        peer.session.set_read_only(!may_write);
+        if !may_write {
+            changes.clear();
+        }
         if is_request && sync.heads.is_empty() {
             if !matches!(peer.waiting, Waiting::UntilMs(_)) {
                 peer.waiting = Waiting::UntilMs(now.monotonic_ms + self.policy.request_grace_ms);
@@ -394,9 +415,12 @@ impl Document {
         self.append(now, first, outcome, is_upload, effects);
         // Unless it is cut off now. What was refused may be others', parked until now.
         if let Some(peer) = self.peers.get_mut(&from) {
-            let missing = self
-                .admission
-                .missing_for(self.history.graph(), &sync.heads);
+            let missing = if may_write {
+                self.admission
+                    .missing_for(self.history.graph(), &sync.heads)
+            } else {
+                Vec::new()
+            };
             if let Err(error) =
                 peer.session
                     .received(self.history.graph(), &sync, missing, repeated)

@@ -46,6 +46,12 @@ impl Append {
         }
     }
 
+    /// How many changes.
+    pub fn count(&self) -> Index {
+        let (Self::Changes { changes, .. } | Self::Upload { changes, .. }) = self;
+        count(changes)
+    }
+
     /// Bytes of its changes.
     pub fn bytes(&self) -> usize {
         let (Self::Changes { changes, .. } | Self::Upload { changes, .. }) = self;

@@ -110,6 +110,12 @@ pub enum AssembleError {
 pub fn message(outgoing: &Outgoing, heads: &[ChangeHash], chunks: &[Bytes]) -> Bytes {
     let mut flags = MessageFlags::new();
     flags.set(MessageFlags::SUPPORTS_SYNC_RESET);
+    if outgoing.read_only {
+        flags.set(MessageFlags::READ_ONLY);
+    }
+    if outgoing.reset {
+        flags.set(MessageFlags::SYNC_RESET);
+    }
     let changes = if chunks.is_empty() {
         ChunkList::empty()
     } else if outgoing.v2 {

@@ -24,13 +24,20 @@ pub fn is_joiner(message: &PeerMessage) -> bool {
     sync.heads.is_empty() && message.changes.is_empty() && sync.flags.is_some_and(takes_documents)
 }
 
-/// The sync message with a stored document, and how many of its changes that are: all, unless the tail is
-/// too long for one message. `None` when the document has no snapshot: then opening it is as cheap. Blocks.
+/// A stored document, as far as one message has room for it.
+pub struct Whole {
+    /// How many of its changes that are: all, unless the tail is too long.
+    pub to: Index,
+    heads: Vec<ChangeHash>,
+    chunks: Vec<Bytes>,
+}
+
+/// A stored document as one message. `None` when the document has no snapshot: then opening it is as cheap. Blocks.
 pub fn whole(
     store: &dyn Store,
     document: &DocumentId,
     most_bytes: usize,
-) -> Result<Option<(Index, Bytes)>, AssembleError> {
+) -> Result<Option<Whole>, AssembleError> {
     let Some(contents) = store.contents(document)? else {
         return Ok(None);
     };
@@ -58,14 +65,23 @@ pub fn whole(
     let Ok(to) = Index::try_from(index) else {
         return Ok(None);
     };
-    let outgoing = Outgoing {
-        v2: true,
-        to,
-        need: Vec::new(),
-        have: Haves::Heads,
-        changes: Changes::Since(0),
-    };
-    Ok(Some((to, assemble::message(&outgoing, &heads, &chunks))))
+    Ok(Some(Whole { to, heads, chunks }))
+}
+
+impl Whole {
+    /// The sync message that has it.
+    pub fn message(&self, read_only: bool) -> Bytes {
+        let outgoing = Outgoing {
+            v2: true,
+            read_only,
+            reset: false,
+            to: self.to,
+            need: Vec::new(),
+            have: Haves::Heads,
+            changes: Changes::Since(0),
+        };
+        assemble::message(&outgoing, &self.heads, &self.chunks)
+    }
 }
 
 /// The heads in a document chunk's header.

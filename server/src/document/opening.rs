@@ -69,6 +69,13 @@ pub struct Sizes {
     pub tail_bytes: u64,
 }
 
+impl Sizes {
+    /// Of both.
+    pub fn bytes(&self) -> u64 {
+        self.snapshot_bytes + self.tail_bytes
+    }
+}
+
 /// Opens a document; one that is not in the store is empty.
 pub fn open(store: &dyn Store, document: &DocumentId) -> Result<Opened, OpenError> {
     let Some(stored) = store.open(document)? else {

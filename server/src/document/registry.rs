@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use automerge::ChangeHash;
+use concord_shared::access::{AccessList, Role};
 use concord_shared::ids::{DocumentId, StorageId};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,10 @@ use super::actor::{Input, Policy};
 use super::graph::{Index, Stretch};
 use super::task::{self, Link};
 use super::{ConnectionId, assemble};
+use crate::access::Grant;
+use crate::access::grants::Deletion;
 use crate::config::Config;
+use crate::limits::ledger::{Ledger, OverQuota};
 use crate::metrics::Metrics;
 use crate::store::{Committer, Store};
 
@@ -53,8 +57,12 @@ pub struct Shared {
     pub idle: std::time::Duration,
     /// Bytes of memory open documents may take before those that nobody has open go at once.
     pub memory_budget: usize,
+    /// What is stored of whose documents, and how much there may be.
+    pub ledger: Arc<Ledger>,
     /// Bytes they take.
     pub memory: AtomicUsize,
+    /// Documents opened so far.
+    pub opened: AtomicU64,
     /// Wakes documents that nobody has open when memory gets short.
     pub pressure: Notify,
     /// Cancelled when the server stops.
@@ -75,6 +83,8 @@ pub struct Registry {
 #[derive(Debug, Clone)]
 pub struct DocumentHandle {
     inbox: mpsc::Sender<Delivery>,
+    /// Of no other that this process ever opens. From 1 on.
+    number: u64,
 }
 
 /// What goes through a document's inbox.
@@ -82,14 +92,64 @@ pub struct DocumentHandle {
 pub enum Delivery {
     /// A connection opens the document; comes before its first input.
     Open(ConnectionId, Box<Link>),
+    /// What somebody may do who has it open is to be seen anew: they showed another token.
+    Regrant(ConnectionId, Grant),
     /// For the document itself.
     Input(Input),
+    /// Somebody is about to make the document: whose it is, is decided when this is answered.
+    Claim(Grant, oneshot::Sender<()>),
+    /// Somebody says who may do what.
+    SetList(Box<NewList>),
+    /// Somebody deletes the document: told once that is durable, or that they may not.
+    Delete(Grant, oneshot::Sender<bool>),
+    /// Somebody is about to write, and asks whether there may be more of the document.
+    Room(oneshot::Sender<Result<(), OverQuota>>),
+    /// Somebody takes back that the document was deleted: told once that is durable, or that it is not deleted.
+    Undelete(Box<Deletion>, oneshot::Sender<bool>),
     /// Somebody asks for the heads of all that is visible.
     Heads(oneshot::Sender<Vec<ChangeHash>>),
     /// Somebody asks which changes are visible at these places, as many as [`Stretch`] has room for.
     Stretch(Range<Index>, oneshot::Sender<Stretch>),
     /// Somebody asks for the place of a visible change.
     Place(ChangeHash, oneshot::Sender<Option<Index>>),
+}
+
+/// Who may do what from now on.
+#[derive(Debug)]
+pub struct NewList {
+    /// Of whoever says so.
+    pub grant: Grant,
+    /// What.
+    pub list: AccessList,
+    /// What it is to replace, if they care.
+    pub replaces: Option<Replaces>,
+    /// Told once it is durable, and holds: the number of what was said.
+    pub give: oneshot::Sender<Result<u64, NotListed>>,
+}
+
+/// What somebody saw who says something new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaces {
+    /// Nothing was said before.
+    Nothing,
+    /// Something was, whatever it is.
+    Something,
+    /// What has this number.
+    Number(u64),
+}
+
+/// Why who may do what is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotListed {
+    /// Nobody has to say who they are, so nobody can be named; or an application decides.
+    #[error("no list says here who may do what")]
+    NoLists,
+    /// The document may not be there, or they may do something with it, but not that.
+    #[error("they are {0} of this document, and no owner")]
+    NotOwner(Role),
+    /// It was changed since.
+    #[error("who may do what was changed since")]
+    Changed,
 }
 
 /// The document's task has ended: after a failed write, or because the server stops.
@@ -103,6 +163,18 @@ pub struct DocumentGone;
 pub struct OutOfMemoryBudget;
 
 impl DocumentHandle {
+    /// Tells what comes from this open document from what comes from others.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Of a document that nobody runs.
+    #[cfg(test)]
+    pub(crate) fn lone(number: u64) -> Self {
+        let (inbox, _nobody) = mpsc::channel(1);
+        Self { inbox, number }
+    }
+
     /// Delivers, waiting while the inbox is full.
     pub async fn send(&self, delivery: Delivery) -> Result<(), DocumentGone> {
         self.inbox.send(delivery).await.map_err(|_| DocumentGone)
@@ -110,23 +182,65 @@ impl DocumentHandle {
 
     /// The heads of all that is durable when the document comes to this.
     pub async fn heads(&self) -> Result<Vec<ChangeHash>, DocumentGone> {
-        let (give, heads) = oneshot::channel();
-        self.send(Delivery::Heads(give)).await?;
-        heads.await.map_err(|_| DocumentGone)
+        self.ask(Delivery::Heads).await
     }
 
     /// Which changes are durable at these places: the first of them, at most as many as one stretch may have.
     pub async fn stretch(&self, places: Range<Index>) -> Result<Stretch, DocumentGone> {
-        let (give, stretch) = oneshot::channel();
-        self.send(Delivery::Stretch(places, give)).await?;
-        stretch.await.map_err(|_| DocumentGone)
+        self.ask(|give| Delivery::Stretch(places, give)).await
     }
 
     /// The place of a durable change.
     pub async fn place(&self, hash: ChangeHash) -> Result<Option<Index>, DocumentGone> {
-        let (give, place) = oneshot::channel();
-        self.send(Delivery::Place(hash, give)).await?;
-        place.await.map_err(|_| DocumentGone)
+        self.ask(|give| Delivery::Place(hash, give)).await
+    }
+
+    /// Waits until it is decided whose a document is that somebody is about to make.
+    pub async fn claim(&self, grant: Grant) -> Result<(), DocumentGone> {
+        self.ask(|give| Delivery::Claim(grant, give)).await
+    }
+
+    /// Whether there may be more of the document.
+    pub async fn room(&self) -> Result<Result<(), OverQuota>, DocumentGone> {
+        self.ask(Delivery::Room).await
+    }
+
+    /// Says who may do what, and waits until that holds, and is durable.
+    pub async fn set_list(
+        &self,
+        grant: Grant,
+        list: AccessList,
+        replaces: Option<Replaces>,
+    ) -> Result<Result<u64, NotListed>, DocumentGone> {
+        let new = |give| NewList {
+            grant,
+            list,
+            replaces,
+            give,
+        };
+        self.ask(|give| Delivery::SetList(Box::new(new(give))))
+            .await
+    }
+
+    /// Deletes the document, and waits until that is durable; whether that was allowed.
+    pub async fn delete(&self, grant: Grant) -> Result<bool, DocumentGone> {
+        self.ask(|give| Delivery::Delete(grant, give)).await
+    }
+
+    /// Takes back that the document was deleted, and waits until that is durable, and holds; whether it was deleted.
+    pub async fn undelete(&self, deletion: Deletion) -> Result<bool, DocumentGone> {
+        self.ask(|give| Delivery::Undelete(Box::new(deletion), give))
+            .await
+    }
+
+    /// Delivers what is to be answered, and waits for the answer.
+    async fn ask<T>(
+        &self,
+        delivery: impl FnOnce(oneshot::Sender<T>) -> Delivery,
+    ) -> Result<T, DocumentGone> {
+        let (give, given) = oneshot::channel();
+        self.send(delivery(give)).await?;
+        given.await.map_err(|_| DocumentGone)
     }
 
     /// Waits until the document's task has ended.
@@ -147,12 +261,17 @@ impl DocumentHandle {
 
 impl Registry {
     /// A registry without open documents.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "parts of the server, each made elsewhere"
+    )]
     pub fn new(
         store: Arc<dyn Store>,
         committer: Committer,
         config: &Config,
         storage: StorageId,
         heavy: Arc<Semaphore>,
+        ledger: Arc<Ledger>,
         stop: CancellationToken,
         metrics: Metrics,
     ) -> Self {
@@ -171,7 +290,9 @@ impl Registry {
                 },
                 idle: std::time::Duration::from_secs(config.idle_seconds),
                 memory_budget: config.documents_mib << 20,
+                ledger,
                 memory: AtomicUsize::new(0),
+                opened: AtomicU64::new(0),
                 pressure: Notify::new(),
                 stop,
                 metrics,
@@ -192,7 +313,8 @@ impl Registry {
             return Err(OutOfMemoryBudget);
         }
         let (inbox, deliveries) = mpsc::channel(INBOX_MESSAGES_PER_DOCUMENT);
-        let handle = DocumentHandle { inbox };
+        let number = self.shared.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let handle = DocumentHandle { inbox, number };
         open.insert(document.clone(), handle.clone());
         drop(open);
         self.shared.metrics.documents_open.increment(1);

@@ -56,6 +56,10 @@ pub enum TooDemanding {
 pub struct Outgoing {
     /// Whether the peer reads V2 messages (one blob of chunks, whole documents).
     pub v2: bool,
+    /// Whether the peer is told not to send changes, since none are taken.
+    pub read_only: bool,
+    /// Whether the peer is told to send anew what it has sent before.
+    pub reset: bool,
     /// Changes below this index are visible as of this message.
     pub to: Index,
     /// Changes we miss and believe the peer has.
@@ -95,6 +99,8 @@ pub enum Changes {
 pub struct Session {
     /// The peer has sent its first message.
     met: bool,
+    /// It is spoken to before it has.
+    is_begun: bool,
     /// The peer holds every visible change below this index, except for `gaps`.
     upto: Index,
     /// Changes below `upto` that the peer is known to lack, in order.
@@ -117,6 +123,10 @@ pub struct Session {
     filtered: bool,
     v2: bool,
     peer_read_only: bool,
+    /// Nothing is taken from the peer.
+    read_only: bool,
+    /// What the peer sent may have been dropped: it has to send it again.
+    owes_reset: bool,
     resets: u32,
     compared: usize,
     snapshot_reads: u32,
@@ -131,6 +141,26 @@ impl Session {
     /// The peer's latest heads, as far as they are known here.
     pub fn acknowledged(&self) -> &[ChangeHash] {
         &self.acknowledged
+    }
+
+    /// The peer's changes are dropped from now on, and it is told not to send any; or they are taken again, and it is
+    /// told to send what was dropped. As `automerge::sync::State::set_read_only`.
+    pub fn set_read_only(&mut self, read_only: bool) {
+        if self.read_only == read_only {
+            return;
+        }
+        self.read_only = read_only;
+        self.owes_reset = !read_only;
+        // The first message says it all by itself.
+        self.owes_reply |= self.met;
+    }
+
+    /// The peer is told of the document without having asked for it on this session: it asked once, and was told that
+    /// it is not there. What it then said, and what it was sent before, may be lost.
+    pub fn begin(&mut self) {
+        self.owes_reply = true;
+        self.owes_reset = true;
+        self.is_begun = true;
     }
 
     /// Takes in what a message says about the peer. Its changes have been through admission already;
@@ -191,7 +221,12 @@ impl Session {
     /// the caller delivers it before any later one, or ends the session.
     pub fn next(&mut self, graph: &Graph) -> Option<Outgoing> {
         let to = graph.visible();
-        if !self.met || (self.announced == Some(to) && !self.owes_reply && !self.lacks_some(to)) {
+        if !self.met {
+            // Nothing is said of a document that is not there yet.
+            let is_due = to > 0 && std::mem::take(&mut self.is_begun);
+            return is_due.then(|| self.greeting(to));
+        }
+        if self.announced == Some(to) && !self.owes_reply && !self.lacks_some(to) {
             return None;
         }
         let changes = if self.peer_read_only {
@@ -205,11 +240,27 @@ impl Session {
         self.asked.clone_from(&self.our_need);
         Some(Outgoing {
             v2: self.v2,
+            read_only: self.read_only,
+            reset: std::mem::take(&mut self.owes_reset),
             to,
             need: self.our_need.clone(),
             have: self.haves(graph),
             changes,
         })
+    }
+
+    /// Tells a peer that has not spoken what is here, so that it says what it has.
+    fn greeting(&mut self, to: Index) -> Outgoing {
+        self.owes_reply = false;
+        Outgoing {
+            v2: false,
+            read_only: self.read_only,
+            reset: std::mem::take(&mut self.owes_reset),
+            to,
+            need: Vec::new(),
+            have: Haves::Withheld,
+            changes: Changes::Nothing,
+        }
     }
 
     /// Before the document was open the peer, which had nothing, was sent every change below `to`.

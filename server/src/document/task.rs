@@ -10,11 +10,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use concord_shared::access::AccessList;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, PeerId};
 use concord_shared::wire::SyncFrame;
 use rustc_hash::FxHashMap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, error};
 
@@ -23,12 +24,17 @@ use super::actor::{Document, Effects, Input};
 use super::assemble::{AssembleError, FetchId, Fetched};
 use super::compaction::{Built, CompactError};
 use super::opening::Sizes;
-use super::registry::{Delivery, DocumentHandle, Registry, Shared};
+use super::registry::{Delivery, DocumentHandle, NotListed, Registry, Shared};
+use crate::access::Grant;
+use crate::access::grants::Deletion;
 use crate::connection::Goodbye;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::Outbox;
-use crate::store::{DocumentWriter, StoreError, SubmitError, Ticket, Tickets};
+use crate::limits::ledger::Bill;
+use crate::store::{DocumentWriter, Ticket, Tickets, Write, WriteFailed};
 
+mod access;
+mod quotas;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -50,11 +56,28 @@ pub struct Link {
     pub sync_frame: SyncFrame,
     /// The way back here, for when the outbox has room again.
     pub document: DocumentHandle,
+    /// What whoever is there may do.
+    pub grant: Grant,
+    /// The peer is to be told of the document, without its asking: it asked before it had a role.
+    pub is_to_begin: bool,
 }
 
 /// A write on its way to the disk.
 #[derive(Debug)]
 enum Pending {
+    /// Whose the document is.
+    Claim(Grant),
+    /// That it is deleted.
+    Deletion(Grant, oneshot::Sender<bool>),
+    /// That it is not deleted any more.
+    Undeletion(Undone),
+    /// Who may do what.
+    List {
+        grant: Grant,
+        number: u64,
+        list: AccessList,
+        give: oneshot::Sender<Result<u64, NotListed>>,
+    },
     Append {
         end: u32,
         bytes: u64,
@@ -80,11 +103,16 @@ enum Done {
 enum End {
     /// Nobody needs the document.
     Idle,
+    /// It was deleted, or is there again: whoever opens it from here on finds that in the store.
+    Over(Option<Undone>),
     /// The server stops.
     Stopped,
     /// A write failed: what is in memory may not be what is on disk, so it is dropped.
     WriteFailed(WriteFailed),
 }
+
+/// That it is deleted is taken back, and who is told.
+type Undone = (Box<Deletion>, oneshot::Sender<bool>);
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Task {
@@ -92,6 +120,17 @@ struct Task {
     shared: Arc<Shared>,
     document: Document,
     links: FxHashMap<ConnectionId, Link>,
+    /// Tells when what peers may do has changed: the grant of one of them, whichever came first.
+    grant: Option<Grant>,
+    /// To be written before any change that is not yet: whose the document is, and who may do what.
+    said: Vec<(Write, Pending)>,
+    /// To be written behind all changes, of which none comes any more: that it is deleted.
+    deletion: Option<(Write, Grant, oneshot::Sender<bool>)>,
+    /// It is deleted, or not any more; nothing more is taken in.
+    is_over: bool,
+    undone: Option<Undone>,
+    /// The number of the last of these, written or not.
+    last_said: Option<u64>,
     /// Who was on connections that went, until what came from them before has been judged.
     left: Vec<(ConnectionId, Arc<Caller>)>,
     writer: DocumentWriter,
@@ -99,6 +138,10 @@ struct Task {
     pending: VecDeque<(Ticket, Pending)>,
     jobs: JoinSet<Done>,
     sizes: Sizes,
+    /// What the document takes, with what is on its way.
+    bill: Bill,
+    /// And with what may come of messages that were not judged yet.
+    has_promised: bool,
     compacting: bool,
     /// A compaction failed: not tried again before the document is opened anew.
     no_compaction: bool,
@@ -122,6 +165,8 @@ pub async fn run(
     let mut waiting = Vec::new();
     // Boxed, here and below: what is needed at the beginning and at the end should not take memory
     // between.
+    let mut is_over = false;
+    let mut undone = None;
     let started = Box::pin(start::start(&shared, &id, &mut deliveries, &mut waiting)).await;
     match started {
         Ok(mut task) => {
@@ -132,9 +177,15 @@ pub async fn run(
                     debug!(document = %id, "document unloaded");
                     return;
                 }
+                End::Over(of) => (is_over, undone) = (true, of),
                 End::Stopped => {}
                 End::WriteFailed(failed) => {
+                    if let Some(grant) = &task.grant {
+                        grant.doubt();
+                    }
                     error!(document = %id, error = %Report(&failed), "write failed: document closed");
+                    // As far as is known: what was written all the same counts when the server starts anew.
+                    task.bill.is(task.sizes.bytes());
                     task.close_all(ErrorCode::StorageFailed);
                 }
             }
@@ -149,6 +200,9 @@ pub async fn run(
     deliveries.close();
     let code = if shared.stop.is_cancelled() {
         ErrorCode::ShuttingDown
+    } else if is_over {
+        // Who comes again finds what there is.
+        ErrorCode::Closed
     } else {
         ErrorCode::StorageFailed
     };
@@ -157,6 +211,18 @@ pub async fn run(
     }
     while let Some(delivery) = deliveries.recv().await {
         turn_away(delivery, code);
+    }
+    // Only now: who may have it again would come to this task, and be turned away.
+    if let Some((deletion, give)) = undone {
+        let counting = {
+            let (shared, id) = (Arc::clone(&shared), id.clone());
+            tokio::task::spawn_blocking(move || shared.ledger.count(&*shared.store, &id))
+        };
+        if let Ok(Err(error)) = counting.await {
+            error!(document = %id, error = %Report(&error), "counts for nobody until the next start");
+        }
+        deletion.now_undone();
+        let _gone = give.send(true);
     }
 }
 
@@ -167,33 +233,34 @@ fn turn_away(delivery: Delivery, code: ErrorCode) {
     }
 }
 
-/// A write that was not taken, or taken and not committed.
-#[derive(Debug, thiserror::Error)]
-enum WriteFailed {
-    #[error(transparent)]
-    Refused(#[from] SubmitError),
-    #[error("a write failed")]
-    Failed(#[source] Arc<StoreError>),
-}
-
 impl Task {
     fn new(shared: &Arc<Shared>, id: DocumentId, started: start::Started) -> Self {
         let start::Started {
             opened,
             writer,
             tickets,
+            maker,
         } = started;
+        let bill = shared.ledger.bill(maker.as_ref(), opened.sizes.bytes());
         Self {
             id,
             shared: Arc::clone(shared),
             document: Document::new(opened.history, shared.policy.clone()),
             links: FxHashMap::default(),
+            grant: None,
+            said: Vec::new(),
+            deletion: None,
+            is_over: false,
+            undone: None,
+            last_said: None,
             left: Vec::new(),
             writer,
             tickets,
             pending: VecDeque::new(),
             jobs: JoinSet::new(),
             sizes: opened.sizes,
+            bill,
+            has_promised: false,
             compacting: false,
             no_compaction: false,
             wake_at_ms: None,
@@ -237,6 +304,10 @@ impl Task {
                     }
                     Ok(())
                 }
+                () = changed(&mut self.grant) => {
+                    self.look_at_roles(&mut effects);
+                    Ok(())
+                }
                 () = self.shared.pressure.notified(), if self.is_unused() => Ok(()),
                 () = tokio::time::sleep(wait) => {
                     self.input(Input::Tick, &mut effects);
@@ -256,6 +327,14 @@ impl Task {
                 return end;
             }
         }
+    }
+}
+
+/// Waits until what somebody may do has changed. Cancel safe.
+async fn changed(grant: &mut Option<Grant>) {
+    match grant {
+        Some(grant) => grant.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -19,6 +19,7 @@ mod actor;
 mod admission;
 mod bounds;
 mod graph;
+mod roles;
 mod sync;
 mod upload;
 
@@ -123,6 +124,7 @@ impl Bench {
             sync,
             changes,
             is_document: false,
+            may_write: true,
         };
         self.input(Input::Message(from, Box::new(message)))
     }

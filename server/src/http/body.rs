@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -12,11 +13,17 @@ use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt as _;
 use serde_json::Value as Json;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::accept::{AUTOMERGE, JSON};
 use super::idempotency::Fingerprint;
 use super::problem::{Code, Problem};
-use crate::permit::{Permit, turn};
+use crate::connection::patience::SLOWEST_MESSAGE_BYTES_PER_SECOND;
+use crate::limits::account::{Account, Turn};
+
+/// How long a body may take beside what the slowest line there is needs for it. Who sends more slowly holds what came of it
+/// in memory, and a connection.
+const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Bytes of a body that is too large which are read all the same, behind those that it may have.
 const DROPPED_BYTES: usize = 64 << 20;
@@ -77,7 +84,8 @@ pub const BODY_BYTES: usize = MOST_BYTES;
 /// Bytes of a body with which it is large.
 const LARGE_BYTES: usize = 64 << 10;
 
-/// Large bodies that are parsed and written at a time, per server.
+/// Large bodies that are parsed and written at a time, per server. One caller has half of them at most: writing can take as
+/// long as half a minute in a document that is full of what was removed.
 pub const CONCURRENT_LARGE_BODIES: usize = 4;
 
 /// A value, and the right to hold it in memory.
@@ -85,8 +93,8 @@ pub const CONCURRENT_LARGE_BODIES: usize = 4;
 pub struct Parsed {
     /// The value.
     pub json: Json,
-    /// Given back when the work on it is done.
-    pub permit: Permit,
+    /// Given back when the work on it is done. None, for one that is not large.
+    pub turn: Option<Turn>,
     /// Of the bytes that it was.
     pub fingerprint: Fingerprint,
 }
@@ -97,22 +105,24 @@ pub async fn json(
     body: Body,
     path: &Path,
     large: &Arc<Semaphore>,
+    account: &Account,
 ) -> Result<Parsed, Problem> {
+    // Before there is a turn: who sends slowly takes up none.
     let raw = raw(headers, body, BODY_BYTES).await?;
     // What is compressed may be large, whatever it looks like.
-    let permit = if raw.is_compressed || raw.bytes.len() > LARGE_BYTES {
-        turn(large).await
+    let turn = if raw.is_compressed || raw.bytes.len() > LARGE_BYTES {
+        Some(account.bodies.turn(large).await)
     } else {
         None
     };
-    let (is_large, path) = (permit.is_some(), path.clone());
+    let (is_large, path) = (turn.is_some(), path.clone());
     let read = move || {
         let bytes = raw.inflated()?;
         let json = parsed(&bytes, &path)?;
         let fingerprint = Fingerprint::of(&bytes);
         Ok(Parsed {
             json,
-            permit,
+            turn,
             fingerprint,
         })
     };
@@ -145,7 +155,7 @@ pub struct Raw {
 pub async fn raw(headers: &HeaderMap, body: Body, most: usize) -> Result<Raw, Problem> {
     let is_compressed = is_compressed(headers)?;
     Ok(Raw {
-        bytes: bytes(body, most).await?,
+        bytes: bytes(body, most, BODY_PATIENCE).await?,
         is_compressed,
         most,
     })
@@ -221,11 +231,18 @@ pub(crate) fn parse(bytes: &[u8]) -> serde_json::Result<Json> {
 
 /// Reads a body of at most `most` bytes. One that is longer is read on for a while and dropped: who is still sending
 /// when the connection is closed is not sure to see why.
-async fn bytes(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+async fn bytes(body: Body, most: usize, patience: Duration) -> Result<Vec<u8>, Problem> {
     let mut stream = body.into_data_stream();
     let mut bytes = Vec::new();
     let mut length = 0_usize;
-    while let Some(piece) = stream.next().await {
+    let started = Instant::now();
+    loop {
+        let due = Duration::from_secs(length as u64 / u64::from(SLOWEST_MESSAGE_BYTES_PER_SECOND));
+        let Ok(piece) = timeout_at(started + patience + due, stream.next()).await else {
+            let detail = "the body comes more slowly than any line is";
+            return Err(Problem::new(Code::SlowBody, detail));
+        };
+        let Some(piece) = piece else { break };
         let cut_short = |_| Problem::new(Code::BadBody, "the body did not come to its end");
         let piece = piece.map_err(cut_short)?;
         length = length.saturating_add(piece.len());
@@ -280,7 +297,37 @@ impl Size {
 
 #[cfg(test)]
 mod tests {
-    use super::Size;
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// So many pieces, and as long before each.
+    async fn come(pieces: usize, bytes: usize, pause: Duration) -> Result<usize, &'static str> {
+        let pieces = stream::unfold(0, move |n| async move {
+            sleep(pause).await;
+            (n < pieces).then(|| (Ok::<_, Infallible>(Bytes::from(vec![b' '; bytes])), n + 1))
+        });
+        let read = super::bytes(
+            Body::from_stream(pieces),
+            1 << 20,
+            Duration::from_millis(400),
+        );
+        let read = read.await.map_err(|problem| problem.code.as_str())?;
+        Ok(read.len())
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_too_slowly_is_not_waited_for_and_a_large_one_may_take_its_time() {
+        let pause = Duration::from_millis(50);
+        assert_eq!(come(3, 1, pause).await, Ok(3));
+        assert_eq!(come(20, 1, pause).await, Err("slow-body"));
+        let enough = SLOWEST_MESSAGE_BYTES_PER_SECOND as usize;
+        assert_eq!(come(20, enough, pause).await, Ok(20 * enough));
+    }
 
     #[test]
     fn levels_and_values_are_counted_outside_of_strings() {

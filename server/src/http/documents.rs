@@ -5,31 +5,42 @@
 //! came since.
 //!
 //! - [`address`]: what a request is about.
-//! - [`read`], [`make`], [`write`], [`import`], [`events`]: the handlers of documents and values.
+//! - [`granted`]: the document, with what whoever asks may do.
+//! - [`read`], [`make`], [`delete`], [`write`], [`import`], [`events`]: the handlers of documents and values.
+//! - [`access`]: who may do what with a document.
+//! - [`deletion`]: what became of a deleted one, and taking that back.
 //! - [`changes`], [`places`], [`diff`], [`restore`], [`fork`]: those of the history; [`past`] has what they share:
 //!   versions, times, and reading large documents at them beside their views.
 
 use std::sync::Arc;
 
 use concord_shared::code::ErrorCode;
-use concord_shared::ids::DocumentId;
 use concord_shared::limits::Limits;
 use tokio::sync::Semaphore;
+use tracing::error;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::openapi::at_places;
 use super::problem::{Code, Problem};
+use crate::access::Grants;
 use crate::connection::backoff::Backoff;
 use crate::connection::refusals::Refusals;
-use crate::store::Store;
+use crate::document::task::Report;
+use crate::erasure::Eraser;
+use crate::limits::Callers;
+use crate::store::{Store, StoreError};
 use crate::view::{Core, Failure, Views};
 
+mod access;
 mod address;
 mod changes;
+mod delete;
+mod deletion;
 mod diff;
 mod events;
 mod fork;
+mod granted;
 mod import;
 mod make;
 mod moment;
@@ -49,6 +60,10 @@ pub struct Documents {
     pub views: Views,
     /// To see which there are.
     pub store: Arc<dyn Store>,
+    /// Who may do what with them.
+    pub grants: Grants,
+    /// Erases what was deleted.
+    pub eraser: Eraser,
     /// Bounds the large bodies that are in memory.
     pub large: Arc<Semaphore>,
     /// Bounds the documents that are being imported.
@@ -57,6 +72,8 @@ pub struct Documents {
     pub backoff: Arc<Backoff>,
     /// The last refusals.
     pub refusals: Arc<Refusals>,
+    /// What each caller has had.
+    pub callers: Arc<Callers>,
     /// What may be imported: as much as a client may upload.
     pub limits: Limits,
     /// Bounds the large documents that are read at old versions.
@@ -73,7 +90,7 @@ pub use past::CONCURRENT_LARGE_PASTS;
 pub fn router() -> OpenApiRouter<Documents> {
     let router = OpenApiRouter::new()
         .routes(routes!(read::list, make::create))
-        .routes(routes!(read::whole, make::put_whole));
+        .routes(routes!(read::whole, make::put_whole, delete::delete));
     let router = at_places(
         router,
         routes!(
@@ -92,43 +109,31 @@ pub fn router() -> OpenApiRouter<Documents> {
         .routes(routes!(places::version))
         .routes(routes!(restore::restore))
         .routes(routes!(fork::fork))
+        .routes(routes!(access::read, access::put))
+        .routes(routes!(access::history))
+        .routes(routes!(deletion::read, deletion::undo))
 }
 
 impl Documents {
-    /// Runs a job on a document that is there.
-    async fn on<R: Send + 'static>(
+    /// Reads the store, which blocks.
+    async fn stored<R: Send + 'static>(
         &self,
-        id: &DocumentId,
-        job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
+        job: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, Problem> {
-        self.must_be_there(id).await?;
-        let missing = no_document(id);
-        let made = self.views.run(id, move |core| {
-            if core.heads().is_empty() {
-                return Err(missing);
-            }
-            job(core)
-        });
-        made.await?
+        let store = Arc::clone(&self.store);
+        let reading = tokio::task::spawn_blocking(move || job(&*store)).await;
+        // It panicked.
+        let panicked = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
+        reading
+            .map_err(panicked)?
+            .map_err(|error| unreadable(&error))
     }
+}
 
-    /// Whoever asks for what is not there must not make the server open it.
-    async fn must_be_there(&self, id: &DocumentId) -> Result<(), Problem> {
-        if self.views.is_open(id) || self.is_stored(id).await? {
-            Ok(())
-        } else {
-            Err(no_document(id))
-        }
-    }
-
-    async fn is_stored(&self, id: &DocumentId) -> Result<bool, Problem> {
-        let (store, id) = (Arc::clone(&self.store), id.clone());
-        let found = tokio::task::spawn_blocking(move || store.holds(&id)).await;
-        match found {
-            Ok(Ok(is_there)) => Ok(is_there),
-            _ => Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), "")),
-        }
-    }
+/// What is stored can't be read: why is for who runs the server.
+fn unreadable(error: &dyn std::error::Error) -> Problem {
+    error!(error = %Report(error), "the store can't be read");
+    Problem::new(Code::Wire(ErrorCode::StorageFailed), "")
 }
 
 /// The view can't go on, and nothing is sent of what the job did.
@@ -136,8 +141,4 @@ fn unfit(core: &mut Core, failure: Failure) -> Problem {
     let problem = Problem::new(Code::Wire(failure.code()), "");
     core.fail(failure);
     problem
-}
-
-fn no_document(id: &DocumentId) -> Problem {
-    Problem::new(Code::NoDocument, format!("there is no document {id}"))
 }

@@ -117,8 +117,6 @@ async fn guard(State(files): State<Files>, request: Request, next: Next) -> Resp
         StatusCode::NOT_FOUND.into_response()
     };
     let headers = response.headers_mut();
-    let sniffing = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, sniffing);
     // Asked again each time, and mostly answered 304: an application and its parts are replaced together.
     let caching = HeaderValue::from_static("no-cache");
     headers.insert(header::CACHE_CONTROL, caching);
@@ -187,8 +185,6 @@ mod tests {
             assert_eq!(response.status(), 200, "{path}");
             let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
             assert_eq!(header(header::CONTENT_TYPE), Some(content_type.as_bytes()));
-            let sniffing = header(header::X_CONTENT_TYPE_OPTIONS);
-            assert_eq!(sniffing, Some(b"nosniff".as_slice()));
             assert!(header(header::LAST_MODIFIED).is_some(), "{path}");
             let tag = response.headers().get(header::ETAG).expect("a tag");
             let again = Request::builder()

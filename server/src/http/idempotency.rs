@@ -30,11 +30,15 @@ impl Fingerprint {
 
 /// A client's name for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key(String);
+pub struct Key {
+    text: String,
+    /// Whose it is. Keys of different people are different keys, should they be alike.
+    who: PrincipalId,
+}
 
 impl Key {
     /// A string by RFC 9651, in quotes, as the draft has it; or as it is, as many send it.
-    pub fn of(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+    pub fn of(headers: &HeaderMap, who: &PrincipalId) -> Result<Option<Self>, Problem> {
         let mut values = headers.get_all(HEADER).into_iter();
         let Some(value) = values.next() else {
             return Ok(None);
@@ -53,7 +57,10 @@ impl Key {
         if !is_good || values.next().is_some() {
             return Err(bad());
         }
-        Ok(Some(Self(key.to_owned())))
+        Ok(Some(Self {
+            text: key.to_owned(),
+            who: who.clone(),
+        }))
     }
 
     /// The id of the document that the request makes: it is the same one when it comes again.
@@ -90,10 +97,9 @@ impl Key {
         }
     }
 
-    /// For one purpose. Keys of different people are different keys, should they be alike.
+    /// For one purpose.
     fn hashed(&self, purpose: &str) -> u128 {
-        let who = PrincipalId::anonymous();
-        let named = format!("concord {purpose}\0{}\0{}", who.as_str(), self.0);
+        let named = format!("concord {purpose}\0{}\0{}", self.who.as_str(), self.text);
         first_half(Sha256::digest(named).into())
     }
 }
@@ -101,6 +107,7 @@ impl Key {
 /// What the change of a `PUT` says: by its key, or without one by the version that it goes on from, if it names any.
 pub fn mark_of_put(
     key: Option<Key>,
+    who: &PrincipalId,
     document: &DocumentId,
     uri: &Uri,
     headers: &HeaderMap,
@@ -112,7 +119,8 @@ pub fn mark_of_put(
     let version = headers.get(header::IF_MATCH)?;
     let mark = Mark {
         by: By::Version,
-        key: asked(&Method::PUT, uri, headers, &[]),
+        // What another sends is another request, should it be alike.
+        key: asked(&Method::PUT, uri, headers, who.as_str().as_bytes()),
         request: asked(&Method::PUT, uri, headers, &body.0),
     };
     (version != "*").then_some(mark)
@@ -152,8 +160,15 @@ mod tests {
         for value in values {
             headers.append(HEADER, value.parse().expect("a value"));
         }
-        let key = Key::of(&headers).map_err(|problem| problem.code);
-        key.map(|key| key.map(|Key(key)| key))
+        let key = Key::of(&headers, &PrincipalId::anonymous()).map_err(|problem| problem.code);
+        key.map(|key| key.map(|key| key.text))
+    }
+
+    fn key_of(text: &str) -> Key {
+        Key {
+            text: text.to_owned(),
+            who: PrincipalId::anonymous(),
+        }
     }
 
     #[test]
@@ -178,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_told_apart_by_all_that_counts() {
-        let key = Key("k".to_owned());
+        let key = key_of("k");
         let [document, fork] = [1, 2].map(|n| DocumentId::from_uuid([n; 16]));
         let mark = |method, uri: &str, seen: &'static str, body: &[u8]| {
             let seen = (header::IF_MATCH, seen.parse().expect("a value"));
@@ -216,8 +231,14 @@ mod tests {
         assert_ne!(key.fork(&document, asked()), key.fork(&fork, asked()));
         let other = Fingerprint::of(b"{}");
         assert_ne!(key.fork(&document, asked()), key.fork(&document, other));
-        assert_eq!(key.document(), Key("k".to_owned()).document());
-        assert_ne!(key.document(), Key("l".to_owned()).document());
-        assert_ne!(key.member(), Key("l".to_owned()).member());
+        assert_eq!(key.document(), key_of("k").document());
+        assert_ne!(key.document(), key_of("l").document());
+        assert_ne!(key.member(), key_of("l").member());
+        let anothers = Key {
+            who: PrincipalId::new("ann").expect("an id"),
+            ..key.clone()
+        };
+        assert_ne!(anothers.document(), key.document());
+        assert_ne!(anothers.member(), key.member());
     }
 }

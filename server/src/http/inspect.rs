@@ -66,6 +66,7 @@ static FILES: &[File] = &files! {
     "text.js": SCRIPT,
     "textdiff.js": SCRIPT,
     "timeline.js": SCRIPT,
+    "token.js": SCRIPT,
     "tree.js": SCRIPT,
     "values.js": SCRIPT,
     "versions.js": SCRIPT,
@@ -125,9 +126,6 @@ fn file(name: &str, headers: &HeaderMap) -> Response {
         // Asked again each time, and mostly answered 304: all files are of one build.
         (header::CACHE_CONTROL, value("no-cache")),
         (header::CONTENT_SECURITY_POLICY, value(POLICY)),
-        (header::X_CONTENT_TYPE_OPTIONS, value("nosniff")),
-        (header::REFERRER_POLICY, value("no-referrer")),
-        (header::X_FRAME_OPTIONS, value("DENY")),
     ];
     response
         .headers_mut()

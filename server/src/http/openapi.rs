@@ -10,6 +10,9 @@
 use axum::Router;
 use utoipa::IntoResponses as _;
 use utoipa::openapi::path::{Operation, Paths};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder,
@@ -24,6 +27,7 @@ pub(in crate::http) mod parameters;
 pub(in crate::http) mod problems;
 mod served;
 
+use super::authenticate;
 use problems::Fails;
 pub use served::Reference;
 
@@ -34,6 +38,10 @@ const ETAG: &str = r#"^"[0-9a-f]{64}(\.[0-9a-f]{64})*(-[a-z]+)*"$"#;
 
 const EXAMPLE_ID: &str = "4NMNnkMhL8jXrdJ9jamS58PAVdXu";
 const EXAMPLE_VERSION: &str = "9d3f0a1c5e7b2d4f6a8c0e1b3d5f7a9c2e4b6d8f0a1c3e5b7d9f2a4c6e8b0d1f";
+
+/// Ways to say who asks.
+const BEARER: &str = "token";
+const BY_QUERY: &str = "tokenInQuery";
 
 /// What comes before all else in the document, and on the page.
 const INTRODUCTION: &str = "Documents as JSON, at the same server and beside the tabs that edit them live; what is \
@@ -83,7 +91,7 @@ fn of_whole(mut item: PathItem) -> PathItem {
             bodies::make_objects(body);
         }
     }
-    for (_, operation) in operations(&mut item) {
+    for operation in operations(&mut item) {
         let id = operation.operation_id.take();
         operation.operation_id = id.map(|id| id + "OfDocument");
         let summary = operation.summary.take();
@@ -94,8 +102,8 @@ fn of_whole(mut item: PathItem) -> PathItem {
     item
 }
 
-/// The operations at an address, each with whether it only reads.
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+/// The operations at an address.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem {
         get,
         put,
@@ -104,15 +112,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation
         delete,
         ..
     } = item;
-    let all = [
-        (true, get),
-        (false, put),
-        (false, post),
-        (false, patch),
-        (false, delete),
-    ];
-    let all = all.into_iter();
-    all.filter_map(|(is_read, operation)| Some((is_read, operation.as_mut()?)))
+    let all = [get, put, post, patch, delete].into_iter();
+    all.filter_map(Option::as_mut)
 }
 
 /// Likewise, to be shown.
@@ -134,11 +135,29 @@ pub(super) fn around(documents: OpenApiRouter<Reference>) -> Router {
     router.with_state(Reference::of(&document))
 }
 
-fn described(documents: OpenApiRouter<Reference>) -> (Router<Reference>, OpenApi) {
+fn described(mut documents: OpenApiRouter<Reference>) -> (Router<Reference>, OpenApi) {
+    for item in documents.get_openapi_mut().paths.paths.values_mut() {
+        for operation in operations(item) {
+            // Pages of other sites may not write, nor act as whoever visits them.
+            let mut refused = [
+                Fails::<401>::responses(),
+                Fails::<403>::responses(),
+                Fails::<429>::responses(),
+            ];
+            let refused = refused.iter_mut().flat_map(std::mem::take);
+            operation.responses.responses.extend(refused);
+            let none: [&str; 0] = [];
+            let by_header = SecurityRequirement::new(BEARER, none);
+            let by_query = SecurityRequirement::new(BY_QUERY, none);
+            // Where nobody has to say who they are.
+            let without = SecurityRequirement::default();
+            operation.security = Some(vec![by_header, by_query, without]);
+        }
+    }
     let all = documents.merge(served::routes());
     let (router, mut document) = all.split_for_parts();
     for item in document.paths.paths.values_mut() {
-        for (is_read, operation) in operations(item) {
+        for operation in operations(item) {
             let mut all = [
                 Fails::<421>::responses(),
                 Fails::<500>::responses(),
@@ -148,13 +167,6 @@ fn described(documents: OpenApiRouter<Reference>) -> (Router<Reference>, OpenApi
                 .responses
                 .responses
                 .extend(all.iter_mut().flat_map(std::mem::take));
-            if !is_read {
-                // Pages of other sites may not write.
-                operation
-                    .responses
-                    .responses
-                    .extend(Fails::<403>::responses());
-            }
         }
     }
     let mut about = about();
@@ -173,11 +185,25 @@ fn about() -> OpenApi {
         .description(Some(INTRODUCTION))
         .license(Some(license.build()));
     let components = bodies::components(problems::components(ComponentsBuilder::new()));
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some(
+            "A JSON Web Token. Where the server has `--auth none`, nobody has to bring one.",
+        ));
+    let by_query = ApiKeyValue::with_description(
+        authenticate::PARAMETER,
+        "The token, for clients that can't set headers: streams of events, and WebSockets.",
+    );
+    let components = components
+        .security_scheme(BEARER, SecurityScheme::Http(bearer.build()))
+        .security_scheme(BY_QUERY, SecurityScheme::ApiKey(ApiKey::Query(by_query)));
     let tags = [
         "Documents",
         "Values",
         "Events",
         "History",
+        "Access",
         "Operation",
         "Reference",
     ];

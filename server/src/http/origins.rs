@@ -1,6 +1,6 @@
 //! Whom the server is for: pages of which sites may read and write, and under which names it is reached.
 //!
-//! A server on a developer's machine asks nobody who they are, and every page that is open in a browser there can reach
+//! A server on a developer's machine mostly asks nobody who they are (`--auth none`), and every page that is open in a browser there can reach
 //! it. The browser keeps pages of other sites from reading answers, but sends what any form could send. So:
 //!
 //! - a page of another site may change something only where that site is named (`--cors-origin`). Browsers say from which
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderName, HeaderValue, Method, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tower::{Layer as _, Service as _};
@@ -108,6 +108,15 @@ impl Origins {
     }
 }
 
+impl Origins {
+    /// Lets pages of the sites that were named, which must be by name, send the cookie that says who visits them.
+    #[must_use]
+    pub fn with_cookie(mut self) -> Self {
+        self.cors = self.cors.map(|cors| cors.allow_credentials(true));
+        self
+    }
+}
+
 fn cors(allowed: AllowOrigin) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(allowed)
@@ -121,6 +130,7 @@ fn cors(allowed: AllowOrigin) -> CorsLayer {
         ])
         .allow_headers([
             header::ACCEPT,
+            header::AUTHORIZATION,
             header::CONTENT_ENCODING,
             header::CONTENT_TYPE,
             header::IF_MATCH,
@@ -131,6 +141,7 @@ fn cors(allowed: AllowOrigin) -> CorsLayer {
         ])
         .expose_headers([
             header::ETAG,
+            header::WWW_AUTHENTICATE,
             header::LOCATION,
             header::CONTENT_LOCATION,
             header::ALLOW,
@@ -184,8 +195,7 @@ fn check(request: &Request, hosts: Option<&[String]>) -> Result<(), Problem> {
     };
     let name = name_of(host);
     let is_known = name.is_empty()
-        || name == "localhost"
-        || name.ends_with(".localhost")
+        || is_local(&name)
         // No name that somebody could have let point here.
         || name.parse::<IpAddr>().is_ok()
         || hosts.contains(&name);
@@ -194,6 +204,17 @@ fn check(request: &Request, hosts: Option<&[String]>) -> Result<(), Problem> {
     }
     let detail = format!("this server is not known as {name} (--host)");
     Err(Problem::new(Code::UnknownHost, detail))
+}
+
+/// Whether a request names this machine as each machine names itself.
+pub fn is_of_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| is_local(&name_of(host)))
+}
+
+fn is_local(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Without port and brackets.

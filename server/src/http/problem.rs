@@ -10,6 +10,8 @@ use utoipa::ToSchema;
 
 use super::body::GZIP;
 use super::openapi::problems::ProblemCode;
+use crate::limits::Limited;
+use crate::limits::ledger::OverQuota;
 use crate::view::ViewError;
 
 /// When to try again what can't be done now: most of what is in the way is done in a moment.
@@ -62,6 +64,8 @@ macro_rules! codes {
 codes! {
     /// The document is not here.
     NoDocument = "no-document", NOT_FOUND;
+    /// The document was deleted, and it is too late to take that back.
+    Purged = "purged", GONE;
     /// The path leads nowhere in the document.
     NoValue = "no-value", NOT_FOUND;
     /// There is nothing at this address.
@@ -116,6 +120,40 @@ codes! {
     MissingDeps = "missing-deps", UNPROCESSABLE_ENTITY;
     /// Another request was carried out under this key.
     KeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY;
+    /// Nobody said who asks.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED;
+    /// The token is longer than one may be.
+    TokenTooLarge = "token-too-large", UNAUTHORIZED;
+    /// The token is no signed JSON Web Token.
+    TokenMalformed = "token-malformed", UNAUTHORIZED;
+    /// The token is not signed, or in a way that is not taken.
+    TokenAlgorithm = "token-algorithm", UNAUTHORIZED;
+    /// The token is signed by a key that is not known.
+    TokenUnknownKey = "token-unknown-key", UNAUTHORIZED;
+    /// The token's signature is wrong.
+    TokenSignature = "token-signature", UNAUTHORIZED;
+    /// The token is from another issuer.
+    TokenIssuer = "token-issuer", UNAUTHORIZED;
+    /// The token is for another audience.
+    TokenAudience = "token-audience", UNAUTHORIZED;
+    /// The token has no expiry, no subject, or one that can't be used.
+    TokenClaims = "token-claims", UNAUTHORIZED;
+    /// The token has expired.
+    TokenExpired = "token-expired", UNAUTHORIZED;
+    /// The token is not valid yet.
+    TokenNotYet = "token-not-yet-valid", UNAUTHORIZED;
+    /// Whoever asks may do less than that with the document, or may not make any.
+    NotAllowed = "not-allowed", FORBIDDEN;
+    /// The application that decides who may do what does not answer.
+    Undecided = "undecided", SERVICE_UNAVAILABLE;
+    /// Whoever asks has as many connections that stay as one caller may.
+    TooManyConnections = "too-many-connections", TOO_MANY_REQUESTS;
+    /// The body came more slowly than any line is.
+    SlowBody = "slow-body", REQUEST_TIMEOUT;
+    /// No list says who may do what: nobody has to say who they are here, or an application decides.
+    OpenToAll = "open-to-all", CONFLICT;
+    /// No list of who may do what.
+    BadAccessList = "bad-access-list", UNPROCESSABLE_ENTITY;
     /// A page of another site wants to change something, and may not.
     ForeignOrigin = "foreign-origin", FORBIDDEN;
     /// The server is not known by the name under which it was asked.
@@ -129,7 +167,8 @@ fn told(code: ErrorCode) -> Option<StatusCode> {
         ErrorCode::TooManyDocuments | ErrorCode::Overloaded | ErrorCode::ShuttingDown => {
             Some(StatusCode::SERVICE_UNAVAILABLE)
         }
-        ErrorCode::BackOff => Some(StatusCode::TOO_MANY_REQUESTS),
+        ErrorCode::BackOff | ErrorCode::RateLimited => Some(StatusCode::TOO_MANY_REQUESTS),
+        ErrorCode::OverQuota => Some(StatusCode::FORBIDDEN),
         ErrorCode::Internal | ErrorCode::StorageFailed => Some(StatusCode::INTERNAL_SERVER_ERROR),
         _ => None,
     }
@@ -149,6 +188,8 @@ pub struct Problem {
     detail: String,
     /// Where in the document, as a JSON Pointer.
     path: Option<String>,
+    /// In how many seconds to try again.
+    retry_after: Option<u64>,
 }
 
 /// Why a request was not carried out (RFC 9457).
@@ -177,13 +218,26 @@ pub(super) struct Body<'a> {
 }
 
 impl Problem {
+    /// Whether it is for this.
+    pub(super) fn is(&self, code: Code) -> bool {
+        self.code == code
+    }
+
     /// With what there is to say of it.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             code,
             detail: detail.into(),
             path: None,
+            retry_after: None,
         }
+    }
+
+    /// It may be tried again in so many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 
     /// About this place in the document.
@@ -218,7 +272,25 @@ impl IntoResponse for Problem {
             _ => None,
         };
         response.headers_mut().extend(more);
+        if let Some(seconds) = self.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
         response
+    }
+}
+
+impl From<OverQuota> for Problem {
+    fn from(over: OverQuota) -> Self {
+        Self::new(Code::Wire(ErrorCode::OverQuota), over.to_string())
+    }
+}
+
+impl From<Limited> for Problem {
+    fn from(limited: Limited) -> Self {
+        Self::new(Code::Wire(ErrorCode::RateLimited), limited.to_string())
+            .retry_after(limited.seconds())
     }
 }
 

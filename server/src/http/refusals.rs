@@ -1,7 +1,6 @@
 //! The last refusals: `/v1/refusals`. Nothing of what is in documents is among them.
 
-use std::sync::Arc;
-
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
@@ -15,13 +14,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::accept::{JSON, media_type};
+use super::documents::Documents;
 use super::openapi::parameters;
 use super::openapi::problems::Fails;
 use super::problem::{Code, Problem};
-use crate::connection::refusals::{Refusal, Refusals};
+use crate::access::Identity;
+use crate::clock::signed_ms;
+use crate::connection::refusals::Refusal;
 
 /// The route, and what it is.
-pub fn router() -> OpenApiRouter<Arc<Refusals>> {
+pub fn router() -> OpenApiRouter<Documents> {
     OpenApiRouter::new().routes(routes!(list))
 }
 
@@ -80,7 +82,8 @@ struct Parameters {
     responses((status = 200, description = "What was refused.", body = RefusalList), Fails<400>, Fails<406>),
 )]
 async fn list(
-    State(refusals): State<Arc<Refusals>>,
+    State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -89,14 +92,15 @@ async fn list(
     let Query(Parameters { document }) = query.map_err(bad_query)?;
     let document = document.as_deref().map(DocumentId::parse_url).transpose();
     let document = document.map_err(|error| Problem::new(Code::BadId, error.to_string()))?;
-    let last = refusals.last(document.as_ref());
+    let operator = documents.operator(&identity)?;
+    let last = documents.refusals(operator).last(document.as_ref());
     let refusals = last.iter().map(ListedRefusal::of).collect();
     Ok(axum::Json(RefusalList { refusals }).into_response())
 }
 
 impl ListedRefusal {
     fn of(refusal: &Refusal) -> Self {
-        let time = |ms: u64| json::timestamp(i64::try_from(ms).unwrap_or(i64::MAX));
+        let time = |ms: u64| json::timestamp(signed_ms(ms));
         let sender = &refusal.sender;
         Self {
             code: refusal.code.as_str(),

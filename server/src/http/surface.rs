@@ -67,8 +67,6 @@ async fn tidy(request: Request, next: Next) -> Response {
         let never = HeaderValue::from_static("no-store");
         headers.insert(header::CACHE_CONTROL, if is_kept { NOW } else { never });
     }
-    let no_sniffing = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, no_sniffing);
     // RFC 5789, section 3.1, and section 2.2 for a patch of another type.
     if takes_patches(headers) || is_patch && status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         let types = format!("{MERGE_PATCH}, {JSON_PATCH}");

@@ -7,7 +7,7 @@
 //!   reading the document from the store, whenever it is loaded; drop the old pair first, and only when all its
 //!   tickets are done: two writers of one document would fight for the same index.
 //! * [`DocumentWriter::submit`] waits for room in the queue, never for the disk, and gives a [`Ticket`].
-//! * [`Tickets::changed`] tells how far the document's tickets have come. It never makes the committer wait: tickets
+//! * [`Tickets::changed`] tells how far the document's tickets have come, and [`Tickets::done`] waits for one of them. It never makes the committer wait: tickets
 //!   of a document are done in order, so all there is to tell is the last one, and nothing can fill up.
 //!
 //! Under load many writes share a sync, since all that came during one go into the next batch; alone, a write
@@ -113,6 +113,17 @@ pub enum SubmitError {
     /// The committer was shut down.
     #[error("the server is shutting down")]
     Closed,
+}
+
+/// A write that was not taken, or taken and not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteFailed {
+    /// It was not taken.
+    #[error(transparent)]
+    Refused(#[from] SubmitError),
+    /// It was, and failed.
+    #[error("a write failed")]
+    Failed(#[source] Arc<StoreError>),
 }
 
 /// Handle to the committing thread.
@@ -249,6 +260,20 @@ impl Tickets {
         }
         self.progress.borrow_and_update().clone()
     }
+
+    /// Waits until this write, and all before it, are committed. Cancel safe.
+    pub async fn done(&mut self, ticket: Ticket) -> Result<(), WriteFailed> {
+        let mut progress = self.progress.borrow_and_update().clone();
+        loop {
+            if progress.committed >= ticket {
+                return Ok(());
+            }
+            if let Some(error) = progress.failed {
+                return Err(WriteFailed::Failed(error));
+            }
+            progress = self.changed().await;
+        }
+    }
 }
 
 impl CommitterThread {
@@ -345,9 +370,9 @@ struct Batch {
 impl Worker {
     fn run(mut self) -> Result<(), StoreError> {
         let mut batch = Batch::default();
-        // Whether the store has housekeeping left; a little is done after each batch, and the rest while nothing
-        // waits.
-        let mut untidy = false;
+        // Whether the store has housekeeping left, at the start perhaps from before a crash; a little is done after
+        // each batch, and the rest while nothing waits.
+        let mut untidy = true;
         loop {
             let first = match self.items.try_recv() {
                 Err(TryRecvError::Empty) if untidy => {
@@ -465,11 +490,7 @@ impl Worker {
 impl Batch {
     #[expect(clippy::cast_precision_loss, reason = "a figure for a histogram")]
     fn changes(&self) -> f64 {
-        let changes = self.writes.iter().map(|write| match write {
-            Write::Append { changes, .. } => changes.len(),
-            Write::Snapshot { .. } => 0,
-        });
-        changes.sum::<usize>() as f64
+        self.writes.iter().map(Write::changes).sum::<usize>() as f64
     }
 
     /// Fails one document's tickets and takes its writes out.

@@ -3,8 +3,8 @@
 //! A backend gives a [`Bench`]: a fresh store, and a way to close it and open it again. What only one backend can
 //! show (damage to its files, crashes) is tested beside it.
 //!
-//! [`writing`] has what commits keep and refuse, [`reading`] what each way of reading gives, and [`model`] compares
-//! random runs with a model.
+//! [`writing`] has what commits keep and refuse, [`reading`] what each way of reading gives, [`access`] is of the
+//! access log, [`deletion`] of deleted documents, and [`model`] compares random runs with a model.
 
 use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
@@ -24,10 +24,14 @@ pub(super) trait Bench {
     fn reopen(&self, store: Self::Store) -> Self::Store;
 }
 
+pub(super) use access::*;
+pub(super) use deletion::*;
 pub(super) use model::random_writes_match_a_model;
 pub(super) use reading::*;
 pub(super) use writing::*;
 
+mod access;
+mod deletion;
 mod model;
 mod reading;
 mod writing;
@@ -55,6 +59,14 @@ macro_rules! conformance {
             meta_values,
             empty_commits,
             sound_documents_verify,
+            access_entries_are_kept_in_order,
+            an_access_log_is_no_document,
+            access_entries_must_be_contiguous_and_short,
+            access_entries_of_all_lengths,
+            a_deleted_document_is_hidden_and_comes_back,
+            what_can_be_deleted_and_undone,
+            a_purged_document_is_gone,
+            tombstones_are_paged_in_order,
             random_writes_match_a_model,
         );
     };
@@ -108,6 +120,20 @@ pub(super) fn snapshot(document: &str, base: u64, keep_from: u64) -> Write {
 /// What [`snapshot`] says of arrivals.
 pub(super) fn arrivals(base: u64) -> Bytes {
     Bytes::from(format!("arrivals of 0..{base}"))
+}
+
+pub(super) fn access(document: &str, number: u64) -> Write {
+    Write::Access {
+        document: id(document),
+        number,
+        entry: entry(number),
+    }
+}
+
+/// What [`access`] says: every third one is too long for one value.
+pub(super) fn entry(number: u64) -> Bytes {
+    let times = if number % 3 == 2 { 700 } else { 1 };
+    Bytes::from(format!("entry {number}").repeat(times))
 }
 
 fn strict(store: &impl Store, writes: &[Write]) {

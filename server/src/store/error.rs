@@ -54,6 +54,20 @@ pub enum StoreError {
         /// The document's next index.
         next: u64,
     },
+    /// An access entry that is not the next one, or too long. A bug in the caller.
+    #[error(
+        "access entry {number} of {document} has {bytes} bytes, and its next entry is {expected}"
+    )]
+    BadAccess {
+        /// The document.
+        document: DocumentId,
+        /// The number that comes next.
+        expected: u64,
+        /// The number that was given.
+        number: u64,
+        /// Length of the entry.
+        bytes: usize,
+    },
     /// A meta key or value that is empty or too long. A bug in the caller.
     #[error("meta key of {key_bytes} bytes with a value of {value_bytes} bytes")]
     BadMeta {
@@ -61,6 +75,24 @@ pub enum StoreError {
         key_bytes: usize,
         /// Length of the value.
         value_bytes: usize,
+    },
+    /// The document is deleted: nothing is written to it.
+    #[error("document {document} is deleted")]
+    Deleted {
+        /// The document.
+        document: DocumentId,
+    },
+    /// The document is purged: it can't come back.
+    #[error("document {document} is purged")]
+    Purged {
+        /// The document.
+        document: DocumentId,
+    },
+    /// What only a deleted document can be told came for one that is not.
+    #[error("document {document} is not deleted")]
+    NotDeleted {
+        /// The document.
+        document: DocumentId,
     },
     /// There is no such document.
     #[error("there is no document {document}")]
@@ -130,6 +162,31 @@ pub enum StoreError {
         /// What is wrong.
         damage: Damage,
     },
+    /// The database could not be written anew.
+    #[error(
+        "the database in {} could not be written anew: nothing of it is lost, and it can be tried again",
+        path.display()
+    )]
+    Rewrite {
+        /// The data directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The database was not written anew: while there are two of it, the disk might be full.
+    #[error(
+        "the database in {} can't be written anew: that takes {needed} bytes of free disk space, and there are {free}",
+        path.display()
+    )]
+    NoRoom {
+        /// The data directory.
+        path: PathBuf,
+        /// How many bytes must be free.
+        needed: u64,
+        /// How many are.
+        free: u64,
+    },
     /// The data directory holds something else.
     #[error("data directory {} holds a database that is not Concord's", path.display())]
     NotOurs {
@@ -137,13 +194,13 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The data directory was written by another version of Concord.
-    #[error("data directory {} has format {found}, this version reads format {supported}", path.display())]
+    #[error("data directory {} has format {found}, this version reads up to format {supported}", path.display())]
     Format {
         /// The data directory.
         path: PathBuf,
         /// The format found.
         found: u8,
-        /// The format this build reads and writes.
+        /// The highest format this build reads and writes.
         supported: u8,
     },
 }
@@ -155,7 +212,11 @@ impl StoreError {
             Self::OutOfOrder { .. }
             | Self::BadAppend { .. }
             | Self::BadSnapshot { .. }
+            | Self::BadAccess { .. }
             | Self::BadMeta { .. }
+            | Self::Deleted { .. }
+            | Self::Purged { .. }
+            | Self::NotDeleted { .. }
             | Self::Unknown { .. }
             | Self::Corrupt { .. }
             | Self::CorruptMeta { .. } => Severity::Rejected,
@@ -166,6 +227,8 @@ impl StoreError {
             | Self::InUse { .. }
             | Self::Open { .. }
             | Self::Damaged { .. }
+            | Self::Rewrite { .. }
+            | Self::NoRoom { .. }
             | Self::NotOurs { .. }
             | Self::Format { .. } => Severity::Fatal,
         }
@@ -177,6 +240,10 @@ impl StoreError {
             Self::OutOfOrder { document, .. }
             | Self::BadAppend { document, .. }
             | Self::BadSnapshot { document, .. }
+            | Self::BadAccess { document, .. }
+            | Self::Deleted { document }
+            | Self::Purged { document }
+            | Self::NotDeleted { document }
             | Self::Unknown { document }
             | Self::Corrupt { document, .. } => Some(document),
             _ => None,
@@ -236,6 +303,23 @@ pub enum Part {
         /// 0-based number of the piece.
         piece: u32,
     },
+    /// An entry of the access log.
+    #[error("access entry {number}")]
+    Access {
+        /// Number of the entry.
+        number: u64,
+    },
+    /// A piece of a long entry of the access log.
+    #[error("access entry {number}, piece {piece}")]
+    AccessPiece {
+        /// Number of the entry.
+        number: u64,
+        /// 0-based number of the piece.
+        piece: u32,
+    },
+    /// What a deleted document leaves.
+    #[error("tombstone")]
+    Tombstone,
     /// One of the server's own values.
     #[error("server value")]
     Meta,

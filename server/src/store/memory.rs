@@ -11,9 +11,9 @@ use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
-    Allowance, Contents, DocumentInfo, DocumentSummary, Durability, LogRecord, Problem, Store,
-    StoreError, StoredDocument, Write,
-    check::{self, Extent},
+    Allowance, Contents, DocumentInfo, DocumentSummary, Durability, LogRecord, Problem, Remains,
+    Store, StoreError, StoredDocument, Tombstone, Write,
+    check::{self, Extent, Life, Span},
 };
 
 /// How the next commit of a [`MemoryStore`] fails.
@@ -50,6 +50,8 @@ struct Inner {
 #[derive(Debug, Default, Clone)]
 struct State {
     documents: BTreeMap<DocumentId, Document>,
+    access: BTreeMap<DocumentId, Vec<Bytes>>,
+    tombstones: BTreeMap<DocumentId, Tombstone>,
     meta: BTreeMap<String, Bytes>,
 }
 
@@ -170,7 +172,59 @@ impl State {
                     arrivals: arrivals.clone(),
                 });
             }
+            Write::Access {
+                document, entry, ..
+            } => {
+                let entries = self.access.entry(document.clone()).or_default();
+                entries.push(entry.clone());
+            }
+            Write::Delete {
+                document,
+                at_ms,
+                by,
+            } => {
+                let tombstone = Tombstone {
+                    at_ms: *at_ms,
+                    by: by.clone(),
+                    purged: false,
+                    remains: Remains::Store,
+                };
+                self.tombstones.insert(document.clone(), tombstone);
+            }
+            Write::Undelete { document } => {
+                self.tombstones.remove(document);
+            }
+            Write::Purge { document } => {
+                self.documents.remove(document);
+                self.access.remove(document);
+                if let Some(tombstone) = self.tombstones.get_mut(document) {
+                    tombstone.purged = true;
+                    tombstone.remains = Remains::Nothing;
+                }
+            }
         }
+    }
+
+    /// A document that is there for readers.
+    fn visible(&self, document: &DocumentId) -> Option<&Document> {
+        let found = self.documents.get(document);
+        found.filter(|_| !self.tombstones.contains_key(document))
+    }
+
+    fn extent(&self, document: &DocumentId) -> Extent {
+        Extent {
+            changes: self.documents.get(document).map(|document| Span {
+                base: document.base(),
+                next: document.next(),
+            }),
+            next_access: self.access_log(document).len() as u64,
+            life: Life::of(self.tombstones.get(document)),
+            damage: None,
+        }
+    }
+
+    fn access_log(&self, document: &DocumentId) -> &[Bytes] {
+        self.access.get(document).map_or(&[], Vec::as_slice)
     }
 
     fn document(&mut self, id: &DocumentId, now_ms: u64) -> &mut Document {
@@ -221,16 +275,12 @@ impl Store for MemoryStore {
         if inner.poisoned {
             return Err(StoreError::Poisoned);
         }
-        let mut lengths: BTreeMap<&DocumentId, Option<Extent>> = BTreeMap::new();
+        let mut extents: BTreeMap<&DocumentId, Extent> = BTreeMap::new();
         for write in writes {
-            let extent = lengths.entry(write.document()).or_insert_with(|| {
-                let document = inner.written.documents.get(write.document())?;
-                Some(Extent {
-                    base: document.base(),
-                    next: document.next(),
-                })
-            });
-            *extent = Some(Extent::after(*extent, write)?);
+            let extent = extents
+                .entry(write.document())
+                .or_insert_with(|| inner.written.extent(write.document()));
+            *extent = std::mem::take(extent).after(write)?;
         }
 
         let fault = inner.fault.take();
@@ -268,8 +318,7 @@ impl Store for MemoryStore {
         Ok(self
             .lock()
             .written
-            .documents
-            .get(document)
+            .visible(document)
             .map(|document| StoredDocument {
                 created_at_ms: document.created_at_ms,
                 base: document.base(),
@@ -290,31 +339,26 @@ impl Store for MemoryStore {
         let inner = self.lock();
         let generation = inner
             .written
-            .documents
-            .get(document)
+            .visible(document)
             .and_then(|document| document.generation.as_ref());
         Ok(generation.map(|generation| (generation.base, generation.snapshot.clone())))
     }
 
     fn contents(&self, document: &DocumentId) -> Result<Option<Contents>, StoreError> {
         let inner = self.lock();
-        Ok(inner
-            .written
-            .documents
-            .get(document)
-            .map(|document| Contents {
-                base: document.base(),
-                snapshot: document
-                    .generation
-                    .as_ref()
-                    .map(|generation| generation.snapshot.clone()),
-                tail: document.log(document.base(), u64::MAX, u64::MAX),
-            }))
+        Ok(inner.written.visible(document).map(|document| Contents {
+            base: document.base(),
+            snapshot: document
+                .generation
+                .as_ref()
+                .map(|generation| generation.snapshot.clone()),
+            tail: document.log(document.base(), u64::MAX, u64::MAX),
+        }))
     }
 
     fn arrivals(&self, document: &DocumentId) -> Result<Option<Bytes>, StoreError> {
         let inner = self.lock();
-        let document = inner.written.documents.get(document);
+        let document = inner.written.visible(document);
         let generation = document.and_then(|document| document.generation.as_ref());
         let arrivals = generation.map(|generation| generation.arrivals.clone());
         Ok(arrivals.filter(|arrivals| !arrivals.is_empty()))
@@ -328,8 +372,52 @@ impl Store for MemoryStore {
         most_bytes: u64,
     ) -> Result<Vec<LogRecord>, StoreError> {
         let inner = self.lock();
-        let document = inner.written.documents.get(document);
+        let document = inner.written.visible(document);
         Ok(document.map_or_else(Vec::new, |document| document.log(from, to, most_bytes)))
+    }
+
+    fn access(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
+        let inner = self.lock();
+        let entries = (0..).zip(inner.written.access_log(document));
+        Ok(entries
+            .last()
+            .map(|(number, entry)| (number, entry.clone())))
+    }
+
+    fn access_log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let inner = self.lock();
+        let entries = (0..).zip(inner.written.access_log(document));
+        Ok(entries
+            .skip_while(|(number, _)| *number < from)
+            .take(limit)
+            .map(|(number, entry)| (number, entry.clone()))
+            .collect())
+    }
+
+    fn tombstone(&self, document: &DocumentId) -> Result<Option<Tombstone>, StoreError> {
+        Ok(self.lock().written.tombstones.get(document).cloned())
+    }
+
+    fn tombstones(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, Tombstone)>, StoreError> {
+        let inner = self.lock();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = inner
+            .written
+            .tombstones
+            .range::<DocumentId, _>((start, Bound::Unbounded));
+        Ok(found
+            .take(limit)
+            .map(|(id, tombstone)| (id.clone(), tombstone.clone()))
+            .collect())
     }
 
     fn documents(
@@ -344,6 +432,7 @@ impl Store for MemoryStore {
             .documents
             .range::<DocumentId, _>((start, Bound::Unbounded));
         Ok(found
+            .filter(|(id, _)| !inner.written.tombstones.contains_key(*id))
             .take(limit)
             .map(|(id, document)| DocumentInfo {
                 document: id.clone(),
@@ -378,6 +467,12 @@ impl Store for MemoryStore {
     fn verify(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError> {
         let inner = self.lock();
         let Some(found) = inner.written.documents.get(document) else {
+            let State {
+                access, tombstones, ..
+            } = &inner.written;
+            if access.contains_key(document) || tombstones.contains_key(document) {
+                return Ok(Vec::new());
+            }
             return Err(StoreError::Unknown {
                 document: document.clone(),
             });
@@ -409,7 +504,8 @@ impl Store for MemoryStore {
             });
             log.map(Bytes::len).sum::<usize>() + generation
         });
-        Ok(documents.sum::<usize>() as u64)
+        let access = inner.written.access.values().flatten().map(Bytes::len);
+        Ok((documents.sum::<usize>() + access.sum::<usize>()) as u64)
     }
 }
 

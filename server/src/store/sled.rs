@@ -1,8 +1,9 @@
 //! The store the server runs on: one sled tree.
 //!
-//! [`keys`] and [`values`] are the format; [`batch`] turns writes into steps of sled and [`sweep`] removes what
-//! they made superfluous; [`read`] and [`verify`] read. ARCHITECTURE.md argues, under "Crash safety", what every
-//! partial write leaves and what resolves it.
+//! [`keys`] and [`values`] are the format, [`tombstones`] that of deleted documents; [`batch`] turns writes into steps
+//! of sled and [`sweep`] removes what they made superfluous; [`read`], [`listing`] and [`verify`] read. [`opening`] is
+//! what comes before, and [`rewrite`] leaves no byte of what was purged. ARCHITECTURE.md argues, under "Crash safety",
+//! what every partial write leaves and what resolves it.
 //!
 //! # What sled 0.34.7 does that this code answers
 //!
@@ -24,37 +25,45 @@
 //! **Errors.** After a failed write sled refuses all others until it is opened again: so does this store.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::File,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, RwLock},
-    time::{Duration, Instant},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 use metrics::Histogram;
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 
 use self::{
-    batch::{Batch, Ends},
-    blobs::Blobs,
-    keys::{DocumentKeys, FORMAT, FORMAT_KEY},
+    batch::{Batch, Standings, format_of},
+    database::{Database, Files},
+    keys::DocumentKeys,
+    opening::{create_durably, lock_directory, sync_directory},
+    rewrite::At,
     sweep::Sweep,
+    tree::Noted,
     values::DocumentRecord,
-    witness::Witness,
 };
 use super::{
-    Contents, Damage, DocumentInfo, Durability, LogRecord, Part, Problem, Store, StoreError,
-    StoredDocument, Unlisted, Write, check,
+    Contents, DocumentInfo, Durability, LogRecord, Part, Problem, Rewritten, Store, StoreError,
+    StoredDocument, Tombstone, Unlisted, Write,
+    check::{self, Extent, Life, Span},
 };
 
 mod batch;
 mod blobs;
+mod database;
 mod keys;
+mod listing;
 mod log;
+mod opening;
 mod read;
+mod rewrite;
 mod sweep;
+mod tombstones;
+mod tree;
 mod values;
 mod verify;
 mod witness;
@@ -99,53 +108,70 @@ const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes given to sled after which it is told to write them out.
 const UNFLUSHED_MAX_BYTES: usize = 1024 * 1024;
 
-/// How many documents' ends are remembered, so that an append need not look for it: some 3 MiB.
-const CACHED_ENDS: usize = 16_384;
+/// Of how many documents it is remembered where they stand, so that an append need not look for it: some 4 MiB.
+const CACHED_STANDINGS: usize = 16_384;
 
 /// A [`Store`] in a directory.
 ///
 /// One process at a time: sled locks the directory. Metrics go to the recorder installed when it is opened.
 #[derive(Debug)]
 pub struct SledStore {
-    db: ::sled::Db,
-    /// Held while sled applies a batch or a sweep. A read that comes upon something wrong takes it and reads again.
-    changing: RwLock<()>,
+    options: SledOptions,
+    /// Whoever reads or writes holds it open. `None`: it was closed to be written anew, and can't be opened again.
+    database: RwLock<Option<Database>>,
+    /// Taken before the database by who takes both.
     writer: Mutex<Writer>,
+    noted: Arc<Noted>,
+    /// Held while the database is written anew.
+    rewriting: Mutex<()>,
+    /// Of the whole directory, from before anything in it is looked at until the database is closed.
+    _directory_lock: File,
 }
 
 /// What only the writing thread uses.
 #[derive(Debug)]
 struct Writer {
-    db_file: File,
-    /// `None` once it could not be kept: its absence is no reason to stop.
-    witness: Option<Witness>,
-    blobs: Blobs,
-    ends: Ends,
+    files: Files,
+    standings: Standings,
+    /// The directory's.
+    format: u8,
     sweep: Sweep,
     /// A write or a sync failed: nothing is written any more.
     poisoned: bool,
     fsync_seconds: Histogram,
 }
 
-/// Where a document's log ends, as of the last commit.
+/// What of a document a write must agree with, as of the last commit. The default: there is nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Standing {
+    /// `None`: the document is not there.
+    end: Option<End>,
+    /// Number of the access entry that comes next.
+    next_access: u64,
+    tombstone: Option<Tombstone>,
+    /// Why it can't be told where its log ends.
+    damage: Option<Problem>,
+}
+
+impl Standing {
+    fn extent(&self) -> Extent {
+        Extent {
+            changes: self.end.map(|end| Span {
+                base: end.record.base,
+                next: end.next,
+            }),
+            next_access: self.next_access,
+            life: Life::of(self.tombstone.as_ref()),
+            damage: self.damage.clone(),
+        }
+    }
+}
+
+/// Where a document's log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
     record: DocumentRecord,
     next: u64,
-}
-
-impl Writer {
-    fn witness(&mut self, step: impl FnOnce(&mut Witness, &File) -> io::Result<()>) {
-        if let Some(witness) = &mut self.witness
-            && let Err(error) = step(witness, &self.db_file)
-        {
-            tracing::warn!(
-                %error,
-                "the witness can't be kept: later damage to the file may go unnoticed"
-            );
-            self.witness = None;
-        }
-    }
 }
 
 impl SledStore {
@@ -161,113 +187,38 @@ impl SledStore {
             source,
         };
         create_durably(path, &mut sync_directory).map_err(failed)?;
-        let db = open_sled(options)?;
-        let writer = Writer {
-            db_file: OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(path.join("db"))
-                .map_err(failed)?,
-            witness: Some(Witness::open(path).map_err(failed)?),
-            blobs: Blobs::new(path.join("blobs")),
-            ends: Ends::new(),
+        let directory_lock = lock_directory(path)?;
+        let noted = Arc::default();
+        let (database, files, format) = Database::open(options, &noted)?;
+        let mut writer = Writer {
+            files,
+            standings: Standings::new(),
+            format,
             sweep: Sweep::default(),
             poisoned: false,
             fsync_seconds: metrics::histogram!("concord_fsync_seconds"),
         };
-        // The names of sled's files are durable from here on, so syncing their contents is enough.
-        sync_directory(path).map_err(failed)?;
-        let store = Self {
-            db,
-            changing: RwLock::new(()),
-            writer: Mutex::new(writer),
-        };
-        match store.check_format(path) {
-            Err(StoreError::Damaged { .. }) if options.accept_loss => {}
-            checked => checked?,
+        for document in database.unswept()? {
+            writer.sweep.add_purged(document);
         }
         // What a killed process wrote and did not sync is in the kernel's memory only, and sled read it back from
         // there. Whoever reads it from here on may show it, so it must be as safe as what a commit acknowledged.
-        store.sync(&mut store.lock())?;
-        Ok(store)
-    }
-
-    /// Whether this is a database of ours; marks a new one as such.
-    fn check_format(&self, path: &Path) -> Result<(), StoreError> {
-        let failed = |error| StoreError::Open {
-            path: path.to_owned(),
-            source: into_io(error),
-        };
-        let format = match self.db.get(FORMAT_KEY) {
-            // The documents may be well, all but those that lie beside it.
-            Err(::sled::Error::Corruption { .. }) => {
-                return Err(StoreError::Damaged {
-                    path: path.to_owned(),
-                    damage: Damage::Format,
-                });
-            }
-            format => format.map_err(failed)?,
-        };
-        match format.as_deref() {
-            Some(&[FORMAT]) => Ok(()),
-            Some(&[found]) => Err(StoreError::Format {
-                path: path.to_owned(),
-                found,
-                supported: FORMAT,
-            }),
-            None if self.db.is_empty() => {
-                self.db.insert(FORMAT_KEY, &[FORMAT]).map_err(failed)?;
-                Ok(())
-            }
-            _ => Err(StoreError::NotOurs {
-                path: path.to_owned(),
-            }),
-        }
-    }
-
-    /// Flushes sled and makes its files durable.
-    fn sync(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        let started = Instant::now();
-        let flushed = self.db.flush().map_err(into_io);
-        if flushed.is_ok() {
-            writer.witness(Witness::look);
-        }
-        let synced = flushed
-            .and_then(|_| writer.blobs.sync())
-            .and_then(|()| writer.db_file.sync_data());
-        writer.fsync_seconds.record(started.elapsed());
-        synced.map_err(|error| {
-            writer.poisoned = true;
-            StoreError::Sync(error)
-        })?;
-        writer.witness(|witness, _| witness.keep());
-        Ok(())
-    }
-
-    /// Runs something that writes to sled so that readers can wait until it is done. After a failure
-    /// sled refuses all writes until it is opened again.
-    fn change<T>(
-        &self,
-        writer: &mut Writer,
-        change: impl FnOnce() -> Result<T, ::sled::Error>,
-    ) -> Result<T, StoreError> {
-        let _changing = self
-            .changing
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        change().map_err(|error| {
-            writer.poisoned = true;
-            StoreError::Broken(into_io(error))
+        database.sync(&mut writer)?;
+        Ok(Self {
+            options: options.clone(),
+            _directory_lock: directory_lock,
+            database: RwLock::new(Some(database)),
+            writer: Mutex::new(writer),
+            noted,
+            rewriting: Mutex::new(()),
         })
     }
 
-    /// Hands all that sled has in memory to the operating system: the death of the process can't take it then. It
-    /// also keeps few segments in flight: see "Deadlock" above.
-    fn flush(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        self.db.flush().map(drop).map_err(|error| {
-            writer.poisoned = true;
-            StoreError::Broken(into_io(error))
-        })
+    /// What is open. To be asked for once in a call: who holds it and asks again may wait for a rewrite that waits for
+    /// them.
+    fn database(&self) -> Result<MappedRwLockReadGuard<'_, Database>, StoreError> {
+        let database = self.database.read();
+        RwLockReadGuard::try_map(database, Option::as_ref).map_err(|_| StoreError::Poisoned)
     }
 
     /// After a panic while the lock was held the batch may be half applied in memory: refuse all others.
@@ -279,37 +230,45 @@ impl SledStore {
         })
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<::sled::IVec>, StoreError> {
-        self.db.get(key).map_err(read_failed)
+    /// For tests that look below the store, or break what is there.
+    #[cfg(test)]
+    fn sled(&self) -> ::sled::Db {
+        self.database().unwrap().db.sled()
     }
 }
 
 impl Store for SledStore {
     fn commit(&self, writes: &[Write], durability: Durability) -> Result<(), StoreError> {
+        self.noted.wait_for_room();
         let mut writer = self.lock();
         if writer.poisoned {
             return Err(StoreError::Poisoned);
         }
+        let database = self.database()?;
         if !writes.is_empty() {
-            let mut ends = self.check(&writer.ends, writes)?;
+            let mut standings = database.check(&writer.standings, writes)?;
             // Readers don't see what is staged.
-            let batch = self.stage(&mut ends, writes).map_err(|error| {
+            let staged = database.stage(&mut standings, writer.format, writes);
+            let batch = staged.map_err(|error| {
                 writer.poisoned = true;
                 StoreError::Broken(into_io(error))
             })?;
-            self.change(&mut writer, || batch.apply(&self.db))?;
-            if writer.ends.len() + ends.len() > CACHED_ENDS {
-                writer.ends.clear();
+            database.change(&mut writer, || batch.apply(&database.db))?;
+            writer.format = writer.format.max(format_of(writes));
+            if writer.standings.len() + standings.len() > CACHED_STANDINGS {
+                writer.standings.clear();
             }
-            writer.ends.extend(ends);
+            writer.standings.extend(standings);
         }
         match durability {
-            Durability::Strict => self.sync(&mut writer)?,
-            Durability::Relaxed => self.flush(&mut writer)?,
+            Durability::Strict => database.sync(&mut writer)?,
+            Durability::Relaxed => database.flush(&mut writer)?,
         }
         for write in writes {
-            if let Write::Snapshot { document, .. } = write {
-                writer.sweep.add(document);
+            match write {
+                Write::Snapshot { document, .. } => writer.sweep.add(document),
+                Write::Purge { document } => writer.sweep.add_purged(document.clone()),
+                _ => {}
             }
         }
         Ok(())
@@ -320,11 +279,12 @@ impl Store for SledStore {
         if writer.poisoned {
             return Ok(false);
         }
-        let _changing = self
+        let database = self.database()?;
+        let _changing = database
             .changing
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let swept = self.sweep(&mut writer.sweep);
+        let swept = database.sweep(&mut writer.sweep);
         if matches!(swept, Err(StoreError::Broken(_))) {
             writer.poisoned = true;
         }
@@ -332,21 +292,24 @@ impl Store for SledStore {
     }
 
     fn open(&self, document: &DocumentId) -> Result<Option<StoredDocument>, StoreError> {
-        self.settled(document, |keys, record| {
+        let database = self.database()?;
+        database.settled(document, |keys, record| {
             record
-                .map(|record| self.read_document(keys, &record))
+                .map(|record| database.read_document(keys, &record))
                 .transpose()
         })
     }
 
     fn holds(&self, document: &DocumentId) -> Result<bool, StoreError> {
-        self.settled(document, |_, record| Ok(record.is_some()))
+        let database = self.database()?;
+        database.settled(document, |_, record| Ok(record.is_some()))
     }
 
     fn snapshot(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
-        self.settled(document, |keys, record| match record {
+        let database = self.database()?;
+        database.settled(document, |keys, record| match record {
             Some(record) if record.generation > 0 => {
-                let bytes = self.read_snapshot(keys, &record)?;
+                let bytes = database.read_snapshot(keys, &record)?;
                 Ok(Some((record.base, bytes)))
             }
             _ => Ok(None),
@@ -354,22 +317,24 @@ impl Store for SledStore {
     }
 
     fn contents(&self, document: &DocumentId) -> Result<Option<Contents>, StoreError> {
-        self.settled(document, |keys, record| {
+        let database = self.database()?;
+        database.settled(document, |keys, record| {
             let Some(record) = record else {
                 return Ok(None);
             };
-            let snapshot = (record.generation > 0).then(|| self.read_snapshot(keys, &record));
+            let snapshot = (record.generation > 0).then(|| database.read_snapshot(keys, &record));
             Ok(Some(Contents {
                 base: record.base,
                 snapshot: snapshot.transpose()?,
-                tail: self.read_tail(keys, &record)?,
+                tail: database.read_tail(keys, &record)?,
             }))
         })
     }
 
     fn arrivals(&self, document: &DocumentId) -> Result<Option<Bytes>, StoreError> {
-        self.settled(document, |keys, record| match record {
-            Some(record) => self.read_arrivals(keys, &record),
+        let database = self.database()?;
+        database.settled(document, |keys, record| match record {
+            Some(record) => database.read_arrivals(keys, &record),
             None => Ok(None),
         })
     }
@@ -381,12 +346,41 @@ impl Store for SledStore {
         to: u64,
         most_bytes: u64,
     ) -> Result<Vec<LogRecord>, StoreError> {
-        self.settled(document, |keys, record| match record {
+        let database = self.database()?;
+        database.settled(document, |keys, record| match record {
             Some(record) => {
-                self.read_log(keys, &record, from.max(record.keep_from)..to, most_bytes)
+                database.read_log(keys, &record, from.max(record.keep_from)..to, most_bytes)
             }
             None => Ok(Vec::new()),
         })
+    }
+
+    fn access(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
+        let database = self.database()?;
+        database.settled_access(document, |keys| database.read_newest_access(keys))
+    }
+
+    fn access_log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let database = self.database()?;
+        database.settled_access(document, |keys| database.read_access_log(keys, from, limit))
+    }
+
+    fn tombstone(&self, document: &DocumentId) -> Result<Option<Tombstone>, StoreError> {
+        let tombstone = self.database()?.read_tombstone(document);
+        tombstone.map_err(|fail| fail.of(document))
+    }
+
+    fn tombstones(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, Tombstone)>, StoreError> {
+        self.database()?.list_tombstones(after, limit)
     }
 
     fn documents(
@@ -394,16 +388,16 @@ impl Store for SledStore {
         after: Option<&DocumentId>,
         limit: usize,
     ) -> Result<Vec<DocumentInfo>, StoreError> {
-        self.list(after, limit)
+        self.database()?.list(after, limit)
     }
 
     fn unlisted(&self) -> Result<Vec<Unlisted>, StoreError> {
-        Ok(self.find_unlisted())
+        Ok(self.database()?.find_unlisted())
     }
 
     fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let name = keys::meta(key);
-        let Some(value) = self.get(&name)? else {
+        let Some(value) = self.database()?.get(&name)? else {
             return Ok(None);
         };
         values::unseal(&name, &value, Part::Meta)
@@ -416,127 +410,32 @@ impl Store for SledStore {
 
     fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
         check::meta(key, value)?;
+        self.noted.wait_for_room();
         let mut writer = self.lock();
         if writer.poisoned {
             return Err(StoreError::Poisoned);
         }
+        let database = self.database()?;
         let key = keys::meta(key);
         let mut batch = Batch::default();
         batch.insert(&key, values::seal(&key, value));
-        self.change(&mut writer, || batch.apply(&self.db))?;
-        self.sync(&mut writer)
+        database.change(&mut writer, || batch.apply(&database.db))?;
+        database.sync(&mut writer)
     }
 
     fn verify(&self, document: &DocumentId) -> Result<Vec<Problem>, StoreError> {
-        self.verify_document(document)
+        self.database()?.verify_document(document)
+    }
+
+    fn rewrite(&self, go_on: &dyn Fn() -> bool) -> Result<Rewritten, StoreError> {
+        self.rewrite_by(&|path| fs4::available_space(path), &mut |at| match at {
+            At::Beside if !go_on() => Err(io::ErrorKind::Interrupted.into()),
+            _ => Ok(()),
+        })
     }
 
     fn size_on_disk(&self) -> Result<u64, StoreError> {
-        self.db.size_on_disk().map_err(read_failed)
-    }
-}
-
-/// How long opening waits for a directory that is in use. sled's own threads keep the lock for a moment after the
-/// database was closed, and a server that is just stopping will let go of it.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
-const LOCK_RETRY: Duration = Duration::from_millis(10);
-
-fn open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
-    let started = Instant::now();
-    loop {
-        match try_open_sled(options) {
-            Err(StoreError::InUse { .. }) if started.elapsed() < LOCK_WAIT => {
-                std::thread::sleep(LOCK_RETRY);
-            }
-            result => return result,
-        }
-    }
-}
-
-/// sled's recovery overwrites what it does not take: what that would lose must be noticed before.
-fn check_log(options: &SledOptions) -> Result<(), StoreError> {
-    let path = &options.path;
-    let failed = |source| StoreError::Open {
-        path: path.clone(),
-        source,
-    };
-    let db = match File::open(path.join("db")) {
-        Ok(db) => Some(db),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed(error)),
-    };
-    // The same lock as sled's: what a server is writing just now would look damaged.
-    match db.as_ref().map(File::try_lock) {
-        None | Some(Ok(())) => {}
-        Some(Err(TryLockError::WouldBlock)) => {
-            return Err(StoreError::InUse { path: path.clone() });
-        }
-        Some(Err(TryLockError::Error(error))) => return Err(failed(error)),
-    }
-    let damage = match &db {
-        Some(db) => witness::check(path, db),
-        None => witness::check_missing(path),
-    };
-    match damage.map_err(failed)? {
-        Some(damage) if options.accept_loss => {
-            tracing::warn!(%damage, "opening a damaged data directory: what can't be read is given up");
-            Ok(())
-        }
-        Some(damage) => Err(StoreError::Damaged {
-            path: path.clone(),
-            damage,
-        }),
-        None => Ok(()),
-    }
-}
-
-fn try_open_sled(options: &SledOptions) -> Result<::sled::Db, StoreError> {
-    check_log(options)?;
-    let config = ::sled::Config::new()
-        .path(&options.path)
-        .cache_capacity(options.cache_bytes)
-        .segment_size(SEGMENT_BYTES)
-        .flush_every_ms(Some(FLUSH_EVERY_MS));
-    // sled has assertions in its recovery: a damaged file must end in a message, not in a backtrace.
-    let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-    let path = options.path.clone();
-    let source = match opened {
-        Ok(Ok(db)) => return Ok(db),
-        Ok(Err(error)) => into_io(error),
-        Err(_) => io::Error::other("recovery came upon something it did not expect"),
-    };
-    // Its lock is the only thing that fails so, and it says so only in the error's text.
-    if source.to_string().contains("could not acquire lock") {
-        return Err(StoreError::InUse { path });
-    }
-    Err(StoreError::Open { path, source })
-}
-
-/// Creates a directory, and those above it that are not there, so that their names survive loss of power: `sync` is
-/// called with each directory that got a new entry.
-fn create_durably(path: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    create_durably(parent, sync)?;
-    match std::fs::create_dir(path) {
-        // Somebody else made it in between.
-        Err(_) if path.is_dir() => {}
-        made => made?,
-    }
-    sync(parent)
-}
-
-/// Makes the names in a directory durable. Elsewhere than on Unix directories can't be synced.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        File::open(path)?.sync_all()
-    } else {
-        Ok(())
+        self.database()?.db.size_on_disk().map_err(read_failed)
     }
 }
 

@@ -476,6 +476,7 @@ impl Core {
             },
             changes,
             is_document: false,
+            may_write: true,
         }
     }
 }

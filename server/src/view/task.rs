@@ -24,10 +24,12 @@ use tracing::{error, warn};
 use super::cache::{Share, Shared, ViewError, Views};
 use super::core::{Core, Failure};
 use super::watch::News;
+use crate::access::Grants;
 use crate::clock::signed_unix_ms;
 use crate::connection::Goodbye;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::{Outbox, Taken};
+use crate::connection::own::Spoken;
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
 use crate::document::registry::{Delivery, DocumentGone, DocumentHandle};
@@ -257,6 +259,9 @@ impl Task {
             server: server.clone(),
             peer: server.clone(),
             document: self.document.clone(),
+            // Whoever asks a view has been looked at.
+            grant: Grants::server(&self.id),
+            is_to_begin: false,
         };
         let document = self.document.clone();
         let opened = async {
@@ -424,7 +429,7 @@ impl Task {
             goodbye,
         } = taken;
         self.outbox.written();
-        for frame in frames {
+        for frame in frames.into_iter().filter_map(Spoken::wire) {
             self.backlog_bytes += frame.len();
             self.backlog.push(frame);
         }

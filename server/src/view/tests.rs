@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::is_joined;
 use super::{Author, Core, End, Kind, Place, ViewError, Views};
+use crate::access::Grants;
 use crate::config::Config;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::{HIGH_MARK_BYTES_PER_CONNECTION, Outbox};
@@ -24,6 +25,7 @@ use crate::document::actor::{Input, PeerMessage};
 use crate::document::admission::MAX_ACTORS;
 use crate::document::registry::{Delivery, DocumentHandle, Registry};
 use crate::document::task::Link;
+use crate::limits::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::store::{Committer, CommitterOptions, CommitterThread, Fault, MemoryStore, Store};
 
@@ -44,6 +46,7 @@ fn server_with_relay(budget: usize) -> (Arc<MemoryStore>, Registry, Views, Commi
         &Config::default(),
         StorageId::new("storage").unwrap(),
         Arc::new(Semaphore::new(1)),
+        Arc::new(Ledger::new(&Config::default(), true)),
         stop.clone(),
         Metrics::register(),
     );
@@ -122,6 +125,8 @@ impl Other {
             server: peer.clone(),
             peer,
             document: document.clone(),
+            grant: Grants::server(id),
+            is_to_begin: false,
         };
         let open = Delivery::Open(Self::CONNECTION, Box::new(link));
         document.send(open).await.unwrap();

@@ -14,10 +14,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use concord_server::config::Config;
+use concord_server::http::authenticate::Gate;
 use concord_server::serve::Server;
 use concord_server::store::{
     Contents, DocumentInfo, Durability, LogRecord, Problem, SledOptions, SledStore, Store,
-    StoreError, StoredDocument, Write,
+    StoreError, StoredDocument, Tombstone, Write,
 };
 use concord_shared::ids::DocumentId;
 
@@ -41,7 +42,7 @@ async fn main() -> Result<()> {
         }
     }
     let store = SledStore::open(&SledOptions::new(&config.data))?;
-    let server = Server::bind(&config, Arc::new(Early::new(store)?)).await?;
+    let server = Server::bind(&config, Arc::new(Early::new(store)?), Gate::open(), None).await?;
     let address = server.address()?;
     writeln!(
         std::io::stdout(),
@@ -135,6 +136,31 @@ impl Store for Early {
         most_bytes: u64,
     ) -> Result<Vec<LogRecord>, StoreError> {
         self.caught_up().log(document, from, to, most_bytes)
+    }
+
+    fn access(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
+        self.caught_up().access(document)
+    }
+
+    fn access_log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.caught_up().access_log(document, from, limit)
+    }
+
+    fn tombstone(&self, document: &DocumentId) -> Result<Option<Tombstone>, StoreError> {
+        self.caught_up().tombstone(document)
+    }
+
+    fn tombstones(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, Tombstone)>, StoreError> {
+        self.caught_up().tombstones(after, limit)
     }
 
     fn documents(

@@ -21,7 +21,7 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
     /// Measure only lines whose name contains this: fan-out, documents, large, keystroke, parsing, joining,
-    /// memory, acknowledgement, views
+    /// memory, acknowledgement, views, hammering
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Rounds of each line

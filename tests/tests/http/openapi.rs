@@ -201,7 +201,7 @@ fn the_document_holds_together() {
         let codes = codes.as_array().context("codes")?;
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let read = |name: &str| std::fs::read_to_string(root.join(name));
-        let texts = [read("HTTP.md")?, read("PROTOCOL.md")?].concat();
+        let texts = [read("HTTP.md")?, read("PROTOCOL.md")?, read("ACCESS.md")?].concat();
         for code in codes {
             let code = format!("`{}`", code.as_str().unwrap());
             assert!(texts.contains(&code), "{code} is not explained");

@@ -12,6 +12,7 @@ use serde_json::Value;
 pub(crate) struct Rest {
     http: reqwest::Client,
     base: String,
+    token: Option<String>,
 }
 
 /// An answer, whatever it says.
@@ -30,11 +31,24 @@ impl Rest {
         Self {
             http: concord_tests::http_client(),
             base: format!("http://{address}"),
+            token: None,
+        }
+    }
+
+    /// The same, and says who it is.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self {
+            token: Some(token.to_owned()),
+            ..self.clone()
         }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Answer> {

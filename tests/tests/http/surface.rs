@@ -357,7 +357,7 @@ fn addresses_say_what_they_take() {
         let patches = "application/merge-patch+json, application/json-patch+json";
         for (path, methods, accept_patch) in [
             ("/v1/documents", &["GET", "HEAD", "POST"][..], ""),
-            (&*url, &["GET", "HEAD", "PUT"], ""),
+            (&*url, &["GET", "HEAD", "PUT", "DELETE"], ""),
             (
                 &*value,
                 &["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"],

@@ -15,6 +15,8 @@ mod large;
 mod offline;
 mod presence;
 mod restart;
+mod shares;
+mod tokens;
 
 use std::time::Duration;
 

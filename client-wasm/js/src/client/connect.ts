@@ -5,6 +5,7 @@ import { joinTabs } from "../tabs/group.js";
 import type { Loaded } from "../load.js";
 import { LongLoader } from "../long/loader.js";
 import { Client } from "./client.js";
+import type { GetToken } from "./renewal.js";
 
 /** Where to connect, and as whom. */
 export interface ConnectOptions {
@@ -15,8 +16,8 @@ export interface ConnectOptions {
   readonly url?: string;
   /** Sent with each connection, as `?token=`. */
   readonly token?: string;
-  /** Asked for a token before each connection; in place of `token`. */
-  readonly getToken?: () => string | undefined | Promise<string | undefined>;
+  /** Asked for a token before each connection, and a minute before that token ends; in place of `token`. */
+  readonly getToken?: GetToken;
   /**
    * Whose documents these are, where one browser has several people: storage and tabs are theirs alone. Letters,
    * digits, anything.

@@ -4,6 +4,7 @@
  */
 import type { Wasm, WasmConnection, WasmIncoming, WasmReplica } from "../wasm.js";
 import { Patience } from "./patience.js";
+import { type GetToken, Renewal } from "./renewal.js";
 
 /** What the page can be told about the connection. */
 export type ConnectionState =
@@ -20,8 +21,8 @@ export type ConnectionState =
 export interface UplinkOptions {
   /** `ws:` or `wss:`. */
   readonly url: string;
-  /** Asked for a token before each attempt; it is sent as `?token=`. */
-  readonly getToken: (() => string | undefined | Promise<string | undefined>) | undefined;
+  /** Asked for a token before each attempt, which is sent as `?token=`, and before that one ends. */
+  readonly getToken: GetToken | undefined;
   /** The name to connect by; a second connection with it replaces the first. */
   readonly peer: () => string;
   /** Names what this browser stores, or nothing when it stores nothing. */
@@ -77,6 +78,7 @@ export class Uplink {
   readonly #events: UplinkEvents;
   readonly #backoff;
   readonly #patience = new Patience();
+  readonly #renewal: Renewal;
   #wanted = false;
   /** The attempt that is under way; what comes of earlier ones is not heard. */
   #attempts = 0;
@@ -95,6 +97,7 @@ export class Uplink {
     this.#options = options;
     this.#events = events;
     this.#backoff = new wasm.Backoff(BACKOFF_BASE_MS, BACKOFF_CAP_MS);
+    this.#renewal = new Renewal(options.getToken, (text) => this.#socket?.send(text));
   }
 
   /** The open connection. */
@@ -184,13 +187,13 @@ export class Uplink {
 
   #openAt(url: string, token?: string): void {
     try {
-      this.#open(new WebSocket(withToken(url, token)));
+      this.#open(new WebSocket(withToken(url, token)), token);
     } catch (error) {
       this.#again({ code: "network", message: String(error) });
     }
   }
 
-  #open(socket: WebSocket): void {
+  #open(socket: WebSocket, token?: string): void {
     socket.binaryType = "arraybuffer";
     const connection = new this.#wasm.Connection(this.#options.peer(), this.#options.storage);
     this.#socket = socket;
@@ -204,7 +207,7 @@ export class Uplink {
     };
     socket.onmessage = (event: MessageEvent<unknown>) => {
       if (isCurrent()) {
-        this.#receive(connection, event.data);
+        this.#receive(connection, event.data, token);
       }
       if (isCurrent() && this.#isOpen) {
         this.#listen(socket);
@@ -219,14 +222,18 @@ export class Uplink {
     };
   }
 
-  #receive(connection: WasmConnection, data: unknown): void {
+  #receive(connection: WasmConnection, data: unknown, token?: string): void {
     try {
+      if (typeof data === "string" && this.#renewal.answered(data)) {
+        return;
+      }
       if (!(data instanceof ArrayBuffer)) {
         throw new TypeError("a text frame");
       }
       const message = connection.receive(new Uint8Array(data));
       if (message.type === "open") {
         this.#isOpen = true;
+        this.#renewal.opened(connection.peers()[1], token);
         // Not at once: a server that takes us in and throws us out would be asked again and again.
         this.#proof = setTimeout(() => {
           this.#backoff.reset();
@@ -315,6 +322,7 @@ export class Uplink {
     this.#attempts += 1;
     clearTimeout(this.#deadline);
     this.#patience.ended();
+    this.#renewal.ended();
     const socket = this.#socket;
     const connection = this.#connection;
     const wasOpen = this.#isOpen;

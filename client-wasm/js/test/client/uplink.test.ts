@@ -34,12 +34,13 @@ type Answer = (message: Message, socket: FakeSocket) => { readonly after: number
 /** A WebSocket to a server that is the test's. Frames come in order, and each after all of the one before. */
 class FakeSocket {
   onopen: (() => void) | null = null;
-  onmessage: ((event: { data: ArrayBuffer }) => void) | null = null;
+  onmessage: ((event: { data: ArrayBuffer | string }) => void) | null = null;
   onclose: (() => void) | null = null;
   binaryType = "";
   bufferedAmount = 0;
   isClosed = false;
   readonly sent: Message[] = [];
+  readonly texts: string[] = [];
   readonly #answer: Answer;
   #busyUntil = 0;
 
@@ -48,7 +49,11 @@ class FakeSocket {
     setTimeout(() => this.onopen?.(), 1);
   }
 
-  send(frame: Uint8Array): void {
+  send(frame: Uint8Array | string): void {
+    if (typeof frame === "string") {
+      this.texts.push(frame);
+      return;
+    }
     const message = decode(frame) as Message;
     this.sent.push(message);
     const answer = message.type === "join" ? welcome : this.#answer(message, this);
@@ -246,6 +251,32 @@ test("when the network changes a sign of life is not waited for", async (context
   assert.equal(sockets[0]?.sent.length, 2);
   await tick(11 * SECOND);
   assert.equal(sockets[0]?.isClosed, true);
+});
+
+test("a token is renewed on the connection by which it came, and other texts end it", async (context) => {
+  const now = (): number => Date.now() / 1_000;
+  const tokens: string[] = [];
+  const getToken = (): string => {
+    tokens.push(`head.${btoa(JSON.stringify({ exp: now() + 120, n: tokens.length }))}.signature`);
+    return tokens.at(-1)!;
+  };
+  const name = { senderId: "concord-1" };
+  Object.assign(welcome.fields, name);
+  context.after(() => Reflect.deleteProperty(welcome.fields, "senderId"));
+  const { uplink, sockets, faults, tick } = await start(context, () => soon, { getToken });
+  uplink.start();
+  await tick(100 * SECOND);
+  const [socket] = sockets as [FakeSocket];
+  assert.deepEqual(socket.texts, [JSON.stringify({ type: "token", token: tokens[1] })]);
+  socket.onmessage?.({ data: JSON.stringify({ type: "token", until: "2024-01-01T00:00:00.000Z" }) });
+  await tick(100 * SECOND);
+  assert.deepEqual(socket.texts.length, 2);
+  socket.onmessage?.({ data: JSON.stringify({ type: "token", until: "2024-01-01T00:00:00.000Z" }) });
+  assert.deepEqual([sockets.length, faults.length], [1, 0]);
+  socket.onmessage?.({ data: "hello" });
+  await tick(30 * SECOND);
+  assert.equal(faults.length, 1);
+  assert.equal(sockets.length, 2);
 });
 
 test("a token that never comes is like one that could not be had: it is asked for again", async (context) => {

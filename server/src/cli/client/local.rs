@@ -15,6 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::Access;
 use crate::cli::offline::{DataArgs, Kept};
 use crate::config::Config;
+use crate::http::authenticate::Gate;
 use crate::listener::Origin;
 use crate::serve::{Inside, Upkeep};
 use crate::store::{SledStore, Store, StoreError};
@@ -45,7 +46,8 @@ impl Local {
             Access::Write => (shared(data.open())?, None, Upkeep::Full),
             Access::Create => (shared(data.open_or_create())?, None, Upkeep::Full),
         };
-        let inside = Inside::start(&Config::default(), Arc::clone(&store), upkeep)?;
+        let config = Config::default().without_limits();
+        let inside = Inside::start(&config, Arc::clone(&store), upkeep, Gate::open())?;
         Ok(Self {
             store,
             router: inside.router(),
@@ -58,7 +60,10 @@ impl Local {
     pub async fn send(&self, mut request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
         let host = HeaderValue::from_static("localhost");
         request.headers_mut().insert(header::HOST, host);
-        let origin = Origin(Ipv4Addr::LOCALHOST.into());
+        let origin = Origin {
+            address: Ipv4Addr::LOCALHOST.into(),
+            is_encrypted: false,
+        };
         request.extensions_mut().insert(origin);
         let answered = self.router.clone().oneshot(request.map(Body::from)).await;
         let response = answered.unwrap_or_else(|never: Infallible| match never {});

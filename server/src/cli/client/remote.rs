@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use axum::http::{HeaderMap, Method, Request, Response};
+use axum::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
 use reqwest::Url;
-use reqwest::redirect::Policy;
 
-use super::{UsageError, refused};
+use super::{TokenArgs, UsageError, refused};
+use crate::outgoing;
 
 /// How long it may take until a server takes the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,20 +26,21 @@ pub struct Remote {
 
 impl Remote {
     /// Reaches for nothing yet.
-    pub fn new(base: &Url) -> anyhow::Result<Self> {
+    pub fn new(base: &Url, token: &TokenArgs) -> anyhow::Result<Self> {
         if !matches!(base.scheme(), "http" | "https") {
             let scheme = base.scheme();
             let error = format!("--url is http://… or https://…, not {scheme}://…");
             return Err(UsageError(error).into());
         }
-        // The second call finds the first one's provider.
-        let _is_set_already = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("concord/", env!("CARGO_PKG_VERSION")))
+        let headers = token.header()?.map(|token| (header::AUTHORIZATION, token));
+        let mut client = outgoing::client();
+        if base.scheme() == "https" {
+            client = client.tls_backend_preconfigured(token.tls()?);
+        }
+        let client = client
+            .default_headers(HeaderMap::from_iter(headers))
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE_TIMEOUT)
-            // To follow one would turn a write into a read.
-            .redirect(Policy::none())
             .build()
             .context("making the HTTP client")?;
         Ok(Self {
@@ -125,6 +126,7 @@ impl Remote {
         let mut url = self.base.clone();
         let _has_none = url.set_username("");
         let _has_none = url.set_password(None);
+        url.set_query(None);
         url.to_string()
     }
 }
@@ -136,7 +138,8 @@ mod tests {
     #[test]
     fn addresses_are_below_the_servers_and_none_is_another() {
         let at = |base: &str, address: &str| {
-            let remote = Remote::new(&base.parse().expect("a URL")).expect("a client");
+            let remote = Remote::new(&base.parse().expect("a URL"), &TokenArgs::default())
+                .expect("a client");
             remote.url(address).map(|url| url.to_string())
         };
         let plain = "http://127.0.0.1:4010";

@@ -16,6 +16,7 @@ use concord_shared::sync::split;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::super::client::TokenArgs;
 use super::super::replay::client::Client;
 use super::super::serve::stop_signal;
 use super::create;
@@ -37,6 +38,7 @@ const MAX_EARLY: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct Settings<'a> {
     pub(super) url: &'a str,
+    pub(super) token: &'a TokenArgs,
     pub(super) document: &'a DocumentId,
     pub(super) seconds: Option<u64>,
 }
@@ -45,7 +47,7 @@ pub(super) struct Settings<'a> {
 pub(super) async fn record(settings: Settings<'_>, path: &Path) -> anyhow::Result<(u64, u64)> {
     let stop = stop_signal()?;
     let replica = Replica::new(settings.document.clone(), ActorId::random());
-    let mut client = Client::connect(settings.url, replica, Duration::ZERO).await?;
+    let mut client = Client::connect(settings.url, settings.token, replica, Duration::ZERO).await?;
     client.tapped();
     client.flush().await?;
     let mut recorder = Recorder {

@@ -3,6 +3,7 @@
 //! Two tasks move frames, delayed where latency is asked for; the replica stays with the caller, who decides
 //! when to apply what arrived and when to speak.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -17,8 +18,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::header;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+};
+
+use super::super::client::TokenArgs;
 
 /// Frames of one connection that wait in each direction. More would only hide how far a client is behind.
 const QUEUED_FRAMES: usize = 1024;
@@ -42,10 +49,16 @@ pub struct Client {
     _tasks: JoinSet<()>,
 }
 
+/// Without what may be secret in it.
+fn shown(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
+}
+
 impl Client {
     /// Connects to `url`, joins, and starts a session for `replica`. Every frame takes `latency`.
     pub async fn connect(
         url: &str,
+        token: &TokenArgs,
         mut replica: Replica,
         latency: Duration,
     ) -> anyhow::Result<Self> {
@@ -53,9 +66,23 @@ impl Client {
         let config = WebSocketConfig::default()
             .max_message_size(Some(limits.frame_bytes))
             .max_frame_size(Some(limits.frame_bytes));
-        let (socket, _) = connect_async_with_config(url, Some(config), true)
+        let mut request = url.into_client_request()?;
+        let connector = match request.uri().scheme_str() {
+            Some("wss") => Some(Connector::Rustls(Arc::new(token.tls()?))),
+            _ => None,
+        };
+        let token = token.header()?.map(|token| (header::AUTHORIZATION, token));
+        request.headers_mut().extend(token);
+        // Boxed, as a handshake in TLS is large.
+        let connecting = Box::pin(connect_async_tls_with_config(
+            request,
+            Some(config),
+            true,
+            connector,
+        ));
+        let (socket, _) = connecting
             .await
-            .with_context(|| format!("connecting to {url}"))?;
+            .with_context(|| format!("connecting to {}", shown(url)))?;
         let (mut sink, mut stream) = socket.split();
         let (joining, join) = Joining::start(PeerId::new(&uuid::Uuid::new_v4().to_string())?, None);
         sink.send(Message::Binary(join)).await.context("joining")?;

@@ -132,7 +132,8 @@ pub(super) async fn replay(
 async fn connect(settings: &Settings) -> anyhow::Result<Client> {
     let doc = author::empty(ActorId::random());
     let replica = Replica::with_document(settings.target.document.clone(), doc);
-    Client::connect(&settings.target.url, replica, settings.target.latency).await
+    let target = &settings.target;
+    Client::connect(&target.url, &target.token, replica, target.latency).await
 }
 
 /// Makes `agent`'s transactions, keeping no more than the window of them unacknowledged.

@@ -84,19 +84,23 @@ impl Writer {
             let taken = tokio::select! {
                 taken = self.outbox.take() => taken,
                 _ = ping.tick() => {
-                    let read = self.traffic.read();
+                    let arrived = self.traffic.arrived();
                     self.write([Frame::Ping(Bytes::new())]).await?;
                     let at = Instant::now();
                     let patience = self.keep_alive + backlog.left(self.traffic.written(), at);
-                    self.pings.send_replace(Some(Ping { at, patience, read }));
+                    self.pings.send_replace(Some(Ping {
+                        at,
+                        patience,
+                        arrived,
+                    }));
                     continue;
                 }
             };
             for frame in &taken.frames {
                 self.metrics.frames_out.increment(1);
-                self.metrics.bytes_out.increment(frame.len() as u64);
+                self.metrics.bytes_out.increment(frame.bytes() as u64);
             }
-            self.write(taken.frames.into_iter().map(Frame::Binary))
+            self.write(taken.frames.into_iter().map(Frame::from))
                 .await?;
             self.outbox.written();
             for document in taken.congested {

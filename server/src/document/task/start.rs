@@ -3,21 +3,23 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use concord_shared::ids::DocumentId;
+use concord_shared::access::Role;
+use concord_shared::ids::{DocumentId, PrincipalId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::{Link, Task, WriteFailed};
+use super::{Link, Task};
 use crate::document::ConnectionId;
 use crate::document::actor::{Effects, Frame, Input};
-use crate::document::early;
+use crate::document::aside::aside;
+use crate::document::early::{self, Whole};
 use crate::document::graph::Index;
 use crate::document::opening::{self, OpenError, Opened};
 use crate::document::registry::{Delivery, Shared};
 use crate::permit::turn;
-use crate::store::{DocumentWriter, Health, SubmitError, Tickets};
+use crate::store::{DocumentWriter, Health, SubmitError, Tickets, WriteFailed};
 
 /// Deliveries taken in while the document is being opened; further ones wait in the inbox.
 const DELIVERIES_WHILE_OPENING: usize = 128;
@@ -38,11 +40,12 @@ pub(super) struct Started {
     pub(super) opened: Opened,
     pub(super) writer: DocumentWriter,
     pub(super) tickets: Tickets,
+    /// Who answers for what is stored of it.
+    pub(super) maker: Option<PrincipalId>,
 }
 
-/// A stored document for joiners, read ahead: how many changes, and the sync message. `None` when they
-/// have to wait for the document after all.
-type Read = Option<(Index, Bytes)>;
+/// A stored document for joiners, read ahead. `None` when they have to wait for the document after all.
+type Read = Option<Whole>;
 
 /// Opens a document. Deliveries that come in the meantime wait in `waiting`, but joiners are served: all of
 /// them with what is read once, and before the opening goes on, which reads more and would only slow that.
@@ -65,19 +68,26 @@ pub(super) async fn start(
     tokio::pin!(opening);
     let mut reading: JoinSet<Read> = JoinSet::new();
     let mut read: Option<Read> = None;
+    // For those who may write, and for those who may not: made when the first of them is there.
+    let mut messages: [Option<Bytes>; 2] = [None, None];
     let mut joiners: Vec<ConnectionId> = Vec::new();
     let mut spoken = FxHashSet::default();
     let mut served: FxHashMap<ConnectionId, Index> = FxHashMap::default();
     let started = loop {
-        if let Some(Some((to, message))) = &read {
+        if let Some(Some(whole)) = &read {
             for joiner in joiners.drain(..) {
-                // Who has no room is served later, by the document.
+                // Who has no room, or no role any more, is for the document.
                 if let Some(link) = link_of(waiting, joiner)
+                    && let role @ (Role::Reader | Role::Writer | Role::Owner) = link.grant.role()
                     && !link.outbox.is_congested(&link.document)
                 {
+                    let [writers, readers] = &mut messages;
+                    let read_only = role == Role::Reader;
+                    let message = if read_only { readers } else { writers };
+                    let message = message.get_or_insert_with(|| aside(|| whole.message(read_only)));
                     let frame = link.frame(id, &Frame::Sync(message.clone()));
-                    link.outbox.push(frame, None);
-                    served.insert(joiner, *to);
+                    link.outbox.push(frame, Some(&link.document));
+                    served.insert(joiner, whole.to);
                 }
             }
         }
@@ -143,19 +153,22 @@ fn read_for_joiners(reading: &mut JoinSet<Read>, shared: &Arc<Shared>, id: &Docu
 async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartError> {
     let store = Arc::clone(&shared.store);
     let document = id.clone();
-    let opening = tokio::task::spawn_blocking(move || opening::open(&*store, &document));
-    let mut opened = opening.await.map_err(|_| StartError::Panicked)??;
+    let ledger = Arc::clone(&shared.ledger);
+    let opening = tokio::task::spawn_blocking(move || {
+        let maker = ledger.maker(&*store, &document)?;
+        Ok::<_, OpenError>((opening::open(&*store, &document)?, maker))
+    });
+    let (mut opened, maker) = opening.await.map_err(|_| StartError::Panicked)??;
     let (mut writer, mut tickets) = shared.committer.document();
     if let Some(repair) = opened.repair.take() {
         warn!(document = %id, "stored change graph was unusable: rebuilt from the snapshot");
-        writer.submit(repair).await.map_err(WriteFailed::from)?;
-        if let Some(error) = tickets.changed().await.failed {
-            return Err(WriteFailed::Failed(error).into());
-        }
+        let ticket = writer.submit(repair).await.map_err(WriteFailed::from)?;
+        tickets.done(ticket).await?;
     }
     Ok(Started {
         opened,
         writer,
         tickets,
+        maker,
     })
 }

@@ -16,13 +16,17 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Link;
+use crate::access::Grants;
 use crate::config::Config;
 use crate::connection::backoff::{Backoff, FREE_REFUSALS};
 use crate::connection::caller::Caller;
 use crate::connection::outbox::Outbox;
+use crate::connection::own::Spoken;
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
 use crate::document::registry::{Delivery, DocumentHandle, Registry};
+use crate::limits::account::Account;
+use crate::limits::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::store::{Committer, CommitterOptions, CommitterThread, MemoryStore, Store};
 
@@ -48,6 +52,7 @@ fn registry_with(
         config,
         StorageId::new("storage").unwrap(),
         heavy,
+        Arc::new(Ledger::new(config, true)),
         CancellationToken::new(),
         Metrics::register(),
     );
@@ -89,6 +94,8 @@ impl Tab {
             server,
             peer,
             document: handle.clone(),
+            grant: Grants::server(document),
+            is_to_begin: false,
         };
         let delivery = Delivery::Open(connection, Box::new(link));
         handle.send(delivery).await.unwrap();
@@ -130,6 +137,7 @@ impl Tab {
             sync,
             changes,
             is_document,
+            may_write: true,
         };
         let input = Input::Message(self.connection, Box::new(message));
         self.handle.send(Delivery::Input(input)).await.unwrap();
@@ -150,7 +158,7 @@ impl Tab {
             let taken = timeout(NEVER, self.outbox.take()).await.unwrap();
             assert_eq!(taken.goodbye, None);
             let mut told = false;
-            for frame in taken.frames {
+            for frame in taken.frames.into_iter().filter_map(Spoken::wire) {
                 let wire::Message::Sync { data, .. } =
                     wire::decode(&frame, &Limits::default()).unwrap()
                 else {
@@ -382,6 +390,7 @@ async fn a_refusal_counts_though_its_sender_has_gone() {
                 .unwrap(),
             changes: changes.collect(),
             is_document: false,
+            may_write: true,
         };
         let input = Input::Message(hostile.connection, Box::new(message));
         // Nothing runs in between: the document takes in both at once.
@@ -398,6 +407,7 @@ fn caller(connection: u64, backoff: &Arc<Backoff>) -> Caller {
         ConnectionId(connection),
         principal,
         address,
+        Arc::new(Account::unlimited()),
         Arc::clone(backoff),
         Arc::default(),
     )

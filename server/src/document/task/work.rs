@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, trace, warn};
 
 use super::{Done, End, Link, Pending, Report, Task, WriteFailed};
+use crate::audit::event::Event;
 use crate::clock::unix_ms;
 use crate::connection::Goodbye;
 use crate::connection::caller::Refused;
@@ -40,8 +41,19 @@ impl Task {
         match delivery {
             Delivery::Open(connection, link) => {
                 self.had_peers |= connection != ConnectionId::VIEW;
-                self.links.insert(connection, *link);
+                self.welcome(connection, *link, effects);
             }
+            Delivery::Regrant(connection, grant) => self.regrant(connection, grant, effects),
+            Delivery::Claim(grant, give) => {
+                self.claim(&grant);
+                let _gone = give.send(());
+            }
+            Delivery::SetList(new) => self.set_list(*new),
+            Delivery::Delete(grant, give) => self.delete(&grant, give, effects),
+            Delivery::Room(give) => {
+                let _gone = give.send(self.shared.ledger.room(&self.bill));
+            }
+            Delivery::Undelete(deletion, give) => self.undelete((deletion, give)),
             Delivery::Heads(give) => {
                 // Whoever asked may have gone.
                 let _gone = give.send(self.document.graph().visible_heads().to_vec());
@@ -65,7 +77,9 @@ impl Task {
                     Input::Message(from, _) => Some(*from),
                     _ => None,
                 };
-                self.input(input, effects);
+                if let Some(input) = self.permitted(input, effects) {
+                    self.input(input, effects);
+                }
                 if let Some(from) = from {
                     self.notice_congestion(from, effects);
                 }
@@ -99,9 +113,19 @@ impl Task {
             wake_at_ms,
         } = std::mem::take(effects);
         self.wake_at_ms = wake_at_ms;
+        let was_promised = !appends.is_empty() || self.has_promised;
+        for (write, pending) in std::mem::take(&mut self.said) {
+            self.submit(write, pending).await?;
+        }
         if !appends.is_empty() {
             // Boxed: the many documents where nothing happens should not hold its room.
             Box::pin(self.append(appends)).await?;
+        }
+        if was_promised {
+            self.settle_bill();
+        }
+        if let Some((write, grant, give)) = self.deletion.take() {
+            self.submit(write, Pending::Deletion(grant, give)).await?;
         }
         for (connection, frame) in frames {
             self.send(connection, &frame, effects);
@@ -119,9 +143,10 @@ impl Task {
     async fn append(&mut self, appends: Vec<Append>) -> Result<(), WriteFailed> {
         for append in appends {
             let (end, id) = (append.end(), self.id.clone());
+            let (changes, bytes) = (append.count(), append.bytes());
             let write = match append {
                 upload @ Append::Upload { .. } => {
-                    let _permit = if upload.bytes() > SMALL_UPLOAD_BYTES {
+                    let _permit = if bytes > SMALL_UPLOAD_BYTES {
                         turn(&self.shared.uploads).await
                     } else {
                         None
@@ -130,23 +155,17 @@ impl Task {
                 }
                 changes @ Append::Changes { .. } => changes.into_write(id),
             };
-            let (changes, pending) = match &write {
-                Write::Append { changes, .. } => {
-                    let bytes = changes.iter().map(|change| change.len() as u64).sum();
-                    (changes.len() as u64, Pending::Append { end, bytes })
-                }
-                Write::Snapshot { base, snapshot, .. } => {
-                    let snapshot_bytes = snapshot.len() as u64;
-                    (
-                        *base,
-                        Pending::Upload {
-                            end,
-                            snapshot_bytes,
-                        },
-                    )
-                }
+            let pending = match &write {
+                Write::Snapshot { snapshot, .. } => Pending::Upload {
+                    end,
+                    snapshot_bytes: snapshot.len() as u64,
+                },
+                _ => Pending::Append {
+                    end,
+                    bytes: bytes as u64,
+                },
             };
-            self.shared.metrics.changes_in.increment(changes);
+            self.shared.metrics.changes_in.increment(u64::from(changes));
             self.submit(write, pending).await?;
         }
         Ok(())
@@ -169,7 +188,7 @@ impl Task {
                 self.pending.push_front((ticket, pending));
                 break;
             }
-            self.committed(&pending, effects);
+            self.committed(pending, effects);
         }
         match &progress.failed {
             None => Ok(()),
@@ -177,8 +196,41 @@ impl Task {
         }
     }
 
-    fn committed(&mut self, pending: &Pending, effects: &mut Effects) {
-        match *pending {
+    fn committed(&mut self, pending: Pending, effects: &mut Effects) {
+        match pending {
+            Pending::Claim(grant) => {
+                let list = grant.list().map(|(_, list)| list).unwrap_or_default();
+                let (document, list) = (&self.id, &list);
+                grant.trail().record(&Event::Made { document, list });
+            }
+            Pending::Deletion(grant, give) => {
+                let document = &self.id;
+                grant.trail().record(&Event::Deleted { document });
+                self.bill.close();
+                let _gone = give.send(true);
+            }
+            Pending::Undeletion(undone) => {
+                let document = &self.id;
+                undone.0.trail().record(&Event::Undeleted { document });
+                self.undone = Some(undone);
+            }
+            Pending::List {
+                grant,
+                number,
+                list,
+                give,
+            } => {
+                grant.now_listed(number, list);
+                // The first who says something of a document that nobody made answers for it.
+                if number == 0
+                    && let Some(maker) = grant.principal()
+                {
+                    self.shared.ledger.charge(&mut self.bill, maker);
+                }
+                self.look_at_roles(effects);
+                // Only now: who is told may rely on it.
+                let _gone = give.send(Ok(number));
+            }
             Pending::Append { end, bytes } => {
                 self.sizes.tail_bytes += bytes;
                 self.input(Input::Committed(end), effects);
@@ -205,6 +257,7 @@ impl Task {
                     snapshot_bytes,
                     tail_bytes: before.tail_bytes.saturating_sub(covered_bytes),
                 };
+                self.settle_bill();
                 self.compacting = false;
                 self.shared.metrics.compactions.increment(1);
                 info!(
@@ -248,6 +301,7 @@ impl Task {
             covered_bytes,
         } = built;
         if let Some(write) = write
+            && !self.is_over
             && let Write::Snapshot { base, snapshot, .. } = &write
         {
             let pending = Pending::Compaction {
@@ -357,6 +411,9 @@ impl Task {
     ) -> ControlFlow<End> {
         let memory = TASK_BYTES + self.document.memory();
         self.in_budget = self.shared.account(self.memory, memory);
+        if self.is_over && self.is_at_rest() {
+            return ControlFlow::Break(End::Over(self.undone.take()));
+        }
         self.memory = memory;
         if compaction::is_due(self.sizes, Occasion::Busy) {
             self.compact();

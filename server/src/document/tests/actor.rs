@@ -330,9 +330,10 @@ fn served_early(behind: usize) -> (Bench, AutoCommit, AutoCommit) {
             .expect("commits");
     }
     // Opened anew, while somebody joins.
-    let (to, message) = early::whole(&store, &id, MESSAGE_BYTES)
+    let whole = early::whole(&store, &id, MESSAGE_BYTES)
         .expect("readable")
         .expect("there is a snapshot");
+    let (to, message) = (whole.to, whole.message(false));
     let mut joiner = AutoCommit::new();
     let message = Message::decode(&message).expect("decodes");
     let heads = message.heads.clone();
@@ -355,6 +356,7 @@ fn served_early(behind: usize) -> (Bench, AutoCommit, AutoCommit) {
         sync: greeting(&[]),
         changes: vec![],
         is_document: false,
+        may_write: true,
     };
     let joined = Input::Message(BOB, Box::new(message));
     bench.document.handle(bench.now, joined, &mut bench.effects);
@@ -577,6 +579,7 @@ fn an_upload_is_a_snapshot_unless_something_else_came_with_it() {
             sync: greeting(&[]),
             changes,
             is_document: true,
+            may_write: true,
         };
         bench
             .input(Input::Message(ALICE, Box::new(message)))

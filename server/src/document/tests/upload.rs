@@ -105,6 +105,7 @@ fn an_upload_with_elements_out_of_order_is_stored_as_its_changes_say() {
         sync: greeting(&[]),
         changes,
         is_document: true,
+        may_write: true,
     };
     let mut appends = Bench::new()
         .input(Input::Message(ALICE, Box::new(message)))

@@ -1,5 +1,7 @@
 //! What a request is about: a document, a place in it, parameters.
 
+use std::str::FromStr;
+
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::http::Uri;
@@ -46,6 +48,8 @@ pub(super) struct Parameters {
     pub(super) after: Option<String>,
     /// How many there are to a page.
     limit: Option<String>,
+    /// Whether what is deleted is to be erased at once.
+    now: Option<String>,
 }
 
 impl Parameters {
@@ -67,6 +71,7 @@ impl Parameters {
             types,
             after,
             limit,
+            now,
         } = &parameters;
         let given = [
             ("at", at.is_some()),
@@ -77,6 +82,7 @@ impl Parameters {
             ("types", types.is_some()),
             ("after", after.is_some()),
             ("limit", limit.is_some()),
+            ("now", now.is_some()),
         ];
         let mut given = given.into_iter();
         match given.find(|(name, is_given)| *is_given && !taken.contains(name)) {
@@ -86,6 +92,13 @@ impl Parameters {
             }
             None => Ok(parameters),
         }
+    }
+
+    /// Behind what a page begins. `what` that is, is told to who gives something else.
+    pub(super) fn after<T: FromStr>(&self, what: &str) -> Result<Option<T>, Problem> {
+        let after = self.after.as_deref().map(str::parse);
+        let bad = |_| Problem::new(Code::BadQuery, format!("after is {what}"));
+        after.transpose().map_err(bad)
     }
 
     /// How many there are to a page.
@@ -107,6 +120,15 @@ impl Parameters {
             None | Some("plain") => Ok(Types::Plain),
             Some("tagged") => Ok(Types::Tagged),
             Some(_) => Err(Problem::new(Code::BadQuery, "types is plain or tagged")),
+        }
+    }
+
+    /// Whether what is deleted is to be erased at once.
+    pub(super) fn now(&self) -> Result<bool, Problem> {
+        match self.now.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::new(Code::BadQuery, "now is true or false")),
         }
     }
 

@@ -1,14 +1,11 @@
 //! The changes of a document: pages of them, and each with what it changed.
 
-use std::sync::Arc;
-
 use automerge::{Automerge, ChangeHash, ChangeMetadata};
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use concord_shared::code::ErrorCode;
-use concord_shared::ids::DocumentId;
 use concord_shared::json;
 use concord_shared::path::Path;
 use json_patch::PatchOperation;
@@ -18,6 +15,8 @@ use utoipa::ToSchema;
 use super::Documents;
 use super::address::{Address, Parameters, address};
 use super::diff::{Between, operations};
+use super::granted::Reader;
+use crate::access::Identity;
 use crate::document::arrivals::{self, Arrival};
 use crate::document::graph::Index;
 use crate::http::accept::{JSON, media_type};
@@ -99,6 +98,7 @@ struct PatchedChange {
 )]
 pub(super) async fn page(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -107,20 +107,18 @@ pub(super) async fn page(
     media_type(&headers, &[JSON])?;
     let parameters = Parameters::of(query, &["after", "limit", "order"])?;
     let newest_first = parameters.newest_first()?;
-    let after = parameters.after.as_deref().map(str::parse::<Index>);
-    let bad = |_| Problem::new(Code::BadQuery, "after is a place");
-    let after = after.transpose().map_err(bad)?;
+    let after: Option<Index> = parameters.after("a place")?;
     let limit = Index::try_from(parameters.limit()?).unwrap_or(Index::MAX);
-    documents.must_be_there(&id).await?;
+    let document = documents.reader(&identity, &id).await?;
     let places = if newest_first {
-        let count = documents.views.stretch(&id, 0..0).await?.count;
+        let count = document.stretch(0..0).await?.count;
         let end = after.unwrap_or(count).min(count);
         end.saturating_sub(limit)..end
     } else {
         let start = after.map_or(0, |after| after.saturating_add(1));
         start..start.saturating_add(limit)
     };
-    let stretch = documents.views.stretch(&id, places).await?;
+    let stretch = document.stretch(places).await?;
     let mut wanted: Vec<(Index, ChangeHash)> = stretch
         .changes()
         .map(|(place, hash, _)| (place, hash))
@@ -128,14 +126,14 @@ pub(super) async fn page(
     if newest_first {
         wanted.reverse();
     }
-    let mut changes = documents
-        .on(&id, move |core| Ok(described(core.doc(), &wanted)))
+    let mut changes = document
+        .see(move |core| Ok(described(core.doc(), &wanted)))
         .await?;
     let ends = [changes.first(), changes.last()];
     let places = ends.map(|end| end.map_or(0, |change| change.place));
     let first = places.into_iter().min().unwrap_or(0);
     let end = places.into_iter().max().map_or(0, |last| last + 1);
-    let known = documents.arrivals(&id, first, end).await?;
+    let known = document.arrivals(first, end).await?;
     for change in &mut changes {
         let known = known.get((change.place - first) as usize);
         change.arrived(known.and_then(Option::as_ref));
@@ -170,6 +168,7 @@ pub(super) async fn page(
 )]
 pub(super) async fn one(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -183,9 +182,9 @@ pub(super) async fn one(
         return Err(Problem::new(Code::BadPath, detail));
     };
     let hash = *hash;
-    documents.must_be_there(&id).await?;
+    let document = documents.reader(&identity, &id).await?;
     let missing = || Problem::new(Code::NoChange, "the document has no such change");
-    let place = documents.views.place(&id, hash).await?;
+    let place = document.place(hash).await?;
     let place = place.ok_or_else(missing)?;
     let version = Version(vec![hash]);
     let etag = [(header::ETAG, version.etag())];
@@ -193,8 +192,8 @@ pub(super) async fn one(
         let etag = [(header::ETAG, etag)];
         return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
     }
-    let known = documents.arrivals(&id, place, place + 1).await?;
-    let change = documents.past(&id, move |doc| {
+    let known = document.arrivals(place, place + 1).await?;
+    let change = document.past(move |doc| {
         let mut described = described(doc, &[(place, hash)]);
         let meta = doc.get_change_meta_by_hash(&hash);
         let (Some(mut change), Some(meta)) = (described.pop(), meta) else {
@@ -212,21 +211,11 @@ pub(super) async fn one(
     Ok((etag, axum::Json(change)).into_response())
 }
 
-impl Documents {
-    async fn arrivals(
-        &self,
-        id: &DocumentId,
-        first: Index,
-        end: Index,
-    ) -> Result<Vec<Option<Arrival>>, Problem> {
-        let (store, id) = (Arc::clone(&self.store), id.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            arrivals::between(&*store, &id, first.into(), end.into())
-        });
-        match reading.await {
-            Ok(Ok(arrivals)) => Ok(arrivals),
-            _ => Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), "")),
-        }
+impl Reader {
+    async fn arrivals(&self, first: Index, end: Index) -> Result<Vec<Option<Arrival>>, Problem> {
+        let id = self.id().clone();
+        let read = move |store: &_| arrivals::between(store, &id, first.into(), end.into());
+        self.documents.stored(read).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! The difference of two versions as JSON Patch.
 
 use automerge::{Automerge, ChangeHash};
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -16,6 +17,7 @@ use super::address::{Address, At, Parameters, address};
 use super::past::{heads, immutable, must_have};
 use super::read::json_at;
 use super::write::DIFF_TIME;
+use crate::access::Identity;
 use crate::http::accept::{JSON, media_type};
 use crate::http::body::JSON_PATCH;
 use crate::http::openapi::problems::Fails;
@@ -43,6 +45,7 @@ pub(super) struct Between {
 )]
 pub(super) async fn diff(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -54,15 +57,16 @@ pub(super) async fn diff(
     let (from, to) = (parameters.from()?, parameters.to()?);
     let had = Had::of(&headers)?;
     let is_fixed = matches!(to, Some(At::Version(_))) && !matches!(from, Some(At::Time(_)));
+    let document = documents.reader(&identity, &id).await?;
     let from = match from {
-        Some(from) => documents.version(&id, from).await?.0,
+        Some(from) => document.version(from).await?.0,
         None => Vec::new(),
     };
     let to = match to {
-        Some(to) => Some(documents.version(&id, to).await?),
+        Some(to) => Some(document.version(to).await?),
         None => None,
     };
-    let made = documents.past(&id, move |doc| {
+    let made = document.past(move |doc| {
         let to = to.unwrap_or_else(|| heads(doc));
         must_have(doc, &from)?;
         must_have(doc, &to.0)?;

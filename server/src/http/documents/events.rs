@@ -16,20 +16,24 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use concord_shared::access::Role;
 use concord_shared::code::ErrorCode;
-use concord_shared::ids::DocumentId;
 use futures_util::stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::Documents;
 use super::address::{Address, Parameters, address};
+use super::granted::Reader;
+use crate::access::{Grant, Identity};
 use crate::http::accept::media_type;
+use crate::http::limit;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::Version;
-use crate::listener::Lease;
+use crate::limits::account::Account;
+use crate::listener::{Lease, Pass};
 use crate::view::{End, Event, Events, Kind, Place, TooManyPlaces};
 
 /// What streams are.
@@ -60,7 +64,9 @@ const OPENING: &[u8] = b"retry: 1000\n\n";
 )]
 pub(super) async fn events(
     State(documents): State<Documents>,
-    lease: Option<Extension<Lease>>,
+    Extension(identity): Extension<Identity>,
+    (lease, pass): (Option<Extension<Lease>>, Option<Extension<Pass>>),
+    Extension(account): Extension<Arc<Account>>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -80,20 +86,36 @@ pub(super) async fn events(
         let detail = "there are as many connections as may be";
         Problem::new(Code::Wire(ErrorCode::Overloaded), detail)
     })?;
+    let document = documents.reader(&identity, &id).await?;
+    let stays = limit::stay(&account, pass.as_deref())?;
+    let grant = document.grant.clone();
     let mut told = Told {
-        documents,
-        id,
+        document,
         place: Place { path, types },
         seen,
         pieces: VecDeque::from([Bytes::from_static(OPENING)]),
         lease: lease.map(|Extension(lease)| lease),
-        _permit: permit,
+        _permits: (permit, stays),
     };
     let events = told.join().await?;
-    let pieces = stream::unfold((told, events), async |(mut told, mut events)| {
-        let piece = told.next(&mut events).await?;
-        Some((Ok::<_, std::convert::Infallible>(piece), (told, events)))
-    });
+    let pieces = stream::unfold(
+        (told, events, identity, grant),
+        async |(mut told, mut events, identity, mut grant)| {
+            let piece = tokio::select! {
+                biased;
+                // Who comes back has to say anew who they are.
+                () = identity.over() => None,
+                // And is told that there is nothing.
+                () = lost(&mut grant) => None,
+                piece = told.next(&mut events) => piece,
+            };
+            let piece = piece?;
+            Some((
+                Ok::<_, std::convert::Infallible>(piece),
+                (told, events, identity, grant),
+            ))
+        },
+    );
     let value = HeaderValue::from_static;
     let headers = [
         (header::CONTENT_TYPE, value(EVENTS)),
@@ -107,31 +129,36 @@ pub(super) async fn events(
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
+/// Waits until the document may not be read any more. Cancel safe.
+async fn lost(grant: &mut Grant) {
+    while grant.role() >= Role::Reader {
+        grant.changed().await;
+        grant.notice();
+    }
+}
+
 /// A client, and what it has been told.
 struct Told {
-    documents: Documents,
-    id: DocumentId,
+    document: Reader,
     place: Place,
     /// The version that it has the value of.
     seen: Option<Vec<ChangeHash>>,
     /// To be sent.
     pieces: VecDeque<Bytes>,
     lease: Option<Lease>,
-    _permit: OwnedSemaphorePermit,
+    /// All connections', and the caller's own.
+    _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 impl Told {
     /// Begins to watch, from what the client has seen.
     async fn join(&mut self) -> Result<Events, Problem> {
-        if !self.documents.views.can_be_watched() {
+        if !self.document.documents.views.can_be_watched() {
             let detail = "as many documents are watched as there is memory for";
             return Err(Problem::new(Code::Wire(ErrorCode::Overloaded), detail));
         }
         let (place, seen) = (self.place.clone(), self.seen.clone());
-        let watched = self.documents.on(&self.id, move |core| {
-            core.watch(&place, seen.as_deref()).map_err(Problem::from)
-        });
-        let (first, events) = watched.await?;
+        let (first, events) = self.document.watch(place, seen).await?;
         if let Some(event) = first {
             self.put(&event);
         }

@@ -1,8 +1,11 @@
 //! A new document with another's history up to a version: the same changes, under their hashes.
 
+use std::sync::Arc;
+
 use std::collections::HashSet;
 
 use automerge::{Automerge, ChangeHash};
+use axum::Extension;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -11,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use concord_shared::change::{Change, Chunk, parse_chunks};
 use concord_shared::code::ErrorCode;
-use concord_shared::ids::DocumentId;
+use concord_shared::ids::{DocumentId, IdError};
 use concord_shared::limits::Limits;
 use concord_shared::path::Path;
 use serde::{Deserialize, Serialize};
@@ -23,14 +26,15 @@ use super::Documents;
 use super::address::{Address, At, Parameters, address, url_of};
 use super::past::{heads, must_have};
 use super::unfit;
-use super::write::author;
+use crate::access::Identity;
+use crate::audit::event::Event;
 use crate::http::body;
 use crate::http::idempotency::{Fingerprint, Key};
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
+use crate::limits::account::Account;
 use crate::materialise;
-use crate::permit::turn;
 
 /// What is to be forked.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -84,6 +88,8 @@ pub(in crate::http) struct Forked {
 )]
 pub(super) async fn fork(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
+    Extension(account): Extension<Arc<Account>>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -91,30 +97,38 @@ pub(super) async fn fork(
 ) -> Result<Response, Problem> {
     let Address { id, .. } = address(&uri)?;
     Parameters::of(query, &[])?;
-    let key = Key::of(&headers)?;
+    let key = Key::of(&headers, &identity.principal)?;
     let (fork, asked) = if body.is_end_stream() {
         (Fork::default(), Fingerprint::of(b""))
     } else {
-        let parsed = documents.read_json(&headers, body, &Path::root()).await?;
+        let parsed = documents
+            .read_json(&account, &headers, body, &Path::root())
+            .await?;
         let fork = body::object::<Option<Fork>>(&parsed.json)?;
         (fork.unwrap_or_default(), parsed.fingerprint)
     };
+    let document = documents.reader(&identity, &id).await?;
     let at = fork.at.as_deref().map(At::parse).transpose()?;
     // Nobody else makes a document under that id.
     let is_by_key = key.is_some() && fork.id.is_none();
-    let new = if let Some(id) = fork.id {
-        DocumentId::parse_url(&id).map_err(|error| Problem::new(Code::BadId, error.to_string()))?
+    let (new, maker) = if let Some(id) = fork.id {
+        let bad = |error: IdError| Problem::new(Code::BadId, error.to_string());
+        let new = DocumentId::parse_url(&id).map_err(bad)?;
+        let maker = documents.maker(&identity, &new).await?;
+        (new, maker)
     } else {
         let random = || DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
-        key.as_ref().map_or_else(random, |key| key.fork(&id, asked))
+        let new = key.as_ref().map_or_else(random, |key| key.fork(&id, asked));
+        let maker = documents.maker_of_new(&identity, &new).await?;
+        (new, maker)
     };
     let version = match at {
-        Some(at) => Some(documents.version(&id, at).await?),
+        Some(at) => Some(document.version(at).await?),
         None => None,
     };
     // As an import, of which there are so many at a time: a whole document waits in memory for its view.
-    let permit = turn(&documents.imports).await;
-    let part = documents.past(&id, move |doc| match version {
+    let turn = account.imports.turn(&documents.imports).await;
+    let part = document.past(move |doc| match version {
         Some(version) => {
             must_have(doc, &version.0)?;
             part(doc, &version.0)
@@ -122,13 +136,18 @@ pub(super) async fn fork(
         None => part(doc, &doc.get_heads()),
     });
     let Part { doc, changes } = part.await?;
-    let made = documents.views.run(&new, move |core| {
-        let _permit = permit;
+    let forked = new.clone();
+    let made = maker.make(&account, move |core| {
+        let _turn = turn;
         let version = heads(&doc);
         let there = core.heads();
         if there.is_empty() {
-            let adopted = core.adopt(author(None).principal, doc, changes);
+            let adopted = core.adopt(identity.principal, doc, changes);
             adopted.map_err(|failure| unfit(core, failure))?;
+            identity.trail.record(&Event::Forked {
+                document: &forked,
+                from: &id,
+            });
             return Ok((true, Some(version)));
         }
         // Who was not told that it was forked, and forks it again, has forked it; and both may have gone on since.
@@ -140,7 +159,7 @@ pub(super) async fn fork(
         let detail = "the document is there, and is another";
         Err(Problem::new(Code::Exists, detail))
     });
-    let (is_new, version) = made.await??;
+    let (is_new, version) = made.await?;
     let status = if is_new {
         StatusCode::CREATED
     } else {

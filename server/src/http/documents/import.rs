@@ -18,10 +18,12 @@ use concord_shared::json::Types;
 use concord_shared::limits::Limits;
 use concord_shared::path::Path;
 
+use super::granted::Maker;
 use super::make::Precondition;
 use super::read::Shown;
-use super::write::author;
-use super::{Documents, unfit};
+use super::write::Asked;
+use super::{unfit, unreadable};
+use crate::audit::event::Event;
 use crate::connection::caller::{Caller, Refused};
 use crate::connection::decode::{self, DecodeError};
 use crate::document::ConnectionId;
@@ -30,7 +32,7 @@ use crate::document::opening;
 use crate::document::task::Report;
 use crate::http::body;
 use crate::http::problem::{Code, Problem};
-use crate::permit::turn;
+use crate::limits::account::Account;
 use crate::store::Store;
 
 /// Imports at a time, per server. Each may hold a whole document in memory, as changes.
@@ -38,14 +40,15 @@ pub const CONCURRENT_IMPORTS: usize = 2;
 
 /// Who imports, and as what.
 pub(super) struct Import<'a> {
-    pub(super) id: &'a DocumentId,
     pub(super) headers: &'a HeaderMap,
+    pub(super) principal: PrincipalId,
     pub(super) address: IpAddr,
+    pub(super) account: &'a Arc<Account>,
     pub(super) types: Types,
     pub(super) precondition: Precondition,
 }
 
-impl Documents {
+impl Maker {
     /// Brings the changes in a body into a document; makes it where it is not. Whether it was made.
     pub(super) async fn import(
         &self,
@@ -53,53 +56,75 @@ impl Documents {
         body: Body,
     ) -> Result<(Shown, bool), Problem> {
         let Import {
-            id,
             headers,
+            principal,
             address,
+            account,
             types,
             precondition,
         } = import;
-        let principal = PrincipalId::anonymous();
-        let backoff = Arc::clone(&self.backoff);
-        let refusals = Arc::clone(&self.refusals);
+        let documents = self.documents();
+        let backoff = Arc::clone(&documents.backoff);
+        let refusals = Arc::clone(&documents.refusals);
         let caller = Caller::new(
             ConnectionId::VIEW,
             principal.clone(),
             address,
+            Arc::clone(account),
             backoff,
             refusals,
         );
         // Whose changes were refused again and again can't go on by another way.
-        if caller.held().is_some() {
+        if let Some(wait) = caller.held() {
             let detail = "changes from there were refused again and again";
-            return Err(Problem::new(Code::Wire(ErrorCode::BackOff), detail));
+            let problem = Problem::new(Code::Wire(ErrorCode::BackOff), detail);
+            return Err(problem.retry_after(wait.as_secs() + 1));
         }
-        let raw = body::raw(headers, body, self.limits.frame_bytes).await?;
+        let raw = body::raw(headers, body, documents.limits.frame_bytes).await?;
         // Before it is inflated: who waits here holds what was sent, no more.
-        let permit = turn(&self.imports).await;
-        let (store, document, limits) = (Arc::clone(&self.store), id.clone(), self.limits);
+        let turn = account.imports.turn(&documents.imports).await;
+        let (store, limits) = (Arc::clone(&documents.store), documents.limits);
+        let document = self.id().clone();
+        let sender = Sender {
+            connection: ConnectionId::VIEW,
+            principal: principal.clone(),
+        };
         let judging = tokio::task::spawn_blocking(move || {
-            judged(&*store, &document, Bytes::from(raw.inflated()?), &limits)
+            let uploaded = Bytes::from(raw.inflated()?);
+            judged(&*store, &document, uploaded, &sender, &limits)
         });
         let judged = judging
             .await
             .unwrap_or(Err(Unfit::Decode(DecodeError::Panicked)));
-        let changes = judged.map_err(|unfit| unfit.told(&caller, id))?;
-        let made = self.views.run(id, move |core| {
-            let _permit = permit;
+        let changes = judged.map_err(|unfit| unfit.told(&caller, self.id()))?;
+        let asked = Asked {
+            principal,
+            mark: None,
+        };
+        let (document, trail) = (self.id().clone(), self.trail().clone());
+        let made = self.make(account, move |core| {
+            let _turn = turn;
             let is_new = core.heads().is_empty();
             let is_here = || {
                 let mut hashes = changes.iter().map(|change| change.hash);
                 Ok(hashes.all(|hash| core.has(&[hash])))
             };
             if precondition.check(core, is_here)?.is_some() {
-                let imported = core.import(principal, changes);
+                let count = changes.len();
+                let imported = core.import(asked.principal.clone(), changes);
                 if !imported.map_err(|failure| unfit(core, failure))? {
                     let detail = "another change with the same actor and number came first";
                     return Err(Problem::new(Code::Wire(ErrorCode::DuplicateSeq), detail));
                 }
+                // What brings nothing is nothing that the store would bound.
+                if count > 0 {
+                    trail.record(&Event::Imported {
+                        document: &document,
+                        changes: count,
+                    });
+                }
                 if core.heads().is_empty() {
-                    core.make_empty(author(None));
+                    core.make_empty(asked.author());
                 }
             }
             let mut shown = Shown::of(core, &Path::root(), types)?;
@@ -107,7 +132,7 @@ impl Documents {
             shown.is_known = false;
             Ok((shown, is_new))
         });
-        made.await?
+        made.await
     }
 }
 
@@ -155,6 +180,7 @@ fn judged(
     store: &dyn Store,
     document: &DocumentId,
     bytes: Bytes,
+    sender: &Sender,
     limits: &Limits,
 ) -> Result<Vec<Change>, Unfit> {
     if bytes.is_empty() {
@@ -163,18 +189,13 @@ fn judged(
     let changes = decode::saved(&bytes, limits)?;
     drop(bytes);
     let opened = opening::open(store, document);
-    let unreadable = |_| Problem::new(Code::Wire(ErrorCode::StorageFailed), "");
-    let mut history = opened.map_err(unreadable)?.history;
+    let mut history = opened.map_err(|error| unreadable(&error))?.history;
     // Whatever order they are in, they wait for each other here.
     let mut admission = Admission::new(ParkingLimits {
         changes: usize::MAX,
         bytes: usize::MAX,
     });
-    let sender = Sender {
-        connection: ConnectionId::VIEW,
-        principal: PrincipalId::anonymous(),
-    };
-    let outcome = admission.admit(&mut history, &sender, changes);
+    let outcome = admission.admit(&mut history, sender, changes);
     if let Some((_, refusal)) = outcome.refused.into_iter().next() {
         return Err(Unfit::Refused(refusal));
     }

@@ -1,5 +1,7 @@
 //! Writing whole documents: making them, and bringing them to a value.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -12,19 +14,20 @@ use concord_shared::path::Path;
 
 use super::Documents;
 use super::address::{Address, Parameters, url_of};
+use super::granted::Maker;
 use super::import::Import;
 use super::read::{Shown, json_at};
-use super::write::{Base, Conditions, Target, answer, author, done, edit, reused, written};
+use super::write::{Asked, Base, Conditions, Target, answer, edit, reused, written};
+use crate::access::Identity;
 use crate::http::body::{Kind, Parsed};
-use crate::http::client_address;
 use crate::http::idempotency::{Key, mark_of_put};
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, bodies, parameters};
 use crate::http::problem::{Code, Problem};
+use crate::http::proxies::Client;
 use crate::http::version::Condition;
-use crate::listener::Origin;
+use crate::limits::account::Account;
 use crate::view::Core;
-use crate::view::marks::Mark;
 
 /// Make a document
 ///
@@ -39,36 +42,47 @@ use crate::view::marks::Mark;
         (bodies::Document = "application/json", example = json!({"companies": {"acme": {"name": "Acme"}}})),
         (bodies::Bytes = "application/vnd.automerge"),
     )),
-    responses(answers::Made, Fails<400>, Fails<413>, Fails<415>, Fails<422>, Fails<429>),
+    responses(answers::Made, Fails<400>, Fails<413>, Fails<415>, Fails<422>),
 )]
 pub(super) async fn create(
     State(documents): State<Documents>,
-    Extension(origin): Extension<Origin>,
+    (Extension(identity), Extension(account)): (Extension<Identity>, Extension<Arc<Account>>),
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
     body: Body,
 ) -> Result<Response, Problem> {
     let types = Parameters::of_write(query)?.types()?;
-    let key = Key::of(&headers)?;
+    let key = Key::of(&headers, &identity.principal)?;
     let random = || DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
     let id = key.as_ref().map_or_else(random, Key::document);
+    let maker = documents.maker_of_new(&identity, &id).await?;
     // Under a key that was used before the document is there.
     let precondition = Precondition::MustBeNew;
     let shown = if Kind::of(&headers)? == Kind::Automerge {
         let import = Import {
-            id: &id,
             headers: &headers,
-            address: client_address(origin, &headers),
+            principal: identity.principal,
+            address: client.address,
+            account: &account,
             types,
             precondition,
         };
-        documents.import(import, body).await?.0
+        maker.import(import, body).await?.0
     } else {
-        let parsed = documents.read_json(&headers, body, &Path::root()).await?;
+        let parsed = documents
+            .read_json(&account, &headers, body, &Path::root())
+            .await?;
         let mark = key.map(|key| key.mark(&id, &Method::POST, &uri, &headers, parsed.fingerprint));
-        documents
-            .bring(&id, precondition, types, parsed, mark)
+        maker
+            .bring(
+                &account,
+                precondition,
+                types,
+                parsed,
+                Asked::new(&identity, mark),
+            )
             .await?
             .0
     };
@@ -89,11 +103,12 @@ pub(super) async fn create(
         (bodies::Document = "application/json", example = json!({"companies": {"acme": {"name": "Acme"}}})),
         (bodies::Bytes = "application/vnd.automerge"),
     )),
-    responses(answers::Replaced, Fails<400>, Fails<412>, Fails<413>, Fails<415>, Fails<422>, Fails<429>),
+    responses(answers::Replaced, Fails<400>, Fails<404>, Fails<412>, Fails<413>, Fails<415>, Fails<422>),
 )]
 pub(super) async fn put_whole(
     State(documents): State<Documents>,
-    Extension(origin): Extension<Origin>,
+    (Extension(identity), Extension(account)): (Extension<Identity>, Extension<Arc<Account>>),
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -104,22 +119,39 @@ pub(super) async fn put_whole(
         types,
         conditions,
     } = Target::of(&uri, query, &headers)?;
+    let maker = documents.maker(&identity, &id).await?;
     let precondition = Precondition::MayBeThere(conditions);
-    let key = Key::of(&headers)?;
+    let key = Key::of(&headers, &identity.principal)?;
     let (shown, is_new) = if Kind::of(&headers)? == Kind::Automerge {
         let import = Import {
-            id: &id,
             headers: &headers,
-            address: client_address(origin, &headers),
+            principal: identity.principal,
+            address: client.address,
+            account: &account,
             types,
             precondition,
         };
-        documents.import(import, body).await?
+        maker.import(import, body).await?
     } else {
-        let parsed = documents.read_json(&headers, body, &Path::root()).await?;
-        let mark = mark_of_put(key, &id, &uri, &headers, parsed.fingerprint);
-        documents
-            .bring(&id, precondition, types, parsed, mark)
+        let parsed = documents
+            .read_json(&account, &headers, body, &Path::root())
+            .await?;
+        let mark = mark_of_put(
+            key,
+            &identity.principal,
+            &id,
+            &uri,
+            &headers,
+            parsed.fingerprint,
+        );
+        maker
+            .bring(
+                &account,
+                precondition,
+                types,
+                parsed,
+                Asked::new(&identity, mark),
+            )
             .await?
     };
     let status = if is_new {
@@ -170,23 +202,23 @@ impl Precondition {
     }
 }
 
-impl Documents {
+impl Maker {
     /// Brings a whole document to a value; makes it where it is not. Whether it was made.
     async fn bring(
         &self,
-        id: &DocumentId,
+        account: &Arc<Account>,
         precondition: Precondition,
         types: Types,
         parsed: Parsed,
-        mark: Option<Mark>,
+        asked: Asked,
     ) -> Result<(Shown, bool), Problem> {
-        let Parsed { json, permit, .. } = parsed;
+        let Parsed { json, turn, .. } = parsed;
         if !json.is_object() {
             return Err(Problem::new(Code::NotAnObject, "a document is an object").at(""));
         }
-        let made = self.views.run(id, move |core| {
-            let _permit = permit;
-            if let Some(change) = done(core, mark)? {
+        let made = self.make(account, move |core| {
+            let _turn = turn;
+            if let Some(change) = asked.done(core)? {
                 let made = core.doc().get_change_meta_by_hash(&change);
                 let is_new = made.is_some_and(|made| made.deps.is_empty());
                 return Ok((written(core, &Path::root(), types, Some(&json))?, is_new));
@@ -199,16 +231,16 @@ impl Documents {
             let Some(base) = precondition.check(core, is_as_wanted)? else {
                 return Ok((Shown::of(core, &Path::root(), types)?, false));
             };
-            edit(core, &base, types, mark, |edit| {
+            edit(core, &base, types, &asked, |edit| {
                 edit.put_at(&Path::root(), &json)
             })?;
             if core.heads().is_empty() {
-                core.make_empty(author(mark));
+                core.make_empty(asked.author());
             }
             let mut shown = written(core, &Path::root(), types, Some(&json))?;
             shown.is_known |= base.saw_all;
             Ok((shown, is_new))
         });
-        made.await?
+        made.await
     }
 }

@@ -5,13 +5,11 @@
 //! that it builds on. Clocks go wrong, the server's own, too: what is there is then what they say.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use automerge::ChangeHash;
-use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
 
-use super::Documents;
+use super::granted::Reader;
 use crate::document::arrivals;
 use crate::document::graph::Index;
 use crate::http::problem::{Code, Problem};
@@ -19,22 +17,18 @@ use crate::http::version::Version;
 use crate::replay::made_ms;
 use crate::store::{Store, StoreError};
 
-impl Documents {
+impl Reader {
     /// The version that the server had of a document at a time, in milliseconds since 1970.
-    pub(super) async fn version_at(&self, id: &DocumentId, at_ms: i64) -> Result<Version, Problem> {
-        self.must_be_there(id).await?;
-        let count = self.views.stretch(id, 0..0).await?.count;
-        let (store, document) = (Arc::clone(&self.store), id.clone());
-        let looking =
-            tokio::task::spawn_blocking(move || Came::by(&*store, &document, count, at_ms));
-        let Ok(Ok(came)) = looking.await else {
-            return Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), ""));
-        };
+    pub(super) async fn version_at(&self, at_ms: i64) -> Result<Version, Problem> {
+        let count = self.stretch(0..0).await?.count;
+        let document = self.id().clone();
+        let look = move |store: &_| Came::by(store, &document, count, at_ms);
+        let came = self.documents.stored(look).await?;
         let mut is_there: Vec<bool> = Vec::new();
         let mut heads: BTreeMap<Index, ChangeHash> = BTreeMap::new();
         let mut next = 0;
         while next < count {
-            let stretch = self.views.stretch(id, next..count).await?;
+            let stretch = self.stretch(next..count).await?;
             if stretch.hashes.is_empty() {
                 break;
             }
@@ -42,7 +36,7 @@ impl Documents {
             let changes = stretch.changes();
             let unknown = changes.filter(|(place, ..)| came.at(*place).is_none());
             let unknown: Vec<ChangeHash> = unknown.map(|(_, hash, _)| hash).collect();
-            let mut made = self.made_by(id, unknown, at_ms).await?.into_iter();
+            let mut made = self.made_by(unknown, at_ms).await?.into_iter();
             for (place, hash, deps) in stretch.changes() {
                 let came = came.at(place).or_else(|| made.next()).unwrap_or(false);
                 let has = |dep: &Index| is_there.get(*dep as usize) == Some(&true);
@@ -66,16 +60,11 @@ impl Documents {
     }
 
     /// Whether changes had been made at a time, as their authors say.
-    async fn made_by(
-        &self,
-        id: &DocumentId,
-        changes: Vec<ChangeHash>,
-        at_ms: i64,
-    ) -> Result<Vec<bool>, Problem> {
+    async fn made_by(&self, changes: Vec<ChangeHash>, at_ms: i64) -> Result<Vec<bool>, Problem> {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
-        let made = self.on(id, move |core| {
+        let made = self.see(move |core| {
             let had_made = |hash: &ChangeHash| {
                 let meta = core.doc().get_change_meta_by_hash(hash);
                 let made = meta.and_then(|meta| made_ms(meta.timestamp));

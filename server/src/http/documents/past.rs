@@ -7,10 +7,9 @@ use automerge::{Automerge, ChangeHash, ReadDoc as _};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use concord_shared::code::ErrorCode;
-use concord_shared::ids::DocumentId;
 
-use super::Documents;
 use super::address::At;
+use super::granted::Reader;
 use crate::http::problem::{Code, Problem};
 use crate::http::version::Version;
 use crate::permit::turn;
@@ -24,22 +23,21 @@ const LARGE_OPS: u64 = 10_000;
 /// Bytes with which it is, whatever its ops.
 const LARGE_BYTES: usize = 256 << 10;
 
-impl Documents {
-    /// Runs a job on a copy of the document, which must be there. All that it has is durable.
+impl Reader {
+    /// Runs a job on a copy of the document. All that it has is durable.
     pub(super) async fn past<R: Send + 'static>(
         &self,
-        id: &DocumentId,
         job: impl FnOnce(&Automerge) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
-        let small = self.on(id, |core| {
+        let small = self.see(|core| {
             let is_small = core.doc().stats().num_ops < LARGE_OPS && core.bytes() < LARGE_BYTES;
             Ok(is_small.then(|| core.doc().clone()))
         });
         let (doc, permit) = if let Some(doc) = small.await? {
             (doc, None)
         } else {
-            let permit = turn(&self.past).await;
-            (self.on(id, |core| Ok(core.doc().clone())).await?, permit)
+            let permit = turn(&self.documents.past).await;
+            (self.see(|core| Ok(core.doc().clone())).await?, permit)
         };
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -51,10 +49,10 @@ impl Documents {
     }
 
     /// The version that is named: still to be looked for in the document, if it is named by itself.
-    pub(super) async fn version(&self, id: &DocumentId, at: At) -> Result<Version, Problem> {
+    pub(super) async fn version(&self, at: At) -> Result<Version, Problem> {
         match at {
             At::Version(version) => Ok(version),
-            At::Time(ms) => self.version_at(id, ms).await,
+            At::Time(ms) => self.version_at(ms).await,
         }
     }
 }

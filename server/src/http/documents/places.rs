@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use automerge::ChangeHash;
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Uri, header};
@@ -12,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::Documents;
 use super::address::{Address, Parameters, address};
+use crate::access::Identity;
 use crate::document::graph::Index;
 use crate::http::accept::{JSON, media_type};
 use crate::http::openapi::parameters;
@@ -43,6 +45,7 @@ struct VersionAtPlace {
 )]
 pub(super) async fn version(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -55,11 +58,11 @@ pub(super) async fn version(
         let detail = "a place is the number of a change in the order of admission";
         return Err(Problem::new(Code::BadPath, detail));
     };
-    documents.must_be_there(&id).await?;
+    let document = documents.reader(&identity, &id).await?;
     let mut heads: BTreeMap<Index, ChangeHash> = BTreeMap::new();
     let mut next = 0;
     while next <= place {
-        let stretch = documents.views.stretch(&id, next..place + 1).await?;
+        let stretch = document.stretch(next..place + 1).await?;
         if stretch.count <= place {
             return Err(Problem::new(
                 Code::NoChange,

@@ -1,12 +1,12 @@
 //! Reading: values, whole documents, and the list of them.
 
-use std::sync::Arc;
-
 use automerge::{Automerge, ChangeHash};
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use concord_shared::access::Role;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::{DocumentId, IdError};
 use concord_shared::json::{self, Types};
@@ -19,11 +19,15 @@ use super::Documents;
 use super::address::{Address, At, Parameters, address};
 use super::fork::part;
 use super::past::{immutable, must_have};
+use crate::access::{Grants, Identity};
+use crate::audit::event::Event;
+use crate::clock::signed_ms;
 use crate::http::accept::{AUTOMERGE, JSON, media_type};
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{Form, Had, Version};
+use crate::store::{DocumentInfo, Store, StoreError};
 use crate::view::Core;
 
 /// A value, and the version that it is of.
@@ -77,6 +81,9 @@ pub(super) fn json_at(
     let internal = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
     json.transpose().map_err(internal)
 }
+
+/// Documents that are looked at for one page of the list, where the caller may not read all of them.
+const DOCUMENTS_PER_PAGE_LOOKED_AT: usize = 1000;
 
 /// Documents in one page of the list, unless fewer are asked for.
 #[derive(Serialize, ToSchema)]
@@ -132,6 +139,7 @@ enum Summary {
 )]
 pub(super) async fn list(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -141,22 +149,20 @@ pub(super) async fn list(
     let after = parameters.after.as_deref().map(DocumentId::parse_url);
     let after = after.transpose().map_err(bad_id)?;
     let limit = parameters.limit()?;
-    let store = Arc::clone(&documents.store);
-    let found = tokio::task::spawn_blocking(move || store.documents(after.as_ref(), limit)).await;
-    let Ok(Ok(found)) = found else {
-        return Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), ""));
-    };
-    let is_last = found.len() < limit;
-    let next = found.last().filter(|_| !is_last);
-    let next = next.map(|info| info.document.to_string());
+    let grants = documents.grants.clone();
+    if !grants.knows_documents_of(&identity) {
+        let detail = "which documents they may read is known to the application that decides it";
+        return Err(Problem::new(Code::NotAllowed, detail));
+    }
+    let list = move |store: &_| readable(store, &grants, &identity, after, limit);
+    let (found, next) = documents.stored(list).await?;
+    let next = next.map(|next| next.to_string());
     let documents = found.iter().map(|info| ListedDocument {
         id: info.document.to_string(),
         url: info.document.url(),
         summary: match &info.summary {
             Ok(summary) => Summary::Readable {
-                created_at: json::timestamp(
-                    i64::try_from(summary.created_at_ms).unwrap_or(i64::MAX),
-                ),
+                created_at: json::timestamp(signed_ms(summary.created_at_ms)),
                 changes: summary.changes,
                 snapshot_bytes: summary.snapshot_bytes,
             },
@@ -172,6 +178,38 @@ pub(super) async fn list(
     Ok(axum::Json(body).into_response())
 }
 
+/// Documents that somebody may read, behind `after`, and where the next page goes on. A page may have fewer than `limit`,
+/// and none, and not be the last: only so many are looked at. Blocks.
+fn readable(
+    store: &dyn Store,
+    grants: &Grants,
+    who: &Identity,
+    mut after: Option<DocumentId>,
+    limit: usize,
+) -> Result<(Vec<DocumentInfo>, Option<DocumentId>), StoreError> {
+    let mut found = Vec::new();
+    for _ in 0..DOCUMENTS_PER_PAGE_LOOKED_AT.div_ceil(limit) {
+        let some = store.documents(after.as_ref(), limit)?;
+        let is_last = some.len() < limit;
+        for info in some {
+            if found.len() == limit {
+                return Ok((found, after));
+            }
+            after = Some(info.document.clone());
+            if grants.stored_role(who, &info.document)? >= Role::Reader {
+                found.push(info);
+            }
+        }
+        if is_last {
+            return Ok((found, None));
+        }
+        if found.len() == limit {
+            break;
+        }
+    }
+    Ok((found, after))
+}
+
 /// Read a document
 ///
 /// As JSON, or with `Accept: application/vnd.automerge` its own bytes; with `at` those of its history up to there.
@@ -185,6 +223,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn whole(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -194,7 +233,9 @@ pub(super) async fn whole(
         Ok(_) => Form::Json,
         Err(problem) => return Err(problem),
     };
-    let mut response = documents.show(&headers, &uri, query, form).await?;
+    let mut response = documents
+        .show(&identity, &headers, &uri, query, form)
+        .await?;
     let vary = HeaderValue::from_static("accept");
     response.headers_mut().append(header::VARY, vary);
     Ok(response)
@@ -213,18 +254,22 @@ pub(super) async fn whole(
 )]
 pub(super) async fn read(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
     media_type(&headers, &[JSON])?;
-    documents.show(&headers, &uri, query, Form::Json).await
+    documents
+        .show(&identity, &headers, &uri, query, Form::Json)
+        .await
 }
 
 impl Documents {
     /// Shows what is at an address, now or at a version, unless the reader has that.
     async fn show(
         &self,
+        identity: &Identity,
         headers: &HeaderMap,
         uri: &Uri,
         query: Result<Query<Parameters>, QueryRejection>,
@@ -240,22 +285,26 @@ impl Documents {
             had: Had::of(headers)?,
         };
         let is_fixed = matches!(at, Some(At::Version(_)));
+        let document = self.reader(identity, &id).await?;
         let response = match at {
             None => {
-                let now =
-                    move |core: &mut Core| shown.show(core.doc(), Version(core.heads()), None);
-                self.on(&id, now).await?
+                let now = move |core: &Core| shown.show(core.doc(), Version(core.heads()), None);
+                document.see(now).await?
             }
             Some(at) => {
-                let at = self.version(&id, at).await?;
+                let at = document.version(at).await?;
                 let then = move |doc: &Automerge| {
                     must_have(doc, &at.0)?;
                     let heads = at.0.clone();
                     shown.show(doc, at, Some(&heads))
                 };
-                self.past(&id, then).await?
+                document.past(then).await?
             }
         };
+        if form == Form::Automerge && response.status() == StatusCode::OK {
+            let document = &id;
+            identity.trail.record(&Event::Exported { document });
+        }
         Ok(if is_fixed {
             immutable(response)
         } else {

@@ -2,6 +2,9 @@
 //!
 //! The history only grows: what was there at a version is written again, as the smallest edit of what is there now.
 
+use std::sync::Arc;
+
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -16,13 +19,14 @@ use super::Documents;
 use super::address::{Address, At, Parameters, address, url_of_value};
 use super::diff::there;
 use super::past::must_have;
-use super::write::{Conditions, answer, done, edit, written};
+use super::write::{Asked, Conditions, answer, edit, written};
+use crate::access::Identity;
 use crate::http::body::{self, Parsed};
 use crate::http::idempotency::Key;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::Problem;
-use crate::permit::turn;
+use crate::limits::account::Account;
 
 /// What is to be brought back.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -53,6 +57,8 @@ struct Restore {
 )]
 pub(super) async fn restore(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
+    Extension(account): Extension<Arc<Account>>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -61,36 +67,40 @@ pub(super) async fn restore(
     let Address { id, .. } = address(&uri)?;
     let types = Parameters::of_write(query)?.types()?;
     let conditions = Conditions::of(&headers)?;
-    let key = Key::of(&headers)?;
-    let parsed = documents.read_json(&headers, body, &Path::root()).await?;
+    let key = Key::of(&headers, &identity.principal)?;
+    let document = documents.writer(&identity, &id).await?;
+    let parsed = documents
+        .read_json(&account, &headers, body, &Path::root())
+        .await?;
     let Parsed {
         json,
-        permit: of_body,
+        turn: of_body,
         fingerprint,
         ..
     } = parsed;
     let mark = key.map(|key| key.mark(&id, &Method::POST, &uri, &headers, fingerprint));
+    let asked = Asked::new(&identity, mark);
     let Restore { at, path } = body::object(&json)?;
     let (at, path) = (At::parse(&at)?, Path::parse(&path)?);
-    let version = documents.version(&id, at).await?;
+    let version = document.version(at).await?;
     // What there was may be large, whatever the body is, and waits in memory until the document is written.
-    let permit = match of_body {
-        Some(permit) => Some(permit),
-        None => turn(&documents.large).await,
+    let turn = match of_body {
+        Some(turn) => turn,
+        None => account.bodies.turn(&documents.large).await,
     };
     let old_path = path.clone();
     // With its types, so that what comes back is what it was.
-    let old = documents.past(&id, move |doc| {
+    let old = document.past(move |doc| {
         must_have(doc, &version.0)?;
         there(doc, &old_path, Types::Tagged, &version.0)
     });
     let old = old.await?;
     let address = url_of_value(&id, &path);
-    let shown = documents.on(&id, move |core| {
-        let _permit = permit;
-        if done(core, mark)?.is_none() {
+    let shown = document.edit(move |core| {
+        let _turn = turn;
+        if asked.done(core)?.is_none() {
             let base = conditions.check(core, &path)?;
-            edit(core, &base, Types::Tagged, mark, |edit| {
+            edit(core, &base, Types::Tagged, &asked, |edit| {
                 match &old {
                     Some(old) => edit.put_at(&path, old),
                     None => match edit.delete_at(&path) {

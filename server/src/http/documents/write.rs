@@ -1,9 +1,12 @@
 //! Writing: values and patches, and what all writes have in common.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use automerge::transaction::Transaction;
 use automerge::{ChangeHash, ReadDoc as _};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
@@ -19,6 +22,7 @@ use serde::Deserialize as _;
 use super::Documents;
 use super::address::{Address, Parameters, address, url_of_value};
 use super::read::{Shown, json_at};
+use crate::access::Identity;
 use crate::clock::signed_unix_ms;
 use crate::http::body::{self, Kind, Parsed};
 use crate::http::idempotency::{Fingerprint, Key, mark_of_put};
@@ -27,6 +31,7 @@ use crate::http::openapi::{answers, bodies, parameters};
 use crate::http::prefer::{APPLIED, MINIMAL, is_minimal};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{self, Condition, Version};
+use crate::limits::account::Account;
 use crate::view::marks::{By, Mark};
 use crate::view::{Author, Core};
 
@@ -120,9 +125,11 @@ impl Target {
 )]
 pub(super) async fn put(
     documents: State<Documents>,
+    identity: Extension<Identity>,
+    account: Extension<Arc<Account>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    write(documents, request).await
+    write(documents, identity, account, request).await
 }
 
 /// Patch a value
@@ -145,12 +152,19 @@ pub(super) async fn put(
 )]
 pub(super) async fn patch(
     documents: State<Documents>,
+    identity: Extension<Identity>,
+    account: Extension<Arc<Account>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    write(documents, request).await
+    write(documents, identity, account, request).await
 }
 
-async fn write(State(documents): State<Documents>, request: Request) -> Result<Response, Problem> {
+async fn write(
+    State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
+    Extension(account): Extension<Arc<Account>>,
+    request: Request,
+) -> Result<Response, Problem> {
     let (
         Parts {
             method,
@@ -160,13 +174,14 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
         },
         body,
     ) = request.into_parts();
+
     let query = Query::try_from_uri(&uri);
     let Target {
         address: Address { id, path },
         types,
         conditions,
     } = Target::of(&uri, query, &headers)?;
-    let (kind, key) = (Kind::of(&headers)?, Key::of(&headers)?);
+    let (kind, key) = (Kind::of(&headers)?, Key::of(&headers, &identity.principal)?);
     let is_json_patch = match (method == Method::PATCH, kind) {
         (false, Kind::Json) | (true, Kind::Json | Kind::MergePatch) => false,
         (true, Kind::JsonPatch) => true,
@@ -175,34 +190,36 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
             return Err(Problem::new(Code::MediaType, detail));
         }
     };
-    let parsed = body::json(&headers, body, &path, &documents.large).await?;
+    let there = documents.writer(&identity, &id).await?;
+    let parsed = body::json(&headers, body, &path, &documents.large, &account).await?;
     let Parsed {
         json,
-        permit,
+        turn,
         fingerprint,
     } = parsed;
     let mark = if method == Method::PUT {
-        mark_of_put(key, &id, &uri, &headers, fingerprint)
+        mark_of_put(key, &identity.principal, &id, &uri, &headers, fingerprint)
     } else {
         key.map(|key| key.mark(&id, &method, &uri, &headers, fingerprint))
     };
+    let asked = Asked::new(&identity, mark);
     let address = url_of_value(&id, &path);
-    let shown = documents.on(&id, move |core| {
-        let _permit = permit;
+    let shown = there.edit(move |core| {
+        let _turn = turn;
         let bad = |error: serde_json::Error| Problem::new(Code::BadPatch, error.to_string());
         let patch = is_json_patch.then(|| json_patch::Patch::deserialize(&json));
         let patch = patch.transpose().map_err(bad)?;
         let is_patch = method == Method::PATCH;
         let mut saw_all = false;
         let was_there;
-        if let Some(change) = done(core, mark)? {
+        if let Some(change) = asked.done(core)? {
             let made = core.doc().get_change_meta_by_hash(&change);
             was_there = made.is_none_or(|made| is_there(core, &path, Some(&made.deps)));
         } else {
             was_there = is_there(core, &path, None);
             let base = conditions.check(core, &path)?;
             saw_all = base.saw_all;
-            edit(core, &base, types, mark, |edit| match &patch {
+            edit(core, &base, types, &asked, |edit| match &patch {
                 Some(patch) => edit.patch_at(&path, patch),
                 None if is_patch => edit.merge_at(&path, &json),
                 None => edit.put_at(&path, &json),
@@ -239,6 +256,8 @@ async fn write(State(documents): State<Documents>, request: Request) -> Result<R
 )]
 pub(super) async fn append(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
+    Extension(account): Extension<Arc<Account>>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -249,24 +268,26 @@ pub(super) async fn append(
         types,
         conditions,
     } = Target::of(&uri, query, &headers)?;
-    let key = Key::of(&headers)?;
-    let parsed = documents.read_json(&headers, body, &path).await?;
+    let key = Key::of(&headers, &identity.principal)?;
+    let there = documents.writer(&identity, &id).await?;
+    let parsed = documents.read_json(&account, &headers, body, &path).await?;
     let Parsed {
         json,
-        permit,
+        turn,
         fingerprint,
     } = parsed;
     let random = || uuid::Uuid::new_v4().to_string();
     let member = key.as_ref().map_or_else(random, Key::member);
     let mark = key.map(|key| key.mark(&id, &Method::POST, &uri, &headers, fingerprint));
+    let asked = Asked::new(&identity, mark);
     let document = id.clone();
-    let made = documents.on(&id, move |core| {
-        let _permit = permit;
-        let change = if let Some(change) = done(core, mark)? {
+    let made = there.edit(move |core| {
+        let _turn = turn;
+        let change = if let Some(change) = asked.done(core)? {
             change
         } else {
             let base = conditions.check(core, &path)?;
-            let ((), change) = edit(core, &base, types, mark, |edit| {
+            let ((), change) = edit(core, &base, types, &asked, |edit| {
                 edit.append_at(&path, &member, &json)
             })?;
             // Something is always added.
@@ -311,6 +332,7 @@ pub(super) async fn append(
 )]
 pub(super) async fn delete(
     State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -320,17 +342,19 @@ pub(super) async fn delete(
         conditions,
         ..
     } = Target::of(&uri, query, &headers)?;
-    let key = Key::of(&headers)?;
-    let asked = Fingerprint::of(b"");
-    let mark = key.map(|key| key.mark(&id, &Method::DELETE, &uri, &headers, asked));
+    let key = Key::of(&headers, &identity.principal)?;
+    let nothing = Fingerprint::of(b"");
+    let mark = key.map(|key| key.mark(&id, &Method::DELETE, &uri, &headers, nothing));
+    let asked = Asked::new(&identity, mark);
     let address = url_of_value(&id, &path);
-    let shown = documents.on(&id, move |core| {
+    let there = documents.writer(&identity, &id).await?;
+    let shown = there.edit(move |core| {
         let mut shown = Shown::json(Version(Vec::new()), None);
         shown.is_known = false;
-        if done(core, mark)?.is_none() {
+        if asked.done(core)?.is_none() {
             let base = conditions.check(core, &path)?;
             shown.is_known = base.saw_all;
-            edit(core, &base, Types::Plain, mark, |edit| {
+            edit(core, &base, Types::Plain, &asked, |edit| {
                 edit.delete_at(&path)
             })?;
         }
@@ -344,12 +368,13 @@ pub(super) async fn delete(
 impl Documents {
     pub(super) async fn read_json(
         &self,
+        account: &Account,
         headers: &HeaderMap,
         body: Body,
         path: &Path,
     ) -> Result<Parsed, Problem> {
         match Kind::of(headers)? {
-            Kind::Json => body::json(headers, body, path, &self.large).await,
+            Kind::Json => body::json(headers, body, path, &self.large, account).await,
             Kind::MergePatch | Kind::JsonPatch => {
                 Err(Problem::new(Code::MediaType, "patches are sent by PATCH"))
             }
@@ -423,24 +448,41 @@ fn is_there(core: &Core, path: &Path, heads: Option<&[ChangeHash]>) -> bool {
     found.is_ok_and(|found| found.is_some())
 }
 
-/// Who writes. Nobody has to say who they are yet.
-pub(super) fn author(mark: Option<Mark>) -> Author {
-    Author {
-        principal: PrincipalId::anonymous(),
-        message: mark.map(|mark| mark.to_string()),
-        at_ms: signed_unix_ms(),
-    }
+/// A request that writes.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Who asks.
+    pub(super) principal: PrincipalId,
+    /// How it is known when it comes again.
+    pub(super) mark: Option<Mark>,
 }
 
-/// The change by which a request was carried out, if it was.
-pub(super) fn done(core: &mut Core, mark: Option<Mark>) -> Result<Option<ChangeHash>, Problem> {
-    let Some((mark, done)) = mark.and_then(|mark| Some((mark, core.done(&mark)?))) else {
-        return Ok(None);
-    };
-    match mark.by {
-        _ if done.request == mark.request => Ok(Some(done.change)),
-        By::Version => Ok(None),
-        By::Key => Err(reused()),
+impl Asked {
+    pub(super) fn new(identity: &Identity, mark: Option<Mark>) -> Self {
+        let principal = identity.principal.clone();
+        Self { principal, mark }
+    }
+
+    /// Of the change that carries it out.
+    pub(super) fn author(&self) -> Author {
+        Author {
+            principal: self.principal.clone(),
+            message: self.mark.map(|mark| mark.to_string()),
+            at_ms: signed_unix_ms(),
+        }
+    }
+
+    /// The change by which it was carried out, if it was.
+    pub(super) fn done(&self, core: &mut Core) -> Result<Option<ChangeHash>, Problem> {
+        let found = self.mark.and_then(|mark| Some((mark, core.done(&mark)?)));
+        let Some((mark, done)) = found else {
+            return Ok(None);
+        };
+        match mark.by {
+            _ if done.request == mark.request => Ok(Some(done.change)),
+            By::Version => Ok(None),
+            By::Key => Err(reused()),
+        }
     }
 }
 
@@ -468,7 +510,7 @@ pub(super) fn edit<R>(
     core: &mut Core,
     base: &Base,
     types: Types,
-    mark: Option<Mark>,
+    asked: &Asked,
     make: impl FnOnce(&mut Edit<'_, Transaction<'_>>) -> Result<R, WriteError>,
 ) -> Result<(R, Option<ChangeHash>), Problem> {
     let make = |tx: &mut Transaction<'_>| {
@@ -480,8 +522,8 @@ pub(super) fn edit<R>(
         })
     };
     let made = match &base.at {
-        Some(at) => core.change_at(author(mark), at, make),
-        None => core.change(author(mark), make),
+        Some(at) => core.change_at(asked.author(), at, make),
+        None => core.change(asked.author(), make),
     };
     match made {
         Ok(made) => Ok(made?),

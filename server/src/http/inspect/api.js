@@ -1,5 +1,7 @@
 // What is asked of the server. Addresses are relative to the page's.
 
+import { doubts, headers, within } from "./token.js";
+
 /** What the server answered instead, or `away` if it did not. */
 export class Problem extends Error {
   constructor(code, detail, status) {
@@ -27,7 +29,7 @@ export const addressOfValue = (id, pointer, parameters) => addressOf(id, pointer
 export async function get(url, signal) {
   let response, text;
   try {
-    response = await fetch(url, { signal, headers: { accept: "application/json" } });
+    response = await fetch(url, { signal, headers: { accept: "application/json", ...headers() } });
     text = await response.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -40,6 +42,7 @@ export async function get(url, signal) {
     throw new Problem("bad-answer", `the answer is not JSON (status ${response.status})`, response.status);
   }
   if (!response.ok) {
+    if (response.status === 401) doubts.dispatchEvent(new CustomEvent("doubt", { detail: json }));
     throw new Problem(String(json?.code ?? "bad-answer"), String(json?.detail ?? ""), response.status);
   }
   return json;
@@ -82,4 +85,4 @@ export const refusals = (id, signal) => {
 };
 
 /** The address of a document's events. */
-export const events = (id, since) => addressOf(id, "/events", { types: "tagged", since });
+export const events = (id, since) => within(addressOf(id, "/events", { types: "tagged", since }));

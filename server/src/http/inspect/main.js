@@ -7,6 +7,7 @@ import { listen } from "./keyboard.js";
 import { Refusals } from "./refusals.js";
 import { format, idOf, parse } from "./route.js";
 import { cut, printable } from "./text.js";
+import { doubts, lookAs, takeFromAddress } from "./token.js";
 
 /** Between two writings of a place that is being slid over, milliseconds: browsers take only so many. */
 const ADDRESS_MS = 250;
@@ -15,6 +16,7 @@ const STATES = { live: "live", away: "server away", gone: "no document" };
 
 const documents = new Documents();
 const open = el("input", { type: "search", class: "open", placeholder: "open: id or automerge: URL  ( / )", "aria-label": "Open a document by id or URL", spellcheck: "false", autocomplete: "off" });
+const who = el("input", { type: "password", class: "who", placeholder: "token", "aria-label": "Your token", autocomplete: "off", hidden: true });
 const state = el("span", { class: "state", role: "status" });
 const content = el("div", { class: "content" });
 let route = parse("");
@@ -78,6 +80,16 @@ open.addEventListener("keydown", (event) => {
   open.blur();
 });
 
+who.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  lookAs(who.value);
+  location.reload();
+});
+doubts.addEventListener("doubt", ({ detail }) => {
+  who.hidden = false;
+  who.title = printable(String(detail?.detail ?? ""));
+});
+
 const parts = (name) => () => page?.parts?.[name]?.focus();
 const help = listen({
   "/": () => open.focus(),
@@ -97,13 +109,17 @@ document.body.prepend(
     { class: "top" },
     el("a", { class: "name", href: "#/" }, el("strong", {}, "Concord"), " inspector"),
     open,
+    who,
     state,
     el("a", { href: format({ page: "refusals" }), class: "to-refusals" }, "refusals"),
     button("?", help, { "aria-label": "Keys", title: "keys ( ? )" }),
   ),
   el("div", { class: "page" }, documents.element, content),
 );
+takeFromAddress();
 window.addEventListener("popstate", show);
+// Another token: what is shown was for somebody else.
+window.addEventListener("hashchange", () => takeFromAddress() && location.reload());
 window.addEventListener("hashchange", () => format(parse(location.hash)) !== format(route) && show());
 show();
 void documents.load();

@@ -46,6 +46,12 @@ sets! {
     Comparing: from, to, types, if_none_match;
     /// A page of the list of changes.
     ChangePage: limit, order, after_change;
+    /// What whoever says who may do what has seen.
+    AccessCondition: if_match_of_access, if_none_match_of_access;
+    /// A page of what was said of that.
+    AccessPage: limit, after_entry;
+    /// Whether to erase what is deleted.
+    Erasing: now;
     /// What to leave out of a list.
     OfDocument: document;
     /// The address of a version.
@@ -202,6 +208,36 @@ fn if_match() -> Parameter {
     let description = "The version that the author saw. The request is carried out on that one and merged with what came \
          since; with `*` only what is there is written, and a version that the document never had is 412.";
     header("If-Match", description, tags(), &tag())
+}
+
+fn if_match_of_access() -> Parameter {
+    let description =
+        "The `ETag` of the list that is to be replaced, or `*` for whichever there is. Else 412.";
+    header("If-Match", description, string(), "\"access-3\"")
+}
+
+fn if_none_match_of_access() -> Parameter {
+    let description = "With `*` only where nobody ever said who may do what. Else 412.";
+    let schema = string().enum_values(Some(["*"]));
+    header("If-None-Match", description, schema, "*")
+}
+
+fn after_entry() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::Integer);
+    let schema = schema.minimum(Some(0));
+    query(
+        "after",
+        "The last entry of the page before: its `next`.",
+        schema,
+        99,
+    )
+}
+
+fn now() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::Boolean);
+    let schema = schema.default(Some(false.into()));
+    let description = "Whether what is stored of it is erased at once, and can't be brought back.";
+    query("now", description, schema, true)
 }
 
 fn idempotency_key() -> Parameter {

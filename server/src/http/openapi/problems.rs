@@ -93,9 +93,10 @@ fn problem(status: StatusCode) -> Response {
 
 fn headers(status: StatusCode) -> &'static [(&'static str, &'static str)] {
     match status {
-        StatusCode::SERVICE_UNAVAILABLE => {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             &[("Retry-After", "After how many seconds to try again.")]
         }
+        StatusCode::UNAUTHORIZED => &[("WWW-Authenticate", "How to say who asks.")],
         StatusCode::METHOD_NOT_ALLOWED => &[("Allow", "The methods that the address takes.")],
         StatusCode::UNSUPPORTED_MEDIA_TYPE => &[
             (

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::store::{
-    Contents, DocumentInfo, Fault, LogRecord, MemoryStore, Problem, StoredDocument,
-    conformance::{append, id},
+    Contents, DocumentInfo, Fault, LogRecord, MemoryStore, Problem, StoredDocument, Tombstone,
+    conformance::{access, append, entry, id},
 };
 
 /// Long enough that something which can happen does; what must not happen is waited for this long.
@@ -81,6 +81,18 @@ impl Gated {
     }
 }
 
+impl Gated {
+    /// Waits for so many steps of housekeeping.
+    async fn housekeeping(&self, steps: usize) {
+        let done = async {
+            while self.state.lock().unwrap().tidied < steps {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(NEVER, done).await.unwrap();
+    }
+}
+
 impl Store for Gated {
     fn commit(&self, writes: &[Write], durability: Durability) -> Result<(), StoreError> {
         let mut gate = self.state.lock().unwrap();
@@ -127,6 +139,31 @@ impl Store for Gated {
         most_bytes: u64,
     ) -> Result<Vec<LogRecord>, StoreError> {
         self.memory.log(document, from, to, most_bytes)
+    }
+
+    fn access(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError> {
+        self.memory.access(document)
+    }
+
+    fn access_log(
+        &self,
+        document: &DocumentId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.memory.access_log(document, from, limit)
+    }
+
+    fn tombstone(&self, document: &DocumentId) -> Result<Option<Tombstone>, StoreError> {
+        self.memory.tombstone(document)
+    }
+
+    fn tombstones(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, Tombstone)>, StoreError> {
+        self.memory.tombstones(after, limit)
     }
 
     fn documents(
@@ -243,6 +280,43 @@ async fn what_comes_during_a_commit_shares_the_next() {
     committed(&mut a_tickets, Ticket(50)).await;
     assert_eq!(store.batches(), [1, 50]);
     thread.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn access_entries_keep_their_place_among_a_documents_writes() {
+    let (store, committer, thread) = start(CommitterOptions::default());
+    let (mut writer, mut tickets) = committer.document();
+    submit(&mut writer, access("a", 0)).await;
+    store.arrival(1).await;
+    // Each counts as one write, whatever its kind.
+    for (number, write) in (2..).zip([append("a", 0..3), access("a", 1), append("a", 3..4)]) {
+        assert_eq!(submit(&mut writer, write).await, Ticket(number));
+    }
+    nothing_told(&mut tickets).await;
+    store.pass(Pass::Commit);
+    store.arrival(2).await;
+    assert_eq!(tickets.changed().await.committed, Ticket(1));
+    // There is an entry before there is content.
+    assert_eq!(store.memory.access(&id("a")).unwrap(), Some((0, entry(0))));
+    assert_eq!(durable(&store, "a"), 0);
+    store.pass(Pass::Commit);
+    committed(&mut tickets, Ticket(4)).await;
+    assert_eq!(durable(&store, "a"), 4);
+    assert_eq!(store.memory.access(&id("a")).unwrap(), Some((1, entry(1))));
+    // One that is out of order fails its document's writes, and no other's.
+    let (mut other, mut other_tickets) = committer.document();
+    submit(&mut other, append("b", 0..1)).await;
+    submit(&mut writer, access("a", 3)).await;
+    submit(&mut writer, append("a", 4..5)).await;
+    store.open_gate();
+    committed(&mut other_tickets, Ticket(1)).await;
+    let progress = failure(&mut tickets).await;
+    assert!(matches!(
+        progress.failed.as_deref(),
+        Some(StoreError::BadAccess { expected: 2, .. })
+    ));
+    thread.shutdown().await.unwrap();
+    assert_eq!(durable(&store, "a"), 4);
 }
 
 #[tokio::test]
@@ -490,7 +564,11 @@ async fn relaxed_commits_are_synced_at_shutdown() {
 #[tokio::test]
 async fn housekeeping_comes_after_tickets_and_stops_when_done() {
     let (store, committer, thread) = start(CommitterOptions::default());
-    store.state.lock().unwrap().untidy = 10;
+    store.housekeeping(1).await;
+    *store.state.lock().unwrap() = Gate {
+        untidy: 10,
+        ..Gate::default()
+    };
     let (mut writer, mut tickets) = committer.document();
     submit(&mut writer, append("a", 0..1)).await;
     store.arrival(1).await;
@@ -510,6 +588,18 @@ async fn housekeeping_comes_after_tickets_and_stops_when_done() {
     timeout(NEVER, all_done).await.unwrap();
     tokio::time::sleep(SOON).await;
     assert_eq!(store.state.lock().unwrap().tidied, 10);
+    thread.shutdown().await.unwrap();
+}
+
+/// A purge that a crash interrupted goes on though nobody writes.
+#[tokio::test]
+async fn housekeeping_begins_before_anybody_writes() {
+    let store = Arc::new(Gated::default());
+    store.state.lock().unwrap().untidy = 5;
+    let shared = Arc::clone(&store) as Arc<dyn Store>;
+    let (_committer, thread) = Committer::start(shared, CommitterOptions::default()).unwrap();
+    store.housekeeping(5).await;
+    assert_eq!(store.batches(), [0; 0]);
     thread.shutdown().await.unwrap();
 }
 

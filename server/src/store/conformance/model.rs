@@ -1,11 +1,14 @@
-//! Random runs of writes, against a model of three numbers per document.
+//! Random runs of writes, against a model of a few numbers per document.
 
 use std::collections::BTreeMap;
 
 use proptest::{prelude::*, test_runner::TestRunner};
 
-use super::{Bench, append, arrivals, changes, flatten, id, open, snapshot, strict};
-use crate::store::{Durability, Store};
+use super::{
+    Bench, access, append, arrivals, changes, delete, entry, flatten, id, open, purge, snapshot,
+    strict, undelete,
+};
+use crate::store::{Durability, Store, check::Life};
 
 /// One step of a random run.
 #[derive(Debug, Clone)]
@@ -22,12 +25,26 @@ enum Action {
     Append(u64),
     /// Base and `keep_from` as shares of what is possible.
     Snapshot(f64, f64),
+    /// An access entry.
+    Access,
+    /// One step from there to deleted to purged, or back: what is not possible is left out.
+    Delete,
+    Undelete,
+    Purge,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let action = prop_oneof![
         4 => (1_u64..6).prop_map(Action::Append),
         1 => (0.0..=1.0, 0.0..=1.0).prop_map(|(base, keep)| Action::Snapshot(base, keep)),
+        1 => prop::sample::select(vec![
+            Action::Access,
+            Action::Access,
+            Action::Delete,
+            Action::Undelete,
+            Action::Undelete,
+            Action::Purge,
+        ]),
     ];
     let step = prop_oneof![
         9 => (prop::collection::vec((0_u8..3, action), 1..8), any::<bool>())
@@ -44,6 +61,9 @@ struct Model {
     next: u64,
     keep_from: u64,
     has_snapshot: bool,
+    is_there: bool,
+    entries: u64,
+    life: Life,
 }
 
 #[expect(
@@ -56,7 +76,7 @@ fn share(low: u64, high: u64, share: f64) -> u64 {
     low + ((high - low) as f64 * share) as u64
 }
 
-/// Any run of legal writes leaves what a model of three numbers per document says.
+/// Any run of legal writes leaves what a model of a few numbers per document says.
 pub(crate) fn random_writes_match_a_model<B: Bench>() {
     let config = ProptestConfig {
         cases: 48,
@@ -76,13 +96,41 @@ pub(crate) fn random_writes_match_a_model<B: Bench>() {
                     let mut writes = Vec::new();
                     for (document, action) in actions {
                         let document = format!("doc {document}");
-                        let known = model.contains_key(&document);
                         let expected = model.entry(document.clone()).or_default();
+                        let known = expected.is_there;
+                        let buries =
+                            matches!(action, Action::Delete | Action::Undelete | Action::Purge);
+                        let any = known || expected.entries > 0;
+                        if if buries {
+                            !any
+                        } else {
+                            expected.life != Life::Live
+                        } {
+                            continue;
+                        }
+                        expected.is_there |= !buries && !matches!(action, Action::Access);
                         match action {
                             Action::Append(count) => {
                                 writes
                                     .push(append(&document, expected.next..expected.next + count));
                                 expected.next += count;
+                            }
+                            Action::Delete if expected.life == Life::Live => {
+                                writes.push(delete(&document));
+                                expected.life = Life::Deleted;
+                            }
+                            Action::Undelete if expected.life == Life::Deleted => {
+                                writes.push(undelete(&document));
+                                expected.life = Life::Live;
+                            }
+                            Action::Purge if expected.life == Life::Deleted => {
+                                writes.push(purge(&document));
+                                expected.life = Life::Purged;
+                            }
+                            Action::Delete | Action::Undelete | Action::Purge => {}
+                            Action::Access => {
+                                writes.push(access(&document, expected.entries));
+                                expected.entries += 1;
                             }
                             Action::Snapshot(base, keep) => {
                                 let limit = if known { expected.next } else { 20 };
@@ -108,6 +156,24 @@ pub(crate) fn random_writes_match_a_model<B: Bench>() {
                 }
             }
             for (name, expected) in &model {
+                let is_there = expected.is_there && expected.life == Life::Live;
+                prop_assert_eq!(store.holds(&id(name)).unwrap(), is_there);
+                let listed = store.documents(None, 9).unwrap();
+                let is_listed = listed.iter().any(|info| info.document == id(name));
+                prop_assert_eq!(is_listed, is_there);
+                let tombstone = store.tombstone(&id(name)).unwrap();
+                prop_assert_eq!(Life::of(tombstone.as_ref()), expected.life);
+                let newest = expected.entries.checked_sub(1);
+                let newest = newest
+                    .filter(|_| expected.life != Life::Purged)
+                    .map(|number| (number, entry(number)));
+                prop_assert_eq!(store.access(&id(name)).unwrap(), newest);
+                if expected.is_there || expected.entries > 0 {
+                    prop_assert!(store.verify(&id(name)).unwrap().is_empty());
+                }
+                if !is_there {
+                    continue;
+                }
                 let document = open(&store, name);
                 prop_assert_eq!(
                     (document.base, document.next()),
@@ -130,7 +196,6 @@ pub(crate) fn random_writes_match_a_model<B: Bench>() {
                 prop_assert_eq!(contents.snapshot, snapshot);
                 let known = expected.has_snapshot.then(|| arrivals(expected.base));
                 prop_assert_eq!(store.arrivals(&id(name)).unwrap(), known);
-                prop_assert!(store.verify(&id(name)).unwrap().is_empty());
             }
         }
         Ok(())

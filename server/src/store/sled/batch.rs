@@ -12,56 +12,63 @@ use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
-    End, SledStore, UNFLUSHED_MAX_BYTES,
-    keys::{DocumentKeys, Place},
+    Database, End, Standing, UNFLUSHED_MAX_BYTES,
+    keys::{self, DocumentKeys, FORMAT_KEY, GUARDED_DIRECTORY, PLAIN_DIRECTORY, Place},
+    tombstones,
+    tree::Tree,
     values::{self, DocumentRecord, Entry, INLINE_MAX_BYTES},
 };
-use crate::store::{StoreError, Write, check::Extent};
+use crate::store::{Remains, StoreError, Tombstone, Write, check::Extent};
 
-/// Sets of keys, to be applied as one.
+/// Sets and removals of keys, to be applied as one.
 #[derive(Default)]
 pub(super) struct Batch {
-    steps: Vec<(IVec, IVec)>,
+    /// `None`: the key goes.
+    steps: Vec<(IVec, Option<IVec>)>,
 }
 
 impl Batch {
     pub(super) fn insert(&mut self, key: &[u8], value: Vec<u8>) {
-        self.steps.push((key.into(), value.into()));
+        self.steps.push((key.into(), Some(value.into())));
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        self.steps.push((key.into(), None));
     }
 
     /// A single step is atomic by itself: without the frame that sled puts around a batch it costs
     /// one write to disk instead of two.
-    pub(super) fn apply(mut self, db: &::sled::Db) -> Result<(), ::sled::Error> {
+    pub(super) fn apply(mut self, db: &Tree) -> Result<(), ::sled::Error> {
         if self.steps.len() == 1 {
-            if let Some((key, value)) = self.steps.pop() {
-                db.insert(key, value)?;
-            }
+            match self.steps.pop() {
+                Some((key, Some(value))) => db.insert(key, value)?,
+                Some((key, None)) => db.remove(key)?,
+                None => None,
+            };
             return Ok(());
         }
-        let mut batch = ::sled::Batch::default();
-        for (key, value) in self.steps {
-            batch.insert(key, value);
-        }
-        db.apply_batch(batch)
+        db.apply(self.steps)
     }
 }
 
-/// Where logs end, before a batch or after it.
-pub(super) type Ends = HashMap<DocumentId, End>;
+/// Where documents stand, before a batch or after it.
+pub(super) type Standings = HashMap<DocumentId, Standing>;
 
 /// One document's part of a batch that is being made.
 struct Pending<'w> {
     keys: DocumentKeys,
-    end: End,
+    standing: Standing,
     /// The document record must be written.
     dirty: bool,
+    /// The tombstone must be written, or removed.
+    is_reburied: bool,
     /// The log record that following appends join: index of its first change, its entries, their bytes.
     open: Option<(u64, Vec<Entry<'w>>, usize)>,
 }
 
 /// Something long, to be written before the batch that refers to it.
 pub(super) struct Staging<'s> {
-    db: &'s ::sled::Db,
+    db: &'s Tree,
     unflushed: usize,
 }
 
@@ -92,42 +99,50 @@ impl Staging<'_> {
     }
 }
 
-impl SledStore {
+impl Database {
     /// Checks all writes against each other and against what is there; writes nothing.
     ///
-    /// Returns where the logs of the documents concerned end before the batch; a document that is not
-    /// there yet is missing.
-    pub(super) fn check(&self, known: &Ends, writes: &[Write]) -> Result<Ends, StoreError> {
-        let mut ends = Ends::new();
-        let mut extents: HashMap<&DocumentId, Option<Extent>> = HashMap::new();
+    /// Returns where the documents concerned stand before the batch.
+    pub(super) fn check(
+        &self,
+        known: &Standings,
+        writes: &[Write],
+    ) -> Result<Standings, StoreError> {
+        let mut standings = Standings::new();
+        let mut extents: HashMap<&DocumentId, Extent> = HashMap::new();
         for write in writes {
             let document = write.document();
             let extent = match extents.entry(document) {
                 Slot::Occupied(slot) => slot.into_mut(),
                 Slot::Vacant(slot) => {
-                    let end = match known.get(document) {
-                        Some(end) => Some(*end),
-                        None => self.read_end(document)?,
+                    let standing = match known.get(document) {
+                        Some(standing) => standing.clone(),
+                        None => self.read_standing(document)?,
                     };
-                    if let Some(end) = end {
-                        ends.insert(document.clone(), end);
-                    }
-                    slot.insert(end.map(|end| Extent {
-                        base: end.record.base,
-                        next: end.next,
-                    }))
+                    let extent = standing.extent();
+                    standings.insert(document.clone(), standing);
+                    slot.insert(extent)
                 }
             };
-            *extent = Some(Extent::after(*extent, write)?);
+            *extent = std::mem::take(extent).after(write)?;
         }
-        Ok(ends)
+        Ok(standings)
     }
 
     /// Stages what is long and makes the batch, for writes that were [checked](Self::check).
     ///
-    /// Returns the batch, and in `ends` where the logs end once it is applied.
-    pub(super) fn stage(&self, ends: &mut Ends, writes: &[Write]) -> Result<Batch, ::sled::Error> {
+    /// Returns the batch, and in `standings` where the documents stand once it is applied. The batch raises the
+    /// directory's `format` if what it writes asks for that.
+    pub(super) fn stage(
+        &self,
+        standings: &mut Standings,
+        format: u8,
+        writes: &[Write],
+    ) -> Result<Batch, ::sled::Error> {
         let mut batch = Batch::default();
+        if format < format_of(writes) {
+            batch.insert(FORMAT_KEY, vec![format_of(writes)]);
+        }
         let mut staging = Staging {
             db: &self.db,
             unflushed: 0,
@@ -135,22 +150,13 @@ impl SledStore {
         let mut documents: HashMap<&DocumentId, Pending<'_>> = HashMap::new();
         for write in writes {
             let document = write.document();
-            let pending =
-                documents.entry(document).or_insert_with(|| {
-                    let (Write::Append { received_at_ms, .. }
-                    | Write::Snapshot { received_at_ms, .. }) = write;
-                    let end = ends.get(document).copied();
-                    let new = End {
-                        record: DocumentRecord::new(*received_at_ms),
-                        next: 0,
-                    };
-                    Pending {
-                        keys: DocumentKeys::new(document),
-                        end: end.unwrap_or(new),
-                        dirty: end.is_none(),
-                        open: None,
-                    }
-                });
+            let pending = documents.entry(document).or_insert_with(|| Pending {
+                keys: DocumentKeys::new(document),
+                standing: standings.get(document).cloned().unwrap_or_default(),
+                dirty: false,
+                is_reburied: false,
+                open: None,
+            });
             match write {
                 Write::Append {
                     first,
@@ -165,36 +171,84 @@ impl SledStore {
                         changes,
                     };
                     pending.append(&mut batch, &mut staging, *first, entry)?;
-                    pending.end.next = first.saturating_add(changes.len() as u64);
+                    pending.end(*received_at_ms).next = first.saturating_add(changes.len() as u64);
                 }
                 Write::Snapshot {
                     base,
                     keep_from,
+                    received_at_ms,
                     snapshot,
                     graph,
                     arrivals,
                     ..
                 } => {
                     pending.close_record(&mut batch);
+                    let mut end = *pending.end(*received_at_ms);
                     let parts = [snapshot, graph, arrivals];
-                    pending.snapshot(&mut staging, *base, *keep_from, parts)?;
+                    pending.snapshot(&mut staging, &mut end, *base, *keep_from, parts)?;
+                    pending.standing.end = Some(end);
+                }
+                Write::Access { number, entry, .. } => {
+                    pending.access(&mut batch, &mut staging, *number, entry)?;
+                }
+                Write::Delete { at_ms, by, .. } => pending.bury(Some(Tombstone {
+                    at_ms: *at_ms,
+                    by: by.clone(),
+                    purged: false,
+                    remains: Remains::Store,
+                })),
+                Write::Undelete { .. } => pending.bury(None),
+                Write::Purge { .. } => {
+                    let tombstone = pending.standing.tombstone.take();
+                    pending.bury(tombstone.map(|tombstone| Tombstone {
+                        purged: true,
+                        ..tombstone
+                    }));
                 }
             }
         }
         staging.flush()?;
         for (document, mut pending) in documents {
             pending.close_record(&mut batch);
-            if pending.dirty {
+            if let Some(end) = pending.standing.end.filter(|_| pending.dirty) {
                 let key = pending.keys.at(Place::Record);
-                batch.insert(key, values::seal(key, &pending.end.record.encode()));
+                batch.insert(key, values::seal(key, &end.record.encode()));
             }
-            ends.insert(document.clone(), pending.end);
+            if pending.is_reburied {
+                let key = keys::tombstone(document);
+                match &pending.standing.tombstone {
+                    Some(tombstone) => batch.insert(&key, tombstones::seal(&key, tombstone)),
+                    None => batch.remove(&key),
+                }
+            }
+            standings.insert(document.clone(), pending.standing);
         }
         Ok(batch)
     }
 }
 
+/// The format that a directory must have for these writes.
+pub(super) fn format_of(writes: &[Write]) -> u8 {
+    let guards = |write: &Write| matches!(write, Write::Access { .. } | Write::Delete { .. });
+    if writes.iter().any(guards) {
+        GUARDED_DIRECTORY
+    } else {
+        PLAIN_DIRECTORY
+    }
+}
+
 impl<'w> Pending<'w> {
+    /// Where the document's log ends; a document that is not there begins with this.
+    fn end(&mut self, now_ms: u64) -> &mut End {
+        self.standing.end.get_or_insert_with(|| {
+            self.dirty = true;
+            End {
+                record: DocumentRecord::new(now_ms),
+                next: 0,
+            }
+        })
+    }
+
     /// Appends to one document within a batch share a log record while it is short: a batch with many
     /// small changes is then a few tree inserts.
     fn append(
@@ -220,7 +274,7 @@ impl<'w> Pending<'w> {
         let body = values::body(&entry);
         staging.write(&mut self.keys, &body, |piece| Place::Body { first, piece })?;
         let key = self.keys.at(Place::Log { first });
-        batch.insert(key, values::log_apart(key, body.len() as u64));
+        batch.insert(key, values::apart(key, body.len() as u64));
         Ok(())
     }
 
@@ -232,14 +286,42 @@ impl<'w> Pending<'w> {
         }
     }
 
+    fn access(
+        &mut self,
+        batch: &mut Batch,
+        staging: &mut Staging<'_>,
+        number: u64,
+        entry: &[u8],
+    ) -> Result<(), ::sled::Error> {
+        let place = Place::Access { number };
+        if entry.len() <= INLINE_MAX_BYTES {
+            let key = self.keys.at(place);
+            batch.insert(key, values::inline(key, entry));
+        } else {
+            staging.write(&mut self.keys, entry, |piece| Place::AccessPiece {
+                number,
+                piece,
+            })?;
+            let key = self.keys.at(place);
+            batch.insert(key, values::apart(key, entry.len() as u64));
+        }
+        self.standing.next_access = number.saturating_add(1);
+        Ok(())
+    }
+
+    fn bury(&mut self, tombstone: Option<Tombstone>) {
+        self.standing.tombstone = tombstone;
+        self.is_reburied = true;
+    }
+
     fn snapshot(
         &mut self,
         staging: &mut Staging<'_>,
+        End { record, next }: &mut End,
         base: u64,
         keep_from: u64,
         [snapshot, graph, arrivals]: [&Bytes; 3],
     ) -> Result<(), ::sled::Error> {
-        let End { record, next } = &mut self.end;
         record.generation += 1;
         let generation = record.generation;
         staging.write(&mut self.keys, snapshot, |piece| Place::Snapshot {

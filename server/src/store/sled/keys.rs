@@ -9,23 +9,36 @@
 //! 01 01 <id> 00 38 <generation> <piece>            arrivals
 //! 01 01 <id> 00 40 <first index>                   log record
 //! 01 01 <id> 00 50 <first index> <piece>           body of a log record too long for one value
+//! 01 01 <id> 00 60 <number>                        access entry
+//! 01 01 <id> 00 70 <number> <piece>                body of an access entry too long for one value
+//! 01 02 <id>                                       tombstone
 //! ```
 //!
-//! Generation and index are big-endian u64, pieces big-endian u32. An id has no byte 00 (it has no control
+//! The directory's format is 1 until the first access entry or tombstone is written, and 2 from then on: a build that
+//! knows only 1 would serve a document without asking who may see it, and deleted ones, so it must not open the
+//! directory.
+//!
+//! Generation, index and number are big-endian u64, pieces big-endian u32. An id has no byte 00 (it has no control
 //! characters), so no id's keys lie among another's, and documents come in the order of their ids. The
-//! document record is a document's lowest key, which lets a listing seek from one to the next.
+//! document record is a document's lowest key, which lets a listing seek from one to the next. An access log may be
+//! there without a document record: a listing passes over it.
 
 use concord_shared::ids::DocumentId;
 
 use crate::store::Part;
 
-/// First byte of every key and value; also the format of the directory.
+/// First byte of every key and value.
 pub(super) const FORMAT: u8 = 1;
+/// The directory's format while nothing is in it that older builds would pass over.
+pub(super) const PLAIN_DIRECTORY: u8 = 1;
+/// The directory's format once it has access entries or tombstones.
+pub(super) const GUARDED_DIRECTORY: u8 = 2;
 /// Key of the one value that tells the directory's format, the same in every format.
 pub(super) const FORMAT_KEY: &[u8] = b"\x00concord";
 
 const SPACE_META: u8 = 0x00;
 const SPACE_DOCUMENTS: u8 = 0x01;
+const SPACE_TOMBSTONES: u8 = 0x02;
 
 const END_OF_ID: u8 = 0x00;
 
@@ -35,6 +48,8 @@ const KIND_GRAPH: u8 = 0x30;
 const KIND_ARRIVALS: u8 = 0x38;
 const KIND_LOG: u8 = 0x40;
 const KIND_BODY: u8 = 0x50;
+const KIND_ACCESS: u8 = 0x60;
+const KIND_ACCESS_PIECE: u8 = 0x70;
 /// Above every kind.
 const KIND_END: u8 = 0xf0;
 
@@ -48,6 +63,22 @@ pub(super) fn all_documents() -> ([u8; 2], [u8; 2]) {
     ([FORMAT, SPACE_DOCUMENTS], [FORMAT, SPACE_DOCUMENTS + 1])
 }
 
+/// Key of a document's tombstone.
+pub(super) fn tombstone(document: &DocumentId) -> Vec<u8> {
+    [&[FORMAT, SPACE_TOMBSTONES], document.as_str().as_bytes()].concat()
+}
+
+/// The document that a tombstone's key names.
+pub(super) fn tombstone_of(key: &[u8]) -> Option<DocumentId> {
+    let id = key.strip_prefix(&[FORMAT, SPACE_TOMBSTONES])?;
+    DocumentId::new(std::str::from_utf8(id).ok()?).ok()
+}
+
+/// Lower and upper bound (exclusive) of all tombstones' keys.
+pub(super) fn all_tombstones() -> ([u8; 2], [u8; 2]) {
+    ([FORMAT, SPACE_TOMBSTONES], [FORMAT, SPACE_TOMBSTONES + 1])
+}
+
 /// What a key below a document's prefix holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -57,6 +88,8 @@ pub(super) enum Place {
     Arrivals { generation: u64, piece: u32 },
     Log { first: u64 },
     Body { first: u64, piece: u32 },
+    Access { number: u64 },
+    AccessPiece { number: u64, piece: u32 },
 }
 
 impl Place {
@@ -69,6 +102,8 @@ impl Place {
             Self::Arrivals { piece, .. } => Part::Arrivals { piece },
             Self::Log { first } => Part::Log { first },
             Self::Body { first, piece } => Part::Body { first, piece },
+            Self::Access { number } => Part::Access { number },
+            Self::AccessPiece { number, piece } => Part::AccessPiece { number, piece },
         }
     }
 }
@@ -106,12 +141,27 @@ impl DocumentKeys {
             }
             Place::Log { first } => self.build(KIND_LOG, Some(first), None),
             Place::Body { first, piece } => self.build(KIND_BODY, Some(first), Some(piece)),
+            Place::Access { number } => self.build(KIND_ACCESS, Some(number), None),
+            Place::AccessPiece { number, piece } => {
+                self.build(KIND_ACCESS_PIECE, Some(number), Some(piece))
+            }
         }
     }
 
     /// Above every log record of the document.
     pub(super) fn end_of_log(&mut self) -> &[u8] {
         self.build(KIND_LOG + 1, None, None)
+    }
+
+    /// Above every access entry of the document.
+    pub(super) fn end_of_access(&mut self) -> &[u8] {
+        self.build(KIND_ACCESS + 1, None, None)
+    }
+
+    /// Below every key of the document.
+    pub(super) fn start(&mut self) -> &[u8] {
+        self.key.truncate(self.prefix_len);
+        &self.key
     }
 
     /// Above every key of the document.
@@ -141,7 +191,11 @@ impl DocumentKeys {
         let (number, rest) = rest.split_first_chunk::<8>()?;
         let number = u64::from_be_bytes(*number);
         if rest.is_empty() {
-            return (kind == KIND_LOG).then_some(Place::Log { first: number });
+            return match kind {
+                KIND_LOG => Some(Place::Log { first: number }),
+                KIND_ACCESS => Some(Place::Access { number }),
+                _ => None,
+            };
         }
         let piece = u32::from_be_bytes(rest.try_into().ok()?);
         let (generation, first) = (number, number);
@@ -150,6 +204,7 @@ impl DocumentKeys {
             KIND_GRAPH => Some(Place::Graph { generation, piece }),
             KIND_ARRIVALS => Some(Place::Arrivals { generation, piece }),
             KIND_BODY => Some(Place::Body { first, piece }),
+            KIND_ACCESS_PIECE => Some(Place::AccessPiece { number, piece }),
             _ => None,
         }
     }
@@ -205,6 +260,20 @@ mod tests {
             Place::Body { first: 1, piece: 2 },
             b"\x01\x014NMN\x00\x50\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02",
         );
+        golden(
+            Place::Access { number: 258 },
+            b"\x01\x014NMN\x00\x60\x00\x00\x00\x00\x00\x00\x01\x02",
+        );
+        golden(
+            Place::AccessPiece {
+                number: 1,
+                piece: 2,
+            },
+            b"\x01\x014NMN\x00\x70\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02",
+        );
+        assert_eq!(tombstone(&id("4NMN")), b"\x01\x024NMN");
+        assert_eq!(tombstone_of(b"\x01\x024NMN"), Some(id("4NMN")));
+        assert_eq!(tombstone_of(b"\x01\x014NMN"), None);
         assert_eq!(meta("peer-id"), b"\x01\x00peer-id");
         assert_eq!(FORMAT_KEY, b"\x00concord");
     }
@@ -246,11 +315,34 @@ mod tests {
             let key = keys.at(body).to_vec();
             assert!(keys.end_of_log() < key.as_slice());
             assert_eq!(keys.parse(&key), Some(body));
-            assert!(key.as_slice() < keys.end());
+            last = key;
+            for place in [
+                Place::Access { number: 0 },
+                Place::Access { number: u64::MAX },
+                Place::AccessPiece {
+                    number: u64::MAX,
+                    piece: u32::MAX,
+                },
+            ] {
+                let key = keys.at(place).to_vec();
+                assert!(last < key, "{text:?} {place:?}");
+                assert_eq!(keys.parse(&key), Some(place));
+                assert_eq!(
+                    key.as_slice() < keys.end_of_access(),
+                    matches!(place, Place::Access { .. })
+                );
+                last = key;
+            }
+            assert!(last.as_slice() < keys.end());
+            let tombstone = tombstone(&id(text));
+            let (low, high) = all_tombstones();
+            assert!(last < low.to_vec() && low.as_slice() < tombstone.as_slice());
+            assert!(tombstone.as_slice() < high.as_slice());
             last = keys.end().to_vec();
         }
         let (low, high) = all_documents();
         assert!(low.as_slice() < last.as_slice() && last.as_slice() < high.as_slice());
+        assert!(high <= all_tombstones().0);
     }
 
     #[test]
@@ -259,7 +351,12 @@ mod tests {
         let keys = DocumentKeys::new(&id("a"));
         assert_eq!(keys.parse(other.at(Place::Record)), None);
         assert_eq!(keys.parse(b"\x01\x01a\x00\x40\x00"), None);
-        assert_eq!(keys.parse(b"\x01\x01a\x00\x60\0\0\0\0\0\0\0\0"), None);
+        assert_eq!(keys.parse(b"\x01\x01a\x00\x68\0\0\0\0\0\0\0\0"), None);
+        assert_eq!(
+            keys.parse(b"\x01\x01a\x00\x60\0\0\0\0\0\0\0\0\0\0\0\0"),
+            None
+        );
+        assert_eq!(keys.parse(b"\x01\x01a\x00\x70\0\0\0\0\0\0\0\0"), None);
         assert_eq!(
             keys.parse(b"\x01\x01a\x00\x40\0\0\0\0\0\0\0\0\0\0\0\0"),
             None

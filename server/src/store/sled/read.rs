@@ -7,15 +7,12 @@ use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
-    DocumentKeys, DocumentRecord, End, SledStore, keys,
+    Database, DocumentKeys, DocumentRecord, End, Standing,
     keys::Place,
     read_failed,
     values::{self, Assembly, Body},
 };
-use crate::store::{
-    Allowance, DocumentInfo, DocumentSummary, LogRecord, Part, Problem, StoreError, StoredDocument,
-    Unlisted,
-};
+use crate::store::{Allowance, LogRecord, Part, Problem, StoreError, StoredDocument, check::Life};
 
 /// A read of one document: the store itself failed, or what is there is wrong.
 #[derive(Debug)]
@@ -61,7 +58,7 @@ pub(super) fn is_swept(document: &DocumentRecord, first: u64, problem: &Problem)
     first < document.keep_from && *problem == missing
 }
 
-impl SledStore {
+impl Database {
     /// Runs a read that looks at several keys so that it sees one state.
     ///
     /// sled offers no snapshot of a tree, and holding off the committer during every big read would
@@ -71,16 +68,34 @@ impl SledStore {
     ///
     /// Appends alone need no second run: a reader that sees a log's end one record earlier or later
     /// sees a log.
+    ///
+    /// A deleted document has no record here.
     pub(super) fn settled<T>(
         &self,
         document: &DocumentId,
         read: impl Fn(&mut DocumentKeys, Option<DocumentRecord>) -> Result<T, Fail>,
     ) -> Result<T, StoreError> {
+        let visible = |keys: &mut DocumentKeys| {
+            if self.is_deleted(document)? {
+                return Ok(None);
+            }
+            self.read_record(keys)
+        };
+        self.settled_by(document, visible, read)
+    }
+
+    /// [`settled`](Self::settled), by another state than the document record, which `read` is given.
+    pub(super) fn settled_by<S: PartialEq + Copy, T>(
+        &self,
+        document: &DocumentId,
+        state: impl Fn(&mut DocumentKeys) -> Result<S, Fail>,
+        read: impl Fn(&mut DocumentKeys, S) -> Result<T, Fail>,
+    ) -> Result<T, StoreError> {
         let mut keys = DocumentKeys::new(document);
         let once = |keys: &mut DocumentKeys| {
-            let before = self.read_record(keys)?;
+            let before = state(keys)?;
             let value = read(keys, before)?;
-            Ok((value, self.read_record(keys)? == before))
+            Ok((value, state(keys)? == before))
         };
         match once(&mut keys) {
             Ok((value, true)) => return Ok(value),
@@ -242,8 +257,8 @@ impl SledStore {
         key: &[u8],
         value: &[u8],
     ) -> Result<Option<Vec<LogRecord>>, Fail> {
-        let payload = values::unseal(key, value, Part::Log { first })?;
-        let body = match values::read_log(first, payload)? {
+        let part = Part::Log { first };
+        let body = match values::locate(part, values::unseal(key, value, part)?)? {
             Body::Inline(body) => body,
             Body::Apart { len } => {
                 match self.read_pieces(keys, len, |piece| Place::Body { first, piece }) {
@@ -257,7 +272,122 @@ impl SledStore {
         Ok(Some(values::read_body(first, body)?))
     }
 
-    /// Where a document ends, for the writer: `None` if it is not there.
+    /// Reads of an access log, as long as its document is not purged.
+    pub(super) fn settled_access<T: Default>(
+        &self,
+        document: &DocumentId,
+        read: impl Fn(&mut DocumentKeys) -> Result<T, Fail>,
+    ) -> Result<T, StoreError> {
+        let is_purged = |_: &mut DocumentKeys| {
+            let tombstone = self.read_tombstone(document)?;
+            Ok(tombstone.is_some_and(|tombstone| tombstone.purged))
+        };
+        self.settled_by(document, is_purged, |keys, is_purged| {
+            if is_purged {
+                return Ok(T::default());
+            }
+            read(keys)
+        })
+    }
+
+    /// Up to `limit` access entries in order, from number `from` on.
+    pub(super) fn read_access_log(
+        &self,
+        keys: &mut DocumentKeys,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Bytes)>, Fail> {
+        let mut found = Vec::new();
+        let low = keys.at(Place::Access { number: from }).to_vec();
+        let high = keys.end_of_access().to_vec();
+        let mut number = from;
+        for entry in self.db.range(low..high).take(limit) {
+            let (key, value) = entry?;
+            let place = Place::Access { number };
+            if keys.parse(&key) != Some(place) {
+                return Err(Problem::Missing { part: place.part() }.into());
+            }
+            found.push((number, self.read_access(keys, number, &key, &value)?));
+            number = number.saturating_add(1);
+        }
+        Ok(found)
+    }
+
+    /// The newest access entry.
+    pub(super) fn read_newest_access(
+        &self,
+        keys: &mut DocumentKeys,
+    ) -> Result<Option<(u64, Bytes)>, Fail> {
+        let Some((number, key, value)) = self.newest_access(keys)? else {
+            return Ok(None);
+        };
+        let entry = self.read_access(keys, number, &key, &value)?;
+        Ok(Some((number, entry)))
+    }
+
+    fn newest_access(
+        &self,
+        keys: &mut DocumentKeys,
+    ) -> Result<Option<(u64, ::sled::IVec, ::sled::IVec)>, Fail> {
+        let low = keys.at(Place::Access { number: 0 }).to_vec();
+        let high = keys.end_of_access();
+        let last = self.db.range(low.as_slice()..high).next_back();
+        match last.transpose()? {
+            None => Ok(None),
+            Some((key, value)) => match keys.parse(&key) {
+                Some(Place::Access { number }) => Ok(Some((number, key, value))),
+                _ => Err(Problem::Stray { part: Part::Stray }.into()),
+            },
+        }
+    }
+
+    fn read_access(
+        &self,
+        keys: &mut DocumentKeys,
+        number: u64,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Bytes, Fail> {
+        let part = Part::Access { number };
+        match values::locate(part, values::unseal(key, value, part)?)? {
+            Body::Inline(entry) => Ok(entry),
+            Body::Apart { len } => {
+                self.read_pieces(keys, len, |piece| Place::AccessPiece { number, piece })
+            }
+        }
+    }
+
+    /// Where a document stands, for the writer.
+    pub(super) fn read_standing(&self, document: &DocumentId) -> Result<Standing, StoreError> {
+        let tombstone = self.read_tombstone(document);
+        let tombstone = tombstone.map_err(|fail| fail.of(document))?;
+        if Life::of(tombstone.as_ref()) == Life::Purged {
+            // Half of it may be swept.
+            return Ok(Standing {
+                tombstone,
+                ..Standing::default()
+            });
+        }
+        let mut keys = DocumentKeys::new(document);
+        let newest = self.newest_access(&mut keys);
+        let newest = newest.map_err(|fail| fail.of(document))?;
+        let (end, damage) = match self.read_end(document) {
+            Ok(end) => (end, None),
+            // sled can't write either where it can't read.
+            Err(StoreError::Corrupt { problem, .. }) if problem != Problem::Unreadable => {
+                (None, Some(problem))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Standing {
+            end,
+            next_access: newest.map_or(0, |(number, ..)| number.saturating_add(1)),
+            tombstone,
+            damage,
+        })
+    }
+
+    /// Where a document ends, for the writer, also where it is deleted: `None` if it is not there.
     pub(super) fn read_end(&self, document: &DocumentId) -> Result<Option<End>, StoreError> {
         let mut keys = DocumentKeys::new(document);
         let end = self
@@ -266,7 +396,7 @@ impl SledStore {
         end.map_err(|fail| fail.of(document))
     }
 
-    fn end(
+    pub(super) fn end(
         &self,
         keys: &mut DocumentKeys,
         record: Option<DocumentRecord>,
@@ -332,173 +462,4 @@ impl SledStore {
         }
         Ok(assembly.finish())
     }
-
-    /// Goes from document to document by seeking past each one's last key.
-    pub(super) fn list(
-        &self,
-        after: Option<&DocumentId>,
-        limit: usize,
-    ) -> Result<Vec<DocumentInfo>, StoreError> {
-        let mut walk = self.walk(after);
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let Some(document) = walk.next_document() else {
-                break;
-            };
-            let summary = self.settled(&document, |keys, record| {
-                let end = self.end(keys, record)?;
-                Ok(end.map(|End { record, next }| DocumentSummary {
-                    created_at_ms: record.created_at_ms,
-                    base: record.base,
-                    changes: next,
-                    snapshot_bytes: record.snapshot_len,
-                }))
-            });
-            let summary = match summary {
-                Ok(Some(summary)) => Ok(summary),
-                // Only something staged, which a crash left behind.
-                Ok(None) => continue,
-                Err(StoreError::Corrupt { problem, .. }) => Err(problem),
-                Err(error) => return Err(error),
-            };
-            found.push(DocumentInfo { document, summary });
-        }
-        Ok(found)
-    }
-
-    /// The stretches that [`list`](Self::list) passes over.
-    pub(super) fn find_unlisted(&self) -> Vec<Unlisted> {
-        let mut walk = self.walk(None);
-        while walk.next_document().is_some() {}
-        walk.unlisted
-    }
-
-    fn walk(&self, after: Option<&DocumentId>) -> Walk<'_> {
-        let (low, high) = keys::all_documents();
-        Walk {
-            db: &self.db,
-            from: match after {
-                Some(document) => DocumentKeys::new(document).end().to_vec(),
-                None => low.to_vec(),
-            },
-            high: high.to_vec(),
-            last: after.cloned(),
-            unlisted: Vec::new(),
-        }
-    }
-}
-
-/// Goes from document to document, past what can't be read.
-struct Walk<'s> {
-    db: &'s ::sled::Db,
-    from: Vec<u8>,
-    high: Vec<u8>,
-    last: Option<DocumentId>,
-    unlisted: Vec<Unlisted>,
-}
-
-/// Longer than any document's prefix and what sled may cut its leaves by behind it.
-const PROBE_BYTES: usize = 96;
-
-/// Lowest byte in an id: see [`DocumentId`].
-const LOWEST_IN_ID: u8 = 0x20;
-
-impl Walk<'_> {
-    /// The next document of which any key can be read.
-    fn next_document(&mut self) -> Option<DocumentId> {
-        let mut passed_over = false;
-        let found = loop {
-            match self.first_from(&self.from) {
-                Ok(Some(key)) => {
-                    if let Some(document) = keys::document_of(&key) {
-                        break Some(document);
-                    }
-                    // Must not hide the documents after it.
-                    tracing::error!(key = ?&*key, "unknown key in the store");
-                    self.from = [&*key, &[0]].concat();
-                }
-                Ok(None) => break None,
-                Err(error) => {
-                    tracing::error!(%error, "a part of the listing can't be read");
-                    passed_over = true;
-                    self.from = self.readable_after(&self.from);
-                }
-            }
-        };
-        if passed_over {
-            self.unlisted.push(Unlisted {
-                after: self.last.clone(),
-                before: found.clone(),
-            });
-        }
-        match &found {
-            Some(document) => self.from = DocumentKeys::new(document).end().to_vec(),
-            None => self.from.clone_from(&self.high),
-        }
-        self.last.clone_from(&found);
-        found
-    }
-
-    fn first_from(&self, from: &[u8]) -> Result<Option<::sled::IVec>, ::sled::Error> {
-        self.db
-            .range(from..self.high.as_slice())
-            .keys()
-            .next()
-            .transpose()
-    }
-
-    /// Where reading goes on after `from`, which can't be read. sled names no bounds of what it can't read, so it is
-    /// found by trying: in ever longer steps up to a place that can be read, and back from there by halves.
-    fn readable_after(&self, from: &[u8]) -> Vec<u8> {
-        let mut bad = from.to_vec();
-        let mut good = self.high.clone();
-        let id_starts = keys::all_documents().0.len();
-        let padded = [from, &[0]].concat();
-        'steps: for depth in (id_starts..padded.len()).rev() {
-            let (kept, rest) = padded.split_at(depth);
-            let next = rest.first().map_or(u8::MAX, |byte| byte.saturating_add(1));
-            for byte in next.max(LOWEST_IN_ID)..=u8::MAX {
-                let key = [kept, &[byte]].concat();
-                if key <= bad {
-                    continue;
-                }
-                if self.first_from(&key).is_ok() {
-                    good = key;
-                    break 'steps;
-                }
-                bad = key;
-            }
-        }
-        bad.resize(PROBE_BYTES, 0);
-        good.resize(PROBE_BYTES, 0);
-        loop {
-            let middle = middle(&bad, &good);
-            if middle == bad {
-                return good;
-            }
-            if self.first_from(&middle).is_ok() {
-                good = middle;
-            } else {
-                bad = middle;
-            }
-        }
-    }
-}
-
-/// Halfway between two strings of one length, taken as numbers.
-fn middle(low: &[u8], high: &[u8]) -> Vec<u8> {
-    let mut sum: Vec<u8> = Vec::with_capacity(low.len());
-    let mut carry = 0;
-    for (low, high) in low.iter().zip(high).rev() {
-        let [byte, over] = (u16::from(*low) + u16::from(*high) + carry).to_le_bytes();
-        sum.push(byte);
-        carry = u16::from(over);
-    }
-    let mut half = Vec::with_capacity(sum.len());
-    for byte in sum.iter().rev() {
-        let [low, _] = ((carry << 8 | u16::from(*byte)) >> 1).to_le_bytes();
-        half.push(low);
-        carry = u16::from(*byte) & 1;
-    }
-    half
 }

@@ -1,29 +1,33 @@
-//! Removes what no document record refers to any more: former generations, the log below `keep_from`.
+//! Removes what no document record refers to any more: former generations, the log below `keep_from`; and all of what
+//! is purged.
 //!
-//! Nothing depends on it: readers go by the document record. A crash in between leaves some of it
-//! behind, which goes with the document's next snapshot.
+//! Nothing depends on it: readers go by the document record and the tombstone. A crash in between leaves some of it
+//! behind, which goes with the document's next snapshot; or, of what is purged, when the store is opened.
 //!
 //! **A log record goes before its body.** Readers find a body by its record, and of the log's last record also when it
 //! lies below `keep_from`, to see where the log ends; so a record that is there has all of its body, whenever the sweep
 //! stops. What is left of a body without its record is found by its number alone. (Bodies went first once: of a log
 //! whose last record had one of more pieces than are removed in one go the rest could not be read. Readers know such
-//! remains: [`SledStore::read_log_record`].)
+//! remains: [`Database::read_log_record`].)
 
 use std::collections::VecDeque;
 
 use ::sled::IVec;
 use concord_shared::ids::DocumentId;
 
-use super::{DocumentKeys, SledStore, into_io, keys::Place, read_failed};
-use crate::store::StoreError;
+use super::{Database, DocumentKeys, into_io, keys, keys::Place, read_failed, tombstones};
+use crate::store::{Remains, StoreError, Tombstone};
 
 /// Keys removed in one go, so that commits need not wait for more than a few milliseconds.
 const SWEEP_KEYS: usize = 256;
 
-/// What is to be swept: documents whose snapshot was replaced.
+/// What is to be swept.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
+    /// Documents whose snapshot was replaced.
     documents: VecDeque<DocumentId>,
+    /// Documents that are purged.
+    purged: VecDeque<DocumentId>,
 }
 
 impl Sweep {
@@ -32,28 +36,75 @@ impl Sweep {
             self.documents.push_back(document.clone());
         }
     }
+
+    pub(super) fn add_purged(&mut self, document: DocumentId) {
+        // All of it goes: nobody need look what of it is superfluous.
+        self.documents.retain(|other| *other != document);
+        self.purged.push_back(document);
+    }
+
+    fn has_more(&self) -> bool {
+        !self.documents.is_empty() || !self.purged.is_empty()
+    }
 }
 
-impl SledStore {
+impl Database {
     /// Sweeps a little; whether there is more.
     pub(super) fn sweep(&self, sweep: &mut Sweep) -> Result<bool, StoreError> {
         let Some(document) = sweep.documents.pop_front() else {
-            return Ok(false);
+            return self.sweep_purged(sweep);
         };
         // A damaged document keeps what it has: it may help to rescue something.
         let keys = self.superfluous(&document, SWEEP_KEYS)?;
         let broken = |error| StoreError::Broken(into_io(error));
-        // In order, and none by batch: each removal is right by itself.
-        for key in &keys {
-            self.db.remove(key).map_err(broken)?;
-        }
+        self.remove_all(&keys).map_err(broken)?;
         if keys.len() >= SWEEP_KEYS {
             sweep.documents.push_front(document);
         }
+        Ok(sweep.has_more())
+    }
+
+    /// In order, and none by batch: each removal is right by itself.
+    fn remove_all(&self, keys: &[IVec]) -> Result<(), ::sled::Error> {
+        for key in keys {
+            self.db.remove(key)?;
+        }
         if !keys.is_empty() {
+            self.db.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Removes a little of what is purged. sled's log keeps the order of what is written, so a tombstone that says that
+    /// all is swept is not there without all removals.
+    fn sweep_purged(&self, sweep: &mut Sweep) -> Result<bool, StoreError> {
+        let Some(document) = sweep.purged.pop_front() else {
+            return Ok(false);
+        };
+        let broken = |error| StoreError::Broken(into_io(error));
+        let mut place = DocumentKeys::new(&document);
+        let low = place.start().to_vec();
+        let range = self.db.range(low.as_slice()..place.end());
+        let keys: Result<Vec<IVec>, _> = range.keys().take(SWEEP_KEYS).collect();
+        let keys = keys.map_err(read_failed)?;
+        self.remove_all(&keys).map_err(broken)?;
+        if keys.len() >= SWEEP_KEYS {
+            sweep.purged.push_front(document);
+            return Ok(true);
+        }
+        let tombstone = self.read_tombstone(&document);
+        let tombstone = tombstone.map_err(|fail| fail.of(&document))?;
+        if let Some(tombstone) = tombstone {
+            let swept = Tombstone {
+                remains: Remains::Files,
+                ..tombstone
+            };
+            let key = keys::tombstone(&document);
+            let value = tombstones::seal(&key, &swept);
+            self.db.insert(key, value).map_err(broken)?;
             self.db.flush().map_err(broken)?;
         }
-        Ok(!sweep.documents.is_empty())
+        Ok(sweep.has_more())
     }
 
     /// Up to `limit` keys of a document that nothing refers to, in the order in which to remove them.

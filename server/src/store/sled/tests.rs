@@ -1,11 +1,19 @@
+use std::path::Path;
+
 use tempfile::TempDir;
 
-use super::{keys::Place, *};
+use super::{
+    keys::{FORMAT_KEY, GUARDED_DIRECTORY, PLAIN_DIRECTORY, Place},
+    *,
+};
 use crate::store::Severity;
-use crate::store::conformance::{Bench, append, conformance, id, snapshot};
+use crate::store::conformance::{Bench, access, append, conformance, entry, id, snapshot};
 
+mod beside;
 mod crash;
 mod damage;
+mod deletion;
+mod rewrite;
 
 struct OnDisk(TempDir);
 
@@ -30,7 +38,7 @@ impl Bench for OnDisk {
 
 conformance!(OnDisk);
 
-/// Three documents, one of them with a snapshot of several pieces and a log record of several.
+/// Three documents, one of them with a snapshot of several pieces, and a log record and an access entry of several.
 fn populated() -> (OnDisk, SledStore) {
     let (bench, store) = OnDisk::create();
     let big = |byte: u8| Bytes::from(vec![byte; 3 * values::PIECE_MAX_BYTES + 10]);
@@ -38,7 +46,11 @@ fn populated() -> (OnDisk, SledStore) {
         .commit(
             &[
                 append("a", 0..1),
+                access("b", 0),
                 append("b", 0..4),
+                access("b", 1),
+                access("b", 2),
+                access("b", 3),
                 Write::Snapshot {
                     document: id("b"),
                     base: 3,
@@ -67,7 +79,7 @@ fn populated() -> (OnDisk, SledStore) {
 /// Every key of document "b".
 fn places(store: &SledStore) -> Vec<(Vec<u8>, Place)> {
     let keys = DocumentKeys::new(&id("b"));
-    let all = store.db.iter().keys().map(|key| key.unwrap().to_vec());
+    let all = store.sled().iter().keys().map(|key| key.unwrap().to_vec());
     all.filter_map(|key| keys.parse(&key).map(|place| (key, place)))
         .collect()
 }
@@ -76,11 +88,11 @@ fn places(store: &SledStore) -> Vec<(Vec<u8>, Place)> {
 fn every_flipped_byte_is_found_and_named() {
     let (_bench, store) = populated();
     for (key, place) in places(&store) {
-        let good = store.db.get(&key).unwrap().unwrap();
+        let good = store.sled().get(&key).unwrap().unwrap();
         for at in [0, good.len() / 2, good.len() - 1] {
             let mut bad = good.to_vec();
             bad[at] ^= 0x10;
-            store.db.insert(&key, bad).unwrap();
+            store.sled().insert(&key, bad).unwrap();
             let problems = store.verify(&id("b")).unwrap();
             assert_eq!(
                 problems,
@@ -88,7 +100,7 @@ fn every_flipped_byte_is_found_and_named() {
                 "{place:?} at {at}"
             );
         }
-        store.db.insert(&key, &good).unwrap();
+        store.sled().insert(&key, &good).unwrap();
     }
     assert_eq!(store.verify(&id("b")).unwrap(), []);
 }
@@ -97,7 +109,7 @@ fn every_flipped_byte_is_found_and_named() {
 fn every_missing_key_is_found() {
     let (_bench, store) = populated();
     for (key, place) in places(&store) {
-        let good = store.db.remove(&key).unwrap().unwrap();
+        let good = store.sled().remove(&key).unwrap().unwrap();
         let problems = store.verify(&id("b")).unwrap();
         match place {
             Place::Record => assert_eq!(
@@ -107,7 +119,7 @@ fn every_missing_key_is_found() {
                 }]
             ),
             // The last record's absence is what an append that never came looks like.
-            Place::Log { first: 5 } => assert_eq!(problems, []),
+            Place::Log { first: 5 } | Place::Access { number: 3 } => assert_eq!(problems, []),
             Place::Log { first } => {
                 let found = if first == 0 { 4 } else { 5 };
                 assert_eq!(
@@ -124,7 +136,7 @@ fn every_missing_key_is_found() {
                 "{place:?}"
             ),
         }
-        store.db.insert(&key, good).unwrap();
+        store.sled().insert(&key, good).unwrap();
     }
     assert_eq!(store.verify(&id("b")).unwrap(), []);
 }
@@ -149,13 +161,13 @@ fn all_that_is_wrong_is_told() {
         },
         Place::Body { first: 4, piece: 1 },
     ] {
-        store.db.remove(keys.at(place)).unwrap().unwrap();
+        store.sled().remove(keys.at(place)).unwrap().unwrap();
         lost.push(Problem::Missing { part: place.part() });
     }
     let mut stray = keys.end().to_vec();
     *stray.last_mut().unwrap() = 0x77;
     store
-        .db
+        .sled()
         .insert(stray, "of a kind that is not known")
         .unwrap();
     lost.push(Problem::Stray { part: Part::Stray });
@@ -190,8 +202,16 @@ fn what_was_staged_and_never_committed_is_not_there() {
         snapshot_of("b", 7, &long),
         snapshot_of("new", 3, &long),
     ];
-    let mut ends = store.check(&Ends::new(), &writes).unwrap();
-    let batch = store.stage(&mut ends, &writes).unwrap();
+    let mut standings = store
+        .database()
+        .unwrap()
+        .check(&Standings::new(), &writes)
+        .unwrap();
+    let batch = store
+        .database()
+        .unwrap()
+        .stage(&mut standings, PLAIN_DIRECTORY, &writes);
+    let batch = batch.unwrap();
     drop(batch);
     store.commit(&[], Durability::Strict).unwrap();
     let store = bench.reopen(store);
@@ -225,6 +245,70 @@ fn what_was_staged_and_never_committed_is_not_there() {
         store.log(&id("b"), 6, 7, u64::MAX).unwrap()[0].changes,
         [short]
     );
+}
+
+/// The same of an access entry: staged, it is neither there nor in the way of a shorter one.
+#[test]
+fn an_access_entry_that_was_staged_and_never_committed_is_not_there() {
+    let (bench, store) = OnDisk::create();
+    let of_length = |len: usize| Write::Access {
+        document: id("a"),
+        number: 0,
+        entry: Bytes::from(vec![b'e'; len]),
+    };
+    let writes = [of_length(5 * values::PIECE_MAX_BYTES)];
+    let mut standings = store
+        .database()
+        .unwrap()
+        .check(&Standings::new(), &writes)
+        .unwrap();
+    drop(
+        store
+            .database()
+            .unwrap()
+            .stage(&mut standings, PLAIN_DIRECTORY, &writes)
+            .unwrap(),
+    );
+    store.commit(&[], Durability::Strict).unwrap();
+    let store = bench.reopen(store);
+    assert_eq!(store.access(&id("a")).unwrap(), None);
+    assert!(matches!(
+        store.verify(&id("a")),
+        Err(StoreError::Unknown { .. })
+    ));
+    for len in [10, 2 * values::PIECE_MAX_BYTES] {
+        let mut write = of_length(len);
+        if let Write::Access { number, .. } = &mut write {
+            *number = store
+                .access(&id("a"))
+                .unwrap()
+                .map_or(0, |(number, _)| number + 1);
+        }
+        store.commit(&[write], Durability::Strict).unwrap();
+        assert_eq!(store.access(&id("a")).unwrap().unwrap().1.len(), len);
+        assert_eq!(store.verify(&id("a")).unwrap(), []);
+    }
+}
+
+/// Older builds open a directory of format 1, and would serve every document to everybody.
+#[test]
+fn the_first_access_entry_raises_the_directorys_format() {
+    let (bench, store) = OnDisk::create();
+    let format = |store: &SledStore| store.sled().get(FORMAT_KEY).unwrap().unwrap().to_vec();
+    store
+        .commit(&[append("a", 0..1)], Durability::Strict)
+        .unwrap();
+    let store = bench.reopen(store);
+    assert_eq!(format(&store), [1]);
+    store
+        .commit(&[access("a", 1)], Durability::Strict)
+        .unwrap_err();
+    assert_eq!(format(&store), [1]);
+    store.commit(&[access("a", 0)], Durability::Strict).unwrap();
+    assert_eq!(format(&store), [2]);
+    let store = bench.reopen(store);
+    store.commit(&[access("a", 1)], Durability::Strict).unwrap();
+    assert_eq!(format(&store), [2]);
 }
 
 /// Housekeeping removes all that was replaced, in small steps, and nothing else.
@@ -265,8 +349,12 @@ fn tidying_leaves_what_is_referred_to() {
     assert!(steps >= 5, "{steps}");
     let left = places(&store);
     // Record, 700 pieces of the snapshot, one of the graph, the log record 7..8.
+    let (access, left): (Vec<_>, Vec<_>) = left
+        .into_iter()
+        .partition(|(_, place)| matches!(place, Place::Access { .. } | Place::AccessPiece { .. }));
     assert_eq!(left.len(), 1 + 700 + 1 + 1);
     assert_eq!(left.last().unwrap().1, Place::Log { first: 7 });
+    assert_eq!(access.len(), 4 + 2);
     assert!(!store.tidy().unwrap());
 }
 
@@ -326,7 +414,7 @@ fn what_an_older_sweep_left_of_a_record_is_no_damage() {
     let (bench, store) = swept_in_several_goes();
     for (key, place) in places(&store) {
         if matches!(place, Place::Body { first: 0, piece } if piece < 256) {
-            store.db.remove(key).unwrap();
+            store.sled().remove(key).unwrap();
         }
     }
     let store = bench.reopen(store);
@@ -348,7 +436,7 @@ fn what_an_older_sweep_left_of_a_record_is_no_damage() {
     let (_bench, store) = populated();
     let mut keys = DocumentKeys::new(&id("b"));
     let piece = Place::Body { first: 4, piece: 0 };
-    store.db.remove(keys.at(piece)).unwrap().unwrap();
+    store.sled().remove(keys.at(piece)).unwrap().unwrap();
     assert!(store.open(&id("b")).is_err());
     assert_ne!(store.verify(&id("b")).unwrap(), []);
 }
@@ -357,10 +445,10 @@ fn what_an_older_sweep_left_of_a_record_is_no_damage() {
 fn damage_is_an_error_for_that_document_only() {
     let (_bench, store) = populated();
     for (key, place) in places(&store) {
-        let good = store.db.get(&key).unwrap().unwrap();
+        let good = store.sled().get(&key).unwrap().unwrap();
         let mut bad = good.to_vec();
         bad[2] ^= 1;
-        store.db.insert(&key, bad).unwrap();
+        store.sled().insert(&key, bad).unwrap();
         let damaged = |error: StoreError| {
             assert_eq!(error.severity(), Severity::Rejected);
             assert!(
@@ -379,6 +467,16 @@ fn damage_is_an_error_for_that_document_only() {
                 damaged(store.arrivals(&id("b")).unwrap_err());
                 assert_ne!(store.verify(&id("b")).unwrap(), []);
             }
+            Place::Access { .. } | Place::AccessPiece { .. } => {
+                store.open(&id("b")).unwrap().unwrap();
+                damaged(store.access_log(&id("b"), 0, 9).unwrap_err());
+                let newest = store.access(&id("b"));
+                if matches!(place, Place::Access { number: 3 }) {
+                    damaged(newest.unwrap_err());
+                } else {
+                    assert_eq!(newest.unwrap(), Some((3, entry(3))));
+                }
+            }
             // The record 0..4 reaches across the base of the snapshot.
             _ => {
                 damaged(store.open(&id("b")).unwrap_err());
@@ -392,7 +490,7 @@ fn damage_is_an_error_for_that_document_only() {
             listed[1].summary.is_err(),
             matches!(place, Place::Record | Place::Log { first: 5 })
         );
-        store.db.insert(&key, good).unwrap();
+        store.sled().insert(&key, good).unwrap();
     }
 }
 
@@ -400,7 +498,7 @@ fn damage_is_an_error_for_that_document_only() {
 fn a_document_does_not_begin_anew_above_remains() {
     let (bench, store) = populated();
     store
-        .db
+        .sled()
         .remove(DocumentKeys::new(&id("b")).at(Place::Record))
         .unwrap();
     let store = bench.reopen(store);
@@ -428,14 +526,14 @@ fn a_directory_in_use_says_so() {
 fn a_directory_of_another_format_or_kind_is_left_alone() {
     let (bench, store) = OnDisk::create();
     let path = options(&bench.0).path;
-    store.db.insert(FORMAT_KEY, &[9]).unwrap();
+    store.sled().insert(FORMAT_KEY, &[9]).unwrap();
     drop(store);
     let error = SledStore::open(&options(&bench.0)).unwrap_err();
     assert!(matches!(
         error,
         StoreError::Format {
             found: 9,
-            supported: FORMAT,
+            supported: GUARDED_DIRECTORY,
             ..
         }
     ));

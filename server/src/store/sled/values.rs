@@ -11,8 +11,9 @@
 //! snapshot, graph,
 //! arrivals          the bytes; their length is in the document record
 //! log record        00 ‖ body; or 01 ‖ u64 length of the body, which lies in pieces under its own keys
-//! body              one or more entries
-//! entry             received at, ms u64 ‖ length u16, principal ‖ count u32 ‖ count × length u32 ‖ changes
+//! body              one or more entries of a log
+//! access entry      00 ‖ the entry; or 01 ‖ u64 length of the entry, which lies in pieces under its own keys
+//! entry (of a log)  received at, ms u64 ‖ length u16, principal ‖ count u32 ‖ count × length u32 ‖ changes
 //! ```
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -29,7 +30,7 @@ use crate::store::{LogRecord, Part, Problem};
 /// may rewrite a leaf that holds pieces of its graph.
 pub(super) const PIECE_MAX_BYTES: usize = 3_584;
 
-/// Longest body of a log record that lies in the record itself.
+/// Longest body of a log record or access entry that lies in the record itself.
 pub(super) const INLINE_MAX_BYTES: usize = PIECE_MAX_BYTES - 1;
 
 const BODY_INLINE: u8 = 0;
@@ -207,8 +208,16 @@ pub(super) fn log_inline(key: &[u8], entries: &[Entry<'_>]) -> Vec<u8> {
     finish(key, value)
 }
 
-/// The value of a log record whose body lies apart.
-pub(super) fn log_apart(key: &[u8], len: u64) -> Vec<u8> {
+/// The value of an access entry, which must be at most [`INLINE_MAX_BYTES`] long.
+pub(super) fn inline(key: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(2 + body.len() + CHECKSUM_BYTES);
+    value.extend([FORMAT, BODY_INLINE]);
+    value.extend_from_slice(body);
+    finish(key, value)
+}
+
+/// The value of a log record or access entry whose body lies apart.
+pub(super) fn apart(key: &[u8], len: u64) -> Vec<u8> {
     let mut value = vec![FORMAT, BODY_APART];
     value.extend(len.to_le_bytes());
     finish(key, value)
@@ -221,15 +230,15 @@ pub(super) fn body(entry: &Entry<'_>) -> Vec<u8> {
     body
 }
 
-/// Where a log record's body is.
+/// Where the body of a log record or access entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Body {
     Inline(Bytes),
     Apart { len: u64 },
 }
 
-/// Reads a log record's payload.
-pub(super) fn read_log(first: u64, payload: &[u8]) -> Result<Body, Problem> {
+/// Reads the payload of `part`, a log record or access entry.
+pub(super) fn locate(part: Part, payload: &[u8]) -> Result<Body, Problem> {
     let body = match payload.split_first() {
         Some((&BODY_INLINE, body)) => Some(Body::Inline(Bytes::copy_from_slice(body))),
         Some((&BODY_APART, len)) => len.try_into().ok().map(|len| Body::Apart {
@@ -237,9 +246,7 @@ pub(super) fn read_log(first: u64, payload: &[u8]) -> Result<Body, Problem> {
         }),
         _ => None,
     };
-    body.ok_or(Problem::Malformed {
-        part: Part::Log { first },
-    })
+    body.ok_or(Problem::Malformed { part })
 }
 
 /// Reads a log record's body: at least one record, each with at least one change.
@@ -366,7 +373,19 @@ mod tests {
     }
 
     #[test]
+    fn golden_access_entries() {
+        let part = Part::Access { number: 3 };
+        let value = inline(b"key", b"entry");
+        assert_eq!(hex::encode(&value), "0100656e74727978b81224");
+        let payload = unseal(b"key", &value, part).unwrap();
+        let body = Bytes::from_static(b"entry");
+        assert_eq!(locate(part, payload), Ok(Body::Inline(body)));
+        assert_eq!(locate(part, &[7]), Err(Problem::Malformed { part }));
+    }
+
+    #[test]
     fn golden_log_records() {
+        const PART: Part = Part::Log { first: 9 };
         let (ann, bo) = (
             PrincipalId::new("ann").unwrap(),
             PrincipalId::new("bo").unwrap(),
@@ -400,8 +419,8 @@ mod tests {
              6f6e65\
              e0fe3c7c"
         );
-        let payload = unseal(b"key", &value, Part::Log { first: 9 }).unwrap();
-        let Body::Inline(body) = read_log(9, payload).unwrap() else {
+        let payload = unseal(b"key", &value, PART).unwrap();
+        let Body::Inline(body) = locate(PART, payload).unwrap() else {
             panic!("not inline")
         };
         let record = |first, received_at_ms, principal, changes: &[Bytes]| LogRecord {
@@ -419,13 +438,13 @@ mod tests {
             ]
         );
 
-        let value = log_apart(b"key", 0x0102_0304);
+        let value = apart(b"key", 0x0102_0304);
         assert_eq!(hex::encode(&value), "01010403020100000000b0b763ee");
-        let payload = unseal(b"key", &value, Part::Log { first: 9 }).unwrap();
-        assert_eq!(read_log(9, payload), Ok(Body::Apart { len: 0x0102_0304 }));
-        assert!(read_log(9, &payload[..8]).is_err());
-        assert!(read_log(9, &[2]).is_err());
-        assert!(read_log(9, &[]).is_err());
+        let payload = unseal(b"key", &value, PART).unwrap();
+        assert_eq!(locate(PART, payload), Ok(Body::Apart { len: 0x0102_0304 }));
+        assert!(locate(PART, &payload[..8]).is_err());
+        assert!(locate(PART, &[2]).is_err());
+        assert!(locate(PART, &[]).is_err());
     }
 
     #[test]

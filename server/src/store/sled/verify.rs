@@ -9,14 +9,14 @@ use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
-    DocumentKeys, DocumentRecord, SledStore,
+    Database, DocumentKeys, DocumentRecord,
     keys::Place,
     read::{Fail, is_swept},
     values::{self, Assembly, Body},
 };
 use crate::store::{LogRecord, Part, Problem, StoreError};
 
-impl SledStore {
+impl Database {
     /// Checks what is there; a document that looks damaged is looked at again with batches and sweeps
     /// held off, since one that went by would look just like it.
     pub(super) fn verify_document(
@@ -34,25 +34,37 @@ impl SledStore {
 
     fn survey(&self, document: &DocumentId) -> Result<Vec<Problem>, Fail> {
         let mut survey = Survey {
-            store: self,
+            database: self,
             keys: DocumentKeys::new(document),
             problems: Vec::new(),
+        };
+        let is_deleted = match self.read_tombstone(document) {
+            Ok(Some(tombstone)) if tombstone.purged => return Ok(survey.problems),
+            Ok(tombstone) => tombstone.is_some(),
+            Err(Fail::Problem(problem)) => {
+                survey.problems.push(problem);
+                return Ok(survey.problems);
+            }
+            Err(fail) => return Err(fail),
         };
         let record = match self.read_record(&mut survey.keys) {
             Ok(record) => record,
             Err(Fail::Problem(problem)) => {
                 survey.problems.push(problem);
                 survey.log(None)?;
+                survey.access()?;
                 return Ok(survey.problems);
             }
             Err(fail) => return Err(fail),
         };
         let any_log = survey.log(record)?;
+        let any_access = survey.access()?;
         match record {
             Some(record) => survey.generation(&record)?,
             None if any_log => survey.problems.push(Problem::Missing {
                 part: Part::Document,
             }),
+            None if any_access || is_deleted => {}
             None => {
                 return Err(Fail::Store(StoreError::Unknown {
                     document: document.clone(),
@@ -65,7 +77,7 @@ impl SledStore {
 }
 
 struct Survey<'s> {
-    store: &'s SledStore,
+    database: &'s Database,
     keys: DocumentKeys,
     problems: Vec<Problem>,
 }
@@ -95,7 +107,7 @@ impl Survey<'_> {
         let keep_from = document.map_or(0, |document| document.keep_from);
         let low = self.keys.at(Place::Log { first: 0 }).to_vec();
         let high = self.keys.end_of_log().to_vec();
-        let mut records = self.store.db.range(low.as_slice()..high.as_slice());
+        let mut records = self.database.db.range(low.as_slice()..high.as_slice());
         let mut following = records.next().transpose()?;
         let any = following.is_some();
         // `None`: a damaged record left open where the next one starts.
@@ -144,15 +156,8 @@ impl Survey<'_> {
 
     /// Checks one log record; index after its last change.
     fn log_record(&mut self, first: u64, key: &[u8], value: &[u8]) -> Result<Option<u64>, Fail> {
-        let payload = values::unseal(key, value, Part::Log { first });
-        let body = match payload.and_then(|payload| values::read_log(first, payload)) {
-            Ok(Body::Inline(body)) => Some(body),
-            Ok(Body::Apart { len }) => self.pieces(len, |piece| Place::Body { first, piece })?,
-            Err(problem) => {
-                self.problems.push(problem);
-                None
-            }
-        };
+        let part = Part::Log { first };
+        let body = self.body(part, key, value, |piece| Place::Body { first, piece })?;
         match body.map(|body| values::read_body(first, body)) {
             Some(Ok(records)) => Ok(records.last().map(LogRecord::end)),
             Some(Err(problem)) => {
@@ -163,6 +168,46 @@ impl Survey<'_> {
         }
     }
 
+    /// Reads the access log, which starts with entry 0 and leaves none out; whether there is any.
+    fn access(&mut self) -> Result<bool, Fail> {
+        let low = self.keys.at(Place::Access { number: 0 }).to_vec();
+        let high = self.keys.end_of_access().to_vec();
+        let mut next = 0;
+        for entry in self.database.db.range(low.as_slice()..high.as_slice()) {
+            let (key, value) = entry?;
+            let Some(Place::Access { number }) = self.keys.parse(&key) else {
+                continue;
+            };
+            if number != next {
+                let part = Part::Access { number: next };
+                self.problems.push(Problem::Missing { part });
+            }
+            next = number.saturating_add(1);
+            let pieces = |piece| Place::AccessPiece { number, piece };
+            self.body(Part::Access { number }, &key, &value, pieces)?;
+        }
+        Ok(next > 0)
+    }
+
+    /// Reads a log record or access entry, and the pieces that it lies in; its body if nothing is wrong.
+    fn body(
+        &mut self,
+        part: Part,
+        key: &[u8],
+        value: &[u8],
+        place: impl Fn(u32) -> Place,
+    ) -> Result<Option<Bytes>, Fail> {
+        let payload = values::unseal(key, value, part);
+        match payload.and_then(|payload| values::locate(part, payload)) {
+            Ok(Body::Inline(body)) => Ok(Some(body)),
+            Ok(Body::Apart { len }) => self.pieces(len, place),
+            Err(problem) => {
+                self.problems.push(problem);
+                Ok(None)
+            }
+        }
+    }
+
     /// Reads a blob's pieces, and all that is wrong with any of them; the blob if nothing is.
     fn pieces(&mut self, len: u64, place: impl Fn(u32) -> Place) -> Result<Option<Bytes>, Fail> {
         let before = self.problems.len();
@@ -170,7 +215,7 @@ impl Survey<'_> {
         for piece in values::pieces_of(len) {
             let part = place(piece).part();
             let key = self.keys.at(place(piece));
-            let piece = match self.store.db.get(key)? {
+            let piece = match self.database.db.get(key)? {
                 Some(value) => match values::unseal(key, &value, part) {
                     // After a bad piece the blob can't be whole; go on only to find what else is bad.
                     Ok(payload) if self.problems.len() == before => assembly.push(payload, part),
@@ -189,7 +234,12 @@ impl Survey<'_> {
     fn strays(&mut self) -> Result<(), Fail> {
         let low = self.keys.at(Place::Record).to_vec();
         let high = self.keys.end().to_vec();
-        for key in self.store.db.range(low.as_slice()..high.as_slice()).keys() {
+        for key in self
+            .database
+            .db
+            .range(low.as_slice()..high.as_slice())
+            .keys()
+        {
             if self.keys.parse(&key?).is_none() {
                 self.problems.push(Problem::Stray { part: Part::Stray });
             }

@@ -162,7 +162,7 @@ pub(super) async fn replay(
 
 async fn connect(target: &Target) -> anyhow::Result<Client> {
     let replica = Replica::new(target.document.clone(), ActorId::random());
-    Client::connect(&target.url, replica, target.latency).await
+    Client::connect(&target.url, &target.token, replica, target.latency).await
 }
 
 /// The places that each sender sends, all of one actor by one sender; the first one has the first change.

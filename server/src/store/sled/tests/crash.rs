@@ -65,7 +65,7 @@ fn reads_beside_commits_see_no_mixture() {
                 arrivals: blob,
             }
         }
-        write @ Write::Append { .. } => write,
+        write => write,
     };
     store
         .commit(&[append("a", 0..10)], Durability::Relaxed)
@@ -106,33 +106,72 @@ fn reads_beside_commits_see_no_mixture() {
 /// What a kill or a loss of power leaves of sled's log is a beginning of it: cut anywhere, it must open, hold whole
 /// batches only, and none after one that is missing.
 ///
-/// Each batch writes to two documents, one of them with a record of several pieces, and every tenth compacts. A store
-/// that wrote a batch key by key would show documents of different lengths, or damage.
+/// Each batch writes to two documents, one of them with a record of several pieces, gives one an access entry, every
+/// third of several pieces, and every tenth compacts. A store that wrote a batch key by key would show documents of
+/// different lengths, one without its access entry, or damage.
 #[test]
 fn a_torn_end_of_the_log_loses_whole_batches_from_the_end() {
     const BATCHES: u64 = 60;
     let (bench, store) = OnDisk::create();
-    let path = options(&bench.0).path;
     let big = Bytes::from(vec![b'x'; 2 * values::PIECE_MAX_BYTES]);
     for next in 0..BATCHES {
         let mut wide = append("b", next..next + 1);
         if let Write::Append { changes, .. } = &mut wide {
             changes[0] = big.clone();
         }
-        let mut writes = vec![append("a", next..next + 1), wide];
+        let mut writes = vec![access("a", next), append("a", next..next + 1), wide];
         if next % 10 == 9 {
             writes.push(snapshot("a", next + 1, next.saturating_sub(3)));
             writes.push(snapshot("b", next + 1, next));
         }
         store.commit(&writes, Durability::Strict).unwrap();
     }
+    let mut lengths = std::collections::BTreeSet::new();
+    cut_anywhere(&bench, store, |store, cut| {
+        let mut found = [0, 0];
+        for (document, length) in ["a", "b"].into_iter().zip(&mut found) {
+            let Some(document) = store.open(&id(document)).unwrap() else {
+                continue;
+            };
+            *length = document.next();
+        }
+        assert_eq!(found[0], found[1], "{cut}");
+        let newest = found[0].checked_sub(1);
+        let entries = newest.map(|number| (number, entry(number)));
+        assert_eq!(store.access(&id("a")).unwrap(), entries, "{cut}");
+        let format = store.sled().get(FORMAT_KEY).unwrap().unwrap();
+        let guarded = newest.map_or(PLAIN_DIRECTORY, |_| GUARDED_DIRECTORY);
+        assert_eq!(*format, [guarded], "{cut}");
+        for info in store.documents(None, 10).unwrap() {
+            assert_eq!(store.verify(&info.document).unwrap(), [], "{cut}");
+        }
+        lengths.insert(found[0]);
+        // And it goes on from there.
+        let next = found[0];
+        store
+            .commit(
+                &[access("a", next), append("a", next..next + 1)],
+                Durability::Strict,
+            )
+            .unwrap();
+    });
+    assert!(lengths.len() > 20, "{lengths:?}");
+    assert_eq!(lengths.last(), Some(&BATCHES));
+}
+
+/// Opens what is left of a store whose log is cut, or zeroed, at 150 places, and tells where.
+pub(super) fn cut_anywhere(
+    bench: &OnDisk,
+    store: SledStore,
+    mut check: impl FnMut(&SledStore, &str),
+) {
+    let path = options(&bench.0).path;
     // As a kill leaves them: sled writes no more at the end than it does here.
     let db = std::fs::read(path.join("db")).unwrap();
     let conf = std::fs::read(path.join("conf")).unwrap();
     drop(store);
 
     let end = db.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    let mut lengths = std::collections::BTreeSet::new();
     for step in 0..150 {
         let cut = end - end * step / 150;
         let folder = tempfile::tempdir().unwrap();
@@ -147,34 +186,11 @@ fn a_torn_end_of_the_log_loses_whole_batches_from_the_end() {
             file[cut..].fill(0);
         }
         std::fs::write(torn.path.join("db"), file).unwrap();
-        let store = match SledStore::open(&torn) {
-            Ok(store) => store,
+        match SledStore::open(&torn) {
+            Ok(store) => check(&store, &format!("cut at {cut} of {end}")),
             Err(error) => panic!("cut at {cut} of {end}: {error:?}"),
-        };
-        let mut found = [0, 0];
-        for (document, length) in ["a", "b"].into_iter().zip(&mut found) {
-            let Some(document) = store.open(&id(document)).unwrap() else {
-                continue;
-            };
-            *length = document.next();
         }
-        assert_eq!(found[0], found[1], "cut at {cut} of {end}");
-        for info in store.documents(None, 10).unwrap() {
-            assert_eq!(
-                store.verify(&info.document).unwrap(),
-                [],
-                "cut at {cut} of {end}"
-            );
-        }
-        lengths.insert(found[0]);
-        // And it goes on from there.
-        let next = found[0];
-        store
-            .commit(&[append("a", next..next + 1)], Durability::Strict)
-            .unwrap();
     }
-    assert!(lengths.len() > 20, "{lengths:?}");
-    assert_eq!(lengths.last(), Some(&BATCHES));
 }
 
 /// A commit between two steps of a read, at the worst moment: the read is done again.
@@ -187,13 +203,14 @@ fn a_read_that_a_compaction_overtook_is_done_again() {
             Durability::Relaxed,
         )
         .unwrap();
+    let database = store.database().unwrap();
     // With nothing left behind its base, the log alone does not show that something is missing; with something
     // left, there is a gap; and the former graph is gone in both.
     for (next, base) in [(10, 10), (20, 17)] {
         let calls = std::cell::Cell::new(0);
         let read = |read: &dyn Fn(&mut DocumentKeys, DocumentRecord) -> Result<u64, read::Fail>| {
             calls.set(0);
-            store.settled(&id("a"), |keys, record| {
+            database.settled(&id("a"), |keys, record| {
                 calls.set(calls.get() + 1);
                 if calls.get() == 1 && next > 10 {
                     let more = append("a", next - 10..next);
@@ -209,7 +226,7 @@ fn a_read_that_a_compaction_overtook_is_done_again() {
             })
         };
         let tail = read(&|keys, record| {
-            let tail = store.read_log(keys, &record, record.base..u64::MAX, u64::MAX)?;
+            let tail = database.read_log(keys, &record, record.base..u64::MAX, u64::MAX)?;
             Ok(record.base
                 + tail
                     .iter()
@@ -217,7 +234,7 @@ fn a_read_that_a_compaction_overtook_is_done_again() {
                     .sum::<u64>())
         });
         assert_eq!((tail.unwrap(), calls.get()), (next, 2));
-        let whole = read(&|keys, record| Ok(store.read_document(keys, &record)?.next()));
+        let whole = read(&|keys, record| Ok(database.read_document(keys, &record)?.next()));
         assert_eq!((whole.unwrap(), calls.get()), (next, 2));
     }
 }
@@ -234,7 +251,8 @@ fn the_second_read_holds_batches_off() {
         let problem = Problem::Missing {
             part: Part::Document,
         };
-        let error = store.settled(&id("a"), |_, _| -> Result<(), _> {
+        let database = store.database().unwrap();
+        let error = database.settled(&id("a"), |_, _| -> Result<(), _> {
             calls.set(calls.get() + 1);
             if calls.get() == 2 {
                 let commit =
@@ -278,7 +296,7 @@ fn what_a_killed_process_left_is_synced_before_anybody_reads_it() {
 }
 
 /// What a kill at this moment would leave, opened.
-fn after_a_kill(bench: &OnDisk) -> (TempDir, SledStore) {
+pub(super) fn after_a_kill(bench: &OnDisk) -> (TempDir, SledStore) {
     let (path, folder) = (options(&bench.0).path, tempfile::tempdir().unwrap());
     let left = options(&folder);
     std::fs::create_dir_all(left.path.join("blobs")).unwrap();

@@ -33,13 +33,19 @@ use concord_tests::client::Client;
 use concord_tests::server_process::ServerProcess;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+mod erasing;
 
 const DOCUMENTS: u8 = 3;
 const WRITERS: usize = 6;
 
 /// Heads that clients were told of, by document.
 type Told = Arc<Mutex<HashMap<DocumentId, HashSet<ChangeHash>>>>;
+
+type Writer = JoinHandle<Result<()>>;
 
 #[test]
 fn no_acknowledged_change_is_lost_by_kill() {
@@ -74,13 +80,8 @@ fn acknowledging_before_the_write_is_found_out() {
 
 /// Runs rounds of typing and killing; gives what was lost.
 fn kill_rounds(mut server: ServerProcess, rounds: u64, until_first: bool) -> Result<Vec<String>> {
-    let seed = std::env::var("CONCORD_TEST_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(1_u64);
-    println!("CONCORD_TEST_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let runtime = tokio::runtime::Runtime::new()?;
+    let mut random = seeded();
+    let runtime = Runtime::new()?;
     let told: Told = Arc::default();
     let mut losses = Vec::new();
     for round in 0..rounds {
@@ -89,16 +90,7 @@ fn kill_rounds(mut server: ServerProcess, rounds: u64, until_first: bool) -> Res
         }
         let before = count(&told);
         let lifetime = Duration::from_millis(random.random_range(150..700));
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|n| {
-                let name = format!("writer-{round}-{n}");
-                let address = server.address();
-                let document = document(n);
-                let told = Arc::clone(&told);
-                // Ends with an error when the server is killed: that is the point.
-                runtime.spawn(async move { write(address, &name, document, &told).await })
-            })
-            .collect();
+        let writers = writers(&runtime, &server, round, &told);
         // On a busy machine the first acknowledgement may take longer than a short life.
         let patience = std::time::Instant::now() + Duration::from_secs(30);
         while count(&told) == before && std::time::Instant::now() < patience {
@@ -106,10 +98,7 @@ fn kill_rounds(mut server: ServerProcess, rounds: u64, until_first: bool) -> Res
         }
         std::thread::sleep(lifetime);
         server.kill()?;
-        for writer in writers {
-            writer.abort();
-            let _killed = runtime.block_on(writer);
-        }
+        end(&runtime, writers);
         let acknowledged = count(&told) - before;
         println!("round {round}: killed after {lifetime:?}, {acknowledged} heads were told");
         ensure!(
@@ -123,6 +112,33 @@ fn kill_rounds(mut server: ServerProcess, rounds: u64, until_first: bool) -> Res
         }
     }
     Ok(losses)
+}
+
+/// What decides how a test goes; printed, and given again by the same variable.
+fn seeded() -> StdRng {
+    let seed = std::env::var("CONCORD_TEST_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1_u64);
+    println!("CONCORD_TEST_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// Writers who type until the connection breaks. That they end with an error when the server is killed is the point.
+fn writers(runtime: &Runtime, server: &ServerProcess, round: u64, told: &Told) -> Vec<Writer> {
+    let writer = |n| {
+        let name = format!("writer-{round}-{n}");
+        let (address, document, told) = (server.address(), document(n), Arc::clone(told));
+        runtime.spawn(async move { write(address, &name, document, &told).await })
+    };
+    (0..WRITERS).map(writer).collect()
+}
+
+fn end(runtime: &Runtime, writers: Vec<Writer>) {
+    for writer in writers {
+        writer.abort();
+        let _killed = runtime.block_on(writer);
+    }
 }
 
 fn document(writer: usize) -> DocumentId {

@@ -1,0 +1,88 @@
+//! What becomes of a deleted document: who may know, and take the deletion back.
+//!
+//! For everybody else it is as if there had never been such a document. While it is kept, who owned it may; what is purged
+//! has no list of owners any more, so whoever deleted it may ask whether it is erased, and operators.
+
+use std::sync::Arc;
+
+use concord_shared::access::Role;
+use concord_shared::ids::DocumentId;
+
+use super::{Cell, Grant, Of, Somebody};
+use crate::access::policy::Standing;
+use crate::audit::Trail;
+use crate::store::{StoreError, Tombstone, Write};
+
+/// A document's deletion, for somebody who may take it back, as long as that is possible.
+#[derive(Debug, Clone)]
+pub struct Deletion {
+    document: DocumentId,
+    tombstone: Tombstone,
+    /// What is known of the document by all who hold a grant of it.
+    cell: Arc<Cell>,
+    /// What holds when it is there again.
+    before: Standing,
+    /// Where what becomes of it is recorded.
+    trail: Trail,
+}
+
+impl Grant {
+    /// `None`: the document is not deleted, or whoever asks is not told. All that is read is read in any case, so that it
+    /// takes as long.
+    pub async fn deletion(&self) -> Result<Option<Deletion>, StoreError> {
+        let Of::Somebody(somebody) = &self.of else {
+            return Ok(None);
+        };
+        let Somebody {
+            grants,
+            identity,
+            cell,
+            ..
+        } = &**somebody;
+        let found = grants.look(&self.document).await?;
+        let before = found.before();
+        Ok(found.tombstone.and_then(|tombstone| {
+            let may = if tombstone.purged {
+                grants.0.rules.is_operator(identity) || tombstone.by == identity.principal
+            } else {
+                somebody.role(&self.document, &before) == Role::Owner
+            };
+            may.then(|| Deletion {
+                document: self.document.clone(),
+                tombstone,
+                cell: Arc::clone(cell),
+                before,
+                trail: identity.trail.clone(),
+            })
+        }))
+    }
+}
+
+impl Deletion {
+    /// Of which document.
+    pub fn document(&self) -> &DocumentId {
+        &self.document
+    }
+
+    /// What is known of it.
+    pub fn tombstone(&self) -> &Tombstone {
+        &self.tombstone
+    }
+
+    /// Where what becomes of it is recorded.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// What has to be written to take it back. Once it is durable, [`Self::now_undone`].
+    pub fn undo(&self) -> Write {
+        Write::Undelete {
+            document: self.document.clone(),
+        }
+    }
+
+    /// The document is there again, for all who could do something with it.
+    pub fn now_undone(self) {
+        self.cell.standing.send_replace(self.before);
+    }
+}

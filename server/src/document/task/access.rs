@@ -1,0 +1,213 @@
+//! What peers may do, as a document's task goes by it.
+//!
+//! A message is looked at when its turn comes, not when it arrives, so what came behind a change of access is judged by
+//! that change. Those who may do nothing any more are put out at once, whether they say something or not.
+
+use concord_shared::access::Role;
+use concord_shared::code::ErrorCode;
+use tokio::sync::oneshot;
+
+use super::{Link, Pending, Task, Undone};
+use crate::access::Grant;
+use crate::access::grants::Claim;
+use crate::document::ConnectionId;
+use crate::document::actor::{Effects, Frame, Input};
+use crate::document::registry::{NewList, NotListed, Replaces};
+
+impl Task {
+    /// From now on the task notices when what somebody may do changes.
+    pub(super) fn heed(&mut self, grant: &Grant) {
+        if self.grant.is_none() && grant.can_change() {
+            self.grant = Some(grant.clone());
+        }
+    }
+
+    /// A peer opens the document, if it still may.
+    pub(super) fn welcome(&mut self, connection: ConnectionId, link: Link, effects: &mut Effects) {
+        self.heed(&link.grant);
+        if let Err(over) = self.may_enter(connection) {
+            self.turn_out(&link, ErrorCode::OverQuota, &over);
+            return;
+        }
+        let (role, is_to_begin) = (link.grant.role(), link.is_to_begin);
+        self.links.insert(connection, link);
+        if role == Role::None {
+            self.put_out(connection, effects);
+        } else if is_to_begin {
+            self.input(Input::Begin(connection), effects);
+            self.input(Input::Permit(connection, role >= Role::Writer), effects);
+        }
+    }
+
+    /// What of an input its sender may say.
+    pub(super) fn permitted(&mut self, input: Input, effects: &mut Effects) -> Option<Input> {
+        if self.is_over {
+            return matches!(input, Input::Leave(_)).then_some(input);
+        }
+        match input {
+            Input::Message(from, mut message) => {
+                // Who was put out, or cut off, and has not noticed.
+                let grant = &self.links.get(&from)?.grant;
+                let (role, brings) = (grant.role(), !message.changes.is_empty());
+                message.may_write = role >= Role::Writer;
+                if role == Role::None {
+                    self.put_out(from, effects);
+                    return None;
+                }
+                if brings && message.may_write {
+                    if !self.may_add(from, &message, effects) {
+                        return None;
+                    }
+                    self.claimed(self.links.get(&from)?.grant.claim());
+                } else if brings {
+                    grant.record(Role::Writer);
+                }
+                Some(Input::Message(from, message))
+            }
+            Input::Ephemeral(from, ephemeral) => {
+                let grant = &self.links.get(&from)?.grant;
+                let may = grant.role() >= Role::Writer;
+                if !may {
+                    grant.record(Role::Writer);
+                }
+                may.then_some(Input::Ephemeral(from, ephemeral))
+            }
+            input => Some(input),
+        }
+    }
+
+    /// What peers may do has changed.
+    pub(super) fn look_at_roles(&mut self, effects: &mut Effects) {
+        let links = self.links.iter_mut();
+        let roles: Vec<_> = links.map(|(of, link)| (*of, link.grant.notice())).collect();
+        for (connection, role) in roles {
+            self.permit(connection, role, effects);
+        }
+    }
+
+    /// What a peer may do is in another grant from here on.
+    pub(super) fn regrant(
+        &mut self,
+        connection: ConnectionId,
+        grant: Grant,
+        effects: &mut Effects,
+    ) {
+        // Who was put out meanwhile is in their connection's lobby, with the new one.
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.grant = grant.noticed_as(link.grant.noticed());
+            let role = link.grant.notice();
+            self.permit(connection, role, effects);
+        }
+    }
+
+    fn permit(&mut self, connection: ConnectionId, role: Role, effects: &mut Effects) {
+        if role == Role::None {
+            self.put_out(connection, effects);
+        } else {
+            let input = Input::Permit(connection, role >= Role::Writer);
+            self.input(input, effects);
+        }
+    }
+
+    /// For whoever is there the document is gone.
+    fn put_out(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        self.input(Input::Leave(connection), effects);
+        if let Some(mut link) = self.links.remove(&connection) {
+            link.grant.notice();
+            let last = link.frame(&self.id, &Frame::Unavailable);
+            link.outbox.put_out(&self.id, &link.document, last);
+        }
+    }
+
+    /// The document becomes that of whoever holds the grant, if it is nobody's and they may make it.
+    pub(super) fn claim(&mut self, grant: &Grant) {
+        self.heed(grant);
+        self.claimed(grant.claim());
+    }
+
+    fn claimed(&mut self, claim: Option<Claim>) {
+        if let Some(Claim { write, by }) = claim {
+            self.last_said = Some(0);
+            if let Some(maker) = by.principal() {
+                self.shared.ledger.charge(&mut self.bill, maker);
+            }
+            self.said.push((write, Pending::Claim(by)));
+        }
+    }
+
+    /// The document is to be deleted. Nobody is told anything of it any more, and nothing more comes into it: it is
+    /// written behind what was admitted before, and the task ends with it.
+    pub(super) fn delete(
+        &mut self,
+        grant: &Grant,
+        give: oneshot::Sender<bool>,
+        effects: &mut Effects,
+    ) {
+        let Some(write) = grant.delete() else {
+            let _gone = give.send(false);
+            return;
+        };
+        self.is_over = true;
+        self.deletion = Some((write, grant.clone(), give));
+        self.look_at_roles(effects);
+        // Those of the server itself: a view.
+        self.close_all(ErrorCode::Closed);
+    }
+
+    /// The document is to be there again. This task is of one that is not: nobody has it open, and it ends with that, so
+    /// that the next one reads what there is.
+    pub(super) fn undelete(&mut self, undone: Undone) {
+        if self.is_over {
+            // It ends already: who asks is told by the channel's end.
+        } else if self.links.is_empty() && self.document.graph().is_empty() {
+            self.is_over = true;
+            let write = undone.0.undo();
+            self.said.push((write, Pending::Undeletion(undone)));
+        } else {
+            let _gone = undone.1.send(false);
+        }
+    }
+
+    /// Who may do what is to be changed.
+    pub(super) fn set_list(&mut self, new: NewList) {
+        let NewList {
+            grant,
+            list,
+            replaces,
+            give,
+        } = new;
+        self.heed(&grant);
+        // What is on its way counts: it will hold before this does.
+        let last = self.last_said.max(grant.list().map(|(number, _)| number));
+        let is_that = match replaces {
+            None => true,
+            Some(Replaces::Nothing) => last.is_none(),
+            Some(Replaces::Something) => last.is_some(),
+            Some(Replaces::Number(number)) => last == Some(number),
+        };
+        let role = grant.role();
+        let refused = if role < Role::Owner {
+            Some(NotListed::NotOwner(role))
+        } else if !is_that {
+            Some(NotListed::Changed)
+        } else {
+            None
+        };
+        let said = grant.say(last, &list).ok_or(NotListed::NoLists);
+        match refused.map_or(said, Err) {
+            Ok((number, write)) => {
+                self.last_said = Some(number);
+                let pending = Pending::List {
+                    grant,
+                    number,
+                    list,
+                    give,
+                };
+                self.said.push((write, pending));
+            }
+            Err(refused) => {
+                let _gone = give.send(Err(refused));
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Deleted documents are erased: after a while, or at once where that was asked for.
+//!
+//! It takes two steps. What is *purged* is gone from the store with a commit, and its keys are swept bit by bit
+//! (`store/sled/sweep.rs`). Its bytes leave the files when the database is *written anew* (`store/sled/rewrite.rs`): soon
+//! where somebody asked for erasure at once, and else once a day at most, since it is as much work as reading and writing all there
+//! is. [`Pace`] says when.
+//!
+//! Nothing has to be kept of who waits for what: each tombstone says what there is still. So after a restart the first look
+//! through them finds what was not done, and it is done then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use concord_shared::ids::DocumentId;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use self::pace::{Pace, Wish};
+use crate::audit::event::Event;
+use crate::audit::{Audit, Trail};
+use crate::clock::unix_ms;
+use crate::document::task::Report;
+use crate::metrics::Metrics;
+use crate::store::{Committer, Remains, Rewritten, Store, StoreError, Write, WriteFailed};
+
+mod pace;
+#[cfg(test)]
+mod tests;
+
+/// How often it is looked at what is due, unless documents are kept for less than that.
+const LOOK_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Tombstones that are looked at in one go.
+const TOMBSTONES_PER_LOOK: usize = 1000;
+
+/// How long is waited before the next of them: however many there are, it costs a few milliseconds a second.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// See the module's docs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Eraser {
+    /// What is deleted is known to it.
+    store: Arc<dyn Store>,
+    /// And erased through this.
+    committer: Committer,
+    /// Where it is recorded.
+    audit: Audit,
+    /// Whether the database is to be written anew.
+    wish: Arc<watch::Sender<Wish>>,
+    /// How long what is deleted is kept.
+    keep: Duration,
+}
+
+/// Why something was not erased.
+#[derive(Debug, thiserror::Error)]
+enum EraseError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the store panicked")]
+    Panicked,
+}
+
+/// How far the look through all tombstones has come.
+#[derive(Debug, Default)]
+struct Round {
+    after: Option<DocumentId>,
+    /// Whether something of what was purged is in the files still.
+    has_remains: bool,
+}
+
+impl Eraser {
+    /// For documents that are kept so long after they were deleted.
+    pub fn new(store: Arc<dyn Store>, committer: Committer, audit: Audit, keep: Duration) -> Self {
+        Self {
+            store,
+            committer,
+            audit,
+            wish: Arc::new(watch::Sender::new(Wish::Nothing)),
+            keep,
+        }
+    }
+
+    /// When what was deleted then is erased, in milliseconds since the Unix epoch.
+    pub fn due_ms(&self, deleted_at_ms: u64) -> u64 {
+        let keep_ms = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
+        deleted_at_ms.saturating_add(keep_ms)
+    }
+
+    /// Purges a deleted document, durably, and sees to it that its bytes leave the files soon: its tombstone says when they
+    /// have.
+    pub async fn purge_now(&self, document: DocumentId, trail: &Trail) -> Result<(), WriteFailed> {
+        self.purge(document, trail).await?;
+        self.want(Wish::Soon);
+        Ok(())
+    }
+
+    /// Erases what was deleted long enough ago, until the server stops.
+    pub async fn run(self, stop: CancellationToken) {
+        let looking = stop.run_until_cancelled(self.look_all_the_time());
+        tokio::join!(looking, self.rewrite_when_it_is_due(&stop));
+    }
+
+    async fn purge(&self, document: DocumentId, trail: &Trail) -> Result<(), WriteFailed> {
+        let (mut writer, mut tickets) = self.committer.document();
+        let write = Write::Purge {
+            document: document.clone(),
+        };
+        let ticket = writer.submit(write).await?;
+        tickets.done(ticket).await?;
+        let document = &document;
+        trail.record(&Event::Purged { document });
+        Ok(())
+    }
+
+    async fn look_all_the_time(&self) {
+        let mut round = Round::default();
+        loop {
+            let is_over = match self.look(&mut round).await {
+                Ok(is_over) => is_over,
+                Err(error) => {
+                    error!(error = %Report(&error), "what is deleted can't be read");
+                    true
+                }
+            };
+            if is_over {
+                if round.has_remains {
+                    self.want(Wish::Sometime);
+                }
+                round = Round::default();
+                sleep(LOOK_INTERVAL.min(self.keep.max(BETWEEN_LOOKS))).await;
+            } else {
+                sleep(BETWEEN_LOOKS).await;
+            }
+        }
+    }
+
+    /// Looks at the next few tombstones, and purges what is due; whether these were the last. What can't be purged does not
+    /// keep the others from it, and is tried again in the next round.
+    async fn look(&self, round: &mut Round) -> Result<bool, EraseError> {
+        let (store, after) = (Arc::clone(&self.store), round.after.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            store.tombstones(after.as_ref(), TOMBSTONES_PER_LOOK)
+        });
+        let some = reading.await.map_err(|_| EraseError::Panicked)??;
+        let is_over = some.len() < TOMBSTONES_PER_LOOK;
+        round.after = some.last().map(|(last, _)| last.clone());
+        let now = unix_ms();
+        for (document, tombstone) in some {
+            if tombstone.purged {
+                round.has_remains |= tombstone.remains != Remains::Nothing;
+            } else if self.due_ms(tombstone.at_ms) <= now {
+                info!(%document, "erasing a deleted document");
+                match self.purge(document.clone(), &self.audit.own()).await {
+                    Ok(()) => {
+                        Metrics::purged(true);
+                        round.has_remains = true;
+                    }
+                    // Nothing is written any more: the committer says so.
+                    Err(_) if self.committer.is_poisoned() => {
+                        return Err(StoreError::Poisoned.into());
+                    }
+                    // Somebody was faster.
+                    Err(WriteFailed::Failed(error))
+                        if matches!(
+                            *error,
+                            StoreError::NotDeleted { .. } | StoreError::Purged { .. }
+                        ) => {}
+                    Err(error) => {
+                        Metrics::purged(false);
+                        error!(%document, error = %Report(&error), "a deleted document was not erased");
+                    }
+                }
+            }
+        }
+        Ok(is_over)
+    }
+
+    fn want(&self, wish: Wish) {
+        self.wish.send_if_modified(|wanted| {
+            let is_more = wish > *wanted;
+            if is_more {
+                *wanted = wish;
+            }
+            is_more
+        });
+    }
+
+    async fn rewrite_when_it_is_due(&self, stop: &CancellationToken) {
+        let mut wishes = self.wish.subscribe();
+        let mut pace = Pace::default();
+        loop {
+            let wish = *wishes.borrow_and_update();
+            let due = pace.due(wish, Instant::now());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // The sender is held here.
+                _ = wishes.changed() => continue,
+                () = at(due) => {}
+            }
+            // What is wished for from here on is for another one: what was purged meanwhile may be in the copy.
+            self.wish.send_replace(Wish::Nothing);
+            let started = Instant::now();
+            let rewritten = self.rewrite(stop).await;
+            let took = started.elapsed();
+            if stop.is_cancelled() && rewritten.is_err() {
+                return;
+            }
+            pace.ended(rewritten.is_ok(), started, took);
+            Metrics::rewritten(rewritten.as_ref().ok().map(|done| (took, done.pause)));
+            match rewritten {
+                Ok(Rewritten {
+                    erased,
+                    bytes_before,
+                    bytes_after,
+                    pause,
+                }) => info!(
+                    erased,
+                    bytes_before,
+                    bytes_after,
+                    ?took,
+                    ?pause,
+                    "the database was written anew: what was purged is in no file"
+                ),
+                Err(error) => {
+                    error!(error = %Report(&error), ?took, "the database was not written anew: what was purged is in its files still");
+                    self.want(wish);
+                }
+            }
+        }
+    }
+
+    async fn rewrite(&self, stop: &CancellationToken) -> Result<Rewritten, EraseError> {
+        let (store, stop) = (Arc::clone(&self.store), stop.clone());
+        let rewriting =
+            tokio::task::spawn_blocking(move || store.rewrite(&|| !stop.is_cancelled()));
+        Ok(rewriting.await.map_err(|_| EraseError::Panicked)??)
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

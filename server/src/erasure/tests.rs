@@ -1,0 +1,103 @@
+use bytes::Bytes;
+use concord_shared::ids::PrincipalId;
+
+use super::*;
+use crate::store::{CommitterOptions, Durability, Fault, MemoryStore};
+
+fn id(number: usize) -> DocumentId {
+    DocumentId::new(&format!("{number:05}")).unwrap()
+}
+
+fn principal() -> PrincipalId {
+    PrincipalId::new("ann").unwrap()
+}
+
+/// Documents of which all were deleted, then.
+fn deleted(count: usize, at_ms: u64) -> Arc<MemoryStore> {
+    let store = Arc::new(MemoryStore::new());
+    for number in 0..count {
+        let append = Write::Append {
+            document: id(number),
+            first: 0,
+            received_at_ms: 1,
+            principal: principal(),
+            changes: vec![Bytes::from_static(b"change")],
+        };
+        let delete = Write::Delete {
+            document: id(number),
+            at_ms,
+            by: principal(),
+        };
+        store.commit(&[append, delete], Durability::Strict).unwrap();
+    }
+    store
+}
+
+fn eraser(store: &Arc<MemoryStore>, keep: Duration) -> Eraser {
+    let store = Arc::clone(store) as Arc<dyn Store>;
+    let options = CommitterOptions::default();
+    let (committer, _thread) = Committer::start(Arc::clone(&store), options).unwrap();
+    Eraser::new(store, committer, Audit::default(), keep)
+}
+
+fn purged(store: &MemoryStore) -> usize {
+    let all = store.tombstones(None, usize::MAX).unwrap();
+    all.iter().filter(|(_, tombstone)| tombstone.purged).count()
+}
+
+#[tokio::test]
+async fn one_that_fails_does_not_keep_the_others() {
+    let store = deleted(5, 1);
+    let eraser = eraser(&store, Duration::ZERO);
+    store.fail_next_commit(Fault::WriteLost);
+    let mut round = Round::default();
+    assert!(eraser.look(&mut round).await.unwrap());
+    assert_eq!(purged(&store), 4);
+    let mut round = Round::default();
+    assert!(eraser.look(&mut round).await.unwrap());
+    assert_eq!(purged(&store), 5);
+}
+
+#[tokio::test]
+async fn a_look_is_at_so_many_and_the_next_goes_on() {
+    let store = deleted(2 * TOMBSTONES_PER_LOOK + 7, 1);
+    let eraser = eraser(&store, Duration::ZERO);
+    let mut round = Round::default();
+    for looks in 1..=2 {
+        assert!(!eraser.look(&mut round).await.unwrap());
+        assert_eq!(purged(&store), looks * TOMBSTONES_PER_LOOK);
+    }
+    assert!(eraser.look(&mut round).await.unwrap());
+    assert_eq!(purged(&store), 2 * TOMBSTONES_PER_LOOK + 7);
+}
+
+#[tokio::test]
+async fn what_is_kept_is_kept() {
+    let store = deleted(3, unix_ms());
+    let eraser = eraser(&store, Duration::from_mins(1));
+    let mut round = Round::default();
+    assert!(eraser.look(&mut round).await.unwrap());
+    assert_eq!(purged(&store), 0);
+    assert!(!round.has_remains);
+    eraser.purge_now(id(1), Trail::off()).await.unwrap();
+    assert_eq!(purged(&store), 1);
+    assert_eq!(*eraser.wish.borrow(), Wish::Soon);
+    // A lesser wish does not take the place of a greater one.
+    eraser.want(Wish::Sometime);
+    assert_eq!(*eraser.wish.borrow(), Wish::Soon);
+    let again = eraser.purge_now(id(1), Trail::off()).await.unwrap_err();
+    assert!(matches!(again, WriteFailed::Failed(_)), "{again}");
+}
+
+#[tokio::test]
+async fn a_store_that_gave_up_is_not_asked_for_each() {
+    let store = deleted(3, 1);
+    let eraser = eraser(&store, Duration::ZERO);
+    store.fail_next_commit(Fault::Sync);
+    let mut round = Round::default();
+    let error = eraser.look(&mut round).await.unwrap_err();
+    assert!(
+        matches!(error, EraseError::Store(StoreError::Poisoned)),
+        "{error}"
+    );
+}

@@ -1,0 +1,164 @@
+//! What became of a deleted document, and taking that back: `/v1/documents/{id}/deletion`.
+
+use axum::Extension;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use concord_shared::code::ErrorCode;
+use concord_shared::ids::DocumentId;
+use concord_shared::json;
+use serde::Serialize;
+use tracing::error;
+use utoipa::ToSchema;
+
+use super::address::{Address, Parameters, address};
+use super::granted::no_document;
+use super::{Documents, unreadable};
+use crate::access::Identity;
+use crate::access::grants::Deletion;
+use crate::clock::signed_ms;
+use crate::document::task::Report;
+use crate::http::accept::{JSON, media_type};
+use crate::http::openapi::parameters;
+use crate::http::openapi::problems::Fails;
+use crate::http::problem::{Code, Problem};
+use crate::store::{Remains, Tombstone};
+
+/// What became of a deleted document.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Deletion)]
+pub(super) struct Shown {
+    /// When it was deleted (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    at: serde_json::Value,
+    /// By whom.
+    by: String,
+    state: Stage,
+    /// Until when it is kept at least; once it is purged there is no such time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
+    until: Option<serde_json::Value>,
+}
+
+/// What there still is of it: all, and it can be brought back; nothing in the store, but bytes of it may be in the store's files; nothing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeletionStage)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    Kept,
+    Purged,
+    Erased,
+}
+
+impl Documents {
+    /// For who may know of a deletion, and take it back.
+    pub(super) async fn deletion(
+        &self,
+        who: &Identity,
+        id: &DocumentId,
+    ) -> Result<Deletion, Problem> {
+        let deletion = self.grant(who, id).await?.deletion().await;
+        let deletion = deletion.map_err(|error| unreadable(&error))?;
+        deletion.ok_or_else(|| no_document(id))
+    }
+
+    /// Purges it, if it is not purged; what became of it.
+    pub(super) async fn erase(&self, who: &Identity, id: &DocumentId) -> Result<Shown, Problem> {
+        let deletion = self.deletion(who, id).await?;
+        if deletion.tombstone().purged {
+            return Ok(self.shown(deletion.tombstone()));
+        }
+        let erasing = self.eraser.purge_now(id.clone(), &who.trail);
+        erasing.await.map_err(|error| {
+            error!(document = %id, error = %Report(&error), "a deleted document was not erased");
+            Problem::new(
+                Code::Wire(ErrorCode::StorageFailed),
+                "deleted, and not erased",
+            )
+        })?;
+        let deletion = self.deletion(who, id).await?;
+        Ok(self.shown(deletion.tombstone()))
+    }
+
+    fn shown(&self, tombstone: &Tombstone) -> Shown {
+        let time = |at_ms| json::timestamp(signed_ms(at_ms));
+        let is_kept = !tombstone.purged;
+        Shown {
+            at: time(tombstone.at_ms),
+            by: tombstone.by.to_string(),
+            state: match tombstone.remains {
+                _ if is_kept => Stage::Kept,
+                Remains::Store | Remains::Files => Stage::Purged,
+                Remains::Nothing => Stage::Erased,
+            },
+            until: is_kept.then(|| time(self.eraser.due_ms(tombstone.at_ms))),
+        }
+    }
+}
+
+/// Read what became of a deleted document
+///
+/// For who owned it, as long as it is kept, and afterwards for who deleted it; for operators always. For all others, and
+/// if it was not deleted, there is no such document.
+#[utoipa::path(
+    get,
+    path = "/v1/documents/{id}/deletion",
+    operation_id = "getDeletion",
+    tag = "Documents",
+    params(parameters::Document),
+    responses((status = 200, description = "When it was deleted, by whom, and what there still is of it.", body = Shown),
+        Fails<400>, Fails<404>, Fails<406>),
+)]
+pub(super) async fn read(
+    State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Address { id, .. } = address(&uri)?;
+    media_type(&headers, &[JSON])?;
+    Parameters::of(query, &[])?;
+    let deletion = documents.deletion(&identity, &id).await?;
+    Ok(axum::Json(documents.shown(deletion.tombstone())).into_response())
+}
+
+/// Take a deletion back
+///
+/// As long as the document is kept. It is there again as it was, with its history and with who may do what; who has
+/// connected and asked for it gets it.
+#[utoipa::path(
+    delete,
+    path = "/v1/documents/{id}/deletion",
+    operation_id = "undeleteDocument",
+    tag = "Documents",
+    params(parameters::Document),
+    responses((status = 204, description = "It is there again."), Fails<400>, Fails<404>, Fails<410>),
+)]
+pub(super) async fn undo(
+    State(documents): State<Documents>,
+    Extension(identity): Extension<Identity>,
+    uri: Uri,
+    query: Result<Query<Parameters>, QueryRejection>,
+) -> Result<StatusCode, Problem> {
+    let Address { id, .. } = address(&uri)?;
+    Parameters::of(query, &[])?;
+    let deletion = documents.deletion(&identity, &id).await?;
+    if deletion.tombstone().purged {
+        return Err(purged());
+    }
+    let Err(failed) = documents.views.undelete(deletion).await else {
+        return Ok(StatusCode::NO_CONTENT);
+    };
+    // Somebody else may have been faster, with this or with a purge.
+    match documents.deletion(&identity, &id).await {
+        Err(problem) if problem.is(Code::NoDocument) => Ok(StatusCode::NO_CONTENT),
+        Ok(deletion) if deletion.tombstone().purged => Err(purged()),
+        _ => Err(failed.into()),
+    }
+}
+
+fn purged() -> Problem {
+    Problem::new(Code::Purged, "nothing is kept of this document")
+}

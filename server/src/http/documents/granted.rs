@@ -1,0 +1,288 @@
+//! A document for whoever asks: what they may do with it are the methods that it has. There is no other way from a
+//! request to a document.
+//!
+//! Who may not read a document is told that it is not there, and so is who asks for one that is not.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use automerge::ChangeHash;
+use concord_shared::access::{AccessList, Role};
+use concord_shared::ids::DocumentId;
+
+use super::{Documents, unreadable};
+use crate::access::{Grant, Identity, Operator};
+use crate::audit::Trail;
+use crate::connection::refusals::Refusals;
+use crate::document::graph::{Index, Stretch};
+use crate::document::registry::{NotListed, Replaces};
+use crate::http::problem::{Code, Problem};
+use crate::limits::account::Account;
+use crate::view::{Core, Event, Events, Place};
+
+/// A document that is there, for who may read it.
+pub(super) struct Reader {
+    pub(super) documents: Documents,
+    pub(super) grant: Grant,
+}
+
+/// For who may write to it, too.
+pub(super) struct Writer(Reader);
+
+/// For who may say who may do what with it, too.
+pub(super) struct Owner(Reader);
+
+/// One that may not be there yet, for who may write to it or make it.
+pub(super) struct Maker {
+    documents: Documents,
+    grant: Grant,
+}
+
+impl Deref for Writer {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.0
+    }
+}
+
+impl Deref for Owner {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.0
+    }
+}
+
+impl Documents {
+    /// For who may read it.
+    pub(super) async fn reader(&self, who: &Identity, id: &DocumentId) -> Result<Reader, Problem> {
+        self.there(who, id, Role::Reader).await
+    }
+
+    /// For who may write to it.
+    pub(super) async fn writer(&self, who: &Identity, id: &DocumentId) -> Result<Writer, Problem> {
+        Ok(Writer(self.there(who, id, Role::Writer).await?))
+    }
+
+    /// For who owns it.
+    pub(super) async fn owner(&self, who: &Identity, id: &DocumentId) -> Result<Owner, Problem> {
+        Ok(Owner(self.there(who, id, Role::Owner).await?))
+    }
+
+    /// For who may write to it, or make it.
+    pub(super) async fn maker(&self, who: &Identity, id: &DocumentId) -> Result<Maker, Problem> {
+        let grant = self.grant(who, id).await?;
+        grant.record(Role::Writer);
+        must_be(&grant, Role::Writer)?;
+        let documents = self.clone();
+        Ok(Maker { documents, grant })
+    }
+
+    /// For who may make a document under an id that nobody chose.
+    pub(super) async fn maker_of_new(
+        &self,
+        who: &Identity,
+        id: &DocumentId,
+    ) -> Result<Maker, Problem> {
+        let grant = self.grant(who, id).await?;
+        grant.record(Role::Writer);
+        if grant.role() < Role::Writer {
+            return Err(Problem::new(
+                Code::NotAllowed,
+                "they may not make documents",
+            ));
+        }
+        let documents = self.clone();
+        Ok(Maker { documents, grant })
+    }
+
+    /// For who may see what concerns the server.
+    pub(in crate::http) fn operator(&self, who: &Identity) -> Result<Operator, Problem> {
+        let operator = self.grants.operator(who);
+        operator.ok_or_else(|| Problem::new(Code::NotAllowed, "this is for operators"))
+    }
+
+    /// What was refused.
+    pub(in crate::http) fn refusals(&self, _: Operator) -> &Refusals {
+        &self.refusals
+    }
+
+    async fn there(&self, who: &Identity, id: &DocumentId, role: Role) -> Result<Reader, Problem> {
+        let grant = self.grant(who, id).await?;
+        // Whoever asks for what is not there must not make the server open it. Of what is not for them it is asked as well,
+        // and in the same way whether others have it open, so that it takes as long.
+        let is_for_them = grant.role() > Role::None;
+        let is_there = is_for_them && self.views.is_open(id) || self.is_stored(id).await?;
+        if is_there || !is_for_them {
+            grant.record(role);
+        }
+        must_be(&grant, role)?;
+        if !is_there {
+            return Err(no_document(id));
+        }
+        let documents = self.clone();
+        Ok(Reader { documents, grant })
+    }
+
+    pub(super) async fn grant(&self, who: &Identity, id: &DocumentId) -> Result<Grant, Problem> {
+        let granted = self.grants.grant(who, id).await;
+        let grant = granted.map_err(|error| unreadable(&error))?;
+        if grant.is_undecided() {
+            return Err(Problem::new(Code::Undecided, ""));
+        }
+        Ok(grant)
+    }
+
+    async fn is_stored(&self, id: &DocumentId) -> Result<bool, Problem> {
+        let id = id.clone();
+        self.stored(move |store| store.holds(&id)).await
+    }
+}
+
+impl Reader {
+    /// Which.
+    pub(super) fn id(&self) -> &DocumentId {
+        self.grant.document()
+    }
+
+    /// Which changes are durable at these places.
+    pub(super) async fn stretch(&self, places: Range<Index>) -> Result<Stretch, Problem> {
+        Ok(self.documents.views.stretch(self.id(), places).await?)
+    }
+
+    /// The place of a durable change.
+    pub(super) async fn place(&self, hash: ChangeHash) -> Result<Option<Index>, Problem> {
+        Ok(self.documents.views.place(self.id(), hash).await?)
+    }
+
+    /// Runs a job on the document.
+    pub(super) async fn see<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Core) -> Result<R, Problem> + Send + 'static,
+    ) -> Result<R, Problem> {
+        self.run(Role::Reader, |core| job(core)).await
+    }
+
+    /// Watches a place in it, from a version on.
+    pub(super) async fn watch(
+        &self,
+        place: Place,
+        seen: Option<Vec<ChangeHash>>,
+    ) -> Result<(Option<Arc<Event>>, Events), Problem> {
+        let watch = move |core: &mut Core| Ok(core.watch(&place, seen.as_deref())?);
+        self.run(Role::Reader, watch).await
+    }
+
+    /// What was granted may have been taken away while the job waited.
+    async fn run<R: Send + 'static>(
+        &self,
+        role: Role,
+        job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let grant = self.grant.clone();
+        let made = self.documents.views.run(self.id(), move |core| {
+            must_be(&grant, role)?;
+            if core.heads().is_empty() {
+                return Err(no_document(grant.document()));
+            }
+            job(core)
+        });
+        made.await?
+    }
+}
+
+impl Writer {
+    /// Runs a job on the document, which may change it.
+    pub(super) async fn edit<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
+    ) -> Result<R, Problem> {
+        self.documents.views.room(self.id()).await??;
+        self.run(Role::Writer, job).await
+    }
+}
+
+impl Owner {
+    /// Says who may do what from here on. The number of what was said.
+    pub(super) async fn set_list(
+        &self,
+        list: AccessList,
+        replaces: Option<Replaces>,
+    ) -> Result<u64, Problem> {
+        let views = &self.documents.views;
+        let set = views.set_list(&self.grant, list, replaces).await?;
+        set.map_err(|refused| match refused {
+            NotListed::NoLists => Problem::new(Code::OpenToAll, refused.to_string()),
+            NotListed::NotOwner(Role::None) => no_document(self.id()),
+            NotListed::NotOwner(_) => Problem::new(Code::NotAllowed, refused.to_string()),
+            NotListed::Changed => Problem::new(Code::UnknownHeads, refused.to_string()),
+        })
+    }
+
+    /// Deletes it.
+    pub(super) async fn delete(&self) -> Result<(), Problem> {
+        let deleted = self.documents.views.delete(&self.grant).await?;
+        deleted.then_some(()).ok_or_else(|| no_document(self.id()))
+    }
+}
+
+impl Maker {
+    /// Which.
+    pub(super) fn id(&self) -> &DocumentId {
+        self.grant.document()
+    }
+
+    /// Where what is done with it is recorded.
+    pub(super) fn trail(&self) -> &Trail {
+        self.grant.trail()
+    }
+
+    pub(super) fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// Runs a job on the document, which is empty if it is not there, and belongs to who asks from here on.
+    pub(super) async fn make<R: Send + 'static>(
+        &self,
+        account: &Arc<Account>,
+        job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let is_unborn = self.grant.is_unborn();
+        if is_unborn {
+            account.new_document()?;
+            if let Some(maker) = self.grant.principal() {
+                self.documents.callers.ledger.may_make(maker, 0)?;
+            }
+            self.documents.views.claim(&self.grant).await?;
+        }
+        self.documents.views.room(self.id()).await??;
+        let account = Arc::clone(account);
+        let grant = self.grant.clone();
+        let made = self.documents.views.run(self.id(), move |core| {
+            must_be(&grant, Role::Writer)?;
+            // Where nobody has to say who they are it is not known sooner.
+            if !is_unborn && core.heads().is_empty() {
+                account.new_document()?;
+            }
+            job(core)
+        });
+        made.await?
+    }
+}
+
+/// Refuses who may do less.
+fn must_be(grant: &Grant, role: Role) -> Result<(), Problem> {
+    match grant.role() {
+        Role::None => Err(no_document(grant.document())),
+        has if has < role => {
+            let detail = format!("they are {has} of this document, and no {role}");
+            Err(Problem::new(Code::NotAllowed, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn no_document(id: &DocumentId) -> Problem {
+    Problem::new(Code::NoDocument, format!("there is no document {id}"))
+}

@@ -1,0 +1,193 @@
+//! Limits against abuse: how much of the server one caller may have, so that others have the rest.
+//!
+//! A caller is a principal, or, where nobody said who they are, an address ([`Who`]). What is counted before it is known
+//! who asks is counted by address: connections, and requests without a token that is believed.
+//!
+//! - [`bucket`]: so many in a while. Pure but for its clock and its queue.
+//! - [`account`]: what is counted of one caller, and of one address.
+//! - [`book`]: the accounts of those who were heard of lately; bounded.
+//! - [`ledger`]: what is stored of each principal's documents.
+//!
+//! **What is done about whoever is over a limit** depends on what is lost by it. A message on a WebSocket *waits*: nothing
+//! more is read from that socket meanwhile, so its client feels it as a slow line, and no change is lost, which dropping one
+//! would do silently. Who would wait for longer than a peer may stall is told so and closed: they keep what was not
+//! acknowledged, and send it again. A request over HTTP is refused with the time after which it can be made again, since
+//! its client has it still. A connection is refused before it has cost anything. What is beyond a quota is refused: waiting
+//! would not help.
+//!
+//! **Cost.** A connection finds its account once, and holds it. A message costs two atomic numbers that it shares with the
+//! same caller's other connections and with nobody else's, and no allocation; waiting is what costs more.
+//!
+//! **Whom an attacker can be.** Anybody at as many addresses as they have. IPv6 addresses count by /64, of which a host
+//! has all. The book forgets who was not heard of for longest when it is full, so addresses fill no memory; somebody with
+//! so many that this wipes their own slate could as well use a fresh one each time.
+
+pub mod account;
+pub mod book;
+pub mod bucket;
+pub mod ledger;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::account::{Account, Door};
+use self::book::Book;
+use self::bucket::Rate;
+use self::ledger::Ledger;
+use crate::config::Config;
+use crate::connection::backoff::{Who, network};
+use crate::http::proxies::Proxies;
+
+/// Callers, and addresses, that are remembered though they have nothing open, at about a kilobyte each. With those that
+/// have something open there may be as many more as there may be connections.
+const MOST_REMEMBERED: usize = 8192;
+
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $what:literal;)*) => {
+        /// What is limited, as metrics and errors name it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Limit {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Limit {
+            /// All of them.
+            pub const ALL: &'static [Limit] = &[$(Limit::$name,)*];
+
+            /// The label of the metric.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Limit::$name => $text,)* }
+            }
+
+            /// What there was too much of, for people.
+            pub const fn what(self) -> &'static str {
+                match self { $(Limit::$name => $what,)* }
+            }
+        }
+    };
+}
+
+limits! {
+    /// TCP connections of an address, by time.
+    Arrivals = "arrivals", "new connections from one address";
+    /// TCP connections of an address that are no `WebSockets` yet.
+    OpenConnections = "open-connections", "connections from one address";
+    /// Requests of an address that bring no token that is believed.
+    Unauthenticated = "unauthenticated", "requests from one address without a token that is believed";
+    /// `WebSockets` and streams of events of a caller.
+    Connections = "connections", "connections of one caller";
+    /// Requests of a caller.
+    Requests = "requests", "requests of one caller";
+    /// Messages of a caller.
+    Messages = "messages", "messages of one caller";
+    /// Their bytes.
+    Bytes = "bytes", "bytes of one caller";
+    /// Changes in them.
+    Changes = "changes", "changes of one caller";
+    /// Documents that a caller makes.
+    NewDocuments = "new-documents", "new documents of one caller";
+    /// Documents that a principal has made, and are there.
+    Documents = "documents", "documents of one principal";
+    /// Their bytes.
+    StoredBytes = "stored-bytes", "stored bytes of one principal";
+    /// Bytes of a document.
+    DocumentBytes = "document-bytes", "stored bytes of one document";
+    /// Connections that have a document open.
+    Peers = "peers", "peers of one document";
+}
+
+/// Somebody is over a limit, and may try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many {}: try again in {} s", limit.what(), seconds(*wait))]
+pub struct Limited {
+    /// Which.
+    pub limit: Limit,
+    /// When.
+    pub wait: Duration,
+}
+
+impl Limited {
+    /// In whole seconds, as `Retry-After` has it.
+    pub fn seconds(&self) -> u64 {
+        seconds(self.wait)
+    }
+}
+
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// As the settings have it. None: no limit.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    arrivals: Option<Rate>,
+    open: Option<usize>,
+    unauthenticated: Option<Rate>,
+    connections: Option<usize>,
+    requests: Option<Rate>,
+    messages: Option<Rate>,
+    bytes: Option<Rate>,
+    changes: Option<Rate>,
+    new_documents: Option<Rate>,
+}
+
+impl Settings {
+    fn of(config: &Config) -> Self {
+        let second = |number| Rate::new(number, Duration::from_secs(1));
+        let cap = |number: usize| (number > 0).then_some(number);
+        let cells = (config.received_mib_per_second << 20) / account::BYTES_PER_CELL;
+        Self {
+            arrivals: second(config.connections_per_second),
+            open: cap(config.max_connections_per_address),
+            unauthenticated: second(config.unauthenticated_per_second),
+            connections: cap(config.max_connections_per_caller),
+            requests: second(config.requests_per_second),
+            messages: second(config.messages_per_second),
+            bytes: second(cells),
+            changes: second(config.changes_per_second),
+            new_documents: Rate::new(config.new_documents_per_minute, Duration::from_mins(1)),
+        }
+    }
+}
+
+/// Everybody's accounts. One for the server.
+#[derive(Debug)]
+pub struct Callers {
+    settings: Settings,
+    proxies: Proxies,
+    accounts: Book<Who, Account>,
+    doors: Book<IpAddr, Door>,
+    /// What is stored.
+    pub ledger: Arc<Ledger>,
+}
+
+impl Callers {
+    /// By the settings. Connections from these proxies are others', whom only their requests tell apart.
+    pub fn new(config: &Config, proxies: Proxies, ledger: Arc<Ledger>) -> Self {
+        Self {
+            settings: Settings::of(config),
+            proxies,
+            accounts: Book::new(MOST_REMEMBERED),
+            doors: Book::new(MOST_REMEMBERED),
+            ledger,
+        }
+    }
+
+    /// A caller's account.
+    pub fn account(&self, who: Who) -> Arc<Account> {
+        self.accounts.get(who, || Account::new(&self.settings))
+    }
+
+    /// What is counted of whoever is at an address.
+    pub fn door(&self, address: IpAddr) -> Arc<Door> {
+        self.doors
+            .get(network(address), || Door::new(&self.settings))
+    }
+
+    /// The same for the other end of a TCP connection, unless that is a proxy.
+    pub fn door_of_connection(&self, address: IpAddr) -> Option<Arc<Door>> {
+        let address = address.to_canonical();
+        (!self.proxies.trusts(address)).then(|| self.door(address))
+    }
+}

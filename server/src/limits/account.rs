@@ -1,0 +1,231 @@
+//! What is counted of one caller, and of one address.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::bucket::Bucket;
+use super::{Limit, Limited, Settings};
+use crate::metrics::Metrics;
+use crate::permit::{Permit, turn};
+
+/// Bytes are counted by so many, which is less than any message has.
+pub const BYTES_PER_CELL: u64 = 64;
+
+/// How many a caller may have of the permits that all share, at a time. Who wants more waits for their own, not before
+/// others: behind one caller's hundred uploads somebody else's is third.
+const SHARE: usize = 2;
+/// The same, of those of which there are two.
+const SMALL_SHARE: usize = 1;
+
+/// Turns at what only so many may do at a time, of which one caller has a share.
+#[derive(Debug)]
+pub struct Share(Arc<Semaphore>);
+
+/// A turn: everybody's, and the caller's own.
+#[derive(Debug)]
+pub struct Turn {
+    _all: Permit,
+    _own: Permit,
+}
+
+impl Share {
+    fn of(permits: usize) -> Self {
+        Self(Arc::new(Semaphore::new(permits)))
+    }
+
+    /// Waits for a turn at what all share: for one of one's own first.
+    pub async fn turn(&self, all: &Arc<Semaphore>) -> Turn {
+        let own = turn(&self.0).await;
+        Turn {
+            _all: turn(all).await,
+            _own: own,
+        }
+    }
+}
+
+/// See the module's docs. Shared by all connections and requests of a caller.
+pub struct Account {
+    requests: Bucket,
+    messages: Bucket,
+    bytes: Bucket,
+    changes: Bucket,
+    new_documents: Bucket,
+    connections: Arc<Semaphore>,
+    /// Bytes that have come and were not acted on.
+    pub in_flight: Arc<AtomicU64>,
+    /// Of the large bodies that are parsed and written.
+    pub bodies: Share,
+    /// Of the documents that are imported.
+    pub imports: Share,
+    /// Of the medium messages that are decoded.
+    pub medium: Share,
+    /// Of the large ones.
+    pub large: Share,
+}
+
+impl Account {
+    /// Of somebody who is not remembered.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            requests: Bucket::new(settings.requests),
+            messages: Bucket::new(settings.messages),
+            bytes: Bucket::new(settings.bytes),
+            changes: Bucket::new(settings.changes),
+            new_documents: Bucket::new(settings.new_documents),
+            connections: cap(settings.connections),
+            in_flight: Arc::default(),
+            bodies: Share::of(SHARE),
+            imports: Share::of(SMALL_SHARE),
+            medium: Share::of(SHARE),
+            large: Share::of(SMALL_SHARE),
+        }
+    }
+
+    /// Of the server itself.
+    pub fn unlimited() -> Self {
+        Self::new(&Settings::default())
+    }
+
+    /// A connection that stays, until what this gives is dropped.
+    pub fn connection(&self) -> Option<OwnedSemaphorePermit> {
+        one_of(&self.connections, Limit::Connections)
+    }
+
+    /// A request.
+    pub fn request(&self) -> Result<(), Limited> {
+        take(&self.requests, 1, Limit::Requests)
+    }
+
+    /// A document that is made.
+    pub fn new_document(&self) -> Result<(), Limited> {
+        take(&self.new_documents, 1, Limit::NewDocuments)
+    }
+
+    /// Waits until a message of so many bytes is due, but no longer than `most` for each of the two.
+    pub async fn message(&self, bytes: usize, most: Duration) -> Result<(), Limited> {
+        let cells = (bytes as u64).div_ceil(BYTES_PER_CELL);
+        wait(&self.messages, 1, most, Limit::Messages).await?;
+        wait(&self.bytes, cells, most, Limit::Bytes).await
+    }
+
+    /// Waits until so many changes are due.
+    pub async fn changes(&self, number: usize, most: Duration) -> Result<(), Limited> {
+        wait(&self.changes, number as u64, most, Limit::Changes).await
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").finish_non_exhaustive()
+    }
+}
+
+/// What is counted of an address, before it is known who is there.
+pub struct Door {
+    arrivals: Bucket,
+    open: Arc<Semaphore>,
+    unauthenticated: Bucket,
+}
+
+impl Door {
+    /// Of an address that is not remembered.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            arrivals: Bucket::new(settings.arrivals),
+            open: cap(settings.open),
+            unauthenticated: Bucket::new(settings.unauthenticated),
+        }
+    }
+
+    /// A TCP connection, until what this gives is dropped. None: there are too many. And whether they come too fast.
+    pub fn arrive(&self) -> Option<(OwnedSemaphorePermit, bool)> {
+        let permit = one_of(&self.open, Limit::OpenConnections)?;
+        let is_fast = take(&self.arrivals, 1, Limit::Arrivals).is_err();
+        Some((permit, is_fast))
+    }
+
+    /// A request that brought no token that is believed.
+    pub fn unauthenticated(&self) -> Result<(), Limited> {
+        take(&self.unauthenticated, 1, Limit::Unauthenticated)
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").finish_non_exhaustive()
+    }
+}
+
+fn cap(most: Option<usize>) -> Arc<Semaphore> {
+    let most = most.unwrap_or(Semaphore::MAX_PERMITS);
+    Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
+}
+
+fn one_of(permits: &Arc<Semaphore>, limit: Limit) -> Option<OwnedSemaphorePermit> {
+    let permit = Arc::clone(permits).try_acquire_owned();
+    permit.map_err(|_| Metrics::limited(limit)).ok()
+}
+
+fn take(bucket: &Bucket, number: u64, limit: Limit) -> Result<(), Limited> {
+    bucket.take(number).map_err(|wait| {
+        Metrics::limited(limit);
+        Limited { limit, wait }
+    })
+}
+
+async fn wait(bucket: &Bucket, number: u64, most: Duration, limit: Limit) -> Result<(), Limited> {
+    let waited = bucket.wait(number, most, || Metrics::limited(limit));
+    // Who comes back by then waits behind nobody who waits now.
+    waited.await.map_err(|_| Limited { limit, wait: most })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_caller_has_a_share_of_the_turns_and_others_the_rest() {
+        let all = Arc::new(Semaphore::new(2 * SHARE));
+        let (greedy, other) = (Account::unlimited(), Account::unlimited());
+        let mut has = Vec::new();
+        for _ in 0..SHARE {
+            has.push(greedy.bodies.turn(&all).await);
+        }
+        let mut more = Box::pin(greedy.bodies.turn(&all));
+        assert!((&mut more).now_or_never().is_none(), "has all of them");
+        let others = other.bodies.turn(&all).now_or_never();
+        assert!(others.is_some(), "has to wait for somebody else");
+        has.pop();
+        assert!(more.now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_share_of_their_own_is_not_in_others_way() {
+        let all = Arc::new(Semaphore::new(1));
+        let (greedy, other) = (Account::unlimited(), Account::unlimited());
+        let has = greedy.large.turn(&all).await;
+        let mut more: Vec<_> = (0..50).map(|_| Box::pin(greedy.large.turn(&all))).collect();
+        for turn in &mut more {
+            assert!(turn.as_mut().now_or_never().is_none());
+        }
+        let mut others = Box::pin(other.large.turn(&all));
+        assert!(others.as_mut().now_or_never().is_none());
+        drop(has);
+        // Behind one of theirs at most, not behind fifty.
+        let mut waited = 0;
+        while others.as_mut().now_or_never().is_none() {
+            waited += 1;
+            assert!(waited <= 1, "is behind {waited} of somebody else's");
+            let first = more
+                .iter_mut()
+                .position(|turn| turn.as_mut().now_or_never().is_some());
+            drop(more.remove(first.expect("somebody has it")));
+        }
+    }
+}

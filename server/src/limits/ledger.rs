@@ -1,0 +1,433 @@
+//! What is stored of each principal's documents, and how much there may be.
+//!
+//! A document is its maker's, whoever writes to it later: the first entry of its access log says who that is. Its bytes are
+//! those of its snapshot and of the changes behind it. Where nobody has to say who they are nobody is a principal, and only
+//! what holds for each document is kept.
+//!
+//! **Nothing of this is stored.** Sums are made anew of what the store has when the server starts ([`Ledger::read`]), before
+//! anybody is served, and follow what the documents' tasks write from there on, each of its own document. So they can't part
+//! from what is stored in a crash: what was not written is not there to be counted. In between they may be high for a
+//! moment, by what is on its way to the disk and what was promised to a message that is then refused.
+//!
+//! **What is deleted** does not count from then on, though it is kept for a while. What is there is never taken away: over
+//! a quota that was made smaller nothing can be added, and all can be read and deleted.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use concord_shared::ids::{DocumentId, PrincipalId};
+use tracing::{info, warn};
+
+use super::Limit;
+use crate::access::grants::Entry;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+
+/// Documents that are read at a time when the server starts.
+const DOCUMENTS_PER_READ: usize = 1000;
+
+/// There would be more than there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there would be too many {}", limit.what())]
+pub struct OverQuota {
+    /// Of what.
+    pub limit: Limit,
+}
+
+impl OverQuota {
+    /// Counts it.
+    fn of(limit: Limit) -> Self {
+        Metrics::limited(limit);
+        Self { limit }
+    }
+}
+
+/// See the module's docs. One for the server. `u64::MAX` is no limit.
+#[derive(Debug)]
+pub struct Ledger {
+    knows_principals: bool,
+    most_documents: u64,
+    most_bytes: u64,
+    most_bytes_per_document: u64,
+    most_peers_per_document: usize,
+    /// One for each who ever made a document that is there.
+    purses: Mutex<HashMap<PrincipalId, Arc<Purse>>>,
+}
+
+/// What one principal has.
+#[derive(Debug, Default)]
+struct Purse {
+    documents: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What one open document takes, and who answers for it. Changed by the document's task alone.
+#[derive(Debug, Default)]
+pub struct Bill {
+    payer: Option<Arc<Purse>>,
+    bytes: u64,
+}
+
+impl Ledger {
+    /// By the settings; `is_open`: nobody has to say who they are.
+    pub fn new(config: &Config, is_open: bool) -> Self {
+        let most = |number: u64| if number == 0 { u64::MAX } else { number };
+        let bytes = |mib: u64| most(mib << 20);
+        let (most_documents, most_bytes) = (
+            most(config.max_documents_per_principal),
+            bytes(config.max_mib_per_principal),
+        );
+        let is_limited = most_documents < u64::MAX || most_bytes < u64::MAX;
+        let peers = config.max_peers_per_document;
+        Self {
+            knows_principals: !is_open && is_limited,
+            most_documents,
+            most_bytes,
+            most_bytes_per_document: bytes(config.max_document_mib),
+            most_peers_per_document: if peers == 0 { usize::MAX } else { peers },
+            purses: Mutex::default(),
+        }
+    }
+
+    /// Sums up what is stored. Blocks, for some seconds where there are a hundred thousand documents.
+    pub fn read(&self, store: &dyn Store) -> Result<(), StoreError> {
+        if !self.knows_principals {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let (mut after, mut documents) = (None, 0);
+        loop {
+            let page = store.documents(after.as_ref(), DOCUMENTS_PER_READ)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.document.clone());
+            for found in page {
+                let id = found.document;
+                let Ok(summary) = found.summary else {
+                    warn!(document = %id, "counts for nobody: it can't be read");
+                    continue;
+                };
+                let Some(maker) = self.maker(store, &id)? else {
+                    continue;
+                };
+                // Where there is nothing but a snapshot nothing more is read.
+                let has_tail = summary.changes > summary.base;
+                let stored = if has_tail { store.open(&id)? } else { None };
+                let bytes = stored.map_or(summary.snapshot_bytes, |stored| stored.bytes());
+                documents += 1;
+                self.add(&maker, bytes);
+            }
+        }
+        let millis = started.elapsed().as_millis();
+        info!(documents, millis, "counted what each principal has stored");
+        Ok(())
+    }
+
+    /// A document that was deleted is there again, and counts again. Blocks.
+    pub fn count(&self, store: &dyn Store, document: &DocumentId) -> Result<(), StoreError> {
+        if let Some(maker) = self.maker(store, document)?
+            && let Some(stored) = store.open(document)?
+        {
+            self.add(&maker, stored.bytes());
+        }
+        Ok(())
+    }
+
+    fn add(&self, maker: &PrincipalId, bytes: u64) {
+        let purse = self.purse(maker);
+        purse.documents.fetch_add(1, Ordering::Relaxed);
+        purse.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Who made a document, where that matters. Blocks.
+    pub fn maker(
+        &self,
+        store: &dyn Store,
+        document: &DocumentId,
+    ) -> Result<Option<PrincipalId>, StoreError> {
+        if !self.knows_principals {
+            return Ok(None);
+        }
+        let first = store.access_log(document, 0, 1)?.into_iter().next();
+        let entry = first.and_then(|(_, entry)| Entry::decode(&entry));
+        Ok(entry.and_then(|entry| PrincipalId::new(&entry.by).ok()))
+    }
+
+    /// Whether somebody may make one more document, of so many bytes.
+    pub fn may_make(&self, maker: &PrincipalId, bytes: u64) -> Result<(), OverQuota> {
+        if !self.knows_principals {
+            return Ok(());
+        }
+        let purse = self.purse(maker);
+        if purse.documents.load(Ordering::Relaxed) >= self.most_documents {
+            return Err(OverQuota::of(Limit::Documents));
+        }
+        let had = purse.bytes.load(Ordering::Relaxed);
+        if had >= self.most_bytes || had.saturating_add(bytes) > self.most_bytes {
+            return Err(OverQuota::of(Limit::StoredBytes));
+        }
+        Ok(())
+    }
+
+    /// Whether one more may have a document open that so many have open.
+    pub fn may_enter(&self, peers: usize) -> Result<(), OverQuota> {
+        if peers >= self.most_peers_per_document {
+            return Err(OverQuota::of(Limit::Peers));
+        }
+        Ok(())
+    }
+
+    /// Of a document that is stored, and so is in the sums, if somebody made it.
+    pub fn bill(&self, maker: Option<&PrincipalId>, bytes: u64) -> Bill {
+        let payer = maker.map(|maker| self.purse(maker));
+        Bill { payer, bytes }
+    }
+
+    /// A document that nobody answered for is somebody's from here on.
+    pub fn charge(&self, bill: &mut Bill, maker: &PrincipalId) {
+        if self.knows_principals && bill.payer.is_none() {
+            self.add(maker, bill.bytes);
+            bill.payer = Some(self.purse(maker));
+        }
+    }
+
+    /// Whether a document that takes so much may take more, and whoever answers for it, too.
+    pub fn room(&self, bill: &Bill) -> Result<(), OverQuota> {
+        if bill.bytes >= self.most_bytes_per_document {
+            return Err(OverQuota::of(Limit::DocumentBytes));
+        }
+        let payer = bill.payer.as_ref();
+        if payer.is_some_and(|purse| purse.bytes.load(Ordering::Relaxed) >= self.most_bytes) {
+            return Err(OverQuota::of(Limit::StoredBytes));
+        }
+        Ok(())
+    }
+
+    /// Whether it is to be looked at closely what so many bytes more are.
+    pub fn is_near(&self, bill: &Bill, bytes: u64) -> bool {
+        let payer = bill.payer.as_ref();
+        let all = payer.map_or(0, |purse| purse.bytes.load(Ordering::Relaxed));
+        all.saturating_add(bytes) > self.most_bytes
+            || bill.bytes.saturating_add(bytes) > self.most_bytes_per_document
+    }
+
+    /// Promises room for so many bytes more, if there is.
+    pub fn promise(&self, bill: &mut Bill, bytes: u64) -> Result<(), OverQuota> {
+        let all = bill.bytes.saturating_add(bytes);
+        if all > self.most_bytes_per_document {
+            return Err(OverQuota::of(Limit::DocumentBytes));
+        }
+        if let Some(purse) = &bill.payer {
+            // Others of the same principal's documents promise at the same time.
+            let add = |had: u64| had.checked_add(bytes).filter(|all| *all <= self.most_bytes);
+            let added = purse
+                .bytes
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+            added.map_err(|_| OverQuota::of(Limit::StoredBytes))?;
+        }
+        bill.bytes = all;
+        Ok(())
+    }
+
+    fn purse(&self, of: &PrincipalId) -> Arc<Purse> {
+        let mut purses = self.purses.lock().unwrap_or_else(PoisonError::into_inner);
+        match purses.get(of) {
+            Some(purse) => Arc::clone(purse),
+            None => Arc::clone(purses.entry(of.clone()).or_default()),
+        }
+    }
+}
+
+impl Bill {
+    /// What the document takes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// It takes so much now, whatever was promised.
+    pub fn is(&mut self, bytes: u64) {
+        if let Some(purse) = &self.payer {
+            let before = self.bytes;
+            let replace = |sum: u64| Some(sum.saturating_sub(before).saturating_add(bytes));
+            let _replaced = purse
+                .bytes
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, replace);
+        }
+        self.bytes = bytes;
+    }
+
+    /// The document is there no longer.
+    pub fn close(&mut self) {
+        self.is(0);
+        if let Some(purse) = self.payer.take() {
+            let less = |documents: u64| documents.checked_sub(1);
+            let _counted = purse
+                .documents
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use concord_shared::access::AccessList;
+
+    use super::*;
+    use crate::store::{Durability, MemoryStore, Write};
+
+    fn id(n: u8) -> DocumentId {
+        DocumentId::from_uuid([n; 16])
+    }
+
+    fn who(name: &str) -> PrincipalId {
+        PrincipalId::new(name).unwrap()
+    }
+
+    fn ledger(documents: u64, mib: u64, document_mib: u64) -> Ledger {
+        let config = Config {
+            max_documents_per_principal: documents,
+            max_mib_per_principal: mib,
+            max_document_mib: document_mib,
+            ..Config::default()
+        };
+        Ledger::new(&config, false)
+    }
+
+    fn had(ledger: &Ledger, name: &str) -> (u64, u64) {
+        let purse = ledger.purse(&who(name));
+        let Purse { documents, bytes } = &*purse;
+        (
+            documents.load(Ordering::Relaxed),
+            bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_is_stored_is_its_makers_whoever_wrote_it() {
+        let store = MemoryStore::new();
+        let said = |document, number, by: &str| Write::Access {
+            document,
+            number,
+            entry: Entry {
+                at_ms: 0,
+                by: by.to_owned(),
+                list: AccessList::default(),
+            }
+            .encode(),
+        };
+        let change = |document, first, bytes: usize| Write::Append {
+            document,
+            first,
+            received_at_ms: 0,
+            principal: who("eve"),
+            changes: vec![Bytes::from(vec![0; bytes])],
+        };
+        let snapshot = |document, bytes: usize| Write::Snapshot {
+            document,
+            base: 1,
+            keep_from: 1,
+            received_at_ms: 0,
+            snapshot: Bytes::from(vec![0; bytes]),
+            graph: Bytes::from_static(b"graph"),
+            arrivals: Bytes::new(),
+        };
+        let writes = [
+            said(id(1), 0, "ann"),
+            change(id(1), 0, 10),
+            change(id(1), 1, 20),
+            said(id(1), 1, "bob"),
+            said(id(2), 0, "ann"),
+            snapshot(id(2), 100),
+            change(id(2), 1, 3),
+            said(id(3), 0, "bob"),
+            snapshot(id(3), 1000),
+            // Nobody's, deleted, and one of which there is no more than who may make it.
+            change(id(4), 0, 5),
+            said(id(5), 0, "ann"),
+            change(id(5), 0, 7),
+            Write::Delete {
+                document: id(5),
+                at_ms: 0,
+                by: who("ann"),
+            },
+            said(id(6), 0, "ann"),
+        ];
+        store.commit(&writes, Durability::Strict).unwrap();
+        let ledger = ledger(10, 10, 10);
+        ledger.read(&store).unwrap();
+        assert_eq!(had(&ledger, "ann"), (2, 133));
+        assert_eq!(had(&ledger, "bob"), (1, 1000));
+        assert_eq!(had(&ledger, "eve"), (0, 0));
+        assert_eq!(ledger.maker(&store, &id(1)).unwrap(), Some(who("ann")));
+        assert_eq!(ledger.maker(&store, &id(4)).unwrap(), None);
+        // Where there is nothing to hold against it nothing is read.
+        let none = self::ledger(0, 0, 1);
+        none.read(&store).unwrap();
+        assert!(none.purses.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn so_many_documents_and_one_more_when_one_is_gone() {
+        let ledger = ledger(2, 0, 0);
+        let ann = who("ann");
+        let mut bills = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(ledger.may_make(&ann, 0), Ok(()));
+            let mut bill = Bill::default();
+            ledger.charge(&mut bill, &ann);
+            // Once.
+            ledger.charge(&mut bill, &ann);
+            bills.push(bill);
+        }
+        let over = ledger.may_make(&ann, 0).unwrap_err();
+        assert_eq!(over.limit, Limit::Documents);
+        assert_eq!(ledger.may_make(&who("bob"), 0), Ok(()));
+        bills[0].is(500);
+        bills[0].close();
+        assert_eq!(had(&ledger, "ann"), (1, 0));
+        assert_eq!(ledger.may_make(&ann, 0), Ok(()));
+    }
+
+    #[test]
+    fn so_many_bytes_of_all_documents_and_of_each() {
+        let ledger = ledger(0, 3, 2);
+        let ann = who("ann");
+        let (mut one, mut other) = (Bill::default(), Bill::default());
+        for bill in [&mut one, &mut other] {
+            ledger.charge(bill, &ann);
+        }
+        assert_eq!(ledger.promise(&mut one, 2 * MIB), Ok(()));
+        assert_eq!(
+            ledger.promise(&mut one, 1).unwrap_err().limit,
+            Limit::DocumentBytes
+        );
+        assert_eq!(
+            ledger.promise(&mut other, MIB + 1).unwrap_err().limit,
+            Limit::StoredBytes
+        );
+        assert_eq!(other.bytes(), 0, "what was not promised counts");
+        assert_eq!(ledger.promise(&mut other, MIB), Ok(()));
+        assert_eq!(ledger.room(&one).unwrap_err().limit, Limit::DocumentBytes);
+        assert_eq!(ledger.room(&other).unwrap_err().limit, Limit::StoredBytes);
+        assert_eq!(
+            ledger.may_make(&ann, 0).unwrap_err().limit,
+            Limit::StoredBytes
+        );
+        // As a snapshot it takes less.
+        one.is(100);
+        assert_eq!(ledger.may_make(&ann, 2 * MIB - 100), Ok(()));
+        let over = ledger.may_make(&ann, 2 * MIB - 99).unwrap_err();
+        assert_eq!(over.limit, Limit::StoredBytes);
+        assert_eq!(had(&ledger, "ann"), (2, 100 + MIB));
+        assert_eq!(ledger.room(&other), Ok(()));
+        // One that nobody answers for.
+        let mut nobodys = ledger.bill(None, 2 * MIB - 1);
+        assert_eq!(ledger.promise(&mut nobodys, 1), Ok(()));
+        assert!(ledger.promise(&mut nobodys, 1).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! Promise: who shows another token in time stays, with what that one allows; who shows a bad one keeps what they had,
+//! until that ends.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use concord_shared::DocumentId;
+use concord_shared::wire::Message;
+use concord_tests::issuer::Issuer;
+use concord_tests::raw_client::RawClient;
+use concord_tests::server_process::ServerProcess;
+use serde_json::{Value, json};
+
+use super::rest::Rest;
+
+/// Seconds of a token that is to be renewed. Tokens have whole ones, so it may last one less.
+const SHORT_S: u64 = 4;
+
+/// An id that nobody has.
+const NOBODYS: &str = "4NMNnkMhL8jXrdJ9jamS58PAVdXu";
+
+struct World {
+    issuer: Issuer,
+    server: ServerProcess,
+}
+
+impl World {
+    fn start() -> Result<Self> {
+        let issuer = Issuer::new()?;
+        let arguments = issuer.arguments(&["--request-grace-ms", "100"])?;
+        let server = ServerProcess::start_with(&arguments)?;
+        Ok(Self { issuer, server })
+    }
+
+    async fn join(&self, token: &str) -> Result<RawClient> {
+        let url = format!("{}?token={token}", self.server.websocket_url());
+        RawClient::join(&url, "tab").await
+    }
+}
+
+/// What showing a token is answered.
+async fn shown(client: &mut RawClient, token: &str) -> Result<Value> {
+    let said = json!({ "type": "token", "token": token });
+    client.send_text(&said.to_string()).await?;
+    let answer: Value = serde_json::from_str(&client.next_text().await?)?;
+    ensure!(answer["type"] == "token", "{answer}");
+    Ok(answer)
+}
+
+async fn ask(client: &mut RawClient, document: &str) -> Result<()> {
+    client.ask(&DocumentId::new(document)?).await
+}
+
+/// The next message is that there is no such document.
+async fn is_not_there(client: &mut RawClient, document: &str) -> Result<()> {
+    match client.next().await? {
+        Message::DocUnavailable { document: of, .. } if of.to_string() == document => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
+
+/// The next message is what the server has of it.
+async fn is_there(client: &mut RawClient, document: &str) -> Result<()> {
+    match client.next().await? {
+        Message::Sync { document: of, .. } if of.to_string() == document => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_shows_another_token_in_time_stays() -> Result<()> {
+    let world = World::start()?;
+    let started = Instant::now();
+    let mut client = world
+        .join(&world.issuer.for_seconds("ann", SHORT_S)?)
+        .await?;
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let answer = shown(&mut client, &world.issuer.for_seconds("ann", SHORT_S)?).await?;
+        let until = answer["until"].as_str().context("a time")?;
+        ensure!(until.contains('T') && until.contains('Z'), "{answer}");
+    }
+    let answer = shown(&mut client, &world.issuer.of("ann")?).await?;
+    ensure!(answer["until"].is_string(), "{answer}");
+    let all = Duration::from_secs(2 + SHORT_S + 1);
+    tokio::time::sleep(all.saturating_sub(started.elapsed())).await;
+    ask(&mut client, NOBODYS).await?;
+    is_not_there(&mut client, NOBODYS).await
+}
+
+#[tokio::test]
+async fn who_shows_a_bad_token_keeps_what_they_had() -> Result<()> {
+    let world = World::start()?;
+    let started = Instant::now();
+    let mut client = world
+        .join(&world.issuer.for_seconds("ann", SHORT_S)?)
+        .await?;
+    let (stranger, long) = (Issuer::new()?, "x".repeat(9 << 10));
+    for (token, code) in [
+        (&world.issuer.of("bob")?, "token-principal"),
+        (&world.issuer.for_seconds("ann", 0)?, "token-expired"),
+        (&stranger.of("ann")?, "token-signature"),
+        (&"ann".to_owned(), "token-malformed"),
+        (&long, "token-too-large"),
+    ] {
+        let answer = shown(&mut client, token).await?;
+        ensure!(answer["code"] == code, "{answer}");
+        ensure!(answer["detail"].is_string(), "{answer}");
+        ensure!(!answer.to_string().contains(token), "{answer}");
+    }
+    ask(&mut client, NOBODYS).await?;
+    is_not_there(&mut client, NOBODYS).await?;
+    let refusal = client.refusal().await?;
+    ensure!(refusal.reason == "token-expired", "{refusal:?}");
+    let ended = started.elapsed().as_secs();
+    ensure!((SHORT_S - 1..SHORT_S + 4).contains(&ended), "{ended}");
+    Ok(())
+}
+
+/// What a token grants holds from the moment at which it is shown, for documents that are open and for those that were
+/// asked for in vain.
+#[tokio::test]
+async fn roles_are_those_of_the_last_token() -> Result<()> {
+    let world = World::start()?;
+    let rest = Rest::new(world.server.address());
+    let ann = rest.with_token(&world.issuer.of("ann")?);
+    let made = ann.post("/v1/documents", &json!({ "a": 1 })).await?;
+    let location = made.good()?.location.context("a place")?;
+    let id = location.rsplit('/').next().context("an id")?;
+    let granting = |role: Option<&str>| {
+        let grants = role.map_or_else(|| json!({}), |role| json!({ id: role }));
+        world.issuer.granting("bob", &grants)
+    };
+
+    let mut bob = world.join(&granting(None)?).await?;
+    ask(&mut bob, id).await?;
+    is_not_there(&mut bob, id).await?;
+    // Without asking again.
+    shown(&mut bob, &granting(Some("reader"))?).await?;
+    is_there(&mut bob, id).await?;
+    shown(&mut bob, &granting(None)?).await?;
+    is_not_there(&mut bob, id).await?;
+    shown(&mut bob, &granting(Some("writer"))?).await?;
+    is_there(&mut bob, id).await
+}
+
+#[tokio::test]
+async fn other_texts_are_refused_also_where_everybody_may_do_everything() -> Result<()> {
+    let server = ServerProcess::start()?;
+    let mut client = RawClient::join(&server.websocket_url(), "tab").await?;
+    let answer = shown(&mut client, "whatever").await?;
+    ensure!(
+        answer == json!({ "type": "token", "until": null }),
+        "{answer}"
+    );
+    let long = json!({ "type": "token", "token": "x".repeat(1 << 20) }).to_string();
+    for text in ["", "hello", r#"{"type":"join"}"#, &long] {
+        let mut client = RawClient::join(&server.websocket_url(), "tab").await?;
+        client.send_text(text).await?;
+        let refusal = client.refusal().await?;
+        ensure!(refusal.reason == "text-frame", "{refusal:?}");
+        ensure!(refusal.close_code == Some(1003), "{refusal:?}");
+    }
+    // Before it is known who is there nothing can be renewed.
+    let mut client = RawClient::connect(&server.websocket_url(), "tab").await?;
+    client.send_text(r#"{"type":"token","token":"a"}"#).await?;
+    ensure!(client.refusal().await?.reason == "text-frame");
+    Ok(())
+}

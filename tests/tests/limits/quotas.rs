@@ -1,0 +1,239 @@
+//! What is stored, of principals and of documents, and how many have one open. It is found again after a restart.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use automerge::{ActorId, ROOT, transaction::Transactable as _};
+use concord_client_wasm::replica::Replica;
+use concord_tests::client::Client;
+use concord_tests::issuer::Issuer;
+use concord_tests::server_process::ServerProcess;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use super::{document, problem, tab};
+
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Asks as somebody.
+struct As<'a> {
+    server: &'a ServerProcess,
+    token: String,
+}
+
+impl<'a> As<'a> {
+    fn new(server: &'a ServerProcess, issuer: &Issuer, who: &str) -> Result<Self> {
+        let token = issuer.of(who)?;
+        Ok(Self { server, token })
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response> {
+        let request = super::request(self.server, HERE, method, path).bearer_auth(&self.token);
+        Ok(match body {
+            Some(body) => request.json(body).send().await?,
+            None => request.send().await?,
+        })
+    }
+
+    async fn make(&self, body: &Value) -> Result<Response> {
+        self.ask(Method::POST, "/v1/documents", Some(body)).await
+    }
+
+    async fn tab(&self, name: &str, n: u8) -> Result<Client> {
+        let replica = Replica::new(document(n), ActorId::from(name.as_bytes()));
+        Client::join_as(&self.token, self.server.address(), name, replica).await
+    }
+
+    /// What becomes of an edit over a WebSocket.
+    async fn edits(&self, name: &str, n: u8, text: &str) -> Result<()> {
+        let mut tab = self.tab(name, n).await?;
+        tab.settle().await?;
+        tab.edit(|doc| doc.put(ROOT, name, text)).await?;
+        tab.settle().await
+    }
+}
+
+fn place(made: &Response) -> Result<String> {
+    ensure!(made.status() == 201, "{}", made.status());
+    Ok(made.headers()["location"].to_str()?.to_owned())
+}
+
+async fn is_over(response: Response) -> Result<()> {
+    let (status, code, _) = problem(response).await?;
+    ensure!(
+        (status, code.as_str()) == (403, "over-quota"),
+        "{status} {code}"
+    );
+    Ok(())
+}
+
+fn is_refused(ended: Result<()>) -> Result<()> {
+    let refused = ended.err().context("it was taken")?;
+    ensure!(format!("{refused:#}").contains("over-quota"), "{refused:#}");
+    Ok(())
+}
+
+/// Letters that take three quarters of a byte each, or a byte where they are not compressed.
+fn letters(seed: u64, count: usize) -> String {
+    let mut state = seed;
+    let letter = |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'!' + u8::try_from(state >> 33 & 63).unwrap_or(0))
+    };
+    (0..count).map(letter).collect()
+}
+
+#[tokio::test]
+async fn a_principal_has_so_many_documents() -> Result<()> {
+    let issuer = Issuer::new()?;
+    let limits = ["--max-documents-per-principal", "3", "--operator", "root"];
+    let mut server = ServerProcess::start_with(&issuer.arguments(&limits)?)?;
+    let small = json!({ "a": 1 });
+    let first;
+    {
+        let ann = As::new(&server, &issuer, "ann")?;
+        let bob = As::new(&server, &issuer, "bob")?;
+        first = place(&ann.make(&small).await?)?;
+        ann.edits("ann-1", 1, "here").await?;
+        let put = format!("/v1/documents/{}", document(2));
+        ensure!(ann.ask(Method::PUT, &put, Some(&small)).await?.status() == 201);
+        is_over(ann.make(&small).await?).await?;
+        is_refused(ann.edits("ann-2", 3, "one more").await)?;
+        // It is not there, and somebody else can make it.
+        bob.edits("bob-1", 3, "here").await?;
+        // Those that are there can be written to.
+        ann.edits("ann-3", 1, "again").await?;
+        ensure!(
+            ann.ask(Method::PUT, &put, Some(&json!({ "b": 2 })))
+                .await?
+                .status()
+                == 200
+        );
+    }
+    ensure!(server.terminate()?.success());
+    server.restart()?;
+    let ann = As::new(&server, &issuer, "ann")?;
+    is_over(ann.make(&small).await?).await?;
+    is_refused(ann.edits("ann-4", 4, "one more").await)?;
+    ensure!(ann.ask(Method::DELETE, &first, None).await?.status() == 204);
+    place(&ann.make(&small).await?)?;
+    is_over(ann.make(&small).await?).await?;
+    let root = As::new(&server, &issuer, "root")?;
+    let metrics = root
+        .ask(Method::GET, "/metrics", None)
+        .await?
+        .text()
+        .await?;
+    let counted = "concord_limited_total{limit=\"documents\"} 3";
+    ensure!(metrics.contains(counted), "not {counted}");
+    let told = ["ann", "bob", "127.0.0.1"].map(|label| metrics.contains(label));
+    ensure!(told == [false; 3], "who it is, in metrics");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_principal_has_so_many_bytes_whoever_writes_them() -> Result<()> {
+    let issuer = Issuer::new()?;
+    let limits = ["--max-mib-per-principal", "1", "--share", "anyone=writer"];
+    let mut server = ServerProcess::start_with(&issuer.arguments(&limits)?)?;
+    let large = letters(1, 600_000);
+    let one;
+    {
+        let ann = As::new(&server, &issuer, "ann")?;
+        let bob = As::new(&server, &issuer, "bob")?;
+        one = place(&ann.make(&json!({ "large": large })).await?)?;
+        ann.edits("ann-1", 1, "small").await?;
+        // Bob writes into what is Ann's.
+        is_refused(bob.edits("bob-1", 1, &letters(2, 900_000)).await)?;
+        bob.edits("bob-2", 1, &letters(3, 300_000)).await?;
+        // And has as much himself.
+        bob.edits("bob-3", 2, &letters(4, 600_000)).await?;
+        is_refused(ann.edits("ann-2", 3, &letters(5, 700_000)).await)?;
+        ann.edits("ann-3", 3, "small").await?;
+    }
+    // As it is found by another process.
+    server.kill()?;
+    server.restart()?;
+    let ann = As::new(&server, &issuer, "ann")?;
+    is_refused(ann.edits("ann-4", 3, &letters(6, 700_000)).await)?;
+    // Over HTTP the last one may go beyond.
+    let mut refused = None;
+    for n in 0..10 {
+        let path = format!("{one}/value/more{n}");
+        let value = json!(letters(10 + n, 200_000));
+        let put = ann.ask(Method::PUT, &path, Some(&value)).await?;
+        if !put.status().is_success() {
+            refused = Some((n, put));
+            break;
+        }
+    }
+    let (last, refused) = refused.context("there is no end")?;
+    is_over(refused).await?;
+    is_over(ann.make(&json!({})).await?).await?;
+    // What is there can be read, and deleted, after which there is room.
+    let read = ann.ask(Method::GET, &one, None).await?;
+    let value: Value = read.json().await?;
+    ensure!(value["large"] == json!(large), "something is gone");
+    ensure!(last > 0 && value[format!("more{}", last - 1)] != Value::Null);
+    ensure!(value[format!("more{last}")] == Value::Null);
+    ensure!(ann.ask(Method::DELETE, &one, None).await?.status() == 204);
+    ann.edits("ann-5", 3, &letters(8, 200_000)).await
+}
+
+#[tokio::test]
+async fn a_document_has_so_many_bytes() -> Result<()> {
+    let server = ServerProcess::start_with(&["--max-document-mib", "1"])?;
+    let edits = async |name: &str, n: u8, text: String| {
+        let mut tab = tab(&server, HERE, name, n).await?;
+        tab.settle().await?;
+        tab.edit(|doc| doc.put(ROOT, name, text)).await?;
+        tab.settle().await
+    };
+    edits("one", 1, letters(1, 700_000)).await?;
+    is_refused(edits("two", 1, letters(2, 900_000)).await)?;
+    edits("three", 1, letters(3, 200_000)).await?;
+    edits("other", 2, letters(4, 700_000)).await?;
+    let path = format!("/v1/documents/{}/value/more", document(1));
+    let mut refused = None;
+    // What is compacted takes less.
+    for n in 0..10 {
+        let value = json!(letters(5 + n, 200_000));
+        let put = super::ask(&server, HERE, Method::PUT, &path, Some(&value)).await?;
+        if !put.status().is_success() {
+            refused = Some(put);
+            break;
+        }
+    }
+    is_over(refused.context("there is no end")?).await?;
+    super::was_limited(&server, "document-bytes")
+}
+
+#[tokio::test]
+async fn a_document_has_so_many_peers() -> Result<()> {
+    let server = ServerProcess::start_with(&["--max-peers-per-document", "2"])?;
+    let mut one = tab(&server, HERE, "one", 1).await?;
+    super::edit(&mut one, "one").await?;
+    let mut two = tab(&server, HERE, "two", 1).await?;
+    super::edit(&mut two, "two").await?;
+    let mut three = tab(&server, HERE, "three", 1).await?;
+    is_refused(super::edit(&mut three, "three").await.map(drop))?;
+    // Nobody else notices, and by HTTP it can be read.
+    super::edit(&mut one, "again").await?;
+    let path = format!("/v1/documents/{}", document(1));
+    let read = super::ask(&server, HERE, Method::GET, &path, None).await?;
+    ensure!(read.status() == 200, "{}", read.status());
+    drop(two);
+    let deadline = std::time::Instant::now() + super::SOON;
+    loop {
+        let mut four = tab(&server, HERE, "four", 1).await?;
+        if super::edit(&mut four, "four").await.is_ok() {
+            return super::was_limited(&server, "peers");
+        }
+        ensure!(
+            std::time::Instant::now() < deadline,
+            "there is no room again"
+        );
+    }
+}
