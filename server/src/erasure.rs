@@ -15,13 +15,14 @@ use concord_shared::ids::DocumentId;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::pace::{Pace, Wish};
 use crate::audit::event::Event;
 use crate::audit::{Audit, Trail};
 use crate::clock::unix_ms;
 use crate::document::task::Report;
+use crate::limits::ledger::{Kept, Ledger};
 use crate::metrics::Metrics;
 use crate::store::{Committer, Remains, Rewritten, Store, StoreError, Write, WriteFailed};
 
@@ -47,6 +48,8 @@ pub struct Eraser {
     committer: Committer,
     /// Where it is recorded.
     audit: Audit,
+    /// Counts what is kept.
+    ledger: Arc<Ledger>,
     /// Whether the database is to be written anew.
     wish: Arc<watch::Sender<Wish>>,
     /// How long what is deleted is kept.
@@ -72,11 +75,18 @@ struct Round {
 
 impl Eraser {
     /// For documents that are kept so long after they were deleted.
-    pub fn new(store: Arc<dyn Store>, committer: Committer, audit: Audit, keep: Duration) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        committer: Committer,
+        audit: Audit,
+        ledger: Arc<Ledger>,
+        keep: Duration,
+    ) -> Self {
         Self {
             store,
             committer,
             audit,
+            ledger,
             wish: Arc::new(watch::Sender::new(Wish::Nothing)),
             keep,
         }
@@ -103,15 +113,38 @@ impl Eraser {
     }
 
     async fn purge(&self, document: DocumentId, trail: &Trail) -> Result<(), WriteFailed> {
+        // Before: whose it is goes with it.
+        let kept = self.kept(document.clone()).await;
         let (mut writer, mut tickets) = self.committer.document();
         let write = Write::Purge {
             document: document.clone(),
         };
         let ticket = writer.submit(write).await?;
         tickets.done(ticket).await?;
+        if let Some(kept) = kept {
+            self.ledger.purged(&kept);
+        }
         let document = &document;
         trail.record(&Event::Purged { document });
         Ok(())
+    }
+
+    /// What a document counts for whoever made it. That it can't be read keeps nobody from erasing it.
+    async fn kept(&self, document: DocumentId) -> Option<Kept> {
+        let (ledger, store) = (Arc::clone(&self.ledger), Arc::clone(&self.store));
+        let id = document.clone();
+        let reading = tokio::task::spawn_blocking(move || ledger.kept(&*store, &id)).await;
+        match reading.map_err(|_| EraseError::Panicked) {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(error)) => {
+                warn!(%document, error = %Report(&error), "counts for its maker until the next start");
+                None
+            }
+            Err(error) => {
+                warn!(%document, %error, "counts for its maker until the next start");
+                None
+            }
+        }
     }
 
     async fn look_all_the_time(&self) {

@@ -226,18 +226,19 @@ impl Inside {
             ..CommitterOptions::default()
         };
         let (committer, thread) = Committer::start(Arc::clone(&store), options)?;
+        let ledger = Arc::new(Ledger::new(config, gate.rules.is_open));
+        ledger.read(&*store).context("counting what is stored")?;
         let keep = Duration::from_secs(config.keep_deleted_seconds);
         let eraser = Eraser::new(
             Arc::clone(&store),
             committer.clone(),
             gate.audit.clone(),
+            Arc::clone(&ledger),
             keep,
         );
         if upkeep == Upkeep::Full {
             tokio::spawn(eraser.clone().run(stop.clone()));
         }
-        let ledger = Arc::new(Ledger::new(config, gate.rules.is_open));
-        ledger.read(&*store).context("counting what is stored")?;
         let callers = Arc::new(Callers::new(config, proxies.clone(), Arc::clone(&ledger)));
         let registry = Registry::new(
             Arc::clone(&store),

@@ -103,6 +103,8 @@ pub enum Write {
         at_ms: u64,
         /// Who deleted it.
         by: PrincipalId,
+        /// Bytes that it takes as long as it is kept: [`StoredDocument::bytes`].
+        bytes: u64,
     },
     /// A deleted document that is not purged is there again, as it was.
     Undelete {
@@ -166,6 +168,8 @@ pub struct Tombstone {
     pub at_ms: u64,
     /// Who deleted it.
     pub by: PrincipalId,
+    /// Bytes that it took then, as whoever deleted it counted them.
+    pub bytes: u64,
     /// Whether it is gone for good.
     pub purged: bool,
     /// What there still is of it.

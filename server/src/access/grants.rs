@@ -529,9 +529,9 @@ impl Grant {
         }
     }
 
-    /// Deletes the document for whoever holds this grant, and for all at once: what has to be written. `None` where they
-    /// may not.
-    pub fn delete(&self) -> Option<Write> {
+    /// Deletes the document, which takes so many bytes, for whoever holds this grant, and for all at once: what has to be
+    /// written. `None` where they may not.
+    pub fn delete(&self, bytes: u64) -> Option<Write> {
         let Of::Somebody(somebody) = &self.of else {
             return None;
         };
@@ -543,6 +543,7 @@ impl Grant {
             document: self.document.clone(),
             at_ms: unix_ms(),
             by: somebody.identity.principal.clone(),
+            bytes,
         })
     }
 

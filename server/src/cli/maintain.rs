@@ -273,6 +273,7 @@ mod tests {
             document: document.clone(),
             at_ms: 1,
             by,
+            bytes: 0,
         };
         let writes = [delete, Write::Purge { document }];
         store.commit(&writes, Durability::Strict).unwrap();

@@ -214,13 +214,6 @@ pub async fn run(
     }
     // Only now: who may have it again would come to this task, and be turned away.
     if let Some((deletion, give)) = undone {
-        let counting = {
-            let (shared, id) = (Arc::clone(&shared), id.clone());
-            tokio::task::spawn_blocking(move || shared.ledger.count(&*shared.store, &id))
-        };
-        if let Ok(Err(error)) = counting.await {
-            error!(document = %id, error = %Report(&error), "counts for nobody until the next start");
-        }
         deletion.now_undone();
         let _gone = give.send(true);
     }

@@ -2,6 +2,7 @@ use bytes::Bytes;
 use concord_shared::ids::PrincipalId;
 
 use super::*;
+use crate::config::Config;
 use crate::store::{CommitterOptions, Durability, Fault, MemoryStore};
 
 fn id(number: usize) -> DocumentId {
@@ -27,6 +28,7 @@ fn deleted(count: usize, at_ms: u64) -> Arc<MemoryStore> {
             document: id(number),
             at_ms,
             by: principal(),
+            bytes: 6,
         };
         store.commit(&[append, delete], Durability::Strict).unwrap();
     }
@@ -37,7 +39,8 @@ fn eraser(store: &Arc<MemoryStore>, keep: Duration) -> Eraser {
     let store = Arc::clone(store) as Arc<dyn Store>;
     let options = CommitterOptions::default();
     let (committer, _thread) = Committer::start(Arc::clone(&store), options).unwrap();
-    Eraser::new(store, committer, Audit::default(), keep)
+    let ledger = Arc::new(Ledger::new(&Config::default(), false));
+    Eraser::new(store, committer, Audit::default(), ledger, keep)
 }
 
 fn purged(store: &MemoryStore) -> usize {

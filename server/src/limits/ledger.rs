@@ -9,8 +9,9 @@
 //! from what is stored in a crash: what was not written is not there to be counted. In between they may be high for a
 //! moment, by what is on its way to the disk and what was promised to a message that is then refused.
 //!
-//! **What is deleted** does not count from then on, though it is kept for a while. What is there is never taken away: over
-//! a quota that was made smaller nothing can be added, and all can be read and deleted.
+//! **What is deleted** counts as long as it is kept, by what its tombstone says: who writes and deletes again and again does
+//! not get beyond. It counts no longer once it is purged. What is there is never taken away: over a quota that was made
+//! smaller nothing can be added, and all can be read and deleted.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ use super::Limit;
 use crate::access::grants::Entry;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Tombstone};
 
 /// Documents that are read at a time when the server starts.
 const DOCUMENTS_PER_READ: usize = 1000;
@@ -64,6 +65,13 @@ struct Purse {
     bytes: AtomicU64,
 }
 
+/// What a deleted document counts as long as it is kept, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    maker: PrincipalId,
+    bytes: u64,
+}
+
 /// What one open document takes, and who answers for it. Changed by the document's task alone.
 #[derive(Debug, Default)]
 pub struct Bill {
@@ -98,10 +106,19 @@ impl Ledger {
             return Ok(());
         }
         let started = Instant::now();
+        let documents = self.read_documents(store)? + self.read_kept(store)?;
+        let millis = started.elapsed().as_millis();
+        info!(documents, millis, "counted what each principal has stored");
+        Ok(())
+    }
+
+    fn read_documents(&self, store: &dyn Store) -> Result<u64, StoreError> {
         let (mut after, mut documents) = (None, 0);
         loop {
             let page = store.documents(after.as_ref(), DOCUMENTS_PER_READ)?;
-            let Some(last) = page.last() else { break };
+            let Some(last) = page.last() else {
+                return Ok(documents);
+            };
             after = Some(last.document.clone());
             for found in page {
                 let id = found.document;
@@ -120,19 +137,62 @@ impl Ledger {
                 self.add(&maker, bytes);
             }
         }
-        let millis = started.elapsed().as_millis();
-        info!(documents, millis, "counted what each principal has stored");
-        Ok(())
     }
 
-    /// A document that was deleted is there again, and counts again. Blocks.
-    pub fn count(&self, store: &dyn Store, document: &DocumentId) -> Result<(), StoreError> {
-        if let Some(maker) = self.maker(store, document)?
-            && let Some(stored) = store.open(document)?
-        {
-            self.add(&maker, stored.bytes());
+    fn read_kept(&self, store: &dyn Store) -> Result<u64, StoreError> {
+        let (mut after, mut documents) = (None, 0);
+        loop {
+            let page = store.tombstones(after.as_ref(), DOCUMENTS_PER_READ)?;
+            let Some((last, _)) = page.last() else {
+                return Ok(documents);
+            };
+            after = Some(last.clone());
+            for (id, tombstone) in page {
+                if let Some(Kept { maker, bytes }) = self.of(store, &id, &tombstone)? {
+                    documents += 1;
+                    self.add(&maker, bytes);
+                }
+            }
         }
-        Ok(())
+    }
+
+    /// What a document that was deleted, and is to be purged, counts until then. Blocks.
+    pub fn kept(
+        &self,
+        store: &dyn Store,
+        document: &DocumentId,
+    ) -> Result<Option<Kept>, StoreError> {
+        if !self.knows_principals {
+            return Ok(None);
+        }
+        match store.tombstone(document)? {
+            Some(tombstone) => self.of(store, document, &tombstone),
+            None => Ok(None),
+        }
+    }
+
+    fn of(
+        &self,
+        store: &dyn Store,
+        document: &DocumentId,
+        tombstone: &Tombstone,
+    ) -> Result<Option<Kept>, StoreError> {
+        if tombstone.purged {
+            return Ok(None);
+        }
+        let maker = self.maker(store, document)?;
+        let bytes = tombstone.bytes;
+        Ok(maker.map(|maker| Kept { maker, bytes }))
+    }
+
+    /// It was purged.
+    pub fn purged(&self, kept: &Kept) {
+        let Kept { maker, bytes } = kept;
+        let purse = self.purse(maker);
+        for (sum, less) in [(&purse.documents, 1), (&purse.bytes, *bytes)] {
+            let subtract = |all: u64| Some(all.saturating_sub(less));
+            let _subtracted = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
+        }
     }
 
     fn add(&self, maker: &PrincipalId, bytes: u64) {
@@ -258,15 +318,9 @@ impl Bill {
         self.bytes = bytes;
     }
 
-    /// The document is there no longer.
-    pub fn close(&mut self) {
-        self.is(0);
-        if let Some(purse) = self.payer.take() {
-            let less = |documents: u64| documents.checked_sub(1);
-            let _counted = purse
-                .documents
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        }
+    /// The document is to be deleted: what it takes now counts as long as it is kept, whatever is said of it here.
+    pub fn keep(&mut self) {
+        self.payer = None;
     }
 }
 
@@ -346,7 +400,7 @@ mod tests {
             change(id(2), 1, 3),
             said(id(3), 0, "bob"),
             snapshot(id(3), 1000),
-            // Nobody's, deleted, and one of which there is no more than who may make it.
+            // Nobody's, deleted and kept, and one of which there is no more than who may make it.
             change(id(4), 0, 5),
             said(id(5), 0, "ann"),
             change(id(5), 0, 7),
@@ -354,12 +408,23 @@ mod tests {
                 document: id(5),
                 at_ms: 0,
                 by: who("ann"),
+                bytes: 7,
             },
             said(id(6), 0, "ann"),
         ];
         store.commit(&writes, Durability::Strict).unwrap();
         let ledger = ledger(10, 10, 10);
         ledger.read(&store).unwrap();
+        // Deleted ones count as long as they are kept.
+        assert_eq!(had(&ledger, "ann"), (3, 140));
+        assert_eq!(ledger.kept(&store, &id(1)).unwrap(), None);
+        let kept = ledger.kept(&store, &id(5)).unwrap().unwrap();
+        let document = id(5);
+        store
+            .commit(&[Write::Purge { document }], Durability::Strict)
+            .unwrap();
+        assert_eq!(ledger.kept(&store, &id(5)).unwrap(), None);
+        ledger.purged(&kept);
         assert_eq!(had(&ledger, "ann"), (2, 133));
         assert_eq!(had(&ledger, "bob"), (1, 1000));
         assert_eq!(had(&ledger, "eve"), (0, 0));
@@ -388,7 +453,16 @@ mod tests {
         assert_eq!(over.limit, Limit::Documents);
         assert_eq!(ledger.may_make(&who("bob"), 0), Ok(()));
         bills[0].is(500);
-        bills[0].close();
+        bills[0].keep();
+        // It is somebody else's to say from here on.
+        bills[0].is(0);
+        assert_eq!(had(&ledger, "ann"), (2, 500));
+        assert!(ledger.may_make(&ann, 0).is_err());
+        let kept = Kept {
+            maker: ann.clone(),
+            bytes: 500,
+        };
+        ledger.purged(&kept);
         assert_eq!(had(&ledger, "ann"), (1, 0));
         assert_eq!(ledger.may_make(&ann, 0), Ok(()));
     }

@@ -182,10 +182,12 @@ impl State {
                 document,
                 at_ms,
                 by,
+                bytes,
             } => {
                 let tombstone = Tombstone {
                     at_ms: *at_ms,
                     by: by.clone(),
+                    bytes: *bytes,
                     purged: false,
                     remains: Remains::Store,
                 };

@@ -99,6 +99,8 @@ pub struct Outcome {
     pub loud: Vec<Duration>,
     /// What those who hammer did in that time.
     pub done: u64,
+    /// And in all: those who are held up do nothing for a while.
+    pub done_in_all: u64,
     /// How many of them were let in who should not be.
     pub let_in: u64,
     /// How many times the limit was met.
@@ -207,7 +209,7 @@ pub async fn run(
     }
     let before = told.done.load(Ordering::Relaxed);
     let loud = tabs.edit(edits).await?;
-    let done = told.done.load(Ordering::Relaxed) - before;
+    let done_in_all = told.done.load(Ordering::Relaxed);
     let limited = limited().await?;
     hammering.abort_all();
     while let Some(ended) = hammering.join_next().await {
@@ -220,7 +222,8 @@ pub async fn run(
     Ok(Outcome {
         quiet,
         loud,
-        done,
+        done: done_in_all - before,
+        done_in_all,
         let_in: told.let_in.load(Ordering::Relaxed),
         limited,
     })

@@ -143,10 +143,11 @@ impl Task {
         give: oneshot::Sender<bool>,
         effects: &mut Effects,
     ) {
-        let Some(write) = grant.delete() else {
+        let Some(write) = grant.delete(self.bill.bytes()) else {
             let _gone = give.send(false);
             return;
         };
+        self.bill.keep();
         self.is_over = true;
         self.deletion = Some((write, grant.clone(), give));
         self.look_at_roles(effects);

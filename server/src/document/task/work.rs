@@ -206,7 +206,6 @@ impl Task {
             Pending::Deletion(grant, give) => {
                 let document = &self.id;
                 grant.trail().record(&Event::Deleted { document });
-                self.bill.close();
                 let _gone = give.send(true);
             }
             Pending::Undeletion(undone) => {

@@ -189,11 +189,11 @@ pub(super) async fn history(
     let Address { id, .. } = address(&uri)?;
     media_type(&headers, &[JSON])?;
     let parameters = Parameters::of(query, &["after", "limit"])?;
-    let after: Option<u64> = parameters.after("a number")?;
+    let after: Option<u32> = parameters.after("a number")?;
     let limit = parameters.limit()?;
     let document = documents.owner(&identity, &id).await?;
     let id = document.id().clone();
-    let from = after.map_or(0, |after| after.saturating_add(1));
+    let from = after.map_or(0, |after| u64::from(after) + 1);
     let read = move |store: &dyn Store| store.access_log(&id, from, limit);
     let log = documents.stored(read).await?;
     let next = log.last().filter(|_| log.len() == limit);

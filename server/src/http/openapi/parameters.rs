@@ -129,14 +129,13 @@ fn order() -> Parameter {
 }
 
 fn after_change() -> Parameter {
+    after("The last change of the page before: its `next`.")
+}
+
+fn after(description: &str) -> Parameter {
     let schema = ObjectBuilder::new().schema_type(Type::Integer);
     let schema = schema.minimum(Some(0)).maximum(Some(u32::MAX));
-    query(
-        "after",
-        "The last change of the page before: its `next`.",
-        schema,
-        99,
-    )
+    query("after", description, schema, 99)
 }
 
 /// A version as an `ETag` has it, without its quotes, or a time by RFC 3339.
@@ -223,14 +222,7 @@ fn if_none_match_of_access() -> Parameter {
 }
 
 fn after_entry() -> Parameter {
-    let schema = ObjectBuilder::new().schema_type(Type::Integer);
-    let schema = schema.minimum(Some(0));
-    query(
-        "after",
-        "The last entry of the page before: its `next`.",
-        schema,
-        99,
-    )
+    after("The last entry of the page before: its `next`.")
 }
 
 fn now() -> Parameter {

@@ -10,6 +10,7 @@ pub(crate) fn delete(document: &str) -> Write {
         document: id(document),
         at_ms: 77,
         by: principal("bo"),
+        bytes: 1 << 40,
     }
 }
 
@@ -88,6 +89,7 @@ pub(crate) fn a_deleted_document_is_hidden_and_comes_back<B: Bench>() {
             let tombstone = Tombstone {
                 at_ms: 77,
                 by: principal("bo"),
+                bytes: 1 << 40,
                 purged: false,
                 remains: Remains::Store,
             };

@@ -191,9 +191,12 @@ impl Database {
                 Write::Access { number, entry, .. } => {
                     pending.access(&mut batch, &mut staging, *number, entry)?;
                 }
-                Write::Delete { at_ms, by, .. } => pending.bury(Some(Tombstone {
+                Write::Delete {
+                    at_ms, by, bytes, ..
+                } => pending.bury(Some(Tombstone {
                     at_ms: *at_ms,
                     by: by.clone(),
+                    bytes: *bytes,
                     purged: false,
                     remains: Remains::Store,
                 })),

@@ -9,7 +9,7 @@
 //! the mark is found by going through the tombstones, and the sweep begins again: removing what is removed does no harm.
 //!
 //! ```text
-//! value: u64 when it was deleted (ms) ‖ state ‖ who deleted it, UTF-8
+//! value: u64 when it was deleted (ms) ‖ u64 its bytes then ‖ state ‖ who deleted it, UTF-8
 //! state: 00 deleted, 01 purged and not swept, 02 swept, 03 gone from the files, too
 //! ```
 
@@ -33,6 +33,7 @@ pub(super) fn seal(key: &[u8], tombstone: &Tombstone) -> Vec<u8> {
         (true, Remains::Nothing) => ERASED,
     };
     let mut payload = tombstone.at_ms.to_le_bytes().to_vec();
+    payload.extend_from_slice(&tombstone.bytes.to_le_bytes());
     payload.push(state);
     payload.extend_from_slice(tombstone.by.as_str().as_bytes());
     values::seal(key, &payload)
@@ -47,6 +48,7 @@ pub(super) fn unseal(key: &[u8], value: &[u8]) -> Result<Tombstone, Problem> {
 
 fn decode(mut payload: &[u8]) -> Option<Tombstone> {
     let at_ms = payload.try_get_u64_le().ok()?;
+    let bytes = payload.try_get_u64_le().ok()?;
     let (purged, remains) = match payload.try_get_u8().ok()? {
         DELETED => (false, Remains::Store),
         PURGED => (true, Remains::Store),
@@ -57,6 +59,7 @@ fn decode(mut payload: &[u8]) -> Option<Tombstone> {
     Some(Tombstone {
         at_ms,
         by: PrincipalId::new(std::str::from_utf8(payload).ok()?).ok()?,
+        bytes,
         purged,
         remains,
     })
@@ -121,12 +124,13 @@ mod tests {
         let tombstone = |purged, remains| Tombstone {
             at_ms: 0x0196_0000_0000,
             by: PrincipalId::new("ann").unwrap(),
+            bytes: 0x1234,
             purged,
             remains,
         };
         let golden = |state: u8, tombstone: &Tombstone| {
             let value = seal(b"key", tombstone);
-            let payload = format!("010000000096010000{state:02x}616e6e");
+            let payload = format!("00000000960100003412000000000000{state:02x}616e6e");
             assert_eq!(hex::encode(&value[..value.len() - 4]), payload);
             assert_eq!(unseal(b"key", &value).unwrap(), *tombstone);
         };
@@ -140,9 +144,10 @@ mod tests {
         for payload in [
             &b""[..],
             &[0; 8],
-            &[0; 9],
-            b"\0\0\0\0\0\0\0\0\x04ann",
-            b"\0\0\0\0\0\0\0\0\x01\xff",
+            &[0; 16],
+            &[0; 17],
+            b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x04ann",
+            b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\xff",
         ] {
             let value = values::seal(b"key", payload);
             assert_eq!(
