@@ -167,7 +167,7 @@ export function stage(take, more = () => ({}), args = []) {
   before(async () => {
     const [server, pages, browser] = await Promise.all([Server.start(args), Promise.resolve(more()).then(servePages), launch()]);
     parts = { server, pages, browser };
-    take(parts);
+    await take(parts);
   });
   after(async () => {
     await parts.browser?.close();

@@ -2,7 +2,7 @@
 // see and nothing else, live and after a reload, and no address that could be copied has the token in it.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, test } from "node:test";
 
 import { stage } from "./harness.mjs";
 import { inspect, make, shot, shows, write } from "./inspect.mjs";
@@ -11,12 +11,16 @@ import { Issuer } from "./issuer.mjs";
 const issuer = new Issuer();
 let server, browser, token, headers, id;
 
-stage((parts) => ({ server, browser } = parts), undefined, issuer.arguments);
-before(async () => {
-  token = issuer.token("ann");
-  headers = { authorization: `Bearer ${token}` };
-  id = await make(server, { name: "Acme" }, headers);
-});
+stage(
+  async (parts) => {
+    ({ server, browser } = parts);
+    token = issuer.token("ann");
+    headers = { authorization: `Bearer ${token}` };
+    id = await make(server, { name: "Acme" }, headers);
+  },
+  undefined,
+  issuer.arguments,
+);
 after(() => issuer.stop());
 
 /** A page of which nothing was asked before; what a browser writes of refusals is no fault. */

@@ -366,6 +366,14 @@ impl Grant {
         }
     }
 
+    /// Whether whoever holds this is nobody any more: their token is over.
+    pub fn is_over(&self) -> bool {
+        match &self.of {
+            Of::All => false,
+            Of::Somebody(somebody) => somebody.identity.is_over(),
+        }
+    }
+
     /// Whether nothing is allowed because the application that decides does not answer.
     pub fn is_undecided(&self) -> bool {
         match &self.of {
@@ -524,8 +532,14 @@ impl Grant {
                 before: &before,
                 after: &list,
             });
-            let standing = Standing::Listed(number, list);
-            somebody.cell.standing.send_replace(standing);
+            somebody.cell.standing.send_if_modified(|standing| {
+                // It may be deleted by now, which was said behind this.
+                let is_there = *standing != Standing::Deleted;
+                if is_there {
+                    *standing = Standing::Listed(number, list);
+                }
+                is_there
+            });
         }
     }
 
@@ -633,6 +647,46 @@ mod tests {
         assert!(bob.changed().now_or_never().is_none());
         assert_eq!((ann.role(), bob.role()), (Role::None, Role::Writer));
         assert_eq!(bob.list().unwrap().0, 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_it_was_deleted_does_not_bring_it_back() {
+        let store = Arc::new(MemoryStore::new());
+        let (grants, document) = (grants(&store), id("d"));
+        let ann = grants.grant(&who("ann"), &document).await.unwrap();
+        let _written = ann.claim();
+        let list = ann.list().unwrap().1;
+        let (number, _write) = ann.say(Some(0), &list).unwrap();
+        let _write = ann.delete(0).expect("it is hers");
+        ann.now_listed(number, list);
+        assert_eq!(ann.role(), Role::None);
+    }
+
+    #[tokio::test]
+    async fn what_is_there_again_has_the_list_that_is_stored_then() {
+        let store = Arc::new(MemoryStore::new());
+        let (grants, document) = (grants(&store), id("d"));
+        let ann = grants.grant(&who("ann"), &document).await.unwrap();
+        let commit = |write| store.commit(&[write], Durability::Strict).unwrap();
+        let mut list = AccessList::default();
+        list.set(Subject::Principal("ann"), Role::Owner);
+        commit(ann.claim().expect("it is nobody's").write);
+        commit(ann.delete(0).expect("it is hers"));
+        let slow = ann.deletion().await.unwrap().expect("it is deleted");
+        // Meanwhile: back, shared, deleted.
+        let fast = slow.clone();
+        commit(fast.undo());
+        fast.now_undone().await.unwrap();
+        list.set(Subject::Principal("bob"), Role::Reader);
+        let (number, write) = ann.say(Some(0), &list).unwrap();
+        commit(write);
+        ann.now_listed(number, list);
+        assert_eq!(role(&grants, "bob", &document).await, Role::Reader);
+        commit(ann.delete(0).expect("it is hers"));
+        assert_eq!(role(&grants, "bob", &document).await, Role::None);
+        commit(slow.undo());
+        slow.now_undone().await.unwrap();
+        assert_eq!(role(&grants, "bob", &document).await, Role::Reader);
     }
 
     #[tokio::test]

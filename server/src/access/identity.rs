@@ -42,16 +42,25 @@ impl Identity {
         }
     }
 
+    /// Whether it is nobody's any more.
+    pub fn is_over(&self) -> bool {
+        self.left_ms() == Some(0)
+    }
+
     /// Waits until it is nobody's any more.
     pub async fn over(&self) {
-        let Some(until_s) = self.until_s else {
-            return std::future::pending().await;
-        };
-        let until_ms = until_s.saturating_mul(1000);
         // Looked at anew from time to time: the clock can be set, and sleeping does not go by it.
-        while let left_ms @ 1.. = until_ms.saturating_sub(unix_ms()) {
+        while let Some(left_ms @ 1..) = self.left_ms() {
             sleep(Duration::from_millis(left_ms).min(LONGEST_SLEEP)).await;
         }
+        if !self.is_over() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn left_ms(&self) -> Option<u64> {
+        let until_ms = self.until_s?.saturating_mul(1000);
+        Some(until_ms.saturating_sub(unix_ms()))
     }
 }
 

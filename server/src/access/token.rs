@@ -14,7 +14,7 @@ use concord_shared::access::Role;
 use concord_shared::ids::PrincipalId;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::keys::KeySet;
@@ -106,7 +106,15 @@ pub struct Tokens {
 struct Head {
     alg: String,
     kid: Option<String>,
+    typ: Option<String>,
+    /// There, whatever it is.
+    #[serde(default, deserialize_with = "some")]
     crit: Option<Value>,
+}
+
+/// What says `null` says something.
+fn some<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }
 
 /// As anything may be in the place of each, its own error tells which is wrong.
@@ -124,8 +132,8 @@ struct Payload {
     sub: Value,
     #[serde(default)]
     groups: Value,
-    #[serde(default)]
-    grants: Value,
+    #[serde(default, deserialize_with = "some")]
+    grants: Option<Value>,
 }
 
 impl Tokens {
@@ -219,8 +227,8 @@ impl Tokens {
         let groups = groups.filter(|groups| groups.len() <= MOST_GROUPS);
         let groups = groups.ok_or(TokenError::Claims)?;
         let claimed = match grants {
-            Value::Null => None,
-            grants => {
+            None => None,
+            Some(grants) => {
                 let grants = BTreeMap::<String, Role>::deserialize(grants);
                 let grants = grants.map_err(|_| TokenError::Claims)?;
                 Some(Arc::new(Claimed(grants.into_iter().collect())))
@@ -262,10 +270,18 @@ fn head(token: &str) -> Result<Head, TokenError> {
     let head = head.map_err(|_| TokenError::Malformed)?;
     let head: Head = serde_json::from_slice(&head).map_err(|_| TokenError::Malformed)?;
     // RFC 7515, section 4.1.11: none of what it could name is understood here.
-    if head.crit.is_some() {
+    if head.crit.is_some() || !head.typ.as_deref().is_none_or(is_of_access) {
         return Err(TokenError::Malformed);
     }
     Ok(head)
+}
+
+/// Who signs tokens like these signs others, too, that say something else: that somebody logged out, say, or has a key (RFC
+/// 8725, section 3.11).
+fn is_of_access(typ: &str) -> bool {
+    let typ = typ.to_ascii_lowercase();
+    let kind = typ.strip_prefix("application/").unwrap_or(&typ);
+    matches!(kind, "jwt" | "at+jwt")
 }
 
 /// Times may have fractions (RFC 7519, section 2), which are rounded so that a token is never good for longer. Up to the

@@ -10,8 +10,11 @@ use std::time::Duration;
 use self::limits::LimitArgs;
 use anyhow::Context as _;
 use serde::Serialize;
-use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, info, warn};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::access::Pace;
 use crate::audit::Audit;
@@ -285,15 +288,24 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<()> {
 
 fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log).context("log directives")?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let layer = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
+    let layer = match config.log_format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(has_no_tokens))
+        .with(layer)
+        .init();
     Ok(())
+}
+
+/// What may be logged, whatever is asked for: at `trace` this writes down what frames say, and with it the tokens in them.
+fn has_no_tokens(event: &tracing::Metadata<'_>) -> bool {
+    !(event.target().starts_with("tungstenite") && *event.level() == Level::TRACE)
 }
 
 /// Resolves on SIGTERM or SIGINT (Ctrl-C).

@@ -27,6 +27,9 @@ pub enum ProtocolError {
     /// The client speaks other versions only.
     #[error("no common protocol version: this server speaks \"1\"")]
     NoCommonVersion,
+    /// The client calls itself what the server is called.
+    #[error("the peer id is this server's own")]
+    OursIsTaken,
     /// A message that only servers send, or a second `join`.
     #[error("{found} is not allowed on an open connection")]
     Unexpected {
@@ -50,6 +53,7 @@ impl ProtocolError {
         match self {
             Self::NoCommonVersion => ErrorCode::UnsupportedProtocol,
             Self::TooManySubscriptions => ErrorCode::TooManySubscriptions,
+            Self::OursIsTaken => ErrorCode::Forbidden,
             Self::ExpectedJoin { .. }
             | Self::Unexpected { .. }
             | Self::WrongSender
@@ -110,6 +114,9 @@ impl Handshake {
         };
         if !versions.iter().any(|version| version == PROTOCOL_VERSION) {
             return Err(ProtocolError::NoCommonVersion);
+        }
+        if sender == self.server {
+            return Err(ProtocolError::OursIsTaken);
         }
         let PeerMetadata {
             storage_id,

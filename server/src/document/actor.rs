@@ -560,7 +560,9 @@ impl Document {
                     .find(head)
                     .is_some_and(|i| i < self.history.graph().visible())
             };
+            // What is here is not for a peer to say.
             if let Some(storage) = &peer.storage
+                && *storage != self.policy.storage
                 && acknowledged.iter().all(visible)
             {
                 heads.insert(storage.clone(), acknowledged.into());

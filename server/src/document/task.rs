@@ -214,8 +214,11 @@ pub async fn run(
     }
     // Only now: who may have it again would come to this task, and be turned away.
     if let Some((deletion, give)) = undone {
-        deletion.now_undone();
-        let _gone = give.send(true);
+        if let Err(error) = deletion.now_undone().await {
+            error!(document = %id, error = %Report(&error), "access can't be read: it is there again at the next start");
+        } else {
+            let _gone = give.send(true);
+        }
     }
 }
 

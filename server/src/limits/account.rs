@@ -61,6 +61,8 @@ pub struct Account {
     pub bodies: Share,
     /// Of the documents that are imported.
     pub imports: Share,
+    /// Of the large documents that are read at old versions.
+    pub pasts: Share,
     /// Of the medium messages that are decoded.
     pub medium: Share,
     /// Of the large ones.
@@ -80,6 +82,7 @@ impl Account {
             in_flight: Arc::default(),
             bodies: Share::of(SHARE),
             imports: Share::of(SMALL_SHARE),
+            pasts: Share::of(SMALL_SHARE),
             medium: Share::of(SHARE),
             large: Share::of(SMALL_SHARE),
         }

@@ -18,7 +18,7 @@ use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, SyncFrame};
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{error, warn};
 
 use super::cache::{Share, Shared, ViewError, Views};
@@ -130,6 +130,10 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
             let end = task.live(&views, core, &mut jobs).await;
             let waiting = std::mem::take(&mut task.waiting);
             answer_rest(&task.document, waiting, end.clone()).await;
+            if matches!(&end, Some(end) if end.error.0 == ErrorCode::Closed) {
+                // It is deleted, or there again: what comes next is for the document that there is then.
+                let _in_time = timeout(GRACE, task.document.closed()).await;
+            }
             // What the relay fetches for it waits for room here.
             task.outbox.abandon(Goodbye::new(ErrorCode::Closed));
             task.leave().await;

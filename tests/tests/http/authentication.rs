@@ -198,6 +198,13 @@ async fn a_token_is_taken_from_wherever_a_client_can_put_it_and_told_to_nobody()
     let chosen = answer.headers().get("sec-websocket-protocol");
     ensure!(chosen.context("a subprotocol")? == "concord");
 
+    // And in a message, where it was shown before.
+    let mut tab = RawClient::join(&with_query, "tab").await?;
+    let said = json!({ "type": "token", "token": token });
+    tab.send_text(&said.to_string()).await?;
+    let answer = tab.next_text().await?;
+    ensure!(answer.contains("until"), "{answer}");
+
     // A cookie comes along whichever page asks.
     let cookie = format!("session={token}");
     let own = format!("http://{}", world.server.address());
@@ -396,16 +403,22 @@ async fn people_are_told_apart() -> Result<()> {
     ensure!(made == make(&ann).await? && made != make(&bo).await?);
 
     // Nobody else takes a peer's place.
-    let joined = async |principal: &str| {
+    let joined_as = async |principal: &str, peer: &str| {
         let token = world.token(principal, 3600)?;
         let url = format!("{}?token={token}", world.server.websocket_url());
-        RawClient::try_join(&url, "same-peer").await
+        RawClient::try_join(&url, peer).await
     };
+    let joined = async |principal: &str| joined_as(principal, "same-peer").await;
     let Ok(mut first) = joined("ann").await? else {
         bail!("a peer may join");
     };
     let Err(refusal) = joined("bo").await? else {
         bail!("another's peer id was taken");
+    };
+    ensure!(refusal.close_code == Some(4403), "{refusal:?}");
+    let server = first.server()?.to_string();
+    let Err(refusal) = joined_as("ann", &server).await? else {
+        bail!("the server's own peer id was taken");
     };
     ensure!(refusal.close_code == Some(4403), "{refusal:?}");
     let Ok(_second) = joined("ann").await? else {

@@ -332,6 +332,64 @@ async fn a_deletion_can_be_taken_back() -> Result<()> {
     Ok(())
 }
 
+/// Whoever writes meanwhile is answered, and soon.
+#[tokio::test]
+async fn it_is_written_to_while_it_goes_and_comes_back() -> Result<()> {
+    const FOR: Duration = Duration::from_secs(4);
+    let server = ServerProcess::start_with(&["--request-grace-ms", "100"])?;
+    let rest = Rest::new(server.address());
+    let id = DocumentId::from_uuid([9; 16]);
+    let path = format!("/v1/documents/{id}");
+    rest.put(&path, &json!({ "n": 0 })).await?.good()?;
+    let until = Instant::now() + FOR;
+    let again = async |what: &dyn Fn(u32) -> (reqwest::Method, String, serde_json::Value)| {
+        let mut told = std::collections::BTreeMap::new();
+        for n in 1.. {
+            let (method, path, value) = what(n);
+            let request = rest.request(method.clone(), &path).json(&value);
+            let answer = timeout(10 * SECOND, super::rest::send(request)).await;
+            let answer = answer.with_context(|| format!("{method} {path} waits"))??;
+            *told.entry(answer.status.as_u16()).or_insert(0_u32) += 1;
+            if Instant::now() > until {
+                break;
+            }
+        }
+        anyhow::Ok(told)
+    };
+    let patch = |n| {
+        let path = format!("{path}/value");
+        (reqwest::Method::PATCH, path, json!({ "n": n }))
+    };
+    let delete = |_| (reqwest::Method::DELETE, path.clone(), json!(null));
+    let undo = |_| {
+        let path = format!("{path}/deletion");
+        (reqwest::Method::DELETE, path, json!(null))
+    };
+    let (one, two, deleted, undone) =
+        tokio::try_join!(again(&patch), again(&patch), again(&delete), again(&undo))?;
+    for told in [&one, &two, &deleted, &undone] {
+        let is_right = |status: &u16| [200, 204, 404].contains(status);
+        ensure!(
+            told.keys().all(is_right),
+            "{one:?} {two:?} {deleted:?} {undone:?}"
+        );
+    }
+    let times = |told: &std::collections::BTreeMap<u16, u32>, status| told.get(&status).copied();
+    ensure!(times(&deleted, 204) > Some(3), "{deleted:?}");
+    ensure!(
+        times(&one, 200).is_some() && times(&one, 404).is_some(),
+        "{one:?}"
+    );
+    // It may be there, or deleted: it can be had back, and is whole.
+    rest.delete(&format!("{path}/deletion")).await?;
+    let answer = timeout(10 * SECOND, rest.get(&path)).await??.good()?;
+    ensure!(answer.json()?["n"].is_u64());
+    rest.put(&path, &json!({ "n": "last" })).await?.good()?;
+    let value = rest.get(&path).await?.good()?.json()?;
+    ensure!(value["n"] == "last", "{value}");
+    Ok(())
+}
+
 /// Those who owned it, as long as it is kept, and then who deleted it; operators; and nobody else learns anything.
 #[tokio::test]
 async fn owners_and_operators_take_a_deletion_back() -> Result<()> {
@@ -373,7 +431,12 @@ async fn owners_and_operators_take_a_deletion_back() -> Result<()> {
         let now = ann.get(&format!("{path}/access")).await?.good()?.json()?;
         ensure!(now["list"]["principals"] == list["principals"], "{now}");
     }
-    ann.delete(&format!("{path}?now=true")).await?.good()?;
+    // Any of them erases it, and is told that it is.
+    ann.delete(&path).await?.good()?;
+    let erased = of("bo")?.delete(&format!("{path}?now=true")).await?;
+    ensure!(erased.status == StatusCode::ACCEPTED, "{erased:?}");
+    let told = erased.json()?;
+    ensure!(told["state"] == "purged" && told["by"] == "ann", "{told}");
     for (who, status) in [("ann", 200), ("oda", 200), ("bo", 404), ("wes", 404)] {
         let told = of(who)?.get(&deletion).await?;
         ensure!(told.status.as_u16() == status, "{who}: {told:?}");

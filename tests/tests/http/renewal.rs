@@ -10,6 +10,8 @@ use concord_tests::issuer::Issuer;
 use concord_tests::raw_client::RawClient;
 use concord_tests::server_process::ServerProcess;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::rest::Rest;
 
@@ -165,5 +167,35 @@ async fn other_texts_are_refused_also_where_everybody_may_do_everything() -> Res
     let mut client = RawClient::connect(&server.websocket_url(), "tab").await?;
     client.send_text(r#"{"type":"token","token":"a"}"#).await?;
     ensure!(client.refusal().await?.reason == "text-frame");
+    Ok(())
+}
+
+/// What is sent slowly is from whoever it was from when it has come.
+#[tokio::test]
+async fn who_is_nobody_any_more_writes_nothing() -> Result<()> {
+    let world = World::start()?;
+    let rest = Rest::new(world.server.address());
+    let ann = rest.with_token(&world.issuer.of("ann")?);
+    let path = format!("/v1/documents/{NOBODYS}");
+    ann.put(&path, &json!({ "n": 0 })).await?.good()?;
+    let token = world.issuer.for_seconds("ann", 2)?;
+    let body = json!({ "n": 1 }).to_string();
+    let (begins, ends) = body.split_at(3);
+    let head = format!(
+        "PUT {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{begins}",
+        world.server.address(),
+        body.len()
+    );
+    let mut slow = TcpStream::connect(world.server.address()).await?;
+    slow.write_all(head.as_bytes()).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    slow.write_all(ends.as_bytes()).await?;
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await?;
+    ensure!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    ensure!(answer.contains("token-expired"), "{answer}");
+    let value = ann.get(&path).await?.good()?.json()?;
+    ensure!(value["n"] == 0, "{value}");
     Ok(())
 }

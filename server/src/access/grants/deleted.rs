@@ -8,8 +8,7 @@ use std::sync::Arc;
 use concord_shared::access::Role;
 use concord_shared::ids::DocumentId;
 
-use super::{Cell, Grant, Of, Somebody};
-use crate::access::policy::Standing;
+use super::{Cell, Grant, Grants, Of, Somebody};
 use crate::audit::Trail;
 use crate::store::{StoreError, Tombstone, Write};
 
@@ -18,10 +17,9 @@ use crate::store::{StoreError, Tombstone, Write};
 pub struct Deletion {
     document: DocumentId,
     tombstone: Tombstone,
+    grants: Grants,
     /// What is known of the document by all who hold a grant of it.
     cell: Arc<Cell>,
-    /// What holds when it is there again.
-    before: Standing,
     /// Where what becomes of it is recorded.
     trail: Trail,
 }
@@ -50,8 +48,8 @@ impl Grant {
             may.then(|| Deletion {
                 document: self.document.clone(),
                 tombstone,
+                grants: grants.clone(),
                 cell: Arc::clone(cell),
-                before,
                 trail: identity.trail.clone(),
             })
         }))
@@ -81,8 +79,9 @@ impl Deletion {
         }
     }
 
-    /// The document is there again, for all who could do something with it.
-    pub fn now_undone(self) {
-        self.cell.standing.send_replace(self.before);
+    /// The document is there again, for all who could do something with it: by what is stored now, since it may have been
+    /// there, and deleted, in between.
+    pub async fn now_undone(self) -> Result<(), StoreError> {
+        self.grants.read(&self.document, &self.cell).await
     }
 }

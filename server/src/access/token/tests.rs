@@ -123,6 +123,8 @@ fn what_is_claimed_is_checked_one_by_one() {
         (json!({ "sub": "anonymous" }), E::Claims),
         (json!({ "groups": "board" }), E::Claims),
         (json!({ "groups": vec!["g"; MOST_GROUPS + 1] }), E::Claims),
+        // As if it were not there, it would give what lists say.
+        (json!({ "grants": null }), E::Claims),
     ];
     for (changes, expected) in cases {
         let token = signed(&KEYS[0], &with(&changes));
@@ -207,9 +209,23 @@ fn what_is_forged_is_refused() {
         };
         assert_eq!(tokens().verify(&forged, NOW_S), Err(expected), "{head}");
     }
-    let critical = json!({ "alg": "EdDSA", "crit": ["b64"], "b64": false });
-    let forged = format!("{}.{claims}.{signature}", part(&critical));
-    assert_eq!(tokens().verify(&forged, NOW_S), Err(E::Malformed));
+    for crit in [json!(["b64"]), json!([]), json!(null)] {
+        let critical = json!({ "alg": "EdDSA", "crit": crit, "b64": false });
+        let forged = format!("{}.{claims}.{signature}", part(&critical));
+        assert_eq!(tokens().verify(&forged, NOW_S), Err(E::Malformed), "{crit}");
+    }
+    // Of the same issuer, for something else.
+    for (typ, expected) in [
+        ("logout+jwt", E::Malformed),
+        ("application/dpop+jwt", E::Malformed),
+        ("", E::Malformed),
+        ("jwt", E::Signature),
+        ("application/at+jwt", E::Signature),
+    ] {
+        let head = part(&json!({ "alg": "EdDSA", "typ": typ }));
+        let forged = format!("{head}.{claims}.{signature}");
+        assert_eq!(tokens().verify(&forged, NOW_S), Err(expected), "{typ}");
+    }
     // Of which a byte is another, wherever it is.
     for at in 0..token.len() {
         let mut forged = token.clone().into_bytes();

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::{Link, Pending, Task, Undone};
 use crate::access::Grant;
 use crate::access::grants::Claim;
+use crate::connection::Goodbye;
 use crate::document::ConnectionId;
 use crate::document::actor::{Effects, Frame, Input};
 use crate::document::registry::{NewList, NotListed, Replaces};
@@ -24,6 +25,11 @@ impl Task {
 
     /// A peer opens the document, if it still may.
     pub(super) fn welcome(&mut self, connection: ConnectionId, link: Link, effects: &mut Effects) {
+        if self.is_over {
+            // As those who come when it has ended: who comes again finds what there is.
+            link.outbox.close(Goodbye::new(ErrorCode::Closed));
+            return;
+        }
         self.heed(&link.grant);
         if let Err(over) = self.may_enter(connection) {
             self.turn_out(&link, ErrorCode::OverQuota, &over);
@@ -155,12 +161,14 @@ impl Task {
         self.close_all(ErrorCode::Closed);
     }
 
-    /// The document is to be there again. This task is of one that is not: nobody has it open, and it ends with that, so
-    /// that the next one reads what there is.
+    /// The document is to be there again. This task is of one that is not: nobody but a view has it open, and it ends with
+    /// that, so that the next one reads what there is.
     pub(super) fn undelete(&mut self, undone: Undone) {
+        let is_free = self.links.keys().all(|of| *of == ConnectionId::VIEW);
         if self.is_over {
             // It ends already: who asks is told by the channel's end.
-        } else if self.links.is_empty() && self.document.graph().is_empty() {
+        } else if is_free && self.document.graph().is_empty() {
+            self.close_all(ErrorCode::Closed);
             self.is_over = true;
             let write = undone.0.undo();
             self.said.push((write, Pending::Undeletion(undone)));

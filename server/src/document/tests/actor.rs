@@ -568,6 +568,45 @@ fn subscribers_hear_of_the_servers_heads_when_they_move() {
 }
 
 #[test]
+fn peers_do_not_say_what_the_server_has() {
+    let mut author = document(1, 1);
+    let first = author.get_heads();
+    let mut bench = Bench::new();
+    bench.message(ALICE, false, greeting(&[]), parse(&mut author));
+    bench.input(Input::Committed(1));
+    author.empty_change(CommitOptions::default());
+    let second = author.get_heads();
+    let more = parse(&mut author).pop().expect("a change");
+    bench.message(ALICE, false, greeting(&first), vec![more]);
+    bench.input(Input::Committed(2));
+    let ours = StorageId::new("server-storage").expect("an id");
+    bench.message(BOB, false, greeting(&[]), vec![]);
+    let subscribed = Arc::new([ours.clone()].into_iter().collect());
+    let mut told = bench.input(Input::Subscribe(BOB, subscribed)).frames;
+    let forged = PeerMessage {
+        principal: PrincipalId::anonymous(),
+        storage: Some(ours),
+        is_request: false,
+        sync: greeting(&first),
+        changes: vec![],
+        is_document: false,
+        may_write: false,
+    };
+    let stranger = ConnectionId(3);
+    told.extend(
+        bench
+            .input(Input::Message(stranger, Box::new(forged)))
+            .frames,
+    );
+    told.extend(bench.input(Input::Tick).frames);
+    let heads = told.iter().filter_map(|(_, frame)| match frame {
+        Frame::RemoteHeads(moved) => Some(&moved.heads[..]),
+        _ => None,
+    });
+    assert_eq!(heads.collect::<Vec<_>>(), [&second[..]]);
+}
+
+#[test]
 fn an_upload_is_a_snapshot_unless_something_else_came_with_it() {
     let mut author = document(1, 30);
     let changes = parse(&mut author);

@@ -1,5 +1,7 @@
 //! The changes of a document: pages of them, and each with what it changed.
 
+use std::sync::Arc;
+
 use automerge::{Automerge, ChangeHash, ChangeMetadata};
 use axum::Extension;
 use axum::extract::rejection::QueryRejection;
@@ -25,6 +27,7 @@ use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{Form, Had, Version};
+use crate::limits::account::Account;
 use crate::replay::made_ms;
 
 /// Bytes of messages and deps, which authors can make long, after which a page ends before it is full.
@@ -169,6 +172,7 @@ pub(super) async fn page(
 pub(super) async fn one(
     State(documents): State<Documents>,
     Extension(identity): Extension<Identity>,
+    Extension(account): Extension<Arc<Account>>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -193,7 +197,7 @@ pub(super) async fn one(
         return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
     }
     let known = document.arrivals(place, place + 1).await?;
-    let change = document.past(move |doc| {
+    let change = document.past(&account, move |doc| {
         let mut described = described(doc, &[(place, hash)]);
         let meta = doc.get_change_meta_by_hash(&hash);
         let (Some(mut change), Some(meta)) = (described.pop(), meta) else {

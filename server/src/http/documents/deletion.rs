@@ -65,9 +65,9 @@ impl Documents {
 
     /// Purges it, if it is not purged; what became of it.
     pub(super) async fn erase(&self, who: &Identity, id: &DocumentId) -> Result<Shown, Problem> {
-        let deletion = self.deletion(who, id).await?;
-        if deletion.tombstone().purged {
-            return Ok(self.shown(deletion.tombstone()));
+        let mut tombstone = self.deletion(who, id).await?.tombstone().clone();
+        if tombstone.purged {
+            return Ok(self.shown(&tombstone));
         }
         let erasing = self.eraser.purge_now(id.clone(), &who.trail);
         erasing.await.map_err(|error| {
@@ -77,8 +77,9 @@ impl Documents {
                 "deleted, and not erased",
             )
         })?;
-        let deletion = self.deletion(who, id).await?;
-        Ok(self.shown(deletion.tombstone()))
+        // Not read anew: who owned it may not ask any more, if somebody else deleted it.
+        tombstone.purged = true;
+        Ok(self.shown(&tombstone))
     }
 
     fn shown(&self, tombstone: &Tombstone) -> Shown {

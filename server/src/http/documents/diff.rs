@@ -1,5 +1,7 @@
 //! The difference of two versions as JSON Patch.
 
+use std::sync::Arc;
+
 use automerge::{Automerge, ChangeHash};
 use axum::Extension;
 use axum::extract::rejection::QueryRejection;
@@ -24,6 +26,7 @@ use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{Form, Had, Version};
+use crate::limits::account::Account;
 
 /// Two versions; no heads are those of an empty document.
 pub(super) struct Between {
@@ -46,6 +49,7 @@ pub(super) struct Between {
 pub(super) async fn diff(
     State(documents): State<Documents>,
     Extension(identity): Extension<Identity>,
+    Extension(account): Extension<Arc<Account>>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -66,7 +70,7 @@ pub(super) async fn diff(
         Some(to) => Some(document.version(to).await?),
         None => None,
     };
-    let made = document.past(move |doc| {
+    let made = document.past(&account, move |doc| {
         let to = to.unwrap_or_else(|| heads(doc));
         must_have(doc, &from)?;
         must_have(doc, &to.0)?;

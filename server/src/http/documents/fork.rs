@@ -128,7 +128,7 @@ pub(super) async fn fork(
     };
     // As an import, of which there are so many at a time: a whole document waits in memory for its view.
     let turn = account.imports.turn(&documents.imports).await;
-    let part = document.past(move |doc| match version {
+    let part = document.past(&account, move |doc| match version {
         Some(version) => {
             must_have(doc, &version.0)?;
             part(doc, &version.0)

@@ -11,14 +11,14 @@ use concord_shared::access::{AccessList, Role};
 use concord_shared::ids::DocumentId;
 
 use super::{Documents, unreadable};
-use crate::access::{Grant, Identity, Operator};
+use crate::access::{Grant, Identity, Operator, TokenError};
 use crate::audit::Trail;
 use crate::connection::refusals::Refusals;
 use crate::document::graph::{Index, Stretch};
 use crate::document::registry::{NotListed, Replaces};
 use crate::http::problem::{Code, Problem};
 use crate::limits::account::Account;
-use crate::view::{Core, Event, Events, Place};
+use crate::view::{Core, Event, Events, Place, ViewError};
 
 /// A document that is there, for who may read it.
 pub(super) struct Reader {
@@ -188,7 +188,7 @@ impl Reader {
             }
             job(core)
         });
-        made.await?
+        answered(&self.grant, made.await, role)
     }
 }
 
@@ -233,6 +233,11 @@ impl Maker {
         self.grant.document()
     }
 
+    /// Whether it is not there, and nobody's.
+    pub(super) fn is_unborn(&self) -> bool {
+        self.grant.is_unborn()
+    }
+
     /// Where what is done with it is recorded.
     pub(super) fn trail(&self) -> &Trail {
         self.grant.trail()
@@ -248,7 +253,7 @@ impl Maker {
         account: &Arc<Account>,
         job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
-        let is_unborn = self.grant.is_unborn();
+        let is_unborn = self.is_unborn();
         if is_unborn {
             account.new_document()?;
             if let Some(maker) = self.grant.principal() {
@@ -261,18 +266,38 @@ impl Maker {
         let grant = self.grant.clone();
         let made = self.documents.views.run(self.id(), move |core| {
             must_be(&grant, Role::Writer)?;
+            // Who makes a document owns it: what somebody else has taken and not made is not for others to fill.
+            if core.heads().is_empty() {
+                must_be(&grant, Role::Owner)?;
+            }
             // Where nobody has to say who they are it is not known sooner.
             if !is_unborn && core.heads().is_empty() {
                 account.new_document()?;
             }
             job(core)
         });
-        made.await?
+        answered(&self.grant, made.await, Role::Writer)
     }
 }
 
-/// Refuses who may do less.
+/// What a job gave. If it is not known what became of it, that may be since the document was deleted, or taken from whoever
+/// asked, meanwhile.
+fn answered<R>(
+    grant: &Grant,
+    made: Result<Result<R, Problem>, ViewError>,
+    role: Role,
+) -> Result<R, Problem> {
+    made.or_else(|error| must_be(grant, role).and(Err(error.into())))?
+}
+
+/// Refuses who may do less, or is nobody any more.
 fn must_be(grant: &Grant, role: Role) -> Result<(), Problem> {
+    if grant.is_over() {
+        return Err(Problem::new(
+            Code::TokenExpired,
+            TokenError::Expired.to_string(),
+        ));
+    }
     match grant.role() {
         Role::None => Err(no_document(grant.document())),
         has if has < role => {

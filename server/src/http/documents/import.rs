@@ -102,6 +102,7 @@ impl Maker {
             mark: None,
         };
         let (document, trail) = (self.id().clone(), self.trail().clone());
+        self.check_unborn(&precondition)?;
         let made = self.make(account, move |core| {
             let _turn = turn;
             let is_new = core.heads().is_empty();

@@ -179,16 +179,13 @@ impl Precondition {
         core: &Core,
         is_as_wanted: impl Fn() -> Result<bool, Problem>,
     ) -> Result<Option<Base>, Problem> {
-        let is_new = core.heads().is_empty();
+        if core.heads().is_empty() {
+            self.check_new()?;
+            return Ok(Some(Base::default()));
+        }
         match self {
-            Self::MustBeNew if is_new => Ok(Some(Base::default())),
             Self::MustBeNew if is_as_wanted()? => Ok(None),
             Self::MustBeNew => Err(reused()),
-            Self::MayBeThere(conditions) if is_new && conditions.seen != Condition::None => {
-                let detail = "the document is not there";
-                Err(Problem::new(Code::UnknownHeads, detail))
-            }
-            Self::MayBeThere(_) if is_new => Ok(Some(Base::default())),
             // Who was not told that it was made, and makes it again, has made it.
             Self::MayBeThere(conditions) if conditions.unseen == Condition::Any => {
                 if is_as_wanted()? {
@@ -200,9 +197,28 @@ impl Precondition {
             Self::MayBeThere(conditions) => conditions.check(core, &Path::root()).map(Some),
         }
     }
+
+    /// Whether a document may be made where there is none.
+    pub(super) fn check_new(&self) -> Result<(), Problem> {
+        match self {
+            Self::MayBeThere(conditions) if conditions.seen != Condition::None => {
+                let detail = "the document is not there";
+                Err(Problem::new(Code::UnknownHeads, detail))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Maker {
+    /// Refuses what can't be while the document is nobody's: it is somebody's as soon as they begin to make it.
+    pub(super) fn check_unborn(&self, precondition: &Precondition) -> Result<(), Problem> {
+        if self.is_unborn() {
+            precondition.check_new()?;
+        }
+        Ok(())
+    }
+
     /// Brings a whole document to a value; makes it where it is not. Whether it was made.
     async fn bring(
         &self,
@@ -216,6 +232,7 @@ impl Maker {
         if !json.is_object() {
             return Err(Problem::new(Code::NotAnObject, "a document is an object").at(""));
         }
+        self.check_unborn(&precondition)?;
         let made = self.make(account, move |core| {
             let _turn = turn;
             if let Some(change) = asked.done(core)? {

@@ -12,7 +12,7 @@ use super::address::At;
 use super::granted::Reader;
 use crate::http::problem::{Code, Problem};
 use crate::http::version::Version;
-use crate::permit::turn;
+use crate::limits::account::Account;
 
 /// Large documents that are read at old versions at a time, per server: each is in memory once more.
 pub const CONCURRENT_LARGE_PASTS: usize = 2;
@@ -24,23 +24,24 @@ const LARGE_OPS: u64 = 10_000;
 const LARGE_BYTES: usize = 256 << 10;
 
 impl Reader {
-    /// Runs a job on a copy of the document. All that it has is durable.
+    /// Runs a job on a copy of the document, at the caller's turn if it is large. All that it has is durable.
     pub(super) async fn past<R: Send + 'static>(
         &self,
+        account: &Account,
         job: impl FnOnce(&Automerge) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
         let small = self.see(|core| {
             let is_small = core.doc().stats().num_ops < LARGE_OPS && core.bytes() < LARGE_BYTES;
             Ok(is_small.then(|| core.doc().clone()))
         });
-        let (doc, permit) = if let Some(doc) = small.await? {
+        let (doc, turn) = if let Some(doc) = small.await? {
             (doc, None)
         } else {
-            let permit = turn(&self.documents.past).await;
-            (self.see(|core| Ok(core.doc().clone())).await?, permit)
+            let turn = account.pasts.turn(&self.documents.past).await;
+            (self.see(|core| Ok(core.doc().clone())).await?, Some(turn))
         };
         let reading = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _turn = turn;
             job(&doc)
         });
         // It panicked.

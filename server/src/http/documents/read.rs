@@ -1,5 +1,7 @@
 //! Reading: values, whole documents, and the list of them.
 
+use std::sync::Arc;
+
 use automerge::{Automerge, ChangeHash};
 use axum::Extension;
 use axum::extract::rejection::QueryRejection;
@@ -27,6 +29,7 @@ use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{Form, Had, Version};
+use crate::limits::account::Account;
 use crate::store::{DocumentInfo, Store, StoreError};
 use crate::view::Core;
 
@@ -224,6 +227,7 @@ fn readable(
 pub(super) async fn whole(
     State(documents): State<Documents>,
     Extension(identity): Extension<Identity>,
+    Extension(account): Extension<Arc<Account>>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
@@ -234,7 +238,7 @@ pub(super) async fn whole(
         Err(problem) => return Err(problem),
     };
     let mut response = documents
-        .show(&identity, &headers, &uri, query, form)
+        .show((&identity, &account), &headers, &uri, query, form)
         .await?;
     let vary = HeaderValue::from_static("accept");
     response.headers_mut().append(header::VARY, vary);
@@ -255,13 +259,14 @@ pub(super) async fn whole(
 pub(super) async fn read(
     State(documents): State<Documents>,
     Extension(identity): Extension<Identity>,
+    Extension(account): Extension<Arc<Account>>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
     media_type(&headers, &[JSON])?;
     documents
-        .show(&identity, &headers, &uri, query, Form::Json)
+        .show((&identity, &account), &headers, &uri, query, Form::Json)
         .await
 }
 
@@ -269,7 +274,7 @@ impl Documents {
     /// Shows what is at an address, now or at a version, unless the reader has that.
     async fn show(
         &self,
-        identity: &Identity,
+        (identity, account): (&Identity, &Account),
         headers: &HeaderMap,
         uri: &Uri,
         query: Result<Query<Parameters>, QueryRejection>,
@@ -298,7 +303,7 @@ impl Documents {
                     let heads = at.0.clone();
                     shown.show(doc, at, Some(&heads))
                 };
-                document.past(then).await?
+                document.past(account, then).await?
             }
         };
         if form == Form::Automerge && response.status() == StatusCode::OK {

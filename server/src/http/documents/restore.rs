@@ -90,7 +90,7 @@ pub(super) async fn restore(
     };
     let old_path = path.clone();
     // With its types, so that what comes back is what it was.
-    let old = document.past(move |doc| {
+    let old = document.past(&account, move |doc| {
         must_have(doc, &version.0)?;
         there(doc, &old_path, Types::Tagged, &version.0)
     });
