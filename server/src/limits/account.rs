@@ -33,7 +33,8 @@ pub struct Turn {
 }
 
 impl Share {
-    fn of(permits: usize) -> Self {
+    /// So many.
+    pub fn of(permits: usize) -> Self {
         Self(Arc::new(Semaphore::new(permits)))
     }
 
