@@ -113,6 +113,11 @@ impl Account {
         wait(&self.bytes, cells, most, Limit::Bytes).await
     }
 
+    /// The same, for what costs as much as so many messages.
+    pub async fn messages(&self, number: usize, most: Duration) -> Result<(), Limited> {
+        wait(&self.messages, number as u64, most, Limit::Messages).await
+    }
+
     /// Waits until so many changes are due.
     pub async fn changes(&self, number: usize, most: Duration) -> Result<(), Limited> {
         wait(&self.changes, number as u64, most, Limit::Changes).await
