@@ -27,6 +27,7 @@ pub mod limits;
 pub mod listener;
 pub mod materialise;
 pub mod metrics;
+mod object;
 mod outgoing;
 pub mod permit;
 mod plain;

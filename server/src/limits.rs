@@ -87,6 +87,8 @@ limits! {
     Changes = "changes", "changes of one caller";
     /// Documents that a caller makes.
     NewDocuments = "new-documents", "new documents of one caller";
+    /// Questions to an application about what a principal may do.
+    Questions = "questions", "questions about one principal";
     /// Documents that a principal has made, and are there.
     Documents = "documents", "documents of one principal";
     /// Their bytes.

@@ -47,6 +47,18 @@ impl Identity {
         self.left_ms() == Some(0)
     }
 
+    /// Whether they may do the same as another: at most the time is another one.
+    pub fn may_the_same_as(&self, other: &Self) -> bool {
+        let Self {
+            principal,
+            groups,
+            claimed,
+            until_s: _,
+            trail: _,
+        } = self;
+        *principal == other.principal && *groups == other.groups && *claimed == other.claimed
+    }
+
     /// Waits until it is nobody's any more.
     pub async fn over(&self) {
         // Looked at anew from time to time: the clock can be set, and sleeping does not go by it.
@@ -72,6 +84,51 @@ impl From<Claims> for Identity {
             claimed: claims.claimed,
             until_s: Some(claims.until_s),
             trail: Trail::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use concord_shared::access::Role;
+
+    use super::*;
+
+    #[test]
+    fn who_has_another_time_may_the_same_and_who_has_anything_else_may_not() {
+        let ann = Identity {
+            principal: PrincipalId::new("ann").unwrap(),
+            groups: vec!["board".to_owned()].into(),
+            until_s: Some(100),
+            ..Identity::anonymous()
+        };
+        let later = Identity {
+            until_s: Some(200),
+            groups: vec!["board".to_owned()].into(),
+            ..ann.clone()
+        };
+        assert!(later.may_the_same_as(&ann));
+        let nothing = Claimed::default();
+        let something = Claimed(vec![("d".to_owned(), Role::Reader)]);
+        let claims = |claimed| Identity {
+            claimed: Some(Arc::new(claimed)),
+            ..ann.clone()
+        };
+        assert!(claims(something.clone()).may_the_same_as(&claims(something.clone())));
+        assert!(!claims(something).may_the_same_as(&claims(nothing.clone())));
+        for other in [
+            claims(nothing),
+            Identity {
+                principal: PrincipalId::new("bob").unwrap(),
+                ..ann.clone()
+            },
+            Identity {
+                groups: Arc::default(),
+                ..ann.clone()
+            },
+        ] {
+            assert!(!other.may_the_same_as(&ann), "{other:?}");
+            assert!(!ann.may_the_same_as(&other), "{other:?}");
         }
     }
 }

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::keys::KeySet;
 use super::policy::Claimed;
+use crate::object::Object;
 
 /// Bytes of a token. Those of people in hundreds of groups have some thousands.
 pub const MOST_TOKEN_BYTES: usize = 8 << 10;
@@ -168,8 +169,8 @@ impl Tokens {
         validation.validate_aud = false;
         let mut why = TokenError::UnknownKey;
         for key in keys {
-            match jsonwebtoken::decode::<Payload>(token, &key.verifier, &validation) {
-                Ok(decoded) => return self.claims(&decoded.claims, now_s),
+            match jsonwebtoken::decode::<Object<Payload>>(token, &key.verifier, &validation) {
+                Ok(decoded) => return self.claims(&decoded.claims.0, now_s),
                 Err(error) => why = reason(error.kind()),
             }
             if why != TokenError::Signature {
@@ -268,7 +269,8 @@ fn head(token: &str) -> Result<Head, TokenError> {
     };
     let head = URL_SAFE_NO_PAD.decode(head);
     let head = head.map_err(|_| TokenError::Malformed)?;
-    let head: Head = serde_json::from_slice(&head).map_err(|_| TokenError::Malformed)?;
+    let head = serde_json::from_slice::<Object<Head>>(&head);
+    let Object(head) = head.map_err(|_| TokenError::Malformed)?;
     // RFC 7515, section 4.1.11: none of what it could name is understood here.
     if head.crit.is_some() || !head.typ.as_deref().is_none_or(is_of_access) {
         return Err(TokenError::Malformed);

@@ -1,47 +1,47 @@
 //! An application decides who may do what: it is asked by HTTP, and its answers hold for a while.
 //!
-//! For whoever still holds a [`Decision`] the application is asked again when half of that time is over, so that what it
-//! takes away is gone by the end of it. **Whoever it does not answer for has no role**: an answer that can't be had is
-//! none, and one that was had holds to its end and no longer. Who asks for a document meanwhile is told so.
+//! An answer is given to all who ask the same for half of that time. For whoever still holds a [`Decision`] then the
+//! application is asked again, so that what it takes away is gone by the end of it. **Whoever it does not answer for has no
+//! role**: an answer that can't be had is none, and one that was had holds to its end and no longer, whatever becomes of the
+//! question after it. Who asks for a document meanwhile is told so.
 //!
-//! What is asked is bounded: so many questions at a time, so many that wait, so many answers that are kept. Where there
-//! are more, the answer is that there is none.
+//! What this takes is bounded. A decision is there, and a task that keeps it true, as long as somebody holds it; of those that
+//! nobody does so many are kept, with a share for each principal. So are the questions ([`asking`]).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use concord_shared::access::Role;
 use concord_shared::ids::{DocumentId, PrincipalId};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, StatusCode, Url};
-use serde::{Deserialize, Serialize};
-use tokio::sync::{OnceCell, Semaphore, watch};
-use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
+use self::asking::{Application, Occasion, Question, Turns};
 use super::identity::Identity;
-use crate::metrics::Metrics;
-use crate::outgoing::{self, AddressError, BodyError};
+use crate::limits::book::Book;
+use crate::outgoing::AddressError;
+
+mod asking;
+#[cfg(test)]
+mod tests;
 
 /// Has what the application knows this server by.
 pub const TOKEN_VARIABLE: &str = "CONCORD_AUTHORIZE_TOKEN";
 
-/// A question has so long to be answered.
-const TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Questions at a time, and connections that are kept for the next ones.
-const MOST_ASKED: usize = 32;
-
-/// Questions that wait for others to be answered.
-const MOST_WAITING: usize = 1024;
-
-/// Answers that are shared, and kept while nobody holds them.
+/// Answers that are kept while nobody holds them.
 const MOST_KEPT: usize = 16 * 1024;
 
-/// Bytes of an answer.
-const MOST_ANSWER_BYTES: usize = 4 << 10;
+/// Of these, about one principal.
+const MOST_KEPT_OF_ONE: usize = 1024;
+
+/// Principals whose turns are remembered though nobody asks about them, at less than a kilobyte each.
+const MOST_REMEMBERED: usize = 8192;
+
+/// Decisions that are gone are looked for when so many came since.
+const LEAST_BETWEEN_PRUNING: usize = 1024;
 
 /// After a question that was not answered the next one comes when this part of the time is over for which answers hold.
 const RETRY_PART: u32 = 8;
@@ -60,96 +60,98 @@ pub enum WebhookError {
     NobodyToAskFor,
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-enum NoAnswer {
-    #[error("asking")]
-    Ask(#[source] reqwest::Error),
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    #[error("answered {0}")]
-    Status(StatusCode),
-    #[error("the answer is not {{\"role\": \"none|reader|writer|owner\"}}")]
-    Unreadable,
-    #[error("too many questions wait for an answer")]
-    Busy,
-}
-
-/// What is asked: what somebody may do with a document.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Question {
-    principal: PrincipalId,
-    groups: Arc<[String]>,
-    document: DocumentId,
-}
-
-/// As it is sent.
-#[derive(Serialize)]
-struct Sent<'a> {
-    principal: &'a str,
-    groups: &'a [String],
-    document: &'a str,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    role: String,
-}
-
 /// See the module's docs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Webhook(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    url: Url,
-    client: Client,
-    token: Option<HeaderValue>,
+    application: Application,
     holds: Duration,
-    asked: Semaphore,
-    waiting: Semaphore,
-    known: Mutex<HashMap<Question, Weak<Decision>>>,
-    is_failing: AtomicBool,
+    principals: Book<PrincipalId, Own>,
+    kept: Arc<Semaphore>,
+    known: Mutex<Known>,
+}
+
+/// What one principal has of it.
+#[derive(Debug)]
+struct Own {
+    turns: Turns,
+    kept: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    of: HashMap<Question, Weak<Decision>>,
+    /// How many there may be before those that are gone are looked for.
+    prune_at: usize,
 }
 
 /// What an application said, as it is now.
 #[derive(Debug)]
 pub struct Decision {
-    /// `None`: it did not answer.
-    role: watch::Sender<Option<Role>>,
-    first: OnceCell<()>,
+    /// `None`: it did not answer, or too long ago.
+    said: watch::Sender<Option<Said>>,
+    /// Since the first answer.
+    keeper: OnceCell<Keeping>,
+}
+
+/// The task of a decision's keeper, which ends with it.
+#[derive(Debug)]
+struct Keeping {
+    _task: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Said {
+    role: Role,
+    until: Instant,
+}
+
+impl Said {
+    fn holds(&self) -> bool {
+        Instant::now() < self.until
+    }
 }
 
 impl Decision {
     /// What it allows: nothing, where it did not answer.
     pub fn role(&self) -> Role {
-        self.role.borrow().unwrap_or(Role::None)
+        self.answered().unwrap_or(Role::None)
     }
 
     /// Whether it did.
     pub fn is_answered(&self) -> bool {
-        self.role.borrow().is_some()
+        self.answered().is_some()
+    }
+
+    /// By the clock, and not by whether anybody came to take it back.
+    fn answered(&self) -> Option<Role> {
+        let said = *self.said.borrow();
+        said.filter(Said::holds).map(|said| said.role)
+    }
+
+    fn is_over(&self) -> bool {
+        self.said.borrow().is_some_and(|said| !said.holds())
+    }
+
+    /// Whether something else is allowed by that.
+    fn say(&self, said: Option<Said>) -> bool {
+        let before = self.answered();
+        self.said.send_replace(said);
+        before != said.map(|said| said.role)
     }
 }
 
 impl Webhook {
     /// Asks at this address, which knows this server by the token, and believes an answer for so long.
     pub fn new(address: &str, token: Option<&str>, holds: Duration) -> Result<Self, WebhookError> {
-        let (url, client) = outgoing::believed(address, TIMEOUT, MOST_ASKED)?;
-        let token = token.map(|token| HeaderValue::try_from(format!("Bearer {token}")));
-        let mut token = token.transpose().map_err(|_| WebhookError::Token)?;
-        if let Some(token) = &mut token {
-            token.set_sensitive(true);
-        }
         Ok(Self(Arc::new(Inner {
-            url,
-            client,
-            token,
+            application: Application::new(address, token)?,
             holds,
-            asked: Semaphore::new(MOST_ASKED),
-            waiting: Semaphore::new(MOST_WAITING),
+            principals: Book::new(MOST_REMEMBERED),
+            kept: Arc::new(Semaphore::new(MOST_KEPT)),
             known: Mutex::default(),
-            is_failing: AtomicBool::new(false),
         })))
     }
 
@@ -166,131 +168,158 @@ impl Webhook {
             groups: Arc::clone(&identity.groups),
             document: document.clone(),
         };
-        let decision = self.decision(&question);
+        let decision = self.0.decision(&question);
         let first = async {
-            let role = self.ask(&question).await;
-            decision.role.send_replace(role);
-            let keeping = self.clone().keep(question, Arc::clone(&decision), changed);
-            tokio::spawn(keeping);
+            let asker = Asker {
+                own: self.0.own(&question.principal),
+                inner: Arc::clone(&self.0),
+                question,
+            };
+            let answer = asker.ask(Occasion::First).await;
+            let mut keeper = Keeper {
+                asker: Arc::new(asker),
+                decision: Arc::downgrade(&decision),
+                until: None,
+                pause: Duration::ZERO,
+                kept: None,
+                changed,
+            };
+            keeper.hear(answer);
+            Keeping {
+                _task: AbortOnDropHandle::new(tokio::spawn(keeper.run())),
+            }
         };
-        decision.first.get_or_init(|| first).await;
+        decision.keeper.get_or_init(|| first).await;
         decision
     }
+}
 
+impl Inner {
+    fn own(&self, principal: &PrincipalId) -> Arc<Own> {
+        self.principals.get(principal.clone(), || Own {
+            turns: Turns::new(),
+            kept: Arc::new(Semaphore::new(MOST_KEPT_OF_ONE)),
+        })
+    }
+
+    /// The one that all who ask the same share.
     fn decision(&self, question: &Question) -> Arc<Decision> {
         let mut known = self.lock();
-        if let Some(decision) = known.get(question).and_then(Weak::upgrade) {
+        let found = known.of.get(question).and_then(Weak::upgrade);
+        if let Some(decision) = found.filter(|decision| !decision.is_over()) {
             return decision;
         }
+        if known.of.len() >= known.prune_at {
+            known.of.retain(|_, decision| decision.strong_count() > 0);
+            known.prune_at = known.of.len() * 2 + LEAST_BETWEEN_PRUNING;
+        }
         let decision = Arc::new(Decision {
-            role: watch::Sender::new(None),
-            first: OnceCell::new(),
+            said: watch::Sender::new(None),
+            keeper: OnceCell::new(),
         });
-        if known.len() >= MOST_KEPT {
-            // Of those who went before their first answer came nobody keeps anything.
-            known.retain(|_, decision| decision.strong_count() > 0);
-        }
-        if known.len() < MOST_KEPT {
-            known.insert(question.clone(), Arc::downgrade(&decision));
-        }
+        known.of.insert(question.clone(), Arc::downgrade(&decision));
         decision
     }
 
-    /// Keeps a decision true while somebody else holds it; an answer that nobody does is kept as long as it holds.
-    async fn keep(self, question: Question, decision: Arc<Decision>, changed: impl Fn() + Send) {
-        let holds = self.0.holds;
-        let mut until = Instant::now() + holds;
-        let mut pause = if decision.is_answered() {
-            holds / 2
-        } else {
-            holds / RETRY_PART
-        };
-        loop {
-            sleep(pause).await;
-            let left = until.saturating_duration_since(Instant::now());
-            if Arc::strong_count(&decision) == 1 {
-                // That there was no answer is not kept: the next who asks may get one.
-                if decision.is_answered() && !left.is_zero() {
-                    pause = left;
-                    continue;
-                }
-                let mut known = self.lock();
-                // Somebody may have found it a moment ago.
-                if Arc::strong_count(&decision) == 1 {
-                    // Another may be known, where this was one too many when it was made.
-                    let kept = known.get(&question).map(Weak::as_ptr);
-                    if kept == Some(Arc::as_ptr(&decision)) {
-                        known.remove(&question);
-                    }
-                    return;
-                }
-            }
-            let answer = self.ask(&question).await;
-            let now = Instant::now();
-            if answer.is_some() {
-                until = now + holds;
-                pause = holds / 2;
-            } else {
-                pause = holds / RETRY_PART;
-            }
-            let is_over = now >= until;
-            let is_news = decision.role.send_if_modified(|role| {
-                let before = *role;
-                if answer.is_some() || is_over {
-                    *role = answer;
-                }
-                *role != before
-            });
-            if is_news {
-                changed();
-            }
-        }
-    }
-
-    async fn ask(&self, question: &Question) -> Option<Role> {
-        let answer = self.answer(question).await;
-        Metrics::decided(answer.is_ok());
-        let was_failing = self.0.is_failing.swap(answer.is_err(), Ordering::Relaxed);
-        match &answer {
-            Err(error) if !was_failing => {
-                let error = crate::document::task::Report(error);
-                warn!(address = outgoing::shown(&self.0.url), %error, "who may do what is not answered: nobody may do anything");
-            }
-            Ok(_) if was_failing => info!("who may do what is answered again"),
-            _ => {}
-        }
-        answer.ok()
-    }
-
-    async fn answer(&self, question: &Question) -> Result<Role, NoAnswer> {
-        let inner = &self.0;
-        let _waiting = inner.waiting.try_acquire().map_err(|_| NoAnswer::Busy)?;
-        let _asked = inner.asked.acquire().await.map_err(|_| NoAnswer::Busy)?;
-        let sent = Sent {
-            principal: question.principal.as_str(),
-            groups: &question.groups,
-            document: question.document.as_str(),
-        };
-        // Maps of text to text can't fail.
-        let body = serde_json::to_vec(&sent).unwrap_or_default();
-        let mut request = inner.client.post(inner.url.clone()).body(body);
-        request = request.header(CONTENT_TYPE, "application/json");
-        if let Some(token) = &inner.token {
-            request = request.header(AUTHORIZATION, token);
-        }
-        let failed = |error: reqwest::Error| NoAnswer::Ask(error.without_url());
-        let response = request.send().await.map_err(failed)?;
-        if response.status() != StatusCode::OK {
-            return Err(NoAnswer::Status(response.status()));
-        }
-        let body = outgoing::body(response, MOST_ANSWER_BYTES).await?;
-        let answer: Option<Answer> = serde_json::from_slice(&body).ok();
-        let role = answer.and_then(|answer| answer.role.parse().ok());
-        role.ok_or(NoAnswer::Unreadable)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Question, Weak<Decision>>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         // Nothing that holds the lock can panic half way through a change.
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks one question.
+struct Asker {
+    inner: Arc<Inner>,
+    own: Arc<Own>,
+    question: Question,
+}
+
+impl Asker {
+    async fn ask(&self, occasion: Occasion) -> Option<Role> {
+        let application = &self.inner.application;
+        application
+            .ask(&self.question, &self.own.turns, occasion)
+            .await
+    }
+}
+
+/// Keeps a decision true as long as somebody holds it.
+struct Keeper<C> {
+    asker: Arc<Asker>,
+    decision: Weak<Decision>,
+    /// When what was answered is over, if anything was.
+    until: Option<Instant>,
+    /// Before the next question.
+    pause: Duration,
+    /// Until then, if there is room for it.
+    kept: Option<Kept>,
+    changed: C,
+}
+
+/// Holds a decision that nobody else may hold.
+struct Kept {
+    _decision: Arc<Decision>,
+    _of_all: OwnedSemaphorePermit,
+    _of_own: OwnedSemaphorePermit,
+}
+
+impl<C: Fn()> Keeper<C> {
+    /// Ends by itself where nobody holds the decision when it is to be asked, and before with the decision.
+    async fn run(mut self) {
+        loop {
+            self.by_time(sleep(self.pause)).await;
+            self.kept = None;
+            if self.decision.strong_count() == 0 {
+                return;
+            }
+            let asker = Arc::clone(&self.asker);
+            let answer = self.by_time(asker.ask(Occasion::Again)).await;
+            if self.hear(answer) {
+                (self.changed)();
+            }
+        }
+    }
+
+    /// Waits for `work`. What was answered ends when its time is over, not when `work` is done.
+    async fn by_time<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Some(until) = self.until {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = sleep_until(until) => self.until = None,
+            }
+            self.say(None);
+            (self.changed)();
+        }
+        work.await
+    }
+
+    /// This was answered, or nothing. Whether that allows something else.
+    fn hear(&mut self, answer: Option<Role>) -> bool {
+        let holds = self.asker.inner.holds;
+        let Some(role) = answer else {
+            self.pause = holds / RETRY_PART;
+            return false;
+        };
+        let until = Instant::now() + holds;
+        self.pause = holds / 2;
+        self.until = Some(until);
+        self.kept = self.keep();
+        self.say(Some(Said { role, until }))
+    }
+
+    fn say(&self, said: Option<Said>) -> bool {
+        let decision = self.decision.upgrade();
+        decision.is_some_and(|decision| decision.say(said))
+    }
+
+    fn keep(&self) -> Option<Kept> {
+        let Asker { inner, own, .. } = &*self.asker;
+        Some(Kept {
+            _of_own: Arc::clone(&own.kept).try_acquire_owned().ok()?,
+            _of_all: Arc::clone(&inner.kept).try_acquire_owned().ok()?,
+            _decision: self.decision.upgrade()?,
+        })
     }
 }

@@ -14,6 +14,7 @@ use crate::access::token::MOST_TOKEN_BYTES;
 use crate::access::{Identity, Unidentified};
 use crate::clock::signed_ms;
 use crate::http::authenticate;
+use crate::object::Object;
 
 /// Bytes of a message: a token, and what is around it. One with a larger token is still read, to be told so.
 const MOST_BYTES: usize = 2 * MOST_TOKEN_BYTES;
@@ -97,7 +98,8 @@ impl Said {
         if text.len() > MOST_BYTES {
             return None;
         }
-        serde_json::from_str(text).ok()
+        let said: Object<Self> = serde_json::from_str(text).ok()?;
+        Some(said.0)
     }
 }
 
@@ -167,6 +169,7 @@ mod tests {
             "",
             "hello",
             r#"{"type":"token"}"#,
+            r#"["token","a.b.c"]"#,
             r#"{"token":"a.b.c"}"#,
             r#"{"type":"join","token":"a"}"#,
             r#"{"type":"token","token":"a","more":1}"#,

@@ -269,6 +269,7 @@ pub async fn serve(
         outbox: &outbox,
         pings,
         identity,
+        next_token: Instant::now(),
         has_joined: false,
         documents: HashMap::new(),
     };
@@ -336,6 +337,8 @@ struct Reader<'a> {
     pings: watch::Receiver<Option<Ping>>,
     /// Whose the connection is, by the last token that was shown.
     identity: watch::Sender<Identity>,
+    /// Before which no other is looked at.
+    next_token: Instant,
     has_joined: bool,
     documents: HashMap<DocumentId, Place>,
 }

@@ -292,16 +292,17 @@ impl Task {
                         return End::Stopped;
                     }
                 },
+                // Before what would go to whoever may not have it any more.
+                () = changed(&mut self.grant) => {
+                    self.look_at_roles(&mut effects);
+                    Ok(())
+                }
                 _ = deliveries.recv_many(&mut batch, INPUTS_PER_FLUSH) => {
                     self.last_active = Instant::now();
                     self.rested = false;
                     for delivery in batch.drain(..) {
                         self.deliver(delivery, &mut effects);
                     }
-                    Ok(())
-                }
-                () = changed(&mut self.grant) => {
-                    self.look_at_roles(&mut effects);
                     Ok(())
                 }
                 () = self.shared.pressure.notified(), if self.is_unused() => Ok(()),

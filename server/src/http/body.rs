@@ -11,6 +11,7 @@ use concord_shared::json::{MOST_BYTES, MOST_LEVELS, MOST_VALUES};
 use concord_shared::path::Path;
 use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt as _;
+use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,7 @@ use super::idempotency::Fingerprint;
 use super::problem::{Code, Problem};
 use crate::connection::patience::SLOWEST_MESSAGE_BYTES_PER_SECOND;
 use crate::limits::account::{Account, Turn};
+use crate::object::Object;
 
 /// How long a body may take beside what the slowest line there is needs for it. Who sends more slowly holds what came of it
 /// in memory, and a connection.
@@ -134,13 +136,9 @@ pub async fn json(
 }
 
 /// What an object says by its members.
-pub fn object<'a, T: serde::Deserialize<'a>>(json: &'a Json) -> Result<T, Problem> {
-    // serde would take an array for one, member by member.
-    if json.is_array() {
-        return Err(Problem::new(Code::BadJson, "the body is to be an object"));
-    }
+pub fn object<'a, T: Deserialize<'a>>(json: &'a Json) -> Result<T, Problem> {
     let bad = |error: serde_json::Error| Problem::new(Code::BadJson, error.to_string());
-    T::deserialize(json).map_err(bad)
+    Ok(Object::<T>::deserialize(json).map_err(bad)?.0)
 }
 
 /// A body as it came.
@@ -224,7 +222,7 @@ fn parsed(bytes: &[u8], path: &Path) -> Result<Json, Problem> {
 pub(crate) fn parse(bytes: &[u8]) -> serde_json::Result<Json> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     parser.disable_recursion_limit();
-    let json = serde::Deserialize::deserialize(&mut parser)?;
+    let json = Json::deserialize(&mut parser)?;
     parser.end()?;
     Ok(json)
 }

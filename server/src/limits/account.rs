@@ -33,7 +33,8 @@ pub struct Turn {
 }
 
 impl Share {
-    fn of(permits: usize) -> Self {
+    /// So many.
+    pub fn of(permits: usize) -> Self {
         Self(Arc::new(Semaphore::new(permits)))
     }
 
@@ -113,6 +114,11 @@ impl Account {
         let cells = (bytes as u64).div_ceil(BYTES_PER_CELL);
         wait(&self.messages, 1, most, Limit::Messages).await?;
         wait(&self.bytes, cells, most, Limit::Bytes).await
+    }
+
+    /// The same, for what costs as much as so many messages.
+    pub async fn messages(&self, number: usize, most: Duration) -> Result<(), Limited> {
+        wait(&self.messages, number as u64, most, Limit::Messages).await
     }
 
     /// Waits until so many changes are due.

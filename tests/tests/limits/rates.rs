@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use automerge::{ROOT, ReadDoc as _, transaction::Transactable as _};
 use bytes::Bytes;
-use concord_shared::ids::SessionId;
+use concord_shared::ids::{DocumentId, SessionId};
 use concord_shared::wire::Message;
+use concord_tests::issuer::Issuer;
 use concord_tests::raw_client::RawClient;
 use concord_tests::server_process::ServerProcess;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{address, ask, document, is_unharmed, limited, problem, tab, was_limited};
 
@@ -86,6 +87,40 @@ async fn who_stays_beyond_is_closed() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(2)).await;
     RawClient::join_from(address(1), &server.websocket_url(), "again").await?;
     Ok(())
+}
+
+/// Whoever shows a token that says something else has all that they asked for granted anew, which costs the server as much as
+/// as many messages. One that says the same costs nothing more, however often it is shown.
+#[tokio::test]
+async fn a_token_that_says_something_else_costs_as_much_as_it_is_about() -> Result<()> {
+    let issuer = Issuer::new()?;
+    let arguments = ["--messages-per-second", "5", "--stall-seconds", "1"];
+    let server = ServerProcess::start_with(&issuer.arguments(&arguments)?)?;
+    let url = format!("{}?token={}", server.websocket_url(), issuer.of("ann")?);
+    let mut tab = RawClient::join(&url, "tab").await?;
+    // Leaves a third of what there is at once.
+    let documents = 2 * 5 * BURST / 3;
+    for n in 0..documents {
+        let mut id = [1; 16];
+        id[0] = u8::try_from(n)?;
+        tab.ask(&DocumentId::from_uuid(id)).await?;
+    }
+    let mut show = async |groups: &[&str]| {
+        let token = issuer.of_member("ann", groups)?;
+        let said = json!({ "type": "token", "token": token });
+        tab.send_text(&said.to_string()).await
+    };
+    for _ in 0..4 {
+        show(&[]).await?;
+    }
+    show(&["board"]).await?;
+    for _ in 0..4 {
+        let answer: Value = serde_json::from_str(&tab.next_text().await?)?;
+        ensure!(answer["until"].is_string(), "{answer}");
+    }
+    let end = tab.refusal().await?;
+    ensure!(end.reason == "rate-limited", "{end:?}");
+    was_limited(&server, "messages")
 }
 
 /// A sync message that says nothing.

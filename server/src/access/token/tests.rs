@@ -235,6 +235,29 @@ fn what_is_forged_is_refused() {
     }
 }
 
+/// An array of the claims' values, in whichever order they may be read, says nothing.
+#[test]
+fn claims_are_an_object() {
+    let secret = [7; 32];
+    let k = URL_SAFE_NO_PAD.encode(secret);
+    let set = json!({ "keys": [{ "kty": "oct", "k": k }] });
+    let tokens = Tokens {
+        keys: KeySet::parse(&set.to_string()).unwrap(),
+        expected: Expected::default(),
+    };
+    let verified = |claims: &Json| {
+        let message = format!("{}.{}", part(&json!({ "alg": "HS256" })), part(claims));
+        let key = jsonwebtoken::EncodingKey::from_secret(&secret);
+        let made = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+        tokens.verify(&format!("{message}.{}", made.unwrap()), NOW_S)
+    };
+    let exp = NOW_S + 100;
+    assert!(verified(&json!({ "sub": "ann", "exp": exp })).is_ok());
+    // What is behind them may be missing in one.
+    let array = json!([null, null, exp, null, "ann"]);
+    assert_eq!(verified(&array), Err(TokenError::Claims));
+}
+
 #[test]
 fn what_is_no_token_is_refused_by_its_form() {
     use TokenError as E;
@@ -250,6 +273,7 @@ fn what_is_no_token_is_refused_by_its_form() {
         format!("Bearer {token}"),
         token.replace('.', "="),
         format!("{}.x.y", part(&json!([]))),
+        format!("{}.x.y", part(&json!(["EdDSA", null, null]))),
         format!("{}.x.y", part(&json!({ "alg": 5 }))),
         format!("{}.x.y", part(&json!({ "alg": "EdDSA", "typ": 5 }))),
         format!("{}.x.y", part(&json!({ "alg": "EdDSA", "jwk": 5 }))),

@@ -1,7 +1,13 @@
 //! A session goes on beyond its token, if another is shown in time.
+//!
+//! That is next to nothing where the new one says the same but for its time, as nearly all do. Else each document is granted
+//! anew, which is paid for.
+
+use std::time::Duration;
 
 use concord_shared::access::Role;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::documents::Place;
 use super::{ReadError, Reader};
@@ -11,6 +17,9 @@ use crate::clock::unix_ms;
 use crate::connection::lobby::Lobby;
 use crate::connection::own::{Answer, Renewed, Said, renewed};
 use crate::document::registry::Delivery;
+
+/// Between two tokens on a connection, whose signatures have to be verified. Who shows one sooner waits.
+const LEAST_BETWEEN_TOKENS: Duration = Duration::from_secs(1);
 
 /// Waits until whoever is shown last is nobody any more.
 pub(super) async fn over(mut shown: watch::Receiver<Identity>) {
@@ -30,6 +39,8 @@ impl Reader<'_> {
     /// Does what one of Concord's own messages says, and answers.
     pub(super) async fn renew(&mut self, text: &str, lobby: &mut Lobby) -> Result<(), ReadError> {
         let Said::Token { token } = Said::read(text).ok_or(ReadError::Text)?;
+        self.unless_gone(sleep_until(self.next_token)).await?;
+        self.next_token = Instant::now() + LEAST_BETWEEN_TOKENS;
         let authority = &self.connections.authority;
         let now = authority.identify(Some(&token), unix_ms() / 1000).await;
         let renewed = renewed(&self.identity.borrow(), now);
@@ -38,8 +49,11 @@ impl Reader<'_> {
             Ok(identity) => {
                 trail.record(&Event::Identified);
                 let answer = Renewed::until(&identity);
-                self.identity.send_replace(identity);
-                self.regrant(lobby).await?;
+                let before = self.identity.send_replace(identity);
+                if !self.identity.borrow().may_the_same_as(&before) {
+                    self.afford_documents().await?;
+                    self.regrant(lobby).await?;
+                }
                 answer
             }
             Err(refused) => {
@@ -51,6 +65,13 @@ impl Reader<'_> {
         };
         self.outbox.answer(Answer::Token(answer).text()).await;
         Ok(())
+    }
+
+    /// Each document that is granted anew counts as a message.
+    async fn afford_documents(&mut self) -> Result<(), ReadError> {
+        let (number, most) = (self.documents.len(), self.connections.stall);
+        let due = self.account().messages(number, most);
+        Ok(self.unless_gone(due).await??)
     }
 
     /// What may be done with each document that the connection has to do with may be more or less than it was.

@@ -7,8 +7,9 @@ use automerge::sync::{ChunkList, Message as SyncMessage, State, SyncDoc as _};
 use automerge::transaction::Transactable as _;
 use automerge::{ActorId, AutoCommit, ROOT};
 use bytes::Bytes;
+use concord_shared::access::{AccessList, Role, Subject};
 use concord_shared::change::{Chunk, decode_document, parse_chunks};
-use concord_shared::ids::{DocumentId, PeerId, PrincipalId, StorageId};
+use concord_shared::ids::{DocumentId, PeerId, PrincipalId, SessionId, StorageId};
 use concord_shared::limits::Limits;
 use concord_shared::wire::{self, SyncFrame};
 use tokio::sync::Semaphore;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Link;
-use crate::access::Grants;
+use crate::access::{Grant, Grants, Identity, Rules};
 use crate::config::Config;
 use crate::connection::backoff::{Backoff, FREE_REFUSALS};
 use crate::connection::caller::Caller;
@@ -24,6 +25,7 @@ use crate::connection::outbox::Outbox;
 use crate::connection::own::Spoken;
 use crate::document::ConnectionId;
 use crate::document::actor::{Input, PeerMessage};
+use crate::document::ephemeral::Ephemeral;
 use crate::document::registry::{Delivery, DocumentHandle, Registry};
 use crate::limits::account::Account;
 use crate::limits::ledger::Ledger;
@@ -85,17 +87,22 @@ impl Tab {
     }
 
     async fn of(caller: Caller, handle: DocumentHandle, document: &DocumentId) -> Self {
+        Self::granted(caller, handle, Grants::server(document)).await
+    }
+
+    /// Who may do what is in the grant, and is told of the document without asking unless that is the server's own.
+    async fn granted(caller: Caller, handle: DocumentHandle, grant: Grant) -> Self {
         let connection = caller.connection();
         let outbox = Arc::new(Outbox::new(Arc::new(caller)));
         let (server, peer) = (PeerId::new("server").unwrap(), PeerId::new("tab").unwrap());
         let link = Link {
             outbox: Arc::clone(&outbox),
-            sync_frame: SyncFrame::new(document, &server, &peer),
+            sync_frame: SyncFrame::new(grant.document(), &server, &peer),
             server,
             peer,
             document: handle.clone(),
-            grant: Grants::server(document),
-            is_to_begin: false,
+            is_to_begin: grant.can_change(),
+            grant,
         };
         let delivery = Delivery::Open(connection, Box::new(link));
         handle.send(delivery).await.unwrap();
@@ -415,4 +422,59 @@ fn caller(connection: u64, backoff: &Arc<Backoff>) -> Caller {
 
 fn held(backoff: &Arc<Backoff>) -> Option<Duration> {
     caller(1, backoff).held()
+}
+
+/// Whoever may not have the document any more gets nothing of what waits in its inbox, though they never say anything
+/// themselves. The task has one thread, and does not run before all of it is there.
+#[tokio::test]
+async fn what_is_taken_away_goes_before_what_waits() {
+    let (store, registry, _thread) = registry(&Config::default());
+    let rules = Rules {
+        is_open: false,
+        ..Rules::open()
+    };
+    let grants = Grants::new(rules, None, store);
+    let ann = Identity {
+        principal: PrincipalId::new("ann").unwrap(),
+        ..Identity::anonymous()
+    };
+    let grant = grants.grant(&ann, &id(1)).await.unwrap();
+    let mut readable = AccessList::default();
+    readable.set(Subject::Principal("ann"), Role::Reader);
+    grant.now_listed(0, readable);
+
+    let mut writing = Tab::open(&registry, &id(1), 1).await;
+    writing.edit().await;
+    let handle = registry.open(&id(1)).unwrap();
+    let caller = Caller::local(ConnectionId(2));
+    let reading = Tab::granted(caller, handle, grant.clone()).await;
+    let show = async |count| {
+        let ephemeral = Ephemeral {
+            sender: PeerId::new("tab").unwrap(),
+            session: SessionId::new("s").unwrap(),
+            count,
+            data: Bytes::from_static(&[0]),
+        };
+        let input = Input::Ephemeral(writing.connection, Arc::new(ephemeral));
+        writing.handle.send(Delivery::Input(input)).await.unwrap();
+    };
+    let next = async || {
+        let taken = timeout(NEVER, reading.outbox.take()).await.unwrap();
+        let frames = taken.frames.into_iter().filter_map(Spoken::wire);
+        let decoded = frames.map(|frame| wire::decode(&frame, &Limits::default()).unwrap());
+        decoded.collect::<Vec<_>>()
+    };
+    let is_shown = |frame: &wire::Message| matches!(frame, wire::Message::Ephemeral { .. });
+    show(1).await;
+    while !next().await.iter().any(is_shown) {}
+
+    grant.now_listed(1, AccessList::default());
+    for count in 2..10 {
+        show(count).await;
+    }
+    let last = next().await;
+    assert!(
+        matches!(last[..], [wire::Message::DocUnavailable { .. }]),
+        "{last:?}"
+    );
 }
