@@ -75,6 +75,8 @@ limits! {
     OpenConnections = "open-connections", "connections from one address";
     /// Requests of an address that bring no token that is believed.
     Unauthenticated = "unauthenticated", "requests from one address without a token that is believed";
+    /// Requests of an address for what nobody needs a token for.
+    OpenRequests = "open-requests", "requests from one address for what is open to all";
     /// `WebSockets` and streams of events of a caller.
     Connections = "connections", "connections of one caller";
     /// Requests of a caller.
@@ -124,6 +126,7 @@ pub struct Settings {
     arrivals: Option<Rate>,
     open: Option<usize>,
     unauthenticated: Option<Rate>,
+    open_requests: Option<Rate>,
     connections: Option<usize>,
     requests: Option<Rate>,
     messages: Option<Rate>,
@@ -141,6 +144,7 @@ impl Settings {
             arrivals: second(config.connections_per_second),
             open: cap(config.max_connections_per_address),
             unauthenticated: second(config.unauthenticated_per_second),
+            open_requests: second(config.open_requests_per_second),
             connections: cap(config.max_connections_per_caller),
             requests: second(config.requests_per_second),
             messages: second(config.messages_per_second),
@@ -185,8 +189,8 @@ impl Callers {
             .get(network(address), || Door::new(&self.settings))
     }
 
-    /// The same for the other end of a TCP connection, unless that is a proxy.
-    pub fn door_of_connection(&self, address: IpAddr) -> Option<Arc<Door>> {
+    /// The same, unless a proxy is there, who asks for others.
+    pub fn door_of_no_proxy(&self, address: IpAddr) -> Option<Arc<Door>> {
         let address = address.to_canonical();
         (!self.proxies.trusts(address)).then(|| self.door(address))
     }

@@ -178,7 +178,7 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((tcp, address)) => {
-                let door = callers.door_of_connection(address.ip());
+                let door = callers.door_of_no_proxy(address.ip());
                 let share = door.map(|door| door.arrive());
                 let (permit, is_fast) = match share {
                     None => (None, false),

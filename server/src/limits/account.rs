@@ -129,6 +129,7 @@ pub struct Door {
     arrivals: Bucket,
     open: Arc<Semaphore>,
     unauthenticated: Bucket,
+    open_requests: Bucket,
 }
 
 impl Door {
@@ -138,6 +139,7 @@ impl Door {
             arrivals: Bucket::new(settings.arrivals),
             open: cap(settings.open),
             unauthenticated: Bucket::new(settings.unauthenticated),
+            open_requests: Bucket::new(settings.open_requests),
         }
     }
 
@@ -151,6 +153,11 @@ impl Door {
     /// A request that brought no token that is believed.
     pub fn unauthenticated(&self) -> Result<(), Limited> {
         take(&self.unauthenticated, 1, Limit::Unauthenticated)
+    }
+
+    /// A request for what is open to all.
+    pub fn open_request(&self) -> Result<(), Limited> {
+        take(&self.open_requests, 1, Limit::OpenRequests)
     }
 }
 
