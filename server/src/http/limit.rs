@@ -98,7 +98,7 @@ async fn strangers(
     if response.status() != StatusCode::UNAUTHORIZED {
         return response;
     }
-    let due = callers.door(client.address).unauthenticated();
+    let due = callers.doors(client.address).unauthenticated();
     counted(unless_limited(response, due).await)
 }
 
@@ -114,8 +114,8 @@ pub(super) async fn open(
     if response.extensions().get::<Counted>().is_some() {
         return response;
     }
-    match callers.door_of_no_proxy(client.address) {
-        Some(door) => unless_limited(response, door.open_request()).await,
+    match callers.doors_of_no_proxy(client.address) {
+        Some(doors) => unless_limited(response, doors.open_request()).await,
         None => response,
     }
 }
