@@ -103,7 +103,7 @@ limits! {
     StoredBytes = "stored-bytes", "stored bytes of one principal";
     /// Bytes of a document.
     DocumentBytes = "document-bytes", "stored bytes of one document";
-    /// Connections that have a document open.
+    /// Connections that have a document open, in all and of a caller.
     Peers = "peers", "peers of one document";
 }
 

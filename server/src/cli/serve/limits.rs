@@ -60,7 +60,7 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_document_mib: Option<u64>,
-    /// Connections that may have one document open [default: 2000]
+    /// Connections that may have one document open, of which one caller has at most a tenth [default: 2000]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_peers_per_document: Option<usize>,

@@ -25,7 +25,7 @@ impl Task {
     /// A peer opens the document, if it still may.
     pub(super) fn welcome(&mut self, connection: ConnectionId, link: Link, effects: &mut Effects) {
         self.heed(&link.grant);
-        if let Err(over) = self.may_enter(connection) {
+        if let Err(over) = self.may_enter(connection, link.outbox.caller()) {
             self.turn_out(&link, ErrorCode::OverQuota, &over);
             return;
         }
