@@ -226,6 +226,8 @@ impl Callers {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn callers(max_connections: usize, max_connections_per_address: usize) -> Callers {
@@ -303,8 +305,9 @@ mod tests {
         let callers = callers(1000, 3);
         let open = fill(&callers, "192.0.2.7", 5);
         assert_eq!(open.len(), 3);
-        for n in 0..3 * MOST_REMEMBERED as u32 {
-            callers.doors(IpAddr::from(n.to_be_bytes()));
+        for n in 0..3 * MOST_REMEMBERED {
+            let address = Ipv4Addr::from_bits(u32::try_from(n).unwrap());
+            callers.doors(address.into());
         }
         assert_eq!(fill(&callers, "192.0.2.7", 1).len(), 0);
         drop(open);

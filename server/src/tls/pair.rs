@@ -121,14 +121,13 @@ impl Files {
     /// Likewise, while the server runs: a pipe in the place of one would be waited for, and nothing ever be read again.
     pub fn read_again(&self) -> Result<Texts, PairError> {
         for path in [&self.certificate, &self.key] {
-            let looked = fs::metadata(path).and_then(|found| match found.is_file() {
-                true => Ok(()),
-                false => Err(io::Error::other("it is no plain file any more")),
-            });
-            looked.map_err(|source| {
+            let unreadable = |source| {
                 let path = path.clone();
                 PairError::Unreadable { path, source }
-            })?;
+            };
+            if !fs::metadata(path).map_err(unreadable)?.is_file() {
+                return Err(unreadable(io::Error::other("it is no plain file any more")));
+            }
         }
         self.read()
     }
