@@ -121,6 +121,8 @@ pub struct Config {
     pub connections_per_second: u64,
     /// Requests of one address in a second that bring no token that is believed.
     pub unauthenticated_per_second: u64,
+    /// Requests of one address in a second for what nobody needs a token for.
+    pub open_requests_per_second: u64,
     /// WebSocket connections and event streams that one caller may have at a time.
     pub max_connections_per_caller: usize,
     /// HTTP requests of one caller in a second.
@@ -200,6 +202,7 @@ impl Default for Config {
             max_connections_per_address: 512,
             connections_per_second: 50,
             unauthenticated_per_second: 10,
+            open_requests_per_second: 200,
             max_connections_per_caller: 2000,
             requests_per_second: 1000,
             messages_per_second: 5000,
@@ -353,6 +356,7 @@ impl Config {
             max_connections_per_address: 0,
             connections_per_second: 0,
             unauthenticated_per_second: 0,
+            open_requests_per_second: 0,
             max_connections_per_caller: 0,
             requests_per_second: 0,
             messages_per_second: 0,
@@ -400,6 +404,7 @@ impl Config {
             max_connections_per_address,
             connections_per_second,
             unauthenticated_per_second,
+            open_requests_per_second,
             max_connections_per_caller,
             requests_per_second,
             messages_per_second,
@@ -443,6 +448,11 @@ impl Config {
             (
                 "unauthenticated-per-second",
                 unauthenticated_per_second,
+                0..=MOST_RATE,
+            ),
+            (
+                "open-requests-per-second",
+                open_requests_per_second,
                 0..=MOST_RATE,
             ),
             (

@@ -5,6 +5,7 @@ pub mod accept;
 pub mod authenticate;
 pub mod body;
 pub mod compress;
+pub mod constant;
 pub mod documents;
 pub mod files;
 pub mod headers;
@@ -109,9 +110,11 @@ pub fn router(app: App) -> Router {
     for path in ["/v1", "/v1/", BELOW_V1] {
         routes = routes.route_service(path, v1.clone());
     }
-    let mut routes = routes.layer(from_fn(headers::own));
+    let open = from_fn_with_state(Arc::clone(&guard.callers), limit::open);
+    let mut routes = routes.layer(open.clone()).layer(from_fn(headers::own));
     if let Some(files) = &app.files {
-        let files = files.router().layer(from_fn(headers::of_application));
+        let files = files.router().layer(open);
+        let files = files.layer(from_fn(headers::of_application));
         routes = routes.fallback_service(files);
     }
     let seconds = app.hsts_seconds;

@@ -5,6 +5,7 @@
 //!
 //! - [`bucket`]: so many in a while. Pure but for its clock and its queue.
 //! - [`account`]: what is counted of one caller, and of one address.
+//! - [`doors`]: an address with the networks that it is in.
 //! - [`book`]: the accounts of those who were heard of lately; bounded.
 //! - [`ledger`]: what is stored of each principal's documents.
 //!
@@ -19,29 +20,36 @@
 //! same caller's other connections and with nobody else's, and no allocation; waiting is what costs more.
 //!
 //! **Whom an attacker can be.** Anybody at as many addresses as they have. IPv6 addresses count by /64, of which a host
-//! has all. The book forgets who was not heard of for longest when it is full, so addresses fill no memory; somebody with
+//! has all, and with the networks around that, of which a line has one ([`doors`]). The book forgets who was not heard of for longest when it is full, so addresses fill no memory; somebody with
 //! so many that this wipes their own slate could as well use a fresh one each time.
 
 pub mod account;
 pub mod book;
 pub mod bucket;
+pub mod doors;
 pub mod ledger;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::account::{Account, Door};
+use self::account::{Account, Door, Place};
 use self::book::Book;
 use self::bucket::Rate;
+use self::doors::{Doors, Network};
 use self::ledger::Ledger;
 use crate::config::Config;
-use crate::connection::backoff::{Who, network};
+use crate::connection::backoff::Who;
 use crate::http::proxies::Proxies;
+use crate::listener;
 
 /// Callers, and addresses, that are remembered though they have nothing open, at about a kilobyte each. With those that
 /// have something open there may be as many more as there may be connections.
 const MOST_REMEMBERED: usize = 8192;
+
+/// An address, or a network, has at most one of so many parts of all TCP connections, whatever the settings say.
+const LEAST_WHO_FILL_IT: usize = 4;
 
 macro_rules! limits {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $what:literal;)*) => {
@@ -75,6 +83,8 @@ limits! {
     OpenConnections = "open-connections", "connections from one address";
     /// Requests of an address that bring no token that is believed.
     Unauthenticated = "unauthenticated", "requests from one address without a token that is believed";
+    /// Requests of an address for what nobody needs a token for.
+    OpenRequests = "open-requests", "requests from one address for what is open to all";
     /// `WebSockets` and streams of events of a caller.
     Connections = "connections", "connections of one caller";
     /// Requests of a caller.
@@ -95,7 +105,7 @@ limits! {
     StoredBytes = "stored-bytes", "stored bytes of one principal";
     /// Bytes of a document.
     DocumentBytes = "document-bytes", "stored bytes of one document";
-    /// Connections that have a document open.
+    /// Connections that have a document open, in all and of a caller.
     Peers = "peers", "peers of one document";
 }
 
@@ -124,8 +134,11 @@ fn seconds(wait: Duration) -> u64 {
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     arrivals: Option<Rate>,
-    open: Option<usize>,
+    /// Connections of an address, and of any network.
+    open: usize,
+    most_open: usize,
     unauthenticated: Option<Rate>,
+    open_requests: Option<Rate>,
     connections: Option<usize>,
     requests: Option<Rate>,
     messages: Option<Rate>,
@@ -138,11 +151,14 @@ impl Settings {
     fn of(config: &Config) -> Self {
         let second = |number| Rate::new(number, Duration::from_secs(1));
         let cap = |number: usize| (number > 0).then_some(number);
+        let most_open = listener::slots(config.max_connections) / LEAST_WHO_FILL_IT;
         let cells = (config.received_mib_per_second << 20) / account::BYTES_PER_CELL;
         Self {
             arrivals: second(config.connections_per_second),
-            open: cap(config.max_connections_per_address),
+            open: cap(config.max_connections_per_address).unwrap_or(most_open),
+            most_open,
             unauthenticated: second(config.unauthenticated_per_second),
+            open_requests: second(config.open_requests_per_second),
             connections: cap(config.max_connections_per_caller),
             requests: second(config.requests_per_second),
             messages: second(config.messages_per_second),
@@ -150,6 +166,12 @@ impl Settings {
             changes: second(config.changes_per_second),
             new_documents: Rate::new(config.new_documents_per_minute, Duration::from_mins(1)),
         }
+    }
+
+    /// Connections of what may have so many times as much as an address.
+    fn open_of(&self, times: NonZeroU32) -> usize {
+        let open = self.open.saturating_mul(times.get() as usize);
+        open.min(self.most_open)
     }
 }
 
@@ -159,7 +181,7 @@ pub struct Callers {
     settings: Settings,
     proxies: Proxies,
     accounts: Book<Who, Account>,
-    doors: Book<IpAddr, Door>,
+    doors: Book<Network, Door>,
     /// What is stored.
     pub ledger: Arc<Ledger>,
 }
@@ -182,14 +204,115 @@ impl Callers {
     }
 
     /// What is counted of whoever is at an address.
-    pub fn door(&self, address: IpAddr) -> Arc<Door> {
-        self.doors
-            .get(network(address), || Door::new(&self.settings))
+    pub fn doors(&self, address: IpAddr) -> Doors {
+        Doors::of(address, |network, times| {
+            self.doors.get(network, || Door::new(&self.settings, times))
+        })
     }
 
-    /// The same for the other end of a TCP connection, unless that is a proxy.
-    pub fn door_of_connection(&self, address: IpAddr) -> Option<Arc<Door>> {
+    /// The same, unless a proxy is there, who asks for others.
+    pub fn doors_of_no_proxy(&self, address: IpAddr) -> Option<Doors> {
         let address = address.to_canonical();
-        (!self.proxies.trusts(address)).then(|| self.door(address))
+        (!self.proxies.trusts(address)).then(|| self.doors(address))
+    }
+
+    /// A TCP connection, until its places are dropped, and whether they come too fast. None: its address has too many, or
+    /// more than few where it `is_crowded`.
+    pub fn arrive(&self, address: IpAddr, is_crowded: bool) -> Option<(Vec<Place>, bool)> {
+        match self.doors_of_no_proxy(address) {
+            Some(doors) => doors.arrive(is_crowded),
+            None => Some((Vec::new(), false)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn callers(max_connections: usize, max_connections_per_address: usize) -> Callers {
+        let config = Config {
+            max_connections,
+            max_connections_per_address,
+            connections_per_second: 0,
+            ..Config::default()
+        };
+        let proxies = Proxies::new(&["192.0.2.1".to_owned()]).unwrap();
+        let ledger = Arc::new(Ledger::new(&config, false));
+        Callers::new(&config, proxies, ledger)
+    }
+
+    /// Connects as often as it can, up to so often.
+    fn fill(callers: &Callers, from: &str, most: usize) -> Vec<Vec<Place>> {
+        let from = from.parse().unwrap();
+        let places = std::iter::from_fn(|| callers.arrive(from, false));
+        places.take(most).map(|(places, _)| places).collect()
+    }
+
+    #[test]
+    fn no_address_has_more_than_a_part_of_all_connections() {
+        for settings in [0, 5000] {
+            let callers = callers(1000, settings);
+            let quarter = listener::slots(1000) / 4;
+            let open = fill(&callers, "192.0.2.7", 5000);
+            assert_eq!(open.len(), quarter, "{settings}");
+            assert_eq!(fill(&callers, "2001:db8::1", 5000).len(), quarter);
+            assert_eq!(fill(&callers, "192.0.2.8", 5).len(), 5);
+            drop(open);
+            assert_eq!(fill(&callers, "192.0.2.7", 5).len(), 5);
+        }
+    }
+
+    #[test]
+    fn a_line_with_many_networks_has_no_more_than_a_few_addresses() {
+        let callers = callers(1000, 10);
+        let mut open = Vec::new();
+        let mut fill = |from: &str| {
+            let places = fill(&callers, from, 100);
+            let number = places.len();
+            open.push(places);
+            number
+        };
+        assert_eq!(fill("2001:db8:1:100::1"), 10);
+        assert_eq!(fill("2001:db8:1:100::2"), 0, "the same /64");
+        assert_eq!(fill("2001:db8:1:1ff::1"), 10);
+        assert_eq!(fill("2001:db8:1:180::1"), 0, "the same /56");
+        assert_eq!(fill("2001:db8:1:200::1"), 10);
+        assert_eq!(fill("2001:db8:1:300::1"), 10);
+        assert_eq!(fill("2001:db8:1:400::1"), 0, "the same /48");
+        assert_eq!(fill("2001:db8:2:100::1"), 10);
+    }
+
+    #[test]
+    fn the_last_slots_are_for_addresses_that_have_few_connections() {
+        let callers = callers(1000, 100);
+        let arrive = |from: &str| callers.arrive(from.parse().unwrap(), true);
+        let mut open: Vec<_> = (0..16).map(|_| arrive("192.0.2.7").unwrap()).collect();
+        assert!(arrive("192.0.2.7").is_none());
+        open.push(arrive("192.0.2.8").unwrap());
+        // As a line has few, too.
+        for n in 0..64 {
+            let address = format!("2001:db8:1:{:x}::1", n << 6);
+            open.push(arrive(&address).unwrap());
+        }
+        assert!(arrive("2001:db8:1::1").is_none());
+        open.extend((0..200).map(|_| arrive("192.0.2.1").unwrap()));
+        assert_eq!(fill(&callers, "192.0.2.7", 1).len(), 1, "it is not crowded");
+    }
+
+    #[test]
+    fn who_has_connections_is_not_forgotten_for_others() {
+        let callers = callers(1000, 3);
+        let open = fill(&callers, "192.0.2.7", 5);
+        assert_eq!(open.len(), 3);
+        for n in 0..3 * MOST_REMEMBERED {
+            let address = Ipv4Addr::from_bits(u32::try_from(n).unwrap());
+            callers.doors(address.into());
+        }
+        assert_eq!(fill(&callers, "192.0.2.7", 1).len(), 0);
+        drop(open);
+        assert_eq!(fill(&callers, "192.0.2.7", 1).len(), 1);
     }
 }

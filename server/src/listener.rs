@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +31,7 @@ use tracing::{debug, error};
 use self::handshake::{Stream, handshake};
 use self::wire::Wire;
 use crate::limits::Callers;
+use crate::limits::account::Place;
 use crate::permit::{Permit, turn};
 use crate::tls::Tls;
 use crate::traffic::{InFlight, Traffic};
@@ -40,7 +41,16 @@ mod wire;
 
 /// TCP connections beyond those that may be `WebSockets`: they are asking for something, or were just
 /// refused. While all `WebSockets` are in use, operators are still answered, in one of these.
-pub const HTTP_CONNECTIONS_PER_SERVER: usize = 256;
+const HTTP_CONNECTIONS_PER_SERVER: usize = 256;
+
+/// The last of all slots, one of so many parts, are for addresses that have few connections: whoever holds hundreds can't
+/// shut out those who come for one.
+const PARTS_OF_WHICH_ONE_IS_KEPT: usize = 8;
+
+/// TCP connections at a time where so many may be `WebSockets`.
+pub fn slots(max_connections: usize) -> usize {
+    max_connections.saturating_add(HTTP_CONNECTIONS_PER_SERVER)
+}
 
 /// A connection that has not become a WebSocket by then, and has no [`Lease`] for longer, may finish the request that it
 /// is in, as long again, and is closed. Long enough that whoever asks every few seconds can mostly do it on one connection.
@@ -94,12 +104,15 @@ impl Lease {
 /// What a connection holds of its address's share, in its requests' extensions, until it is one that stays: those are
 /// counted by who is on them.
 #[derive(Debug, Clone)]
-pub struct Pass(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub struct Pass(Arc<Mutex<Vec<Place>>>);
 
 impl Pass {
     /// Gives it back.
     pub fn give_back(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -131,12 +144,13 @@ pub async fn serve(
         callers,
     } = bounds;
     let slots = Arc::new(Semaphore::new(most));
+    let kept = most / PARTS_OF_WHICH_ONE_IS_KEPT;
     let is_encrypted = tls.is_some();
     let open = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &slots, &in_flight, &callers, is_encrypted) => accepted,
+            accepted = accept(&listener, &slots, kept, &in_flight, &callers, is_encrypted) => accepted,
         };
         let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
         open.spawn(answer(accepted, router, tls, headers, stop));
@@ -170,6 +184,7 @@ struct Accepted {
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
+    kept: usize,
     in_flight: &Arc<InFlight>,
     callers: &Callers,
     is_encrypted: bool,
@@ -178,15 +193,10 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((tcp, address)) => {
-                let door = callers.door_of_connection(address.ip());
-                let share = door.map(|door| door.arrive());
-                let (permit, is_fast) = match share {
-                    None => (None, false),
-                    Some(Some((permit, is_fast))) => (Some(permit), is_fast),
-                    Some(None) => {
-                        refuse(&tcp, is_encrypted);
-                        continue;
-                    }
+                let is_crowded = slots.available_permits() < kept;
+                let Some((places, is_fast)) = callers.arrive(address.ip(), is_crowded) else {
+                    refuse(&tcp, is_encrypted);
+                    continue;
                 };
                 tune(&tcp);
                 let traffic = Traffic::new(Arc::clone(in_flight));
@@ -194,24 +204,38 @@ async fn accept(
                     wire: Wire { tcp, traffic },
                     address: address.ip(),
                     slot,
-                    pass: Pass(Arc::new(Mutex::new(permit))),
+                    pass: Pass(Arc::new(Mutex::new(places))),
                     is_fast,
                 };
             }
-            // That one connection failed before it was accepted.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionRefused
-                        | io::ErrorKind::ConnectionAborted
-                        | io::ErrorKind::ConnectionReset
-                ) => {}
-            Err(error) => {
+            Err(error) if is_exhausted(&error) => {
                 error!(%error, "can't accept connections");
                 sleep(ACCEPT_PAUSE).await;
             }
+            // That one connection failed before it was accepted, by whatever the network said of it.
+            Err(error) => debug!(%error, "a connection failed before it was accepted"),
         }
     }
+}
+
+/// Whether there is nothing left for one more connection, of the process or the machine.
+#[cfg(unix)]
+fn is_exhausted(error: &io::Error) -> bool {
+    let of_all = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|code| of_all.contains(&code))
+}
+
+/// Likewise. What else it may be is not known there.
+#[cfg(not(unix))]
+fn is_exhausted(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// Best effort: a new connection takes so little at once, if it takes anything.
@@ -385,6 +409,22 @@ impl AsyncWrite for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn one_connection_that_fails_holds_up_no_other() {
+        for (code, exhausted) in [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ECONNABORTED, false),
+            (libc::EPROTO, false),
+            (libc::EHOSTUNREACH, false),
+            (libc::ENETDOWN, false),
+        ] {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(is_exhausted(&error), exhausted, "{error}");
+        }
+    }
 
     #[test]
     fn what_is_told_is_as_long_as_it_says() {

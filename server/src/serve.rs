@@ -158,7 +158,7 @@ impl Server {
             }
         });
         let headers = app.connections.handshake;
-        let most = capacity.available_permits() + listener::HTTP_CONNECTIONS_PER_SERVER;
+        let most = listener::slots(capacity.available_permits());
         let in_flight = Arc::clone(&app.connections.in_flight);
         let router = inside.router();
         let stop_serving = token.clone();

@@ -8,7 +8,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use metrics::{Gauge, describe_gauge, gauge};
@@ -142,7 +142,7 @@ impl Tls {
     /// returns.
     pub fn watch(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
         let mut hangups = Hangups::new()?;
-        let mut watch = Watch::new(self);
+        let watch = Arc::new(Mutex::new(Watch::new(self)));
         Ok(async move {
             let mut look = tokio::time::interval(LOOK_EVERY);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -153,13 +153,13 @@ impl Tls {
                     () = hangups.next() => {}
                 }
                 // Files may be on a disk that does not answer.
+                let watch = Arc::clone(&watch);
                 let looked = tokio::task::spawn_blocking(move || {
-                    watch.look();
-                    watch
+                    let watch = watch.lock();
+                    watch.unwrap_or_else(PoisonError::into_inner).look();
                 });
-                // A panic is logged by its hook; what is shown stays.
-                let Ok(next) = looked.await else { return };
-                watch = next;
+                // A panic is logged by its hook; what is shown stays, and it is looked again.
+                let _panicked = looked.await;
             }
         })
     }
@@ -226,7 +226,7 @@ impl Watch {
     }
 
     fn newer(&self) -> Result<Option<(Fingerprint, Pair)>, PairError> {
-        let texts = self.files.read()?;
+        let texts = self.files.read_again()?;
         let fingerprint = texts.fingerprint();
         if fingerprint == self.fingerprint {
             return Ok(None);

@@ -164,6 +164,18 @@ async fn at_the_connection_limit_a_websocket_is_answered_503_and_operators_are_s
     Ok(())
 }
 
+/// A program that starts the server reads one line.
+#[test]
+fn where_it_listens_comes_before_an_audit_log_on_standard_output() -> Result<()> {
+    let server = ServerProcess::start_with(&["--audit-log", "-"])?;
+    server.wait_for_log("\"opened\"")?;
+    let log = server.log();
+    let at = |text: &str| log.find(text).context("it is not there");
+    let (listens, opened) = (at("concord listening on ")?, at("\"opened\"")?);
+    ensure!(listens < opened, "{log}");
+    Ok(())
+}
+
 #[test]
 fn a_second_server_on_the_same_data_is_refused_and_the_first_goes_on() -> Result<()> {
     let first = ServerProcess::start()?;

@@ -247,6 +247,8 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<()> {
     // Before anything is made that a mistake would leave behind.
     let mut gate = Gate::of(&config, Pace::default()).await?;
     let tls = Tls::of(&config)?;
+    // Held until the line below is out: an audit log on standard output comes behind it.
+    let mut out = std::io::stdout().lock();
     let (audit, writing) = Audit::of(&config)?;
     gate.audit = audit;
     let is_encrypted = tls.is_some();
@@ -273,12 +275,13 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<()> {
         .canonicalize()
         .unwrap_or_else(|_| config.data.clone());
     info!(%address, data = %data.display(), "listening");
-    // The one line on standard output: for people, and for programs that start the server.
+    // The first line on standard output: for people, and for programs that start the server.
     writeln!(
-        std::io::stdout(),
+        out,
         "concord listening on http{s}://{address} (WebSocket ws{s}://{address}/sync), data in {}",
         data.display()
     )?;
+    drop(out);
     let ended = server.run(stop).await;
     if let Some(writing) = writing {
         writing.finish().await;

@@ -10,11 +10,13 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
+use super::compress;
+use super::constant::Constant;
 use super::problem::{Code, Problem};
-use super::version::{hash_of, tag};
 
 /// What the page may do: run its own modules, use its own style, ask this server. `trusted-types 'none'` makes every way
 /// from a string to markup or script throw.
@@ -74,12 +76,19 @@ static FILES: &[File] = &files! {
 
 const INDEX: &str = "index.html";
 
-/// Their tags, in the same order.
-static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
-    let files = FILES.iter();
-    files
-        .map(|file| tag(&hash_of(file.content.as_bytes())))
-        .collect()
+/// What is answered, in the same order.
+static ANSWERS: LazyLock<Vec<Constant>> = LazyLock::new(|| {
+    let value = HeaderValue::from_static;
+    let answer = |file: &File| {
+        let headers = vec![
+            (header::CONTENT_TYPE, value(file.content_type)),
+            // Asked again each time, and mostly answered 304: all files are of one build.
+            (header::CACHE_CONTROL, value("no-cache")),
+            (header::CONTENT_SECURITY_POLICY, value(POLICY)),
+        ];
+        Constant::new(file.content, headers)
+    };
+    FILES.iter().map(answer).collect()
 });
 
 /// The routes.
@@ -94,6 +103,7 @@ pub fn router() -> Router {
             "/inspect/{name}",
             get(async |Path(name): Path<String>, headers: HeaderMap| file(&name, &headers)),
         )
+        .layer(from_fn(compress::negotiate))
 }
 
 /// Relative, for proxies that have this below another path.
@@ -106,39 +116,13 @@ async fn directory() -> Response {
         .into_response()
 }
 
-fn file(name: &str, headers: &HeaderMap) -> Response {
-    let mut files = FILES.iter().zip(TAGS.iter());
-    let Some((file, tag)) = files.find(|(file, _)| file.name == name) else {
-        return Problem::new(Code::NoRoute, "there is nothing at this address").into_response();
+fn file(name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let mut files = FILES.iter().zip(ANSWERS.iter());
+    let Some((_, answer)) = files.find(|(file, _)| file.name == name) else {
+        return Err(Problem::new(
+            Code::NoRoute,
+            "there is nothing at this address",
+        ));
     };
-    let value = HeaderValue::from_static;
-    let mut response = if has(headers, tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        (
-            [(header::CONTENT_TYPE, value(file.content_type))],
-            file.content,
-        )
-            .into_response()
-    };
-    let common = [
-        (header::ETAG, tag.clone()),
-        // Asked again each time, and mostly answered 304: all files are of one build.
-        (header::CACHE_CONTROL, value("no-cache")),
-        (header::CONTENT_SECURITY_POLICY, value(POLICY)),
-    ];
-    response
-        .headers_mut()
-        .extend(common.map(|(name, value)| (Some(name), value)));
-    response
-}
-
-/// Whether who asks has this already. Tags are compared weakly: a proxy that compresses makes them weak.
-fn has(headers: &HeaderMap, tag: &HeaderValue) -> bool {
-    let mut named = headers.get_all(header::IF_NONE_MATCH).iter();
-    named.any(|named| {
-        let named = named.to_str().unwrap_or_default().split(',');
-        let mut named = named.map(|one| one.trim().trim_start_matches("W/"));
-        named.any(|one| one.as_bytes() == tag.as_bytes() || one == "*")
-    })
+    answer.answer(headers)
 }

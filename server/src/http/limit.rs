@@ -19,13 +19,13 @@ use super::proxies::Client;
 use crate::access::Identity;
 use crate::connection::backoff::Who;
 use crate::limits::account::Account;
-use crate::limits::{Callers, Limit};
+use crate::limits::{Callers, Limit, Limited};
 use crate::listener::{Origin, Pass};
 use crate::traffic::Traffic;
 
-/// Whoever is told too often that they bring no good token is told so after this long. A connection has one request at a
-/// time, so this is what keeps them from asking in a loop, wherever they are.
-const UNAUTHENTICATED_PAUSE: Duration = Duration::from_secs(1);
+/// Whoever brings no good token, and asks too often, is told so after this long. A connection has one request at a time, so
+/// this is what keeps them from asking in a loop, wherever they are.
+const STRANGERS_PAUSE: Duration = Duration::from_secs(1);
 
 /// What keeps a route for those who are known, within their limits.
 #[derive(Clone)]
@@ -74,7 +74,7 @@ async fn request(
 ) -> Response {
     let account = callers.account(Who::new(&identity.principal, client.address));
     if let Err(limited) = account.request() {
-        return Problem::from(limited).into_response();
+        return counted(Problem::from(limited).into_response());
     }
     let extensions = request.extensions_mut();
     // A connection of a proxy's is many callers'.
@@ -84,7 +84,7 @@ async fn request(
         traffic.belongs_to(&account.in_flight);
     }
     extensions.insert(account);
-    next.run(request).await
+    counted(next.run(request).await)
 }
 
 /// Counts those who were not let in by where they are: nobody else at the address waits for them.
@@ -98,13 +98,41 @@ async fn strangers(
     if response.status() != StatusCode::UNAUTHORIZED {
         return response;
     }
-    match callers.door(client.address).unauthenticated() {
-        Ok(()) => response,
-        Err(limited) => {
-            sleep(UNAUTHENTICATED_PAUSE).await;
-            Problem::from(limited).into_response()
-        }
+    let due = callers.doors(client.address).unauthenticated();
+    counted(unless_limited(response, due).await)
+}
+
+/// Counts by address what was counted for nobody: what is open to all, and what there is not. Around everything. A proxy
+/// that asks on its own account looks whether the server is well.
+pub(super) async fn open(
+    State(callers): State<Arc<Callers>>,
+    Extension(client): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    if response.extensions().get::<Counted>().is_some() {
+        return response;
     }
+    match callers.doors_of_no_proxy(client.address) {
+        Some(doors) => unless_limited(response, doors.open_request()).await,
+        None => response,
+    }
+}
+
+/// In an answer's extensions: what was asked is counted.
+#[derive(Debug, Clone, Copy)]
+struct Counted;
+
+fn counted(mut response: Response) -> Response {
+    response.extensions_mut().insert(Counted);
+    response
+}
+
+async fn unless_limited(response: Response, due: Result<(), Limited>) -> Response {
+    let Err(limited) = due else { return response };
+    sleep(STRANGERS_PAUSE).await;
+    Problem::from(limited).into_response()
 }
 
 /// For a connection that stays: it counts for who is on it, no longer for where they are.

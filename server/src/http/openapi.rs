@@ -139,11 +139,7 @@ fn described(mut documents: OpenApiRouter<Reference>) -> (Router<Reference>, Ope
     for item in documents.get_openapi_mut().paths.paths.values_mut() {
         for operation in operations(item) {
             // Pages of other sites may not write, nor act as whoever visits them.
-            let mut refused = [
-                Fails::<401>::responses(),
-                Fails::<403>::responses(),
-                Fails::<429>::responses(),
-            ];
+            let mut refused = [Fails::<401>::responses(), Fails::<403>::responses()];
             let refused = refused.iter_mut().flat_map(std::mem::take);
             operation.responses.responses.extend(refused);
             let none: [&str; 0] = [];
@@ -160,6 +156,7 @@ fn described(mut documents: OpenApiRouter<Reference>) -> (Router<Reference>, Ope
         for operation in operations(item) {
             let mut all = [
                 Fails::<421>::responses(),
+                Fails::<429>::responses(),
                 Fails::<500>::responses(),
                 Fails::<503>::responses(),
             ];

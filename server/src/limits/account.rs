@@ -1,13 +1,14 @@
 //! What is counted of one caller, and of one address.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Rate};
 use super::{Limit, Limited, Settings};
 use crate::metrics::Metrics;
 use crate::permit::{Permit, turn};
@@ -20,6 +21,10 @@ pub const BYTES_PER_CELL: u64 = 64;
 const SHARE: usize = 2;
 /// The same, of those of which there are two.
 const SMALL_SHARE: usize = 1;
+
+/// TCP connections of an address for which there is a slot when others get none: as many as a few tabs have, and a proxy's
+/// look whether the server is well.
+const FEW_CONNECTIONS_PER_ADDRESS: usize = 16;
 
 /// Turns at what only so many may do at a time, of which one caller has a share.
 #[derive(Debug)]
@@ -133,33 +138,62 @@ impl fmt::Debug for Account {
     }
 }
 
-/// What is counted of an address, before it is known who is there.
+/// What is counted of an address, or of a network, before it is known who is there.
 pub struct Door {
     arrivals: Bucket,
     open: Arc<Semaphore>,
+    most_open: usize,
+    /// Connections that are few.
+    few_open: usize,
     unauthenticated: Bucket,
+    open_requests: Bucket,
+}
+
+/// A TCP connection's place among those of its address. Who has one is not forgotten.
+#[derive(Debug)]
+pub struct Place {
+    _open: OwnedSemaphorePermit,
+    _door: Arc<Door>,
 }
 
 impl Door {
-    /// Of an address that is not remembered.
-    pub fn new(settings: &Settings) -> Self {
+    /// Of one that is not remembered, and may have so many times as much as an address.
+    pub fn new(settings: &Settings, times: NonZeroU32) -> Self {
+        let bucket = |rate: Option<Rate>| Bucket::new(rate.map(|rate| rate.times(times)));
+        let most_open = settings.open_of(times);
         Self {
-            arrivals: Bucket::new(settings.arrivals),
-            open: cap(settings.open),
-            unauthenticated: Bucket::new(settings.unauthenticated),
+            arrivals: bucket(settings.arrivals),
+            open: cap(Some(most_open)),
+            most_open,
+            few_open: FEW_CONNECTIONS_PER_ADDRESS.saturating_mul(times.get() as usize),
+            unauthenticated: bucket(settings.unauthenticated),
+            open_requests: bucket(settings.open_requests),
         }
     }
 
     /// A TCP connection, until what this gives is dropped. None: there are too many. And whether they come too fast.
-    pub fn arrive(&self) -> Option<(OwnedSemaphorePermit, bool)> {
-        let permit = one_of(&self.open, Limit::OpenConnections)?;
+    pub fn arrive(self: &Arc<Self>) -> Option<(Place, bool)> {
+        let place = Place {
+            _open: one_of(&self.open, Limit::OpenConnections)?,
+            _door: Arc::clone(self),
+        };
         let is_fast = take(&self.arrivals, 1, Limit::Arrivals).is_err();
-        Some((permit, is_fast))
+        Some((place, is_fast))
+    }
+
+    /// Whether few connections are open, as those have who look at a document.
+    pub fn has_few(&self) -> bool {
+        self.most_open - self.open.available_permits() <= self.few_open
     }
 
     /// A request that brought no token that is believed.
     pub fn unauthenticated(&self) -> Result<(), Limited> {
         take(&self.unauthenticated, 1, Limit::Unauthenticated)
+    }
+
+    /// A request for what is open to all.
+    pub fn open_request(&self) -> Result<(), Limited> {
+        take(&self.open_requests, 1, Limit::OpenRequests)
     }
 }
 

@@ -36,6 +36,17 @@ impl Rate {
             quota: quota.allow_burst(burst),
         })
     }
+
+    /// So many times as much.
+    #[must_use]
+    pub fn times(self, times: NonZeroU32) -> Self {
+        let burst = self.quota.burst_size().saturating_mul(times);
+        let interval = self.quota.replenish_interval() / times.get();
+        let quota = Quota::with_period(interval).unwrap_or(self.quota);
+        Self {
+            quota: quota.allow_burst(burst),
+        }
+    }
 }
 
 /// See the module's docs.

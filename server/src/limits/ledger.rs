@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use concord_shared::ids::{DocumentId, PrincipalId};
@@ -29,6 +29,9 @@ use crate::store::{Store, StoreError, Tombstone};
 
 /// Documents that are read at a time when the server starts.
 const DOCUMENTS_PER_READ: usize = 1000;
+
+/// One caller has at most one of so many parts of a document's places.
+const LEAST_WHO_FILL_A_DOCUMENT: usize = 10;
 
 /// There would be more than there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +57,7 @@ pub struct Ledger {
     most_bytes: u64,
     most_bytes_per_document: u64,
     most_peers_per_document: usize,
-    /// One for each who ever made a document that is there.
+    /// One for each who has made a document that is there, or is asked for by one that is open.
     purses: Mutex<HashMap<PrincipalId, Arc<Purse>>>,
 }
 
@@ -193,6 +196,18 @@ impl Ledger {
             let subtract = |all: u64| Some(all.saturating_sub(less));
             let _subtracted = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
         }
+        drop(purse);
+        self.forget_if_empty(maker);
+    }
+
+    /// Who has nothing is as somebody who never made anything.
+    fn forget_if_empty(&self, maker: &PrincipalId) {
+        let mut purses = self.purses();
+        // Nobody else can get hold of it meanwhile.
+        let is_empty = |purse: &Arc<Purse>| Arc::strong_count(purse) == 1 && purse.is_empty();
+        if purses.get(maker).is_some_and(is_empty) {
+            purses.remove(maker);
+        }
     }
 
     fn add(&self, maker: &PrincipalId, bytes: u64) {
@@ -220,7 +235,8 @@ impl Ledger {
         if !self.knows_principals {
             return Ok(());
         }
-        let purse = self.purse(maker);
+        // Asking makes nobody remembered.
+        let purse = self.purses().get(maker).cloned().unwrap_or_default();
         if purse.documents.load(Ordering::Relaxed) >= self.most_documents {
             return Err(OverQuota::of(Limit::Documents));
         }
@@ -231,9 +247,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether one more may have a document open that so many have open.
-    pub fn may_enter(&self, peers: usize) -> Result<(), OverQuota> {
-        if peers >= self.most_peers_per_document {
+    /// Whether one more may have a document open that so many have open, of whom some are the same caller: who has many
+    /// connections leaves room for others.
+    pub fn may_enter(&self, peers: usize, own: impl FnOnce() -> usize) -> Result<(), OverQuota> {
+        let most = self.most_peers_per_document;
+        let most_own = most.div_ceil(LEAST_WHO_FILL_A_DOCUMENT);
+        // They are counted only where there may be too many.
+        if peers >= most || peers >= most_own && own() >= most_own {
             return Err(OverQuota::of(Limit::Peers));
         }
         Ok(())
@@ -291,12 +311,23 @@ impl Ledger {
         Ok(())
     }
 
+    fn purses(&self) -> MutexGuard<'_, HashMap<PrincipalId, Arc<Purse>>> {
+        self.purses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn purse(&self, of: &PrincipalId) -> Arc<Purse> {
-        let mut purses = self.purses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut purses = self.purses();
         match purses.get(of) {
             Some(purse) => Arc::clone(purse),
             None => Arc::clone(purses.entry(of.clone()).or_default()),
         }
+    }
+}
+
+impl Purse {
+    fn is_empty(&self) -> bool {
+        let sums = [&self.documents, &self.bytes];
+        sums.iter().all(|sum| sum.load(Ordering::Relaxed) == 0)
     }
 }
 
@@ -465,6 +496,49 @@ mod tests {
         ledger.purged(&kept);
         assert_eq!(had(&ledger, "ann"), (1, 0));
         assert_eq!(ledger.may_make(&ann, 0), Ok(()));
+    }
+
+    #[test]
+    fn who_has_nothing_is_not_remembered() {
+        let ledger = ledger(2, 0, 0);
+        let remembered = || ledger.purses().len();
+        let ann = who("ann");
+        for n in 0..100 {
+            assert_eq!(ledger.may_make(&who(&format!("asks {n}")), 0), Ok(()));
+        }
+        assert_eq!(remembered(), 0);
+        let mut bill = Bill::default();
+        ledger.charge(&mut bill, &ann);
+        let kept = Kept {
+            maker: ann.clone(),
+            bytes: 0,
+        };
+        // Their document is open.
+        ledger.purged(&kept);
+        assert_eq!(remembered(), 1);
+        ledger.charge(&mut Bill::default(), &ann);
+        drop(bill);
+        ledger.purged(&kept);
+        assert_eq!(remembered(), 0);
+    }
+
+    #[test]
+    fn one_caller_leaves_places_of_a_document_to_others() {
+        let ledger = |peers| {
+            let config = Config {
+                max_peers_per_document: peers,
+                ..Config::default()
+            };
+            Ledger::new(&config, false)
+        };
+        let may = |ledger: &Ledger, peers, own| ledger.may_enter(peers, || own).is_ok();
+        let twenty = ledger(20);
+        assert!(may(&twenty, 0, 0) && may(&twenty, 19, 1));
+        assert!(!may(&twenty, 2, 2) && !may(&twenty, 20, 0));
+        // Small ones are for somebody, too.
+        let two = ledger(2);
+        assert!(may(&two, 1, 0) && !may(&two, 1, 1));
+        assert!(may(&ledger(0), 1_000_000, 1_000_000));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A certificate and its private key, from two PEM files that somebody else replaces now and then.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,6 +116,20 @@ impl Files {
             certificate: read(&self.certificate)?,
             key: read(&self.key)?,
         })
+    }
+
+    /// Likewise, while the server runs: a pipe in the place of one would be waited for, and nothing ever be read again.
+    pub fn read_again(&self) -> Result<Texts, PairError> {
+        for path in [&self.certificate, &self.key] {
+            let unreadable = |source| {
+                let path = path.clone();
+                PairError::Unreadable { path, source }
+            };
+            if !fs::metadata(path).map_err(unreadable)?.is_file() {
+                return Err(unreadable(io::Error::other("it is no plain file any more")));
+            }
+        }
+        self.read()
     }
 
     /// Makes a pair of what was read.

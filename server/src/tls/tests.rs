@@ -171,3 +171,35 @@ fn links_that_are_turned_are_followed() {
     watch.look();
     assert_ne!(shown(&tls), first);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let (certificate, key) = made();
+    let world = World::new(&certificate, &key);
+    let tls = Tls::open(world.files.clone()).expect("a pair");
+    let mut watch = Watch::new(&tls);
+    let first = shown(&tls);
+    fs::remove_file(&world.files.certificate).expect("removed");
+    let mut pipe = std::process::Command::new("mkfifo");
+    assert!(
+        pipe.arg(&world.files.certificate)
+            .status()
+            .expect("mkfifo")
+            .success()
+    );
+    watch.look();
+    assert!(
+        watch
+            .wrong
+            .clone()
+            .expect("something")
+            .contains("no plain file")
+    );
+    assert_eq!(shown(&tls), first);
+    fs::remove_file(&world.files.certificate).expect("removed");
+    let (next, next_key) = made();
+    world.write(&next, &next_key);
+    watch.look();
+    assert_ne!(shown(&tls), first);
+}

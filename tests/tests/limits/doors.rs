@@ -205,3 +205,54 @@ async fn who_brings_no_good_token_has_to_wait() -> Result<()> {
     );
     Ok(())
 }
+
+/// What needs no token is answered so fast for each address; those who are counted by who they are notice nothing, nor does
+/// a proxy that looks whether the server is well.
+#[tokio::test]
+async fn who_asks_for_what_is_open_to_all_has_to_wait() -> Result<()> {
+    let server = ServerProcess::start_with(&["--open-requests-per-second", "1"])?;
+    let open = async |n: usize| {
+        let paths = [
+            ("/v1/openapi.json", 200),
+            ("/v1/nothing", 404),
+            ("/inspect/main.js", 200),
+            ("/nothing", 404),
+            ("/healthz", 200),
+        ];
+        let (path, status) = paths[n % paths.len()];
+        let started = Instant::now();
+        let asked = request(&server, address(1), Method::GET, path);
+        anyhow::Ok((asked.send().await?, status, started.elapsed()))
+    };
+    for n in 0..60 {
+        let (answer, status, _) = open(n).await?;
+        ensure!(answer.status() == status, "{n}: {}", answer.status());
+    }
+    // Meanwhile some more may be due.
+    let mut last = None;
+    for n in 0..20 {
+        let (answer, _, took) = open(n).await?;
+        if answer.status() == 429 {
+            last = Some((answer, took));
+            break;
+        }
+    }
+    let (answer, took) = last.context("was never refused")?;
+    ensure!(took >= Duration::from_secs(1), "{took:?}");
+    let (status, code, after) = problem(answer).await?;
+    ensure!(
+        (status, code.as_str()) == (429, "rate-limited"),
+        "{status} {code}"
+    );
+    ensure!(after == Some(1), "{after:?}");
+    was_limited(&server, "open-requests")?;
+    for n in 0..80 {
+        let listed = ask(&server, address(1), Method::GET, "/v1/documents", None).await?;
+        ensure!(listed.status() == 200, "list {n}: {}", listed.status());
+        let (status, _) = server.get(["/healthz", "/readyz"][n % 2])?;
+        ensure!(status == 200, "look {n}: {status}");
+    }
+    let elsewhere = request(&server, address(2), Method::GET, "/v1/openapi.json");
+    ensure!(elsewhere.send().await?.status() == 200);
+    is_unharmed(&server, address(2)).await
+}

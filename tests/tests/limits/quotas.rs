@@ -11,7 +11,7 @@ use concord_tests::server_process::ServerProcess;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use super::{document, problem, tab};
+use super::{address, document, problem, tab};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -233,11 +233,11 @@ async fn a_document_has_so_many_bytes() -> Result<()> {
 #[tokio::test]
 async fn a_document_has_so_many_peers() -> Result<()> {
     let server = ServerProcess::start_with(&["--max-peers-per-document", "2"])?;
-    let mut one = tab(&server, HERE, "one", 1).await?;
+    let mut one = tab(&server, address(1), "one", 1).await?;
     super::edit(&mut one, "one").await?;
-    let mut two = tab(&server, HERE, "two", 1).await?;
+    let mut two = tab(&server, address(2), "two", 1).await?;
     super::edit(&mut two, "two").await?;
-    let mut three = tab(&server, HERE, "three", 1).await?;
+    let mut three = tab(&server, address(3), "three", 1).await?;
     is_refused(super::edit(&mut three, "three").await.map(drop))?;
     // Nobody else notices, and by HTTP it can be read.
     super::edit(&mut one, "again").await?;
@@ -247,7 +247,7 @@ async fn a_document_has_so_many_peers() -> Result<()> {
     drop(two);
     let deadline = std::time::Instant::now() + super::SOON;
     loop {
-        let mut four = tab(&server, HERE, "four", 1).await?;
+        let mut four = tab(&server, address(4), "four", 1).await?;
         if super::edit(&mut four, "four").await.is_ok() {
             return super::was_limited(&server, "peers");
         }
@@ -256,4 +256,29 @@ async fn a_document_has_so_many_peers() -> Result<()> {
             "there is no room again"
         );
     }
+}
+
+/// Whoever has many connections leaves places of a document to others.
+#[tokio::test]
+async fn one_caller_has_a_part_of_the_places_of_a_document() -> Result<()> {
+    let server = ServerProcess::start_with(&["--max-peers-per-document", "20"])?;
+    let mut open = Vec::new();
+    for name in ["one", "two"] {
+        let mut tab = tab(&server, address(1), name, 1).await?;
+        super::edit(&mut tab, name).await?;
+        open.push(tab);
+    }
+    let mut third = tab(&server, address(1), "three", 1).await?;
+    is_refused(super::edit(&mut third, "three").await.map(drop))?;
+    super::was_limited(&server, "peers")?;
+    // In another document they have as many, and others get into this one.
+    let mut elsewhere = tab(&server, address(1), "elsewhere", 2).await?;
+    super::edit(&mut elsewhere, "elsewhere").await?;
+    for n in 2..8 {
+        let name = format!("other-{n}");
+        let mut other = tab(&server, address(n), &name, 1).await?;
+        super::edit(&mut other, &name).await?;
+        open.push(other);
+    }
+    Ok(())
 }

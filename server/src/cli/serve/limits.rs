@@ -19,6 +19,10 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     unauthenticated_per_second: Option<u64>,
+    /// Requests of one address in a second for what nobody needs a token for [default: 200]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_requests_per_second: Option<u64>,
     /// WebSocket connections and event streams that one principal, or one address where nobody says who they are, may have
     /// [default: 2000]
     #[arg(long, value_name = "N")]
@@ -56,7 +60,7 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_document_mib: Option<u64>,
-    /// Connections that may have one document open [default: 2000]
+    /// Connections that may have one document open, of which one caller has at most a tenth [default: 2000]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_peers_per_document: Option<usize>,

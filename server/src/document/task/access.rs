@@ -31,7 +31,7 @@ impl Task {
             return;
         }
         self.heed(&link.grant);
-        if let Err(over) = self.may_enter(connection) {
+        if let Err(over) = self.may_enter(connection, link.outbox.caller()) {
             self.turn_out(&link, ErrorCode::OverQuota, &over);
             return;
         }

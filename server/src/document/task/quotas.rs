@@ -1,10 +1,13 @@
 //! How much there may be of the document, and of documents: looked at before a message's changes are judged, and followed
 //! as they are written. See [`crate::limits::ledger`].
 
+use std::sync::Arc;
+
 use concord_shared::code::ErrorCode;
 
 use super::{Link, Pending, Task};
 use crate::connection::Goodbye;
+use crate::connection::caller::Caller;
 use crate::document::ConnectionId;
 use crate::document::actor::{Effects, Input, PeerMessage};
 use crate::limits::Limited;
@@ -30,13 +33,28 @@ impl Beyond {
 
 impl Task {
     /// Whether one more may have the document open. The server itself always may.
-    pub(super) fn may_enter(&self, connection: ConnectionId) -> Result<(), OverQuota> {
+    pub(super) fn may_enter(
+        &self,
+        connection: ConnectionId,
+        caller: &Caller,
+    ) -> Result<(), OverQuota> {
         if connection == ConnectionId::VIEW || self.links.contains_key(&connection) {
             return Ok(());
         }
         // A view is nobody's peer.
         let views = usize::from(self.links.contains_key(&ConnectionId::VIEW));
-        self.shared.ledger.may_enter(self.links.len() - views)
+        let peers = self.links.len() - views;
+        // Whoever it is has one account on all connections.
+        let accounts = self
+            .links
+            .values()
+            .map(|link| link.outbox.caller().account());
+        let own = || {
+            accounts
+                .filter(|of| Arc::ptr_eq(of, caller.account()))
+                .count()
+        };
+        self.shared.ledger.may_enter(peers, own)
     }
 
     /// Whether a message's changes may be added, as far as it is about how much there is. If not, its sender is told so,

@@ -60,7 +60,7 @@ use super::{
     opening::{lock_soon, sync_directory},
     tree::{LAST_KEYS_NOTED, Noting},
 };
-use crate::store::{Remains, Rewritten, Store as _, StoreError, Tombstone};
+use crate::store::{Remains, Rewritten, Severity, Store as _, StoreError, Tombstone};
 
 mod copy;
 
@@ -116,7 +116,15 @@ impl SledStore {
         if self.lock().poisoned {
             return Err(StoreError::Poisoned);
         }
-        while self.tidy()? {
+        self.lock().sweep.try_again();
+        loop {
+            match self.tidy() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if error.severity() == Severity::Fatal => return Err(error),
+                // What else is purged is erased all the same.
+                Err(error) => tracing::error!(%error, "something stays in the database"),
+            }
             step(At::Beside).map_err(|source| self.not_rewritten(source))?;
             // Others commit.
             thread::sleep(Duration::from_millis(1));
@@ -284,7 +292,7 @@ impl SledStore {
 pub(super) fn resume(directory: &Path, step: Step<'_>) -> io::Result<()> {
     remove_directory(&directory.join(COPYING))?;
     let (ready, moving) = (directory.join(READY), directory.join(MOVING));
-    if ready.is_dir() {
+    if is_there(&ready)? {
         for name in names(directory)? {
             if is_old(&name) {
                 step(At::Swap)?;
@@ -301,7 +309,7 @@ pub(super) fn resume(directory: &Path, step: Step<'_>) -> io::Result<()> {
         fs::rename(&ready, &moving)?;
         sync_directory(directory)?;
     }
-    if moving.is_dir() {
+    if is_there(&moving)? {
         let mut names = names(&moving)?;
         names.sort_by_key(|name| (name != "witness", name == "db"));
         for name in names {
@@ -315,6 +323,20 @@ pub(super) fn resume(directory: &Path, step: Step<'_>) -> io::Result<()> {
         sync_directory(directory)?;
     }
     Ok(())
+}
+
+/// Whether the swap came that far. A database must not be begun, nor one be opened, while that is not known: not by
+/// `--accept-loss` either.
+fn is_there(directory: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(directory) {
+        Ok(found) if found.is_dir() => Ok(true),
+        Ok(_) => {
+            let what = format!("{} is no directory", directory.display());
+            Err(io::Error::other(what))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What of sled's goes before the new files come: all but the witness, which is replaced.

@@ -28,6 +28,8 @@ pub(super) struct Sweep {
     documents: VecDeque<DocumentId>,
     /// Documents that are purged.
     purged: VecDeque<DocumentId>,
+    /// Those of them that could not be swept. Nobody else waits for them.
+    failed: Vec<DocumentId>,
 }
 
 impl Sweep {
@@ -41,6 +43,12 @@ impl Sweep {
         // All of it goes: nobody need look what of it is superfluous.
         self.documents.retain(|other| *other != document);
         self.purged.push_back(document);
+    }
+
+    /// What could not be swept is tried again: before the database is written anew, which is once a day while something of
+    /// what is purged is there, and not after each commit.
+    pub(super) fn try_again(&mut self) {
+        self.purged.extend(self.failed.drain(..));
     }
 
     fn has_more(&self) -> bool {
@@ -75,36 +83,48 @@ impl Database {
         Ok(())
     }
 
-    /// Removes a little of what is purged. sled's log keeps the order of what is written, so a tombstone that says that
-    /// all is swept is not there without all removals.
     fn sweep_purged(&self, sweep: &mut Sweep) -> Result<bool, StoreError> {
         let Some(document) = sweep.purged.pop_front() else {
             return Ok(false);
         };
+        match self.remove_some(&document) {
+            Ok(true) => sweep.purged.push_front(document),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%document, "what is purged can't be removed: it is tried again later");
+                sweep.failed.push(document);
+                return Err(error);
+            }
+        }
+        Ok(sweep.has_more())
+    }
+
+    /// Removes a little of what is purged; whether there is more. sled's log keeps the order of what is written, so a
+    /// tombstone that says that all is swept is not there without all removals.
+    fn remove_some(&self, document: &DocumentId) -> Result<bool, StoreError> {
         let broken = |error| StoreError::Broken(into_io(error));
-        let mut place = DocumentKeys::new(&document);
+        let mut place = DocumentKeys::new(document);
         let low = place.start().to_vec();
         let range = self.db.range(low.as_slice()..place.end());
         let keys: Result<Vec<IVec>, _> = range.keys().take(SWEEP_KEYS).collect();
         let keys = keys.map_err(read_failed)?;
         self.remove_all(&keys).map_err(broken)?;
         if keys.len() >= SWEEP_KEYS {
-            sweep.purged.push_front(document);
             return Ok(true);
         }
-        let tombstone = self.read_tombstone(&document);
-        let tombstone = tombstone.map_err(|fail| fail.of(&document))?;
+        let tombstone = self.read_tombstone(document);
+        let tombstone = tombstone.map_err(|fail| fail.of(document))?;
         if let Some(tombstone) = tombstone {
             let swept = Tombstone {
                 remains: Remains::Files,
                 ..tombstone
             };
-            let key = keys::tombstone(&document);
+            let key = keys::tombstone(document);
             let value = tombstones::seal(&key, &swept);
             self.db.insert(key, value).map_err(broken)?;
             self.db.flush().map_err(broken)?;
         }
-        Ok(sweep.has_more())
+        Ok(false)
     }
 
     /// Up to `limit` keys of a document that nothing refers to, in the order in which to remove them.

@@ -102,6 +102,27 @@ fn a_purge_that_was_interrupted_goes_on() {
     assert_eq!(keys_of(&store, "b"), 0);
 }
 
+/// It is not forgotten, and keeps nothing else from being done meanwhile.
+#[test]
+fn a_purge_that_can_not_be_swept_is_tried_again() {
+    let (_bench, store) = populated();
+    commit(&store, &[delete("b"), purge("b")]);
+    let key = keys::tombstone(&id("b"));
+    let good = store.sled().get(&key).unwrap().unwrap();
+    let mut bad = good.to_vec();
+    bad[2] ^= 1;
+    store.sled().insert(&key, bad).unwrap();
+    while matches!(store.tidy(), Ok(true)) {}
+    store.sled().insert(&key, good).unwrap();
+    assert!(!store.tidy().unwrap());
+    assert_eq!(remains(&store), Remains::Store);
+    commit(&store, &[delete("a"), purge("a")]);
+    store.rewrite(&|| true).unwrap();
+    assert_eq!(remains(&store), Remains::Nothing);
+    let other = store.tombstone(&id("a")).unwrap().unwrap();
+    assert_eq!(other.remains, Remains::Nothing);
+}
+
 /// A purge takes the place of the sweep that a snapshot asked for.
 #[test]
 fn a_purge_right_after_a_compaction() {

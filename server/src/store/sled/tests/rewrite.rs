@@ -323,6 +323,25 @@ fn a_rewrite_is_alone_in_its_directory() {
     assert_eq!(needles(&options.path), 0);
 }
 
+/// Nobody knows then what is a part of the database, so nothing is opened or begun, whatever was said of losses.
+#[test]
+fn a_swap_that_can_not_be_looked_at_is_not_taken_for_none() {
+    let (bench, store) = purged();
+    let expected = all(&store);
+    drop(store);
+    let mut options = options(&bench.0);
+    options.accept_loss = true;
+    for name in ["rewrite.ready", "rewrite.moving"] {
+        let path = options.path.join(name);
+        std::fs::write(&path, "no directory").unwrap();
+        let error = SledStore::open(&options).unwrap_err();
+        assert!(matches!(error, StoreError::Open { .. }), "{error}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    options.accept_loss = false;
+    is_whole(&SledStore::open(&options).unwrap(), &expected);
+}
+
 /// What can't be read can't be copied: the old database stays, with all that is in it.
 #[test]
 fn a_damaged_database_is_not_replaced() {
