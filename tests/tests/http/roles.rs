@@ -570,6 +570,78 @@ async fn lists_are_read_replaced_and_remembered() -> Result<()> {
     Ok(())
 }
 
+/// Names of so many characters, and their roles.
+fn many(count: usize, character: char, length: usize) -> Value {
+    let mut names = serde_json::Map::from_iter([("ann".to_owned(), json!("owner"))]);
+    for n in 1..count {
+        let rest: String = std::iter::repeat_n(character, length).collect();
+        names.insert(format!("{n:03}{rest}"), json!("reader"));
+    }
+    json!({ "principals": names })
+}
+
+#[tokio::test]
+async fn lists_that_are_too_large_as_they_are_stored_are_refused_and_nobody_notices() -> Result<()>
+{
+    let world = World::start(&[])?;
+    let id = world.document().await?;
+    let (ann, ria) = (world.rest("ann")?, world.rest("ria")?);
+    let path = format!("/v1/documents/{id}/access");
+    let events = ria.request(Method::GET, &format!("/v1/documents/{id}/events/"));
+    let mut events = events.send().await?.error_for_status()?;
+    events.chunk().await?.context("the first event")?;
+    // The second is short enough but for what has to be escaped.
+    for list in [many(256, 'x', 250), many(256, '"', 120)] {
+        let refused = ann.put(&path, &list).await?;
+        ensure!(refused.status == 422, "{refused:?}");
+        ensure!(refused.json()?["code"] == "bad-access-list", "{refused:?}");
+    }
+    ensure!(timeout(A_WHILE, events.chunk()).await.is_err(), "it ended");
+    let held = ann.get(&path).await?.good()?;
+    ensure!(held.etag()? == "\"access-1\"");
+    // Nothing is written of what holds already.
+    let same = held.json()?["list"].clone();
+    let again = ann.put_seen(&path, "\"access-1\"", &same).await?.good()?;
+    ensure!(again.etag()? == "\"access-1\"");
+    ensure!(ann.put(&path, &many(256, 'x', 120)).await?.good()?.etag()? == "\"access-2\"");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_history_of_long_lists_comes_in_short_pages() -> Result<()> {
+    const LISTS: usize = 60;
+    let world = World::start(&[])?;
+    let id = world.document().await?;
+    let ann = world.rest("ann")?;
+    let path = format!("/v1/documents/{id}/access");
+    for n in 0..LISTS {
+        let character = if n % 2 == 0 { 'x' } else { 'y' };
+        ann.put(&path, &many(256, character, 150)).await?.good()?;
+    }
+    let (mut numbers, mut pages) = (Vec::new(), 0);
+    let mut next = String::new();
+    loop {
+        let page = ann.get(&format!("{path}/history?limit=1000{next}")).await?;
+        let page = page.good()?.json()?;
+        ensure!(page.to_string().len() < 3 << 19, "a page is too large");
+        pages += 1;
+        for entry in page["entries"].as_array().context("entries")? {
+            numbers.push(entry["number"].as_u64().context("a number")?);
+        }
+        let Some(after) = page["next"].as_u64() else {
+            break;
+        };
+        next = format!("&after={after}");
+    }
+    ensure!(numbers == (0..LISTS as u64 + 2).collect::<Vec<_>>());
+    ensure!((2..6).contains(&pages), "{pages} pages");
+    // A page that is not the last has as many as were asked for.
+    let page = ann.get(&format!("{path}/history?limit=2")).await?.good()?;
+    ensure!(page.json()?["entries"].as_array().context("entries")?.len() == 2);
+    ensure!(page.json()?["next"] == 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn everybody_lists_what_they_may_read_and_operators_everything() -> Result<()> {
     let world = World::start(&["--operator", "root"])?;
