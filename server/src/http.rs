@@ -5,6 +5,7 @@ pub mod accept;
 pub mod authenticate;
 pub mod body;
 pub mod compress;
+pub mod cursor;
 pub mod documents;
 pub mod files;
 pub mod headers;
