@@ -30,7 +30,7 @@ use super::Limit;
 use crate::access::grants::Entry;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError, Tombstone};
+use crate::store::{ACCESS_ENTRY_MAX_BYTES, Store, StoreError, Tombstone};
 
 /// Documents that are read at a time when the server starts.
 const DOCUMENTS_PER_READ: usize = 1000;
@@ -231,22 +231,31 @@ impl Ledger {
     /// What was said of a document so far: it takes room, and the first who said something made it. Blocks.
     pub fn said(&self, store: &dyn Store, document: &DocumentId) -> Result<Said, StoreError> {
         let mut said = Said::default();
+        if !self.knows_lists {
+            return Ok(said);
+        }
         let mut from = 0;
-        while self.knows_lists {
-            let entries = store.access_log(document, from, usize::MAX, LOG_BYTES_PER_READ)?;
-            let Some((last, _)) = entries.last() else {
-                break;
+        loop {
+            let entries = match store.access_log(document, from, usize::MAX, LOG_BYTES_PER_READ) {
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    // The document is to be had all the same.
+                    warn!(%document, %error, "not all of its lists count: they can't be read");
+                    return Ok(said);
+                }
+                entries => entries?,
             };
             if from == 0 {
                 said.maker = self.maker(&entries);
             }
-            from = last.saturating_add(1);
-            said.bytes += entries
-                .iter()
-                .map(|(_, entry)| entry.len() as u64)
-                .sum::<u64>();
+            let lengths = entries.iter().map(|(_, entry)| entry.len() as u64);
+            let bytes: u64 = lengths.sum();
+            said.bytes += bytes;
+            from += entries.len() as u64;
+            // One more would have been given, too.
+            if bytes + ACCESS_ENTRY_MAX_BYTES as u64 <= LOG_BYTES_PER_READ {
+                return Ok(said);
+            }
         }
-        Ok(said)
     }
 
     /// Who made a document, by the beginning of its access log.
@@ -393,7 +402,7 @@ impl Bill {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use concord_shared::access::AccessList;
+    use concord_shared::access::{AccessList, Role, Subject};
 
     use super::*;
     use crate::store::{Durability, MemoryStore, Write};
@@ -575,6 +584,35 @@ mod tests {
         assert_eq!(ledger.promise(&mut nobodys, 1), Ok(()));
         assert!(ledger.promise(&mut nobodys, 1).is_err());
     }
+    #[test]
+    fn all_that_was_said_is_counted_however_much_it_is() {
+        let store = MemoryStore::new();
+        let mut all = 0;
+        for number in 0..100 {
+            let by = if number == 0 { "ann" } else { "bob" };
+            let mut list = AccessList::default();
+            for n in 0..number * 2 {
+                let name = format!("{n}{}", "x".repeat(150));
+                list.set(Subject::Principal(&name), Role::Reader);
+            }
+            let entry = Entry {
+                at_ms: 0,
+                by: by.to_owned(),
+                list,
+            };
+            let write = Write::Access {
+                document: id(1),
+                number,
+                entry: entry.encode(),
+            };
+            all += write.payload_bytes() as u64;
+            store.commit(&[write], Durability::Strict).unwrap();
+        }
+        assert!(all > LOG_BYTES_PER_READ);
+        let said = ledger(1, 1, 1).said(&store, &id(1)).unwrap();
+        assert_eq!((said.maker, said.bytes), (Some(who("ann")), all));
+    }
+
     #[test]
     fn lists_take_room_and_a_few_may_always_be_given() {
         let ledger = ledger(0, 1, 0);
