@@ -6,6 +6,7 @@ pub mod authenticate;
 pub mod body;
 pub mod compress;
 pub mod constant;
+pub mod cursor;
 pub mod documents;
 pub mod files;
 pub mod headers;

@@ -32,6 +32,7 @@ mod outgoing;
 pub mod permit;
 mod plain;
 pub mod replay;
+pub mod secret;
 pub mod serve;
 pub mod store;
 pub mod tls;

@@ -29,8 +29,10 @@ use crate::document::registry::Registry;
 use crate::erasure::Eraser;
 use crate::http::authenticate::Gate;
 use crate::http::body::CONCURRENT_LARGE_BODIES;
+use crate::http::cursor::Cursors;
 use crate::http::documents::{CONCURRENT_IMPORTS, CONCURRENT_LARGE_PASTS, Documents};
 use crate::http::files::Files;
+use crate::http::idempotency::Keys;
 use crate::http::origins::Origins;
 use crate::http::proxies::Proxies;
 use crate::http::{self, App};
@@ -38,6 +40,7 @@ use crate::limits::Callers;
 use crate::limits::ledger::Ledger;
 use crate::listener;
 use crate::metrics::Metrics;
+use crate::secret::Secret;
 use crate::store::{self, Committer, CommitterOptions, CommitterThread, Store};
 use crate::tls::Tls;
 use crate::traffic::InFlight;
@@ -63,7 +66,7 @@ pub struct Inside {
 /// What is done to a store besides what clients ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upkeep {
-    /// Documents are compacted, and the server's identity is kept.
+    /// Documents are compacted, and the server's identity and secret are kept.
     Full,
     /// Nothing is written.
     None,
@@ -211,6 +214,7 @@ impl Inside {
         let proxies = Proxies::new(&config.trusted_proxy)?;
         let identity = identity(&*store, upkeep);
         let (server, storage) = identity.context("reading the server's identity")?;
+        let secret = secret(&*store, upkeep).context("reading the server's secret")?;
         let compactions = Arc::new(Semaphore::new(CONCURRENT_COMPACTIONS));
         if upkeep == Upkeep::None {
             compactions.close();
@@ -296,6 +300,8 @@ impl Inside {
                     views,
                     store: Arc::clone(&store),
                     grants,
+                    cursors: Cursors::new(&secret)?,
+                    keys: Keys::new(&secret),
                     eraser,
                     large: Arc::new(Semaphore::new(CONCURRENT_LARGE_BODIES)),
                     imports: Arc::new(Semaphore::new(CONCURRENT_IMPORTS)),
@@ -352,4 +358,17 @@ fn stored_id(store: &dyn Store, key: &str, prefix: &str, upkeep: Upkeep) -> anyh
         store.set_meta(key, id.as_bytes())?;
     }
     Ok(id)
+}
+
+/// The server's secret, kept beside them.
+fn secret(store: &dyn Store, upkeep: Upkeep) -> anyhow::Result<Secret> {
+    const KEY: &str = "secret";
+    if let Some(bytes) = store.meta(KEY)? {
+        return Secret::of(&bytes).context("it has another length");
+    }
+    let secret = Secret::random()?;
+    if upkeep == Upkeep::Full {
+        store.set_meta(KEY, secret.as_bytes())?;
+    }
+    Ok(secret)
 }

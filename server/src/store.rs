@@ -103,7 +103,7 @@ pub enum Write {
         at_ms: u64,
         /// Who deleted it.
         by: PrincipalId,
-        /// Bytes that it takes as long as it is kept: [`StoredDocument::bytes`].
+        /// Bytes that it takes as long as it is kept: [`StoredDocument::bytes`], and those of its access log.
         bytes: u64,
     },
     /// A deleted document that is not purged is there again, as it was.
@@ -240,7 +240,8 @@ impl LogRecord {
     }
 }
 
-/// What a [`Store::log`] may still give; shared by the backends, so that they stop at the same record.
+/// What a [`Store::log`] or [`Store::access_log`] may still give; shared by the backends, so that they stop at the same
+/// record.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     left: u64,
@@ -255,9 +256,9 @@ impl Allowance {
         }
     }
 
-    /// Whether this record may be given, too; after the first `false` none may.
-    pub(crate) fn admits(&mut self, record: &LogRecord) -> bool {
-        let left = self.left.checked_sub(record.bytes());
+    /// Whether a record of so many bytes may be given, too; after the first `false` none may.
+    pub(crate) fn admits(&mut self, bytes: u64) -> bool {
+        let left = self.left.checked_sub(bytes);
         let admitted = left.is_some() || !self.started;
         self.left = left.unwrap_or(0);
         self.started = true;
@@ -412,12 +413,14 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// need not be there.
     fn access(&self, document: &DocumentId) -> Result<Option<(u64, Bytes)>, StoreError>;
 
-    /// Reads up to `limit` entries of a document's access log, from number `from` on, in order.
+    /// Reads up to `limit` entries of a document's access log, from number `from` on, in order. It stops before the one
+    /// that would take the sum of their bytes above `most_bytes`, but gives the first whatever its size.
     fn access_log(
         &self,
         document: &DocumentId,
         from: u64,
         limit: usize,
+        most_bytes: u64,
     ) -> Result<Vec<(u64, Bytes)>, StoreError>;
 
     /// Tells whether a document was deleted, by whom, and what there still is of it.

@@ -133,11 +133,16 @@ impl AccessList {
 
     /// The role of a principal who is in these groups.
     pub fn role(&self, principal: &str, groups: &[String]) -> Role {
-        if let Some(role) = self.principals.get(principal) {
-            return *role;
-        }
+        self.role_by_name(principal, groups).unwrap_or(self.anyone)
+    }
+
+    /// The same, where the principal or one of these groups is named.
+    pub fn role_by_name(&self, principal: &str, groups: &[String]) -> Option<Role> {
         let of_groups = groups.iter().filter_map(|group| self.groups.get(group));
-        *of_groups.max().unwrap_or(&self.anyone)
+        self.principals
+            .get(principal)
+            .or_else(|| of_groups.max())
+            .copied()
     }
 
     /// Whether it may stand: not too long, by names that somebody can have, and with an owner.

@@ -228,19 +228,19 @@ impl Grants {
         may.then_some(Operator(()))
     }
 
-    /// What somebody may do with a document that the store listed. Blocks.
-    pub fn stored_role(&self, who: &Identity, document: &DocumentId) -> Result<Role, StoreError> {
+    /// Whether somebody is told of a document that the store listed. Blocks.
+    pub fn is_listed(&self, who: &Identity, document: &DocumentId) -> Result<bool, StoreError> {
         let rules = &self.0.rules;
         if rules.is_operator(who) {
             // What was deleted is not listed.
-            return Ok(Role::Owner);
+            return Ok(true);
         }
         let held = self.lock().known.get(document).and_then(Weak::upgrade);
         if let Some(cell) = held.filter(|cell| cell.read.initialized()) {
-            return Ok(rules.role(who, document, &cell.standing.borrow(), None));
+            return Ok(rules.is_listed(who, document, &cell.standing.borrow()));
         }
         let found = Found::read(&*self.0.store, document, rules.is_open)?;
-        Ok(rules.role(who, document, &found.standing(), None))
+        Ok(rules.is_listed(who, document, &found.standing()))
     }
 
     /// The one that all grants of the document share. It is in the map before it is read, so whoever would change what

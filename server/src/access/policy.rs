@@ -181,6 +181,25 @@ impl Rules {
         }
     }
 
+    /// Whether somebody is told that a document is there, which they may not know: what `anyone` may do is for those who
+    /// know its id.
+    pub fn is_listed(
+        &self,
+        identity: &Identity,
+        document: &DocumentId,
+        standing: &Standing,
+    ) -> bool {
+        let named = match standing {
+            Standing::Listed(_, list) if identity.claimed.is_none() => {
+                let principal = identity.principal.as_str();
+                list.role_by_name(principal, &identity.groups).is_some()
+            }
+            _ => true,
+        };
+        let role = self.role(identity, document, standing, None);
+        role >= Role::Reader && (named || self.is_operator(identity))
+    }
+
     /// The list of a document that somebody makes.
     pub fn list_of(&self, creator: &PrincipalId) -> AccessList {
         let mut list = AccessList::default();
@@ -294,6 +313,31 @@ mod tests {
         }
         ann.claimed = Some(Arc::default());
         assert_eq!(rules.role(&ann, &id("team-1"), &listed, None), Role::None);
+    }
+
+    #[test]
+    fn who_is_told_of_a_document_is_named_or_an_operator() {
+        let rules = rules();
+        let list = r#"{"anyone": "writer", "groups": {"board": "reader", "guests": "none"},
+            "principals": {"ann": "owner", "bob": "none"}}"#;
+        let listed = Standing::Listed(0, serde_json::from_str(list).unwrap());
+        let document = id("d");
+        let mut claims = who("cyd", &[]);
+        claims.claimed = Some(Arc::new(Claimed(vec![("d".to_owned(), Role::Reader)])));
+        for (who, is_told) in [
+            (who("ann", &[]), true),
+            (who("bob", &["board"]), false),
+            (who("cyd", &["board"]), true),
+            (who("cyd", &["guests"]), false),
+            // They may write to it, if they know its id.
+            (who("cyd", &[]), false),
+            (claims, true),
+            (who("root", &[]), true),
+        ] {
+            let told = rules.is_listed(&who, &document, &listed);
+            assert_eq!(told, is_told, "{who:?}");
+            assert!(!rules.is_listed(&who, &document, &Standing::Deleted));
+        }
     }
 
     #[test]

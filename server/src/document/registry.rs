@@ -25,7 +25,7 @@ use crate::access::grants::Deletion;
 use crate::config::Config;
 use crate::limits::ledger::{Ledger, OverQuota};
 use crate::metrics::Metrics;
-use crate::store::{Committer, Store};
+use crate::store::{ACCESS_ENTRY_MAX_BYTES, Committer, Store};
 
 /// Messages that may wait for a document before its connections wait in turn.
 const INBOX_MESSAGES_PER_DOCUMENT: usize = 128;
@@ -150,6 +150,12 @@ pub enum NotListed {
     /// It was changed since.
     #[error("who may do what was changed since")]
     Changed,
+    /// Above [`ACCESS_ENTRY_MAX_BYTES`], which many names can come to, and those with characters that are escaped.
+    #[error("as it is stored the list has more than {} KiB", ACCESS_ENTRY_MAX_BYTES >> 10)]
+    TooLarge,
+    /// Too much was said before.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
 }
 
 /// The document's task has ended: after a failed write, or because the server stops.

@@ -235,9 +235,9 @@ impl Task {
             opened,
             writer,
             tickets,
-            maker,
+            said,
         } = started;
-        let bill = shared.ledger.bill(maker.as_ref(), opened.sizes.bytes());
+        let bill = shared.ledger.bill(&said, opened.sizes.bytes());
         Self {
             id,
             shared: Arc::clone(shared),

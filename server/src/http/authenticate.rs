@@ -219,24 +219,35 @@ impl Gate {
         if let Some(token) = from_query {
             return Ok(Some(token.into()));
         }
-        let cookie = self.cookie.as_deref();
-        let Some(token) = cookie.and_then(|name| cookie_of(headers, name)) else {
+        let Some(name) = self.cookie.as_deref() else {
+            return Ok(None);
+        };
+        let mut cookies = cookies_of(headers, name);
+        let Some(token) = cookies.next() else {
             return Ok(None);
         };
         if !self.is_own_page(request) {
             let detail = "pages of that site may not act as whoever visits them (--cors-origin)";
             return Err(Problem::new(Code::ForeignOrigin, detail));
         }
+        if cookies.any(|other| other != token) {
+            // A page of a neighbouring host, or of one below a path, can set one besides.
+            return Err(refuse(Unidentified::Token(TokenError::Malformed)));
+        }
         Ok(Some(token.into()))
     }
 
-    /// Whether the page that asks is of this site or of one that was named. What reads without a WebSocket needs no
-    /// look: a page of another site does not get to see the answer.
+    /// Whether the page that asks is of this site or of one that was named. Reading without a WebSocket browsers need not
+    /// say of which; where they say how it stands to this one, or that somebody asked without any page, that counts. A page
+    /// of another site does not get to see the answer, but could ask for much, and look how long it takes.
     fn is_own_page(&self, request: &Request) -> bool {
         let headers = request.headers();
+        let stands = headers.get(SEC_FETCH_SITE);
         let Some(origin) = headers.get(header::ORIGIN) else {
             let is_socket = headers.contains_key(header::UPGRADE);
-            return !is_socket && matches!(*request.method(), Method::GET | Method::HEAD);
+            let is_foreign = stands.is_some_and(|site| site != "same-origin" && site != "none");
+            let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+            return reads && !is_socket && !is_foreign;
         };
         let Ok(origin) = origin.to_str() else {
             return false;
@@ -253,8 +264,7 @@ impl Gate {
         if client.is_some_and(|client| client.is_https) && scheme != "https" {
             return false;
         }
-        let compared = headers.get(SEC_FETCH_SITE);
-        if compared.is_some_and(|site| site != "same-origin") {
+        if stands.is_some_and(|site| site != "same-origin") {
             return false;
         }
         let host = headers
@@ -291,11 +301,11 @@ fn subprotocol(headers: &HeaderMap) -> Option<&str> {
     entries.find_map(|entry| entry.strip_prefix(SUBPROTOCOL_TOKEN))
 }
 
-fn cookie_of<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
+fn cookies_of<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
     let values = headers.get_all(header::COOKIE);
     let values = values.iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = values.flat_map(|value| value.split(';'));
-    pairs.find_map(|pair| {
+    let pairs = values.flat_map(|value| value.split(';'));
+    pairs.filter_map(move |pair| {
         let (found, value) = pair.split_once('=')?;
         (found.trim() == name).then(|| value.trim().trim_matches('"'))
     })

@@ -21,6 +21,8 @@ use tracing::error;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::cursor::Cursors;
+use super::idempotency::Keys;
 use super::openapi::at_places;
 use super::problem::{Code, Problem};
 use crate::access::Grants;
@@ -62,6 +64,10 @@ pub struct Documents {
     pub store: Arc<dyn Store>,
     /// Who may do what with them.
     pub grants: Grants,
+    /// Where pages of their list end.
+    pub cursors: Cursors,
+    /// What tells requests from others.
+    pub keys: Keys,
     /// Erases what was deleted.
     pub eraser: Eraser,
     /// Bounds the large bodies that are in memory.

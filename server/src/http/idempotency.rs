@@ -4,12 +4,18 @@
 //! clients and proxies send it again by themselves): at that version it would be carried out again, beside itself. What was carried out is told by the document itself, in the
 //! messages of its changes ([`crate::view::marks`]), so nothing is kept here, nothing is forgotten at a restart, and
 //! there is no window of time.
+//!
+//! All who may read a document can read its marks, and all who may write to it can write some. So what is in them is keyed
+//! by the server's [secret](crate::secret): who guesses somebody's key can neither take the id of the document that they
+//! are about to make, nor tell the server that it has carried out what they are about to ask.
 
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use axum::http::{HeaderMap, Method, Uri, header};
 use concord_shared::ids::{DocumentId, PrincipalId};
 use sha2::{Digest as _, Sha256};
 
 use super::problem::{Code, Problem};
+use crate::secret::{Secret, mac};
 use crate::view::marks::{By, Mark};
 
 const HEADER: &str = "idempotency-key";
@@ -28,17 +34,27 @@ impl Fingerprint {
     }
 }
 
+/// Reads what tells a request from others, for this server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Keys(hmac::Key);
+
 /// A client's name for a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Key {
     text: String,
     /// Whose it is. Keys of different people are different keys, should they be alike.
     who: PrincipalId,
+    secret: hmac::Key,
 }
 
-impl Key {
+impl Keys {
+    /// By the server's secret.
+    pub fn new(secret: &Secret) -> Self {
+        Self(hmac::Key::new(HMAC_SHA256, &secret.key("idempotency")))
+    }
+
     /// A string by RFC 9651, in quotes, as the draft has it; or as it is, as many send it.
-    pub fn of(headers: &HeaderMap, who: &PrincipalId) -> Result<Option<Self>, Problem> {
+    pub fn of(&self, headers: &HeaderMap, who: &PrincipalId) -> Result<Option<Key>, Problem> {
         let mut values = headers.get_all(HEADER).into_iter();
         let Some(value) = values.next() else {
             return Ok(None);
@@ -57,12 +73,39 @@ impl Key {
         if !is_good || values.next().is_some() {
             return Err(bad());
         }
-        Ok(Some(Self {
+        Ok(Some(Key {
             text: key.to_owned(),
             who: who.clone(),
+            secret: self.0.clone(),
         }))
     }
 
+    /// What the change of a `PUT` says: by its key, or without one by the version that it goes on from, if it names any.
+    pub fn mark_of_put(
+        &self,
+        key: Option<Key>,
+        who: &PrincipalId,
+        document: &DocumentId,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Fingerprint,
+    ) -> Option<Mark> {
+        if let Some(key) = key {
+            return Some(key.mark(document, &Method::PUT, uri, headers, body));
+        }
+        let version = headers.get(header::IF_MATCH)?;
+        let asked = |last: &[u8]| asked(&self.0, &Method::PUT, uri, headers, last);
+        let mark = Mark {
+            by: By::Version,
+            // What another sends is another request, should it be alike.
+            key: asked(who.as_str().as_bytes()),
+            request: asked(&body.0),
+        };
+        (version != "*").then_some(mark)
+    }
+}
+
+impl Key {
     /// The id of the document that the request makes: it is the same one when it comes again.
     pub fn document(&self) -> DocumentId {
         DocumentId::from_uuid(self.hashed("document").to_be_bytes())
@@ -93,57 +136,35 @@ impl Key {
         Mark {
             by: By::Key,
             key: self.hashed(&format!("key\0{document}")),
-            request: asked(method, uri, headers, &body),
+            request: asked(&self.secret, method, uri, headers, &body),
         }
     }
 
     /// For one purpose.
     fn hashed(&self, purpose: &str) -> u128 {
-        let named = format!("concord {purpose}\0{}\0{}", self.who.as_str(), self.text);
-        first_half(Sha256::digest(named).into())
+        let parts = [purpose, self.who.as_str(), &self.text].map(str::as_bytes);
+        first_half(mac(&self.secret, &parts))
     }
 }
 
-/// What the change of a `PUT` says: by its key, or without one by the version that it goes on from, if it names any.
-pub fn mark_of_put(
-    key: Option<Key>,
-    who: &PrincipalId,
-    document: &DocumentId,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: Fingerprint,
-) -> Option<Mark> {
-    if let Some(key) = key {
-        return Some(key.mark(document, &Method::PUT, uri, headers, body));
-    }
-    let version = headers.get(header::IF_MATCH)?;
-    let mark = Mark {
-        by: By::Version,
-        // What another sends is another request, should it be alike.
-        key: asked(&Method::PUT, uri, headers, who.as_str().as_bytes()),
-        request: asked(&Method::PUT, uri, headers, &body.0),
-    };
-    (version != "*").then_some(mark)
-}
-
-fn asked(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> u128 {
-    let mut asked = Sha256::new();
+fn asked(secret: &hmac::Key, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> u128 {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
-    let mut part = |bytes: &[u8]| {
-        asked.update((bytes.len() as u64).to_be_bytes());
-        asked.update(bytes);
-    };
-    part(method.as_str().as_bytes());
-    part(target.as_bytes());
-    for name in [
+    let seen = [
         header::CONTENT_TYPE,
         header::IF_MATCH,
         header::IF_NONE_MATCH,
-    ] {
-        part(headers.get(name).map_or(&[][..], |value| value.as_bytes()));
-    }
-    part(body);
-    first_half(asked.finalize().into())
+    ];
+    let [kind, of, but] =
+        seen.map(|name| headers.get(name).map_or(&[][..], |value| value.as_bytes()));
+    let parts = [
+        method.as_str().as_bytes(),
+        target.as_bytes(),
+        kind,
+        of,
+        but,
+        body,
+    ];
+    first_half(mac(secret, &parts))
 }
 
 fn first_half(hash: [u8; 32]) -> u128 {
@@ -160,14 +181,20 @@ mod tests {
         for value in values {
             headers.append(HEADER, value.parse().expect("a value"));
         }
-        let key = Key::of(&headers, &PrincipalId::anonymous()).map_err(|problem| problem.code);
+        let key = keys().of(&headers, &PrincipalId::anonymous());
+        let key = key.map_err(|problem| problem.code);
         key.map(|key| key.map(|key| key.text))
+    }
+
+    fn keys() -> Keys {
+        Keys::new(&Secret::of(&[7; 32]).expect("32 bytes"))
     }
 
     fn key_of(text: &str) -> Key {
         Key {
             text: text.to_owned(),
             who: PrincipalId::anonymous(),
+            secret: keys().0,
         }
     }
 
@@ -240,5 +267,33 @@ mod tests {
         };
         assert_ne!(anothers.document(), key.document());
         assert_ne!(anothers.member(), key.member());
+    }
+
+    #[test]
+    fn nobody_but_the_server_computes_ids_and_marks() {
+        let other = Keys::new(&Secret::random().expect("random bytes"));
+        let ann = PrincipalId::new("ann").expect("an id");
+        let document = DocumentId::from_uuid([1; 16]);
+        let headers = [(HEADER, "k"), ("if-match", "\"x\"")];
+        let headers = headers.map(|(name, value)| {
+            let value = value.parse().expect("a value");
+            (header::HeaderName::from_static(name), value)
+        });
+        let headers = HeaderMap::from_iter(headers);
+        let marks = |keys: &Keys| {
+            let body = Fingerprint::of(b"1");
+            let key = keys.of(&headers, &ann).expect("a key");
+            let id = key.as_ref().map(Key::document);
+            let put = |key| keys.mark_of_put(key, &ann, &document, &Uri::default(), &headers, body);
+            (id, put(key), put(None))
+        };
+        let (here, there) = (marks(&keys()), marks(&other));
+        assert_eq!(here, marks(&keys()));
+        assert_ne!(here.0, there.0);
+        for (here, there) in [(here.1, there.1), (here.2, there.2)] {
+            let (here, there) = (here.expect("a mark"), there.expect("a mark"));
+            assert_ne!(here.key, there.key);
+            assert_ne!(here.request, there.request);
+        }
     }
 }

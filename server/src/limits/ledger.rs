@@ -1,8 +1,12 @@
 //! What is stored of each principal's documents, and how much there may be.
 //!
 //! A document is its maker's, whoever writes to it later: the first entry of its access log says who that is. Its bytes are
-//! those of its snapshot and of the changes behind it. Where nobody has to say who they are nobody is a principal, and only
-//! what holds for each document is kept.
+//! those of its snapshot, of the changes behind it, and of its access log. Where nobody has to say who they are nobody is a
+//! principal, there are no lists, and only what holds for each document is kept.
+//!
+//! **Lists** are refused where there is no room, as changes are, but for the first few of each document
+//! ([`LISTS_ALWAYS_BYTES`]): a writer who fills a document, or its maker's quota, must not keep its owners from putting
+//! them out.
 //!
 //! **Nothing of this is stored.** Sums are made anew of what the store has when the server starts ([`Ledger::read`]), before
 //! anybody is served, and follow what the documents' tasks write from there on, each of its own document. So they can't part
@@ -18,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
 use tracing::{info, warn};
 
@@ -25,13 +30,20 @@ use super::Limit;
 use crate::access::grants::Entry;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError, Tombstone};
+use crate::store::{ACCESS_ENTRY_MAX_BYTES, Store, StoreError, Tombstone};
 
 /// Documents that are read at a time when the server starts.
 const DOCUMENTS_PER_READ: usize = 1000;
 
 /// One caller has at most one of so many parts of a document's places.
 const LEAST_WHO_FILL_A_DOCUMENT: usize = 10;
+
+/// Bytes of the access log that are read at a time.
+const LOG_BYTES_PER_READ: u64 = 1 << 20;
+
+/// Bytes that a document's access log may have though there is no room: a thousand lists of a few names, five of the
+/// longest.
+const LISTS_ALWAYS_BYTES: u64 = 256 << 10;
 
 /// There would be more than there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +64,7 @@ impl OverQuota {
 /// See the module's docs. One for the server. `u64::MAX` is no limit.
 #[derive(Debug)]
 pub struct Ledger {
+    knows_lists: bool,
     knows_principals: bool,
     most_documents: u64,
     most_bytes: u64,
@@ -75,11 +88,23 @@ pub struct Kept {
     bytes: u64,
 }
 
+/// What a document's access log says of it here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Said {
+    /// Who made it, where that matters.
+    maker: Option<PrincipalId>,
+    /// Of all entries.
+    bytes: u64,
+}
+
 /// What one open document takes, and who answers for it. Changed by the document's task alone.
 #[derive(Debug, Default)]
 pub struct Bill {
     payer: Option<Arc<Purse>>,
+    /// All of it.
     bytes: u64,
+    /// Of these, those of its access log.
+    lists: u64,
 }
 
 impl Ledger {
@@ -94,6 +119,7 @@ impl Ledger {
         let is_limited = most_documents < u64::MAX || most_bytes < u64::MAX;
         let peers = config.max_peers_per_document;
         Self {
+            knows_lists: !is_open,
             knows_principals: !is_open && is_limited,
             most_documents,
             most_bytes,
@@ -129,7 +155,8 @@ impl Ledger {
                     warn!(document = %id, "counts for nobody: it can't be read");
                     continue;
                 };
-                let Some(maker) = self.maker(store, &id)? else {
+                let said = self.said(store, &id)?;
+                let Some(maker) = said.maker else {
                     continue;
                 };
                 // Where there is nothing but a snapshot nothing more is read.
@@ -137,7 +164,7 @@ impl Ledger {
                 let stored = if has_tail { store.open(&id)? } else { None };
                 let bytes = stored.map_or(summary.snapshot_bytes, |stored| stored.bytes());
                 documents += 1;
-                self.add(&maker, bytes);
+                self.add(&maker, bytes.saturating_add(said.bytes));
             }
         }
     }
@@ -183,7 +210,7 @@ impl Ledger {
         if tombstone.purged {
             return Ok(None);
         }
-        let maker = self.maker(store, document)?;
+        let maker = self.maker(&store.access_log(document, 0, 1, LOG_BYTES_PER_READ)?);
         let bytes = tombstone.bytes;
         Ok(maker.map(|maker| Kept { maker, bytes }))
     }
@@ -216,18 +243,40 @@ impl Ledger {
         purse.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Who made a document, where that matters. Blocks.
-    pub fn maker(
-        &self,
-        store: &dyn Store,
-        document: &DocumentId,
-    ) -> Result<Option<PrincipalId>, StoreError> {
-        if !self.knows_principals {
-            return Ok(None);
+    /// What was said of a document so far: it takes room, and the first who said something made it. Blocks.
+    pub fn said(&self, store: &dyn Store, document: &DocumentId) -> Result<Said, StoreError> {
+        let mut said = Said::default();
+        if !self.knows_lists {
+            return Ok(said);
         }
-        let first = store.access_log(document, 0, 1)?.into_iter().next();
-        let entry = first.and_then(|(_, entry)| Entry::decode(&entry));
-        Ok(entry.and_then(|entry| PrincipalId::new(&entry.by).ok()))
+        let mut from = 0;
+        loop {
+            let entries = match store.access_log(document, from, usize::MAX, LOG_BYTES_PER_READ) {
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    // The document is to be had all the same.
+                    warn!(%document, %error, "not all of its lists count: they can't be read");
+                    return Ok(said);
+                }
+                entries => entries?,
+            };
+            if from == 0 {
+                said.maker = self.maker(&entries);
+            }
+            let lengths = entries.iter().map(|(_, entry)| entry.len() as u64);
+            let bytes: u64 = lengths.sum();
+            said.bytes += bytes;
+            from += entries.len() as u64;
+            // One more would have been given, too.
+            if bytes + ACCESS_ENTRY_MAX_BYTES as u64 <= LOG_BYTES_PER_READ {
+                return Ok(said);
+            }
+        }
+    }
+
+    /// Who made a document, by the beginning of its access log.
+    fn maker(&self, entries: &[(u64, Bytes)]) -> Option<PrincipalId> {
+        let (_, first) = entries.first().filter(|_| self.knows_principals)?;
+        PrincipalId::new(&Entry::decode(first)?.by).ok()
     }
 
     /// Whether somebody may make one more document, of so many bytes.
@@ -260,9 +309,15 @@ impl Ledger {
     }
 
     /// Of a document that is stored, and so is in the sums, if somebody made it.
-    pub fn bill(&self, maker: Option<&PrincipalId>, bytes: u64) -> Bill {
-        let payer = maker.map(|maker| self.purse(maker));
-        Bill { payer, bytes }
+    pub fn bill(&self, said: &Said, contents: u64) -> Bill {
+        let payer = said.maker.as_ref().map(|maker| self.purse(maker));
+        let lists = said.bytes;
+        let bytes = contents.saturating_add(lists);
+        Bill {
+            payer,
+            bytes,
+            lists,
+        }
     }
 
     /// A document that nobody answered for is somebody's from here on.
@@ -315,6 +370,18 @@ impl Ledger {
         self.purses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts a list of so many bytes, if there is room for it.
+    pub fn list(&self, bill: &mut Bill, bytes: u64) -> Result<(), OverQuota> {
+        let lists = bill.lists.saturating_add(bytes);
+        if lists > LISTS_ALWAYS_BYTES {
+            self.promise(bill, bytes)?;
+            bill.lists = lists;
+        } else {
+            bill.first_list(bytes);
+        }
+        Ok(())
+    }
+
     fn purse(&self, of: &PrincipalId) -> Arc<Purse> {
         let mut purses = self.purses();
         match purses.get(of) {
@@ -337,8 +404,16 @@ impl Bill {
         self.bytes
     }
 
-    /// It takes so much now, whatever was promised.
-    pub fn is(&mut self, bytes: u64) {
+    /// Counts the list of so many bytes that a document begins with.
+    pub fn first_list(&mut self, bytes: u64) {
+        let contents = self.bytes.saturating_sub(self.lists);
+        self.lists = self.lists.saturating_add(bytes);
+        self.is(contents);
+    }
+
+    /// Its contents take so much now, whatever was promised.
+    pub fn is(&mut self, contents: u64) {
+        let bytes = contents.saturating_add(self.lists);
         if let Some(purse) = &self.payer {
             let before = self.bytes;
             let replace = |sum: u64| Some(sum.saturating_sub(before).saturating_add(bytes));
@@ -358,7 +433,7 @@ impl Bill {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use concord_shared::access::AccessList;
+    use concord_shared::access::{AccessList, Role, Subject};
 
     use super::*;
     use crate::store::{Durability, MemoryStore, Write};
@@ -447,7 +522,8 @@ mod tests {
         let ledger = ledger(10, 10, 10);
         ledger.read(&store).unwrap();
         // Deleted ones count as long as they are kept.
-        assert_eq!(had(&ledger, "ann"), (3, 140));
+        let list = said(id(1), 0, "ann").payload_bytes() as u64;
+        assert_eq!(had(&ledger, "ann"), (3, 140 + 3 * list));
         assert_eq!(ledger.kept(&store, &id(1)).unwrap(), None);
         let kept = ledger.kept(&store, &id(5)).unwrap().unwrap();
         let document = id(5);
@@ -456,11 +532,15 @@ mod tests {
             .unwrap();
         assert_eq!(ledger.kept(&store, &id(5)).unwrap(), None);
         ledger.purged(&kept);
-        assert_eq!(had(&ledger, "ann"), (2, 133));
-        assert_eq!(had(&ledger, "bob"), (1, 1000));
+        assert_eq!(had(&ledger, "ann"), (2, 133 + 3 * list));
+        assert_eq!(had(&ledger, "bob"), (1, 1000 + list));
         assert_eq!(had(&ledger, "eve"), (0, 0));
-        assert_eq!(ledger.maker(&store, &id(1)).unwrap(), Some(who("ann")));
-        assert_eq!(ledger.maker(&store, &id(4)).unwrap(), None);
+        let of_ann = Said {
+            maker: Some(who("ann")),
+            bytes: 2 * list,
+        };
+        assert_eq!(ledger.said(&store, &id(1)).unwrap(), of_ann);
+        assert_eq!(ledger.said(&store, &id(4)).unwrap(), Said::default());
         // Where there is nothing to hold against it nothing is read.
         let none = self::ledger(0, 0, 1);
         none.read(&store).unwrap();
@@ -574,8 +654,63 @@ mod tests {
         assert_eq!(had(&ledger, "ann"), (2, 100 + MIB));
         assert_eq!(ledger.room(&other), Ok(()));
         // One that nobody answers for.
-        let mut nobodys = ledger.bill(None, 2 * MIB - 1);
+        let mut nobodys = ledger.bill(&Said::default(), 2 * MIB - 1);
         assert_eq!(ledger.promise(&mut nobodys, 1), Ok(()));
         assert!(ledger.promise(&mut nobodys, 1).is_err());
+    }
+    #[test]
+    fn all_that_was_said_is_counted_however_much_it_is() {
+        let store = MemoryStore::new();
+        let mut all = 0;
+        for number in 0..100 {
+            let by = if number == 0 { "ann" } else { "bob" };
+            let mut list = AccessList::default();
+            for n in 0..number * 2 {
+                let name = format!("{n}{}", "x".repeat(150));
+                list.set(Subject::Principal(&name), Role::Reader);
+            }
+            let entry = Entry {
+                at_ms: 0,
+                by: by.to_owned(),
+                list,
+            };
+            let write = Write::Access {
+                document: id(1),
+                number,
+                entry: entry.encode(),
+            };
+            all += write.payload_bytes() as u64;
+            store.commit(&[write], Durability::Strict).unwrap();
+        }
+        assert!(all > LOG_BYTES_PER_READ);
+        let said = ledger(1, 1, 1).said(&store, &id(1)).unwrap();
+        assert_eq!((said.maker, said.bytes), (Some(who("ann")), all));
+    }
+
+    #[test]
+    fn lists_take_room_and_a_few_may_always_be_given() {
+        let ledger = ledger(0, 1, 0);
+        let ann = who("ann");
+        let mut bill = Bill::default();
+        bill.first_list(100);
+        ledger.charge(&mut bill, &ann);
+        assert_eq!(ledger.promise(&mut bill, MIB - 100), Ok(()));
+        // Somebody has filled it, and can be put out.
+        let list = 48 << 10;
+        for n in 1..=5 {
+            assert_eq!(ledger.list(&mut bill, list), Ok(()), "{n}");
+            assert_eq!(had(&ledger, "ann"), (1, MIB + n * list));
+        }
+        let over = ledger.list(&mut bill, list).unwrap_err();
+        assert_eq!(over.limit, Limit::StoredBytes);
+        assert_eq!(had(&ledger, "ann"), (1, MIB + 5 * list));
+        // Where there is room there may be more, and contents have what is left.
+        bill.is(0);
+        assert_eq!(had(&ledger, "ann"), (1, 100 + 5 * list));
+        assert_eq!(ledger.list(&mut bill, list), Ok(()));
+        bill.is(7);
+        assert_eq!(had(&ledger, "ann"), (1, 107 + 6 * list));
+        assert_eq!(bill.bytes(), 107 + 6 * list);
+        assert!(ledger.promise(&mut bill, MIB - 6 * list).is_err());
     }
 }

@@ -266,7 +266,7 @@ impl Document {
         records
             .iter()
             .map_while(|record| record.clone().cut(from, to))
-            .take_while(|record| allowance.admits(record))
+            .take_while(|record| allowance.admits(record.bytes()))
             .collect()
     }
 }
@@ -391,12 +391,15 @@ impl Store for MemoryStore {
         document: &DocumentId,
         from: u64,
         limit: usize,
+        most_bytes: u64,
     ) -> Result<Vec<(u64, Bytes)>, StoreError> {
         let inner = self.lock();
+        let mut allowance = Allowance::new(most_bytes);
         let entries = (0..).zip(inner.written.access_log(document));
         Ok(entries
             .skip_while(|(number, _)| *number < from)
             .take(limit)
+            .take_while(|(_, entry)| allowance.admits(entry.len() as u64))
             .map(|(number, entry)| (number, entry.clone()))
             .collect())
     }

@@ -365,9 +365,12 @@ impl Store for SledStore {
         document: &DocumentId,
         from: u64,
         limit: usize,
+        most_bytes: u64,
     ) -> Result<Vec<(u64, Bytes)>, StoreError> {
         let database = self.database()?;
-        database.settled_access(document, |keys| database.read_access_log(keys, from, limit))
+        database.settled_access(document, |keys| {
+            database.read_access_log(keys, from, limit, most_bytes)
+        })
     }
 
     fn tombstone(&self, document: &DocumentId) -> Result<Option<Tombstone>, StoreError> {

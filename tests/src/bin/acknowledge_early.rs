@@ -147,8 +147,10 @@ impl Store for Early {
         document: &DocumentId,
         from: u64,
         limit: usize,
+        most_bytes: u64,
     ) -> Result<Vec<(u64, Bytes)>, StoreError> {
-        self.caught_up().access_log(document, from, limit)
+        self.caught_up()
+            .access_log(document, from, limit, most_bytes)
     }
 
     fn tombstone(&self, document: &DocumentId) -> Result<Option<Tombstone>, StoreError> {

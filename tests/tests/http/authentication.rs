@@ -298,6 +298,44 @@ async fn a_token_is_taken_from_wherever_a_client_can_put_it_and_told_to_nobody()
 }
 
 #[tokio::test]
+async fn a_cookie_is_neither_for_pages_of_other_sites_nor_one_of_two() -> Result<()> {
+    let world = World::start(&["--auth-cookie", "session"])?;
+    let rest = world.anonymous();
+    let (ann, eve) = (world.token("ann", 3600)?, world.token("eve", 3600)?);
+    let get = |cookie: &str| {
+        let request = rest.request(Method::GET, "/v1/documents");
+        request.header(COOKIE, cookie)
+    };
+    let cookie = format!("session={ann}");
+    // What a page of another site has shown, as a picture or in a frame, says no origin.
+    for (site, status) in [
+        ("same-origin", 200),
+        ("none", 200),
+        ("same-site", 403),
+        ("cross-site", 403),
+    ] {
+        let answer = send(get(&cookie).header("sec-fetch-site", site)).await?;
+        ensure!(answer.status == status, "{site}: {}", answer.status);
+        let is_told = status == 200 || answer.json()?["code"] == "foreign-origin";
+        ensure!(is_told, "{site}: {answer:?}");
+    }
+    // Which of two is whose can't be known.
+    for two in [
+        format!("session={eve}; session={ann}"),
+        format!("session={ann}; a=b; session={eve}"),
+        format!("session=; session={ann}"),
+    ] {
+        let answer = send(get(&two)).await?;
+        ensure!(refused(&answer)? == "token-malformed", "{two}");
+    }
+    let answer = send(get(&cookie).header(COOKIE, format!("session={eve}"))).await?;
+    ensure!(refused(&answer)? == "token-malformed", "in two headers");
+    let same = send(get(&format!("session={ann}; session=\"{ann}\""))).await?;
+    ensure!(same.status == StatusCode::OK, "{}", same.status);
+    Ok(())
+}
+
+#[tokio::test]
 async fn each_wrong_token_has_its_code_and_all_answers_are_alike() -> Result<()> {
     let world = World::start(&["--auth-leeway-seconds", "5"])?;
     let rest = world.anonymous();

@@ -650,6 +650,78 @@ async fn lists_are_read_replaced_and_remembered() -> Result<()> {
     Ok(())
 }
 
+/// Names of so many characters, and their roles.
+fn many(count: usize, character: char, length: usize) -> Value {
+    let mut names = serde_json::Map::from_iter([("ann".to_owned(), json!("owner"))]);
+    for n in 1..count {
+        let rest: String = std::iter::repeat_n(character, length).collect();
+        names.insert(format!("{n:03}{rest}"), json!("reader"));
+    }
+    json!({ "principals": names })
+}
+
+#[tokio::test]
+async fn lists_that_are_too_large_as_they_are_stored_are_refused_and_nobody_notices() -> Result<()>
+{
+    let world = World::start(&[])?;
+    let id = world.document().await?;
+    let (ann, ria) = (world.rest("ann")?, world.rest("ria")?);
+    let path = format!("/v1/documents/{id}/access");
+    let events = ria.request(Method::GET, &format!("/v1/documents/{id}/events/"));
+    let mut events = events.send().await?.error_for_status()?;
+    events.chunk().await?.context("the first event")?;
+    // The second is short enough but for what has to be escaped.
+    for list in [many(256, 'x', 250), many(256, '"', 120)] {
+        let refused = ann.put(&path, &list).await?;
+        ensure!(refused.status == 422, "{refused:?}");
+        ensure!(refused.json()?["code"] == "bad-access-list", "{refused:?}");
+    }
+    ensure!(timeout(A_WHILE, events.chunk()).await.is_err(), "it ended");
+    let held = ann.get(&path).await?.good()?;
+    ensure!(held.etag()? == "\"access-1\"");
+    // Nothing is written of what holds already.
+    let same = held.json()?["list"].clone();
+    let again = ann.put_seen(&path, "\"access-1\"", &same).await?.good()?;
+    ensure!(again.etag()? == "\"access-1\"");
+    ensure!(ann.put(&path, &many(256, 'x', 120)).await?.good()?.etag()? == "\"access-2\"");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_history_of_long_lists_comes_in_short_pages() -> Result<()> {
+    const LISTS: usize = 60;
+    let world = World::start(&[])?;
+    let id = world.document().await?;
+    let ann = world.rest("ann")?;
+    let path = format!("/v1/documents/{id}/access");
+    for n in 0..LISTS {
+        let character = if n % 2 == 0 { 'x' } else { 'y' };
+        ann.put(&path, &many(256, character, 150)).await?.good()?;
+    }
+    let (mut numbers, mut pages) = (Vec::new(), 0);
+    let mut next = String::new();
+    loop {
+        let page = ann.get(&format!("{path}/history?limit=1000{next}")).await?;
+        let page = page.good()?.json()?;
+        ensure!(page.to_string().len() < 3 << 19, "a page is too large");
+        pages += 1;
+        for entry in page["entries"].as_array().context("entries")? {
+            numbers.push(entry["number"].as_u64().context("a number")?);
+        }
+        let Some(after) = page["next"].as_u64() else {
+            break;
+        };
+        next = format!("&after={after}");
+    }
+    ensure!(numbers == (0..LISTS as u64 + 2).collect::<Vec<_>>());
+    ensure!((2..6).contains(&pages), "{pages} pages");
+    // A page that is not the last has as many as were asked for.
+    let page = ann.get(&format!("{path}/history?limit=2")).await?.good()?;
+    ensure!(page.json()?["entries"].as_array().context("entries")?.len() == 2);
+    ensure!(page.json()?["next"] == 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn everybody_lists_what_they_may_read_and_operators_everything() -> Result<()> {
     let world = World::start(&["--operator", "root"])?;
@@ -670,8 +742,11 @@ async fn everybody_lists_what_they_may_read_and_operators_everything() -> Result
     )
     .await?
     .good()?;
+    // Whoever knows its id may read it, and nobody is told that.
+    let known = format!("/v1/documents/{}", ids[0]);
+    ensure!(world.rest("sam")?.get(&known).await?.status == StatusCode::OK);
     ids.sort();
-    for (who, count) in [("ann", 5), ("ria", 5), ("sam", 2), ("root", 6)] {
+    for (who, count) in [("ann", 5), ("ria", 5), ("sam", 1), ("root", 6)] {
         let rest = world.rest(who)?;
         let mut found = Vec::new();
         let mut next = String::new();
@@ -707,6 +782,63 @@ async fn everybody_lists_what_they_may_read_and_operators_everything() -> Result
     // An operator owns what is others'.
     let path = format!("/v1/documents/{}/access", ids[1]);
     ensure!(world.rest("root")?.get(&path).await?.json()?["role"] == "owner");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_page_of_the_list_tells_of_documents_that_are_not_for_who_asks() -> Result<()> {
+    // More than are looked at for a page.
+    const FOREIGN: usize = 2050;
+    let mut world = World::start(&["--new-documents-per-minute", "0"])?;
+    let ann = world.rest("ann")?;
+    let mut ids = BTreeSet::new();
+    let value = json!({});
+    for _ in 0..FOREIGN / 50 {
+        let made = (0..50).map(|_| ann.post("/v1/documents", &value));
+        for made in futures_util::future::try_join_all(made).await? {
+            let location = made.good()?.location.context("a place")?;
+            ids.insert(location.rsplit('/').next().context("an id")?.to_owned());
+        }
+    }
+    ensure!(ids.len() == FOREIGN);
+    let sam = world.rest("sam")?;
+    let page = async |rest: &Rest, after: Option<&str>| {
+        let after = after.map_or(String::new(), |after| format!("&after={after}"));
+        rest.get(&format!("/v1/documents?limit=1000{after}")).await
+    };
+    let (mut after, mut pages) = (None::<String>, Vec::new());
+    loop {
+        let told = page(&sam, after.as_deref()).await?.good()?.json()?;
+        ensure!(told["documents"] == json!([]), "{told}");
+        let Some(next) = told["next"].as_str() else {
+            break;
+        };
+        ensure!(!ids.iter().any(|id| next.contains(id.as_str())), "{next}");
+        pages.push(next.to_owned());
+        after = Some(next.to_owned());
+    }
+    let first = pages.first().context("all were looked at for one page")?;
+    // Nobody can say where a page begins, and who was told can't tell others.
+    let id = ids.first().context("an id")?;
+    let of_ann = page(&ann, None).await?.good()?.json()?;
+    let of_ann = of_ann["next"].as_str().context("a next page")?;
+    for (rest, after) in [
+        (&sam, id.as_str()),
+        (&sam, of_ann),
+        (&ann, first),
+        (&ann, ""),
+    ] {
+        let refused = page(rest, Some(after)).await?;
+        ensure!(refused.status == 400, "{after}: {refused:?}");
+        ensure!(refused.json()?["code"] == "bad-query", "{refused:?}");
+    }
+    // Where a page ended is known after a restart.
+    world.server.kill()?;
+    world.server.restart()?;
+    let ann = world.rest("ann")?;
+    let more = page(&ann, Some(of_ann)).await?.good()?.json()?;
+    let first = &more["documents"][0]["id"];
+    ensure!(Some(first.as_str().context("an id")?) == ids.iter().nth(1000).map(String::as_str));
     Ok(())
 }
 

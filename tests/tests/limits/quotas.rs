@@ -202,6 +202,57 @@ async fn a_principal_has_so_many_bytes_whoever_writes_them() -> Result<()> {
     ann.edits("ann-5", 3, &letters(8, 200_000)).await
 }
 
+/// A list of about 40 kB, of which there are two.
+fn long_list(n: usize) -> Value {
+    let mut names = serde_json::Map::from_iter([("ann".to_owned(), json!("owner"))]);
+    let rest = if n.is_multiple_of(2) { "x" } else { "y" }.repeat(150);
+    for k in 0..240 {
+        names.insert(format!("{k}{rest}"), json!("reader"));
+    }
+    json!({ "principals": names })
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_document_counts_and_to_say_the_same_again_is_nothing() -> Result<()> {
+    let issuer = Issuer::new()?;
+    let mut server =
+        ServerProcess::start_with(&issuer.arguments(&["--max-mib-per-principal", "1"])?)?;
+    let mut said = 0;
+    let access = {
+        let ann = As::new(&server, &issuer, "ann")?;
+        let made = place(&ann.make(&json!({ "a": 1 })).await?)?;
+        let path = format!("{made}/access");
+        loop {
+            let put = ann.ask(Method::PUT, &path, Some(&long_list(said))).await?;
+            if put.status() != 200 {
+                is_over(put).await?;
+                break path;
+            }
+            ensure!(said < 40, "there is no end");
+            said += 1;
+            // It holds already.
+            let put = ann
+                .ask(Method::PUT, &path, Some(&long_list(said - 1)))
+                .await?;
+            ensure!(put.headers()["etag"] == format!("\"access-{said}\""));
+        }
+    };
+    ensure!(said > 20, "{said} are not nearly a MiB");
+    server.kill()?;
+    server.restart()?;
+    let ann = As::new(&server, &issuer, "ann")?;
+    is_refused(ann.edits("ann-1", 1, &letters(1, 200_000)).await)?;
+    let put = ann
+        .ask(Method::PUT, &access, Some(&long_list(said)))
+        .await?;
+    is_over(put).await?;
+    // What is erased makes room, of lists, too.
+    let document = access.strip_suffix("/access").context("a document")?;
+    let now = format!("{document}?now=true");
+    ensure!(ann.ask(Method::DELETE, &now, None).await?.status() == 202);
+    ann.edits("ann-2", 1, &letters(2, 200_000)).await
+}
+
 #[tokio::test]
 async fn a_document_has_so_many_bytes() -> Result<()> {
     let server = ServerProcess::start_with(&["--max-document-mib", "1"])?;

@@ -14,6 +14,7 @@ use crate::connection::Goodbye;
 use crate::document::ConnectionId;
 use crate::document::actor::{Effects, Frame, Input};
 use crate::document::registry::{NewList, NotListed, Replaces};
+use crate::store::{ACCESS_ENTRY_MAX_BYTES, Write};
 
 impl Task {
     /// From now on the task notices when what somebody may do changes.
@@ -134,6 +135,7 @@ impl Task {
     fn claimed(&mut self, claim: Option<Claim>) {
         if let Some(Claim { write, by }) = claim {
             self.last_said = Some(0);
+            self.bill.first_list(write.payload_bytes() as u64);
             if let Some(maker) = by.principal() {
                 self.shared.ledger.charge(&mut self.bill, maker);
             }
@@ -187,7 +189,8 @@ impl Task {
         } = new;
         self.heed(&grant);
         // What is on its way counts: it will hold before this does.
-        let last = self.last_said.max(grant.list().map(|(number, _)| number));
+        let held = grant.list();
+        let last = self.last_said.max(held.as_ref().map(|(number, _)| *number));
         let is_that = match replaces {
             None => true,
             Some(Replaces::Nothing) => last.is_none(),
@@ -203,7 +206,17 @@ impl Task {
             None
         };
         let said = grant.say(last, &list).ok_or(NotListed::NoLists);
-        match refused.map_or(said, Err) {
+        let said = refused.map_or(said, Err);
+        if let (Ok(_), Some((number, held))) = (&said, held)
+            && last == Some(number)
+            && held == list
+        {
+            // It holds already.
+            let _gone = give.send(Ok(number));
+            return;
+        }
+        let room = |said: (u64, Write)| self.room_for_list(&said.1).map(|()| said);
+        match said.and_then(room) {
             Ok((number, write)) => {
                 self.last_said = Some(number);
                 let pending = Pending::List {
@@ -218,5 +231,14 @@ impl Task {
                 let _gone = give.send(Err(refused));
             }
         }
+    }
+
+    /// Whether what is to be said may be, as far as it is about how much there is. It counts from here on.
+    fn room_for_list(&mut self, write: &Write) -> Result<(), NotListed> {
+        let bytes = write.payload_bytes();
+        if bytes > ACCESS_ENTRY_MAX_BYTES {
+            return Err(NotListed::TooLarge);
+        }
+        Ok(self.shared.ledger.list(&mut self.bill, bytes as u64)?)
     }
 }

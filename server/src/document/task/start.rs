@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use concord_shared::access::Role;
-use concord_shared::ids::{DocumentId, PrincipalId};
+use concord_shared::ids::DocumentId;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use crate::document::early::{self, Whole};
 use crate::document::graph::Index;
 use crate::document::opening::{self, OpenError, Opened};
 use crate::document::registry::{Delivery, Shared};
+use crate::limits::ledger::Said;
 use crate::permit::turn;
 use crate::store::{DocumentWriter, Health, SubmitError, Tickets, WriteFailed};
 
@@ -40,8 +41,8 @@ pub(super) struct Started {
     pub(super) opened: Opened,
     pub(super) writer: DocumentWriter,
     pub(super) tickets: Tickets,
-    /// Who answers for what is stored of it.
-    pub(super) maker: Option<PrincipalId>,
+    /// Who answers for what is stored of it, and how much was said of it.
+    pub(super) said: Said,
 }
 
 /// A stored document for joiners, read ahead. `None` when they have to wait for the document after all.
@@ -155,10 +156,10 @@ async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartErr
     let document = id.clone();
     let ledger = Arc::clone(&shared.ledger);
     let opening = tokio::task::spawn_blocking(move || {
-        let maker = ledger.maker(&*store, &document)?;
-        Ok::<_, OpenError>((opening::open(&*store, &document)?, maker))
+        let said = ledger.said(&*store, &document)?;
+        Ok::<_, OpenError>((opening::open(&*store, &document)?, said))
     });
-    let (mut opened, maker) = opening.await.map_err(|_| StartError::Panicked)??;
+    let (mut opened, said) = opening.await.map_err(|_| StartError::Panicked)??;
     let (mut writer, mut tickets) = shared.committer.document();
     if let Some(repair) = opened.repair.take() {
         warn!(document = %id, "stored change graph was unusable: rebuilt from the snapshot");
@@ -169,6 +170,6 @@ async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartErr
         opened,
         writer,
         tickets,
-        maker,
+        said,
     })
 }

@@ -30,6 +30,9 @@ use crate::http::problem::{Code, Problem};
 use crate::limits::account::Account;
 use crate::store::Store;
 
+/// Bytes of lists, as they are stored, with which a page of them ends before it is full.
+const PAGE_BYTES: u64 = 1 << 20;
+
 /// Begins the tag of a list; its number follows.
 const TAG: &str = "access-";
 
@@ -194,10 +197,14 @@ pub(super) async fn history(
     let document = documents.owner(&identity, &id).await?;
     let id = document.id().clone();
     let from = after.map_or(0, |after| u64::from(after) + 1);
-    let read = move |store: &dyn Store| store.access_log(&id, from, limit);
-    let log = documents.stored(read).await?;
-    let next = log.last().filter(|_| log.len() == limit);
-    let next = next.map(|(number, _)| *number);
+    let read = move |store: &dyn Store| {
+        let page = store.access_log(&id, from, limit, PAGE_BYTES)?;
+        Ok((page, store.access(&id)?))
+    };
+    let (log, newest) = documents.stored(read).await?;
+    let newest = newest.map(|(number, _)| number);
+    let last = log.last().map(|(number, _)| *number);
+    let next = last.filter(|last| Some(*last) < newest);
     let said = |(number, bytes): (u64, bytes::Bytes)| {
         let Entry { at_ms, by, list } = Entry::decode(&bytes)?;
         let at = json::timestamp(signed_ms(at_ms));

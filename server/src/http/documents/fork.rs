@@ -29,7 +29,7 @@ use super::unfit;
 use crate::access::Identity;
 use crate::audit::event::Event;
 use crate::http::body;
-use crate::http::idempotency::{Fingerprint, Key};
+use crate::http::idempotency::Fingerprint;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
@@ -97,7 +97,7 @@ pub(super) async fn fork(
 ) -> Result<Response, Problem> {
     let Address { id, .. } = address(&uri)?;
     Parameters::of(query, &[])?;
-    let key = Key::of(&headers, &identity.principal)?;
+    let key = documents.keys.of(&headers, &identity.principal)?;
     let (fork, asked) = if body.is_end_stream() {
         (Fork::default(), Fingerprint::of(b""))
     } else {

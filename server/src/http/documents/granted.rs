@@ -217,6 +217,8 @@ impl Owner {
             NotListed::NotOwner(Role::None) => no_document(self.id()),
             NotListed::NotOwner(_) => Problem::new(Code::NotAllowed, refused.to_string()),
             NotListed::Changed => Problem::new(Code::UnknownHeads, refused.to_string()),
+            NotListed::TooLarge => Problem::new(Code::BadAccessList, refused.to_string()),
+            NotListed::OverQuota(over) => over.into(),
         })
     }
 

@@ -20,7 +20,7 @@ use super::read::{Shown, json_at};
 use super::write::{Asked, Base, Conditions, Target, answer, edit, reused, written};
 use crate::access::Identity;
 use crate::http::body::{Kind, Parsed};
-use crate::http::idempotency::{Key, mark_of_put};
+use crate::http::idempotency::Key;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, bodies, parameters};
 use crate::http::problem::{Code, Problem};
@@ -54,7 +54,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let types = Parameters::of_write(query)?.types()?;
-    let key = Key::of(&headers, &identity.principal)?;
+    let key = documents.keys.of(&headers, &identity.principal)?;
     let random = || DocumentId::from_uuid(*uuid::Uuid::new_v4().as_bytes());
     let id = key.as_ref().map_or_else(random, Key::document);
     let maker = documents.maker_of_new(&identity, &id).await?;
@@ -121,7 +121,7 @@ pub(super) async fn put_whole(
     } = Target::of(&uri, query, &headers)?;
     let maker = documents.maker(&identity, &id).await?;
     let precondition = Precondition::MayBeThere(conditions);
-    let key = Key::of(&headers, &identity.principal)?;
+    let key = documents.keys.of(&headers, &identity.principal)?;
     let (shown, is_new) = if Kind::of(&headers)? == Kind::Automerge {
         let import = Import {
             headers: &headers,
@@ -136,7 +136,7 @@ pub(super) async fn put_whole(
         let parsed = documents
             .read_json(&account, &headers, body, &Path::root())
             .await?;
-        let mark = mark_of_put(
+        let mark = documents.keys.mark_of_put(
             key,
             &identity.principal,
             &id,

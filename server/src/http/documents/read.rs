@@ -8,9 +8,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use concord_shared::access::Role;
 use concord_shared::code::ErrorCode;
-use concord_shared::ids::{DocumentId, IdError};
+use concord_shared::ids::DocumentId;
 use concord_shared::json::{self, Types};
 use concord_shared::path::{NoPlace, Path};
 use serde::Serialize;
@@ -85,8 +84,10 @@ pub(super) fn json_at(
     json.transpose().map_err(internal)
 }
 
-/// Documents that are looked at for one page of the list, where the caller may not read all of them.
-const DOCUMENTS_PER_PAGE_LOOKED_AT: usize = 1000;
+/// Documents that are looked at for one page of the list, where the caller may not read all of them: at least so many, and
+/// up to twice as many, by chance. Else whether there is a next page told whether there is one document more that is not
+/// for them, and who has some of their own could find out where.
+const DOCUMENTS_LOOKED_AT: usize = 1000;
 
 /// Documents in one page of the list, unless fewer are asked for.
 #[derive(Serialize, ToSchema)]
@@ -94,7 +95,7 @@ const DOCUMENTS_PER_PAGE_LOOKED_AT: usize = 1000;
 struct DocumentList {
     /// In the order of their ids.
     documents: Vec<ListedDocument>,
-    /// The `after` of the next page; null on the last one.
+    /// The `after` of the next page, for whoever asks; null on the last one.
     next: Option<String>,
 }
 
@@ -131,7 +132,7 @@ enum Summary {
 
 /// List documents
 ///
-/// In the order of their ids, a page at a time.
+/// In the order of their ids, a page at a time. A page may have fewer than `limit`, and none, and not be the last one.
 #[utoipa::path(
     get,
     path = "/v1/documents",
@@ -148,9 +149,13 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     media_type(&headers, &[JSON])?;
     let parameters = Parameters::of(query, &["after", "limit"])?;
-    let bad_id = |error: IdError| Problem::new(Code::BadId, error.to_string());
-    let after = parameters.after.as_deref().map(DocumentId::parse_url);
-    let after = after.transpose().map_err(bad_id)?;
+    let who = identity.principal.clone();
+    let cursors = documents.cursors.clone();
+    let after = parameters.after.as_deref().map(|text| {
+        let bad = || Problem::new(Code::BadQuery, "after is the `next` of a page of one's own");
+        cursors.open(&who, text).ok_or_else(bad)
+    });
+    let after = after.transpose()?;
     let limit = parameters.limit()?;
     let grants = documents.grants.clone();
     if !grants.knows_documents_of(&identity) {
@@ -159,7 +164,8 @@ pub(super) async fn list(
     }
     let list = move |store: &_| readable(store, &grants, &identity, after, limit);
     let (found, next) = documents.stored(list).await?;
-    let next = next.map(|next| next.to_string());
+    let next = next.map(|last| cursors.seal(&who, &last)).transpose();
+    let next = next.map_err(|_| Problem::new(Code::Wire(ErrorCode::Internal), ""))?;
     let documents = found.iter().map(|info| ListedDocument {
         id: info.document.to_string(),
         url: info.document.url(),
@@ -191,23 +197,24 @@ fn readable(
     limit: usize,
 ) -> Result<(Vec<DocumentInfo>, Option<DocumentId>), StoreError> {
     let mut found = Vec::new();
-    for _ in 0..DOCUMENTS_PER_PAGE_LOOKED_AT.div_ceil(limit) {
-        let some = store.documents(after.as_ref(), limit)?;
-        let is_last = some.len() < limit;
+    let mut left = rand::random_range(DOCUMENTS_LOOKED_AT..=2 * DOCUMENTS_LOOKED_AT);
+    while left > 0 {
+        let wanted = limit.min(left);
+        let some = store.documents(after.as_ref(), wanted)?;
+        let is_last = some.len() < wanted;
+        left -= wanted;
         for info in some {
-            if found.len() == limit {
-                return Ok((found, after));
-            }
             after = Some(info.document.clone());
-            if grants.stored_role(who, &info.document)? >= Role::Reader {
+            if grants.is_listed(who, &info.document)? {
                 found.push(info);
+            }
+            if found.len() == limit {
+                // Whatever there is behind it: that may not be for them.
+                return Ok((found, after));
             }
         }
         if is_last {
             return Ok((found, None));
-        }
-        if found.len() == limit {
-            break;
         }
     }
     Ok((found, after))
@@ -360,5 +367,93 @@ impl Asked {
             (header::CONTENT_TYPE, HeaderValue::from_static(AUTOMERGE)),
         ];
         Ok((headers, bytes).into_response())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use concord_shared::access::{AccessList, Role, Subject};
+    use concord_shared::ids::PrincipalId;
+
+    use super::*;
+    use crate::access::Rules;
+    use crate::access::grants::Entry;
+    use crate::store::{Durability, MemoryStore, Write};
+
+    fn who(name: &str) -> PrincipalId {
+        PrincipalId::new(name).unwrap()
+    }
+
+    fn document(owner: &str, id: &str) -> [Write; 2] {
+        let document = DocumentId::new(id).unwrap();
+        let mut list = AccessList::default();
+        list.set(Subject::Principal(owner), Role::Owner);
+        let entry = Entry {
+            at_ms: 0,
+            by: owner.to_owned(),
+            list,
+        };
+        let said = Write::Access {
+            document: document.clone(),
+            number: 0,
+            entry: entry.encode(),
+        };
+        let change = Write::Append {
+            document,
+            first: 0,
+            received_at_ms: 0,
+            principal: who(owner),
+            changes: vec![Bytes::from_static(b"change")],
+        };
+        [said, change]
+    }
+
+    /// Of each page the ids, and whether there is a next one.
+    fn pages(foreign: &[&str], limit: usize) -> Vec<(Vec<String>, bool)> {
+        let store = Arc::new(MemoryStore::new());
+        let own = ["k", "p"].map(|id| document("ann", id));
+        let foreign = foreign.iter().map(|id| document("bob", id));
+        let writes: Vec<_> = own.into_iter().chain(foreign).flatten().collect();
+        store.commit(&writes, Durability::Strict).unwrap();
+        let rules = Rules {
+            is_open: false,
+            ..Rules::open()
+        };
+        let grants = Grants::new(rules, None, Arc::clone(&store) as Arc<dyn Store>);
+        let ann = Identity {
+            principal: who("ann"),
+            ..Identity::anonymous()
+        };
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let (found, next) = readable(&*store, &grants, &ann, after, limit).unwrap();
+            let found = found.iter().map(|info| info.document.to_string());
+            pages.push((found.collect(), next.is_some()));
+            after = next;
+            if after.is_none() {
+                return pages;
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_for_somebody_changes_nothing_in_their_pages() {
+        for limit in 1..5 {
+            let alone = pages(&[], limit);
+            let found = alone.iter().flat_map(|(found, _)| found);
+            assert!(found.eq(["k", "p"]));
+            for foreign in [
+                &["a"][..],
+                &["m"],
+                &["z"],
+                &["l", "m", "n"],
+                &["a", "m", "z"],
+            ] {
+                assert_eq!(pages(foreign, limit), alone, "{limit} {foreign:?}");
+            }
+        }
     }
 }

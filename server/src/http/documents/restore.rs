@@ -22,7 +22,6 @@ use super::past::must_have;
 use super::write::{Asked, Conditions, answer, edit, written};
 use crate::access::Identity;
 use crate::http::body::{self, Parsed};
-use crate::http::idempotency::Key;
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, parameters};
 use crate::http::problem::Problem;
@@ -67,7 +66,7 @@ pub(super) async fn restore(
     let Address { id, .. } = address(&uri)?;
     let types = Parameters::of_write(query)?.types()?;
     let conditions = Conditions::of(&headers)?;
-    let key = Key::of(&headers, &identity.principal)?;
+    let key = documents.keys.of(&headers, &identity.principal)?;
     let document = documents.writer(&identity, &id).await?;
     let parsed = documents
         .read_json(&account, &headers, body, &Path::root())

@@ -25,7 +25,7 @@ use super::read::{Shown, json_at};
 use crate::access::Identity;
 use crate::clock::signed_unix_ms;
 use crate::http::body::{self, Kind, Parsed};
-use crate::http::idempotency::{Fingerprint, Key, mark_of_put};
+use crate::http::idempotency::{Fingerprint, Key};
 use crate::http::openapi::problems::Fails;
 use crate::http::openapi::{answers, bodies, parameters};
 use crate::http::prefer::{APPLIED, MINIMAL, is_minimal};
@@ -181,7 +181,10 @@ async fn write(
         types,
         conditions,
     } = Target::of(&uri, query, &headers)?;
-    let (kind, key) = (Kind::of(&headers)?, Key::of(&headers, &identity.principal)?);
+    let (kind, key) = (
+        Kind::of(&headers)?,
+        documents.keys.of(&headers, &identity.principal)?,
+    );
     let is_json_patch = match (method == Method::PATCH, kind) {
         (false, Kind::Json) | (true, Kind::Json | Kind::MergePatch) => false,
         (true, Kind::JsonPatch) => true,
@@ -198,7 +201,9 @@ async fn write(
         fingerprint,
     } = parsed;
     let mark = if method == Method::PUT {
-        mark_of_put(key, &identity.principal, &id, &uri, &headers, fingerprint)
+        documents
+            .keys
+            .mark_of_put(key, &identity.principal, &id, &uri, &headers, fingerprint)
     } else {
         key.map(|key| key.mark(&id, &method, &uri, &headers, fingerprint))
     };
@@ -268,7 +273,7 @@ pub(super) async fn append(
         types,
         conditions,
     } = Target::of(&uri, query, &headers)?;
-    let key = Key::of(&headers, &identity.principal)?;
+    let key = documents.keys.of(&headers, &identity.principal)?;
     let there = documents.writer(&identity, &id).await?;
     let parsed = documents.read_json(&account, &headers, body, &path).await?;
     let Parsed {
@@ -342,7 +347,7 @@ pub(super) async fn delete(
         conditions,
         ..
     } = Target::of(&uri, query, &headers)?;
-    let key = Key::of(&headers, &identity.principal)?;
+    let key = documents.keys.of(&headers, &identity.principal)?;
     let nothing = Fingerprint::of(b"");
     let mark = key.map(|key| key.mark(&id, &Method::DELETE, &uri, &headers, nothing));
     let asked = Asked::new(&identity, mark);

@@ -7,6 +7,8 @@ import { counted, moment, printable, shortMoment } from "./text.js";
 
 /** Documents to a page. */
 const PAGE = 50;
+/** To one that is looked through: all that the server gives at a time. */
+const PAGE_OF_SEARCH = 1000;
 /** Between a letter and the request that it leads to, milliseconds. */
 const TYPING_MS = 150;
 
@@ -19,7 +21,7 @@ export class Documents {
   #filter;
   #request;
   #timer;
-  #next = null;
+  #read;
   #current = null;
 
   constructor() {
@@ -30,7 +32,7 @@ export class Documents {
     });
     this.#list = el("ul", { class: "documents" });
     this.#says = el("p", { class: "hint", role: "status" });
-    this.#more = button("show more", () => void this.#read(this.#next), { hidden: true });
+    this.#more = button("show more", () => void this.#show(false), { hidden: true });
     const again = button("↻", () => void this.load(), { "aria-label": "Read the list again", title: "read the list again" });
     this.element = el("nav", { class: "pane documents-pane", "aria-label": "Documents" }, el("div", { class: "bar" }, el("h2", {}, "Documents"), again), this.#filter, this.#list, this.#says, this.#more);
   }
@@ -47,33 +49,30 @@ export class Documents {
 
   /** Reads the list from its beginning. */
   load() {
-    return this.#read(null);
+    this.#read = found(this.#filter.value.trim().replace(/^automerge:/, ""));
+    return this.#show(true);
   }
 
-  async #read(after) {
+  async #show(isNew) {
     this.#request?.abort();
     const request = new AbortController();
     this.#request = request;
-    const prefix = this.#filter.value.trim().replace(/^automerge:/, "");
-    if (after === null) this.#says.textContent = "reading …";
+    const read = this.#read;
+    if (isNew) this.#says.textContent = "reading …";
     let page;
     try {
-      page = await api.documents({ limit: PAGE, after: after ?? justBefore(prefix) }, request.signal);
+      page = await read(request.signal);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.#says.textContent = problem.code === "away" ? "The server does not answer." : printable(problem.message);
       return;
     }
-    const found = page.documents.filter(({ id }) => id.startsWith(prefix));
-    if (after === null) this.#list.replaceChildren();
-    this.#list.append(...found.map((document) => el("li", {}, this.#link(document))));
-    // They come in the order of their ids: behind the last that fits none does.
-    const isEnd = page.next === null || (found.length < page.documents.length && found.length > 0) || (found.length === 0 && page.documents.some(({ id }) => id > prefix));
-    this.#next = isEnd ? null : page.next;
-    this.#more.hidden = isEnd;
+    if (isNew) this.#list.replaceChildren();
+    this.#list.append(...page.documents.map((document) => el("li", {}, this.#link(document))));
+    this.#more.hidden = page.isEnd;
     const count = this.#list.childElementCount;
-    if (count > 0) this.#says.textContent = isEnd ? counted(count, "document") : `the first ${count}`;
-    else this.#says.textContent = prefix === "" ? "There are no documents yet." : "No id begins so.";
+    if (count > 0) this.#says.textContent = page.isEnd ? counted(count, "document") : `the first ${count}`;
+    else this.#says.textContent = this.#filter.value.trim() === "" ? "There are no documents yet." : "No id begins so.";
   }
 
   #link({ id, changes, createdAt, code }) {
@@ -91,9 +90,25 @@ export class Documents {
   }
 }
 
-/** An id before all that begin so, and after as many others as can be said; `null` for the beginning. */
-function justBefore(prefix) {
-  const last = prefix.codePointAt(prefix.length - 1);
-  if (last === undefined || last <= 0x21 || last > 0x7e || prefix.length > 40) return null;
-  return `${prefix.slice(0, -1)}${String.fromCodePoint(last - 1)}\u{10fffd}`;
+/**
+ * Reads documents whose ids begin so, a page of them at each call: `{documents, isEnd}`. What a call that fails had read
+ * is there for the next one.
+ */
+function found(prefix) {
+  const limit = prefix === "" ? PAGE : PAGE_OF_SEARCH;
+  const waiting = [];
+  let after = null;
+  let isEnd = false;
+  return async (signal) => {
+    // One more tells whether there are more to show.
+    while (!isEnd && waiting.length <= PAGE) {
+      const { documents, next } = await api.documents({ limit, after }, signal);
+      signal.throwIfAborted();
+      waiting.push(...documents.filter(({ id }) => id.startsWith(prefix)));
+      after = next;
+      // They come in the order of their ids: behind the last that fits none does.
+      isEnd = next === null || documents.some(({ id }) => id > prefix && !id.startsWith(prefix));
+    }
+    return { documents: waiting.splice(0, PAGE), isEnd: isEnd && waiting.length === 0 };
+  };
 }

@@ -8,6 +8,9 @@ use utoipa::openapi::{
 
 use super::{EXAMPLE_ID, EXAMPLE_VERSION, VERSION, string};
 
+/// As it looks: no server made this one.
+const EXAMPLE_CURSOR: &str = "mTg0ZJ1rYyGq5cS0k8uXv3dWb7nEoP2hLfKaQzRiUxMtJsDwBgVeCyN6O9HpA4FIl";
+
 macro_rules! sets {
     ($($(#[$doc:meta])* $name:ident: $($parameter:ident),*;)*) => {$(
         $(#[$doc])*
@@ -179,8 +182,9 @@ fn limit() -> Parameter {
 }
 
 fn after_document() -> Parameter {
-    let description = "The last document of the page before: its `next`.";
-    query("after", description, document_id(), EXAMPLE_ID)
+    let description =
+        "Where the page before ended: its `next`, as this server gave it to whoever asks.";
+    query("after", description, string(), EXAMPLE_CURSOR)
 }
 
 fn document() -> Parameter {

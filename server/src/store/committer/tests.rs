@@ -150,8 +150,9 @@ impl Store for Gated {
         document: &DocumentId,
         from: u64,
         limit: usize,
+        most_bytes: u64,
     ) -> Result<Vec<(u64, Bytes)>, StoreError> {
-        self.memory.access_log(document, from, limit)
+        self.memory.access_log(document, from, limit, most_bytes)
     }
 
     fn tombstone(&self, document: &DocumentId) -> Result<Option<Tombstone>, StoreError> {

@@ -11,13 +11,20 @@ fn newest(store: &impl Store, document: &str) -> Option<(u64, Bytes)> {
 
 /// All entries; whatever the page, they are the same.
 fn entries(store: &impl Store, document: &str) -> Vec<(u64, Bytes)> {
-    let all = store.access_log(&id(document), 0, usize::MAX).unwrap();
-    for page in 1..=all.len() + 1 {
+    let read = |from: u64, limit: usize, most_bytes: u64| {
+        let some = store.access_log(&id(document), from, limit, most_bytes);
+        let some = some.unwrap();
+        let bytes: usize = some.iter().map(|(_, entry)| entry.len()).sum();
+        assert!(some.len() <= limit && (some.len() <= 1 || bytes as u64 <= most_bytes));
+        some
+    };
+    let all = read(0, usize::MAX, u64::MAX);
+    let by_number = (1..=all.len() + 1).map(|page| (page, u64::MAX));
+    let by_bytes = [0, 1, 9, 4096, 1 << 20].map(|bytes| (usize::MAX, bytes));
+    for (limit, most_bytes) in by_number.chain(by_bytes) {
         let mut paged = Vec::new();
         loop {
-            let from = paged.len() as u64;
-            let some = store.access_log(&id(document), from, page).unwrap();
-            assert!(some.len() <= page);
+            let some = read(paged.len() as u64, limit, most_bytes);
             if some.is_empty() {
                 break;
             }
@@ -48,9 +55,24 @@ pub(crate) fn access_entries_are_kept_in_order<B: Bench>() {
         assert_eq!(entries(store, "b"), numbered(1));
         assert_eq!(open(store, "a").next(), 3);
         assert_eq!(store.verify(&id("a")).unwrap(), []);
-        assert!(store.access_log(&id("a"), 4, 9).unwrap().is_empty());
-        assert!(store.access_log(&id("a"), u64::MAX, 9).unwrap().is_empty());
-        assert!(store.access_log(&id("a"), 0, 0).unwrap().is_empty());
+        assert!(
+            store
+                .access_log(&id("a"), 4, 9, u64::MAX)
+                .unwrap()
+                .is_empty()
+        );
+        assert!(
+            store
+                .access_log(&id("a"), u64::MAX, 9, u64::MAX)
+                .unwrap()
+                .is_empty()
+        );
+        assert!(
+            store
+                .access_log(&id("a"), 0, 0, u64::MAX)
+                .unwrap()
+                .is_empty()
+        );
     };
     check(&store);
     let store = bench.reopen(store);

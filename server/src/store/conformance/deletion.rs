@@ -98,7 +98,13 @@ pub(crate) fn a_deleted_document_is_hidden_and_comes_back<B: Bench>() {
             // Who may have it back?
             let newest = store.access(&id(document)).unwrap();
             assert_eq!(newest, Some((1, entry(1))));
-            assert_eq!(store.access_log(&id(document), 0, 9).unwrap().len(), 2);
+            assert_eq!(
+                store
+                    .access_log(&id(document), 0, 9, u64::MAX)
+                    .unwrap()
+                    .len(),
+                2
+            );
         }
         assert_eq!(listed(store), ["a", "d"]);
         assert_eq!(pages(store), [id("a"), id("d")]);
@@ -175,7 +181,12 @@ pub(crate) fn a_purged_document_is_gone<B: Bench>() {
     let check = |store: &B::Store| {
         is_hidden(store, "a");
         assert_eq!(store.access(&id("a")).unwrap(), None);
-        assert!(store.access_log(&id("a"), 0, 9).unwrap().is_empty());
+        assert!(
+            store
+                .access_log(&id("a"), 0, 9, u64::MAX)
+                .unwrap()
+                .is_empty()
+        );
         let tombstone = store.tombstone(&id("a")).unwrap().unwrap();
         assert_eq!((tombstone.at_ms, tombstone.by), (77, principal("bo")));
         assert!(tombstone.purged);

@@ -238,7 +238,7 @@ impl Database {
                 .flatten()
                 .filter_map(|record| record.cut(from, to))
             {
-                if !allowance.admits(&record) {
+                if !allowance.admits(record.bytes()) {
                     return Ok(records);
                 }
                 records.push(record);
@@ -296,8 +296,10 @@ impl Database {
         keys: &mut DocumentKeys,
         from: u64,
         limit: usize,
+        most_bytes: u64,
     ) -> Result<Vec<(u64, Bytes)>, Fail> {
         let mut found = Vec::new();
+        let mut allowance = Allowance::new(most_bytes);
         let low = keys.at(Place::Access { number: from }).to_vec();
         let high = keys.end_of_access().to_vec();
         let mut number = from;
@@ -307,7 +309,11 @@ impl Database {
             if keys.parse(&key) != Some(place) {
                 return Err(Problem::Missing { part: place.part() }.into());
             }
-            found.push((number, self.read_access(keys, number, &key, &value)?));
+            let entry = self.read_access(keys, number, &key, &value)?;
+            if !allowance.admits(entry.len() as u64) {
+                break;
+            }
+            found.push((number, entry));
             number = number.saturating_add(1);
         }
         Ok(found)

@@ -469,7 +469,7 @@ fn damage_is_an_error_for_that_document_only() {
             }
             Place::Access { .. } | Place::AccessPiece { .. } => {
                 store.open(&id("b")).unwrap().unwrap();
-                damaged(store.access_log(&id("b"), 0, 9).unwrap_err());
+                damaged(store.access_log(&id("b"), 0, 9, u64::MAX).unwrap_err());
                 let newest = store.access(&id("b"));
                 if matches!(place, Place::Access { number: 3 }) {
                     damaged(newest.unwrap_err());
