@@ -558,7 +558,7 @@ mod tests {
                 assert!(text.contains("must be between"), "{text}");
             }
         }
-        assert_eq!(count, 29);
+        assert_eq!(count, 30);
     }
 
     #[test]

@@ -201,16 +201,6 @@ impl DocumentHandle {
         self.ask(|give| Delivery::Place(hash, give)).await
     }
 
-    /// Waits until it is decided whose a document is that somebody is about to make.
-    pub async fn claim(&self, grant: Grant) -> Result<(), DocumentGone> {
-        self.ask(|give| Delivery::Claim(grant, give)).await
-    }
-
-    /// Whether there may be more of the document.
-    pub async fn room(&self) -> Result<Result<(), OverQuota>, DocumentGone> {
-        self.ask(Delivery::Room).await
-    }
-
     /// Says who may do what, and waits until that holds, and is durable.
     pub async fn set_list(
         &self,
@@ -228,19 +218,8 @@ impl DocumentHandle {
             .await
     }
 
-    /// Deletes the document, and waits until that is durable; whether that was allowed.
-    pub async fn delete(&self, grant: Grant) -> Result<bool, DocumentGone> {
-        self.ask(|give| Delivery::Delete(grant, give)).await
-    }
-
-    /// Takes back that the document was deleted, and waits until that is durable, and holds; whether it was deleted.
-    pub async fn undelete(&self, deletion: Deletion) -> Result<bool, DocumentGone> {
-        self.ask(|give| Delivery::Undelete(Box::new(deletion), give))
-            .await
-    }
-
     /// Delivers what is to be answered, and waits for the answer.
-    async fn ask<T>(
+    pub async fn ask<T>(
         &self,
         delivery: impl FnOnce(oneshot::Sender<T>) -> Delivery,
     ) -> Result<T, DocumentGone> {

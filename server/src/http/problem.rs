@@ -296,6 +296,12 @@ impl From<Limited> for Problem {
 
 impl From<ViewError> for Problem {
     fn from(ViewError(code): ViewError) -> Self {
+        // A view is sent away only with its document.
+        if code == ErrorCode::Closed {
+            let detail =
+                "the document was deleted, and is there again; what was sent may be kept or not";
+            return Self::new(Code::Wire(ErrorCode::Overloaded), detail);
+        }
         let detail = match code {
             ErrorCode::ShuttingDown => "the server is stopping; what was sent may be kept or not",
             ErrorCode::TooDeep => {

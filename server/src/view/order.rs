@@ -6,16 +6,20 @@
 use std::ops::Range;
 
 use automerge::ChangeHash;
-use concord_shared::access::AccessList;
+use concord_shared::access::{AccessList, Role};
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
+use tokio::sync::oneshot;
 
 use super::cache::{ViewError, Views};
 use crate::access::Grant;
 use crate::access::grants::Deletion;
 use crate::document::graph::{Index, Stretch};
-use crate::document::registry::{DocumentGone, DocumentHandle, NotListed, Replaces};
+use crate::document::registry::{Delivery, DocumentGone, DocumentHandle, NotListed, Replaces};
 use crate::limits::ledger::OverQuota;
+
+/// Relays that somebody waits for who asks for a document that is deleted and brought back again and again.
+const MOST_RELAYS: usize = 5;
 
 impl Views {
     /// Which changes are durable at these places: the first of them, as many as a stretch may have.
@@ -40,15 +44,13 @@ impl Views {
 
     /// Waits until it is decided whose a document is that somebody is about to make.
     pub async fn claim(&self, grant: &Grant) -> Result<(), ViewError> {
-        let relay = self.relay(grant.document())?;
-        let claimed = relay.claim(grant.clone()).await;
-        claimed.map_err(|gone| self.gone(gone))
+        let claim = |give| Delivery::Claim(grant.clone(), give);
+        self.ask(grant.document(), claim).await
     }
 
     /// Whether there may be more of a document.
     pub async fn room(&self, document: &DocumentId) -> Result<Result<(), OverQuota>, ViewError> {
-        let relay = self.relay(document)?;
-        relay.room().await.map_err(|gone| self.gone(gone))
+        self.ask(document, Delivery::Room).await
     }
 
     /// Says who may do what with a document, and waits until that holds. The number of what was said.
@@ -59,28 +61,42 @@ impl Views {
         replaces: Option<Replaces>,
     ) -> Result<Result<u64, NotListed>, ViewError> {
         let relay = self.relay(grant.document())?;
-        let set = relay.set_list(grant.clone(), list, replaces).await;
-        set.map_err(|gone| self.gone(gone))
+        match relay.set_list(grant.clone(), list, replaces).await {
+            // It may be deleted by now. Else it is not known what became of it.
+            Err(DocumentGone) if grant.role() == Role::None => {
+                Ok(Err(NotListed::NotOwner(Role::None)))
+            }
+            set => set.map_err(|gone| self.gone(gone)),
+        }
     }
 
     /// Deletes a document, and waits until that is durable; whether that was allowed.
     pub async fn delete(&self, grant: &Grant) -> Result<bool, ViewError> {
-        let relay = self.relay(grant.document())?;
-        let deleted = relay.delete(grant.clone()).await;
-        deleted.map_err(|gone| self.gone(gone))
+        let delete = |give| Delivery::Delete(grant.clone(), give);
+        self.ask(grant.document(), delete).await
     }
 
     /// Takes back that a document was deleted, and waits until that is durable, and holds; whether it was deleted.
-    pub async fn undelete(&self, deletion: Deletion) -> Result<bool, ViewError> {
-        let relay = self.relay(deletion.document())?;
-        if let Ok(undone) = relay.undelete(deletion.clone()).await {
-            return Ok(undone);
+    pub async fn undelete(&self, deletion: &Deletion) -> Result<bool, ViewError> {
+        let undelete = |give| Delivery::Undelete(Box::new(deletion.clone()), give);
+        self.ask(deletion.document(), undelete).await
+    }
+
+    /// Asks the relay. Where it is about to end, since the document was deleted or is there again, then the one that comes
+    /// after it: so it must do no harm to ask twice.
+    async fn ask<T>(
+        &self,
+        document: &DocumentId,
+        delivery: impl Fn(oneshot::Sender<T>) -> Delivery,
+    ) -> Result<T, ViewError> {
+        for _ in 0..MOST_RELAYS {
+            let relay = self.relay(document)?;
+            if let Ok(answer) = relay.ask(&delivery).await {
+                return Ok(answer);
+            }
+            relay.closed().await;
         }
-        // The one that deleted it may have been about to end.
-        relay.closed().await;
-        let relay = self.relay(deletion.document())?;
-        let undone = relay.undelete(deletion).await;
-        undone.map_err(|gone| self.gone(gone))
+        Err(self.gone(DocumentGone))
     }
 
     fn relay(&self, document: &DocumentId) -> Result<DocumentHandle, ViewError> {

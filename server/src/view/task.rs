@@ -452,7 +452,9 @@ impl Task {
             return Ok(());
         };
         let (code, detail) = (goodbye.code, goodbye.detail);
-        warn!(document = %self.id, code = code.as_str(), detail, "view was sent away");
+        if code != ErrorCode::Closed {
+            warn!(document = %self.id, code = code.as_str(), detail, "view was sent away");
+        }
         // Somebody forged a change of this view's actor, and was first: the next view goes on behind that.
         let told = match code {
             ErrorCode::DuplicateSeq => ErrorCode::Overloaded,

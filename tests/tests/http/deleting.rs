@@ -368,7 +368,8 @@ async fn it_is_written_to_while_it_goes_and_comes_back() -> Result<()> {
     let (one, two, deleted, undone) =
         tokio::try_join!(again(&patch), again(&patch), again(&delete), again(&undo))?;
     for told in [&one, &two, &deleted, &undone] {
-        let is_right = |status: &u16| [200, 204, 404].contains(status);
+        // 503: it went and came back too often, or while that was on its way.
+        let is_right = |status: &u16| [200, 204, 404, 503].contains(status);
         ensure!(
             told.keys().all(is_right),
             "{one:?} {two:?} {deleted:?} {undone:?}"

@@ -676,7 +676,11 @@ async fn lists_that_are_too_large_as_they_are_stored_are_refused_and_nobody_noti
         ensure!(refused.status == 422, "{refused:?}");
         ensure!(refused.json()?["code"] == "bad-access-list", "{refused:?}");
     }
-    ensure!(timeout(A_WHILE, events.chunk()).await.is_err(), "it ended");
+    let ends = async {
+        while events.chunk().await?.is_some() {}
+        anyhow::Ok(())
+    };
+    ensure!(timeout(A_WHILE, ends).await.is_err(), "it ended");
     let held = ann.get(&path).await?.good()?;
     ensure!(held.etag()? == "\"access-1\"");
     // Nothing is written of what holds already.
@@ -746,7 +750,7 @@ async fn everybody_lists_what_they_may_read_and_operators_everything() -> Result
     let known = format!("/v1/documents/{}", ids[0]);
     ensure!(world.rest("sam")?.get(&known).await?.status == StatusCode::OK);
     ids.sort();
-    for (who, count) in [("ann", 5), ("ria", 5), ("sam", 1), ("root", 6)] {
+    for (who, count) in [("ann", 5), ("ria", 4), ("sam", 1), ("root", 6)] {
         let rest = world.rest(who)?;
         let mut found = Vec::new();
         let mut next = String::new();

@@ -149,7 +149,7 @@ pub(super) async fn undo(
     if deletion.tombstone().purged {
         return Err(purged());
     }
-    let Err(failed) = documents.views.undelete(deletion).await else {
+    let Err(failed) = documents.views.undelete(&deletion).await else {
         return Ok(StatusCode::NO_CONTENT);
     };
     // Somebody else may have been faster, with this or with a purge.

@@ -104,8 +104,11 @@ pub(super) async fn fork(
         let parsed = documents
             .read_json(&account, &headers, body, &Path::root())
             .await?;
-        let fork = body::object::<Option<Fork>>(&parsed.json)?;
-        (fork.unwrap_or_default(), parsed.fingerprint)
+        let fork = match &parsed.json {
+            serde_json::Value::Null => Fork::default(),
+            json => body::object(json)?,
+        };
+        (fork, parsed.fingerprint)
     };
     let document = documents.reader(&identity, &id).await?;
     let at = fork.at.as_deref().map(At::parse).transpose()?;

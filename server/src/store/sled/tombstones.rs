@@ -130,7 +130,7 @@ mod tests {
         };
         let golden = |state: u8, tombstone: &Tombstone| {
             let value = seal(b"key", tombstone);
-            let payload = format!("00000000960100003412000000000000{state:02x}616e6e");
+            let payload = format!("0100000000960100003412000000000000{state:02x}616e6e");
             assert_eq!(hex::encode(&value[..value.len() - 4]), payload);
             assert_eq!(unseal(b"key", &value).unwrap(), *tombstone);
         };
