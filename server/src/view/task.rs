@@ -142,6 +142,7 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
             let unrun = ViewError(ErrorCode::Overloaded);
             (end.map(|end| (end.error, MOST_TRIES, unrun)), task.jobs)
         }
+        Err(end) if end.0 == ErrorCode::Closed => (Some((end, MOST_TRIES, end)), Vec::new()),
         Err(end) => (Some((end, 1, end)), Vec::new()),
     };
     let Some((end, most_tries, after)) = end else {
@@ -491,11 +492,15 @@ impl Task {
         }
     }
 
+    /// Why the document's task is gone: what it said, or, where it did not come to this view any more, that it is deleted or
+    /// there again, which the next view finds out.
     fn gone(&self) -> ViewError {
         ViewError(if self.shared.stop.is_cancelled() {
             ErrorCode::ShuttingDown
         } else {
-            ErrorCode::StorageFailed
+            self.outbox
+                .goodbye()
+                .map_or(ErrorCode::Closed, |goodbye| goodbye.code)
         })
     }
 }
