@@ -302,6 +302,8 @@ impl Registry {
         let handle = DocumentHandle { inbox, number };
         open.insert(document.clone(), handle.clone());
         drop(open);
+        // Not only when it has been read: many that are asked for at once would all be let in.
+        self.shared.account(0, task::TASK_BYTES);
         self.shared.metrics.documents_open.increment(1);
         let task = task::run(
             Arc::clone(&self.shared),

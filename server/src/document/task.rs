@@ -33,6 +33,8 @@ use crate::connection::outbox::Outbox;
 use crate::limits::ledger::Bill;
 use crate::store::{DocumentWriter, Ticket, Tickets, Write, WriteFailed};
 
+pub use self::work::TASK_BYTES;
+
 mod access;
 mod quotas;
 mod start;
@@ -191,6 +193,7 @@ pub async fn run(
             }
         }
         Err(error) => {
+            shared.account(TASK_BYTES, 0);
             error!(document = %id, error = %Report(&error), "document can't be opened");
         }
     }
@@ -261,7 +264,7 @@ impl Task {
             no_compaction: false,
             wake_at_ms: None,
             last_active: Instant::now(),
-            memory: 0,
+            memory: TASK_BYTES,
             in_budget: true,
             rested: false,
             had_peers: false,

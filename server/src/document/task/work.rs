@@ -30,7 +30,7 @@ use crate::store::{Progress, Write};
 
 /// What an open document takes besides its history and its peers, roughly, in bytes: measured by
 /// `cargo xtask bench`, as the memory of small documents.
-const TASK_BYTES: usize = 12 << 10;
+pub const TASK_BYTES: usize = 12 << 10;
 
 /// Changes of an upload that take more, in bytes, wait for a permit before they are made into a snapshot. Every
 /// document that a client creates is an upload; most are hundreds of bytes.
@@ -410,10 +410,10 @@ impl Task {
     ) -> ControlFlow<End> {
         let memory = TASK_BYTES + self.document.memory();
         self.in_budget = self.shared.account(self.memory, memory);
+        self.memory = memory;
         if self.is_over && self.is_at_rest() {
             return ControlFlow::Break(End::Over(self.undone.take()));
         }
-        self.memory = memory;
         if compaction::is_due(self.sizes, Occasion::Busy) {
             self.compact();
         }
