@@ -887,6 +887,30 @@ async fn what_is_taken_away_is_gone_within_a_second() -> Result<()> {
 }
 
 #[tokio::test]
+async fn who_gets_a_role_while_they_wait_gets_that_one_and_no_more() -> Result<()> {
+    let world = World::start(&[])?;
+    let id = world.document().await?;
+    let mut sam = world.raw("sam", "sam").await?;
+    let asked = sam.sync_message(&id, &sync_data(&mut AutoCommit::new(), false))?;
+    sam.send(&asked).await?;
+    let got = next_of(&mut sam, &id).await?;
+    ensure!(
+        matches!(got, Some(Message::DocUnavailable { .. })),
+        "{got:?}"
+    );
+    let list = json!({ "principals": { "ann": "owner", "sam": "reader" } });
+    share(&world, &id, list).await?.good()?;
+    let Some(Message::Sync { data, .. }) = next_of(&mut sam, &id).await? else {
+        bail!("a reader is told nothing");
+    };
+    let flags = automerge::sync::Message::decode(&data)?.flags;
+    let flags = flags.context("flags")?;
+    let read_only = automerge::sync::MessageFlags::READ_ONLY;
+    ensure!(flags.contains(read_only), "{flags:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_token_that_grants_roles_decides_alone() -> Result<()> {
     let world = World::start(&[])?;
     let id = world.document().await?;
