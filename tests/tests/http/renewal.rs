@@ -242,3 +242,26 @@ async fn who_is_nobody_any_more_writes_nothing() -> Result<()> {
     ensure!(value["n"] == 0, "{value}");
     Ok(())
 }
+
+/// Nor does what an earlier token said count for what comes later.
+#[tokio::test]
+async fn who_is_no_member_any_more_gets_nothing_that_members_get() -> Result<()> {
+    let world = World::start()?;
+    let [shared, other] = &[world.document().await?, world.document().await?];
+    let of_members = world.issuer.of_member("bob", &["board"])?;
+    let mut bob = world.join(&of_members).await?;
+    for id in [shared, other] {
+        ask(&mut bob, id).await?;
+        is_not_there(&mut bob, id).await?;
+    }
+    shown(&mut bob, &world.issuer.of("bob")?).await?;
+    let ann = Rest::new(world.server.address()).with_token(&world.issuer.of("ann")?);
+    let board = json!({ "principals": { "ann": "owner" }, "groups": { "board": "reader" } });
+    let path = format!("/v1/documents/{shared}/access");
+    ann.put(&path, &board).await?.good()?;
+    // The next that they are told is of what is shared with them.
+    let bobs = json!({ "principals": { "ann": "owner", "bob": "reader" } });
+    let path = format!("/v1/documents/{other}/access");
+    ann.put(&path, &bobs).await?.good()?;
+    is_there(&mut bob, other).await
+}
