@@ -38,6 +38,7 @@ enum Manner {
     /// With the principal's role.
     #[default]
     Good,
+    /// With a role that would be good with another status.
     Status(StatusCode),
     Text(String),
     Redirect(String),
@@ -95,7 +96,9 @@ impl Application {
             Manner::Good | Manner::SlowAbout(..) => {
                 axum::Json(json!({ "role": role.unwrap_or("none") })).into_response()
             }
-            Manner::Status(status) => status.into_response(),
+            Manner::Status(status) => {
+                (status, json!({ "role": "owner" }).to_string()).into_response()
+            }
             Manner::Text(text) => text.into_response(),
             Manner::Redirect(to) => {
                 (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)]).into_response()
