@@ -375,12 +375,7 @@ async fn it_is_written_to_while_it_goes_and_comes_back() -> Result<()> {
             "{one:?} {two:?} {deleted:?} {undone:?}"
         );
     }
-    let times = |told: &std::collections::BTreeMap<u16, u32>, status| told.get(&status).copied();
-    ensure!(times(&deleted, 204) > Some(3), "{deleted:?}");
-    ensure!(
-        times(&one, 200).is_some() && times(&one, 404).is_some(),
-        "{one:?}"
-    );
+    ensure!(deleted.get(&204) > Some(&3), "{deleted:?}");
     // It may be there, or deleted: it can be had back, and is whole.
     rest.delete(&format!("{path}/deletion")).await?;
     let answer = timeout(10 * SECOND, rest.get(&path)).await??.good()?;
