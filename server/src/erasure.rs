@@ -134,17 +134,11 @@ impl Eraser {
         let (ledger, store) = (Arc::clone(&self.ledger), Arc::clone(&self.store));
         let id = document.clone();
         let reading = tokio::task::spawn_blocking(move || ledger.kept(&*store, &id)).await;
-        match reading.map_err(|_| EraseError::Panicked) {
-            Ok(Ok(kept)) => kept,
-            Ok(Err(error)) => {
-                warn!(%document, error = %Report(&error), "counts for its maker until the next start");
-                None
-            }
-            Err(error) => {
-                warn!(%document, %error, "counts for its maker until the next start");
-                None
-            }
-        }
+        let kept = reading.map_or(Err(EraseError::Panicked), |read| Ok(read?));
+        kept.unwrap_or_else(|error| {
+            warn!(%document, error = %Report(&error), "counts for its maker until the next start");
+            None
+        })
     }
 
     async fn look_all_the_time(&self) {

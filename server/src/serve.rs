@@ -350,25 +350,30 @@ fn identity(store: &dyn Store, upkeep: Upkeep) -> anyhow::Result<(PeerId, Storag
 }
 
 fn stored_id(store: &dyn Store, key: &str, prefix: &str, upkeep: Upkeep) -> anyhow::Result<String> {
-    if let Some(bytes) = store.meta(key)? {
-        return Ok(String::from_utf8(bytes.to_vec())?);
-    }
-    let id = format!("{prefix}{}", uuid::Uuid::new_v4());
-    if upkeep == Upkeep::Full {
-        store.set_meta(key, id.as_bytes())?;
-    }
-    Ok(id)
+    let id = || Ok(format!("{prefix}{}", uuid::Uuid::new_v4()).into_bytes());
+    Ok(String::from_utf8(own(store, key, upkeep, id)?)?)
 }
 
 /// The server's secret, kept beside them.
 fn secret(store: &dyn Store, upkeep: Upkeep) -> anyhow::Result<Secret> {
-    const KEY: &str = "secret";
-    if let Some(bytes) = store.meta(KEY)? {
-        return Secret::of(&bytes).context("it has another length");
+    let random = || Ok(Secret::random()?.as_bytes().to_vec());
+    let bytes = own(store, "secret", upkeep, random)?;
+    Secret::of(&bytes).context("it has another length")
+}
+
+/// One of the server's own values: as it was kept, or made now.
+fn own(
+    store: &dyn Store,
+    key: &str,
+    upkeep: Upkeep,
+    make: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+) -> anyhow::Result<Vec<u8>> {
+    if let Some(kept) = store.meta(key)? {
+        return Ok(kept.to_vec());
     }
-    let secret = Secret::random()?;
+    let made = make()?;
     if upkeep == Upkeep::Full {
-        store.set_meta(KEY, secret.as_bytes())?;
+        store.set_meta(key, &made)?;
     }
-    Ok(secret)
+    Ok(made)
 }

@@ -191,11 +191,6 @@ impl DocumentHandle {
         self.ask(Delivery::Heads).await
     }
 
-    /// Which changes are durable at these places: the first of them, at most as many as one stretch may have.
-    pub async fn stretch(&self, places: Range<Index>) -> Result<Stretch, DocumentGone> {
-        self.ask(|give| Delivery::Stretch(places, give)).await
-    }
-
     /// The place of a durable change.
     pub async fn place(&self, hash: ChangeHash) -> Result<Option<Index>, DocumentGone> {
         self.ask(|give| Delivery::Place(hash, give)).await

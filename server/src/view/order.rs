@@ -28,8 +28,8 @@ impl Views {
         document: &DocumentId,
         places: Range<Index>,
     ) -> Result<Stretch, ViewError> {
-        let relay = self.relay(document)?;
-        relay.stretch(places).await.map_err(|gone| self.gone(gone))
+        let stretch = |give| Delivery::Stretch(places.clone(), give);
+        self.ask(document, stretch).await
     }
 
     /// The place of a durable change.
@@ -38,8 +38,7 @@ impl Views {
         document: &DocumentId,
         hash: ChangeHash,
     ) -> Result<Option<Index>, ViewError> {
-        let relay = self.relay(document)?;
-        relay.place(hash).await.map_err(|gone| self.gone(gone))
+        self.ask(document, |give| Delivery::Place(hash, give)).await
     }
 
     /// Waits until it is decided whose a document is that somebody is about to make.

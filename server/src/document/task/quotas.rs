@@ -45,15 +45,8 @@ impl Task {
         let views = usize::from(self.links.contains_key(&ConnectionId::VIEW));
         let peers = self.links.len() - views;
         // Whoever it is has one account on all connections.
-        let accounts = self
-            .links
-            .values()
-            .map(|link| link.outbox.caller().account());
-        let own = || {
-            accounts
-                .filter(|of| Arc::ptr_eq(of, caller.account()))
-                .count()
-        };
+        let is_own = |of: &&Link| Arc::ptr_eq(of.outbox.caller().account(), caller.account());
+        let own = || self.links.values().filter(is_own).count();
         self.shared.ledger.may_enter(peers, own)
     }
 
