@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use concord_shared::ids::DocumentId;
+use concord_shared::ids::{DocumentId, PrincipalId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -100,8 +100,13 @@ impl Eraser {
 
     /// Purges a deleted document, durably, and sees to it that its bytes leave the files soon: its tombstone says when they
     /// have.
-    pub async fn purge_now(&self, document: DocumentId, trail: &Trail) -> Result<(), WriteFailed> {
-        self.purge(document, trail).await?;
+    pub async fn purge_now(
+        &self,
+        document: DocumentId,
+        by: PrincipalId,
+        trail: &Trail,
+    ) -> Result<(), WriteFailed> {
+        self.purge(document, Some(by), trail).await?;
         self.want(Wish::Soon);
         Ok(())
     }
@@ -112,12 +117,18 @@ impl Eraser {
         tokio::join!(looking, self.rewrite_when_it_is_due(&stop));
     }
 
-    async fn purge(&self, document: DocumentId, trail: &Trail) -> Result<(), WriteFailed> {
+    async fn purge(
+        &self,
+        document: DocumentId,
+        by: Option<PrincipalId>,
+        trail: &Trail,
+    ) -> Result<(), WriteFailed> {
         // Before: whose it is goes with it.
         let kept = self.kept(document.clone()).await;
         let (mut writer, mut tickets) = self.committer.document();
         let write = Write::Purge {
             document: document.clone(),
+            by,
         };
         let ticket = writer.submit(write).await?;
         tickets.done(ticket).await?;
@@ -179,7 +190,8 @@ impl Eraser {
                 round.has_remains |= tombstone.remains != Remains::Nothing;
             } else if self.due_ms(tombstone.at_ms) <= now {
                 info!(%document, "erasing a deleted document");
-                match self.purge(document.clone(), &self.audit.own()).await {
+                let trail = self.audit.own();
+                match self.purge(document.clone(), None, &trail).await {
                     Ok(()) => {
                         Metrics::purged(true);
                         round.has_remains = true;

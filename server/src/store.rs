@@ -116,6 +116,8 @@ pub enum Write {
     Purge {
         /// The document.
         document: DocumentId,
+        /// Who wants that, unless its time is over.
+        by: Option<PrincipalId>,
     },
 }
 
@@ -128,7 +130,7 @@ impl Write {
             | Self::Access { document, .. }
             | Self::Delete { document, .. }
             | Self::Undelete { document }
-            | Self::Purge { document } => document,
+            | Self::Purge { document, .. } => document,
         }
     }
 
@@ -155,8 +157,8 @@ impl Write {
                 ..
             } => snapshot.len() + graph.len() + arrivals.len(),
             Self::Access { entry, .. } => entry.len(),
-            Self::Delete { by, .. } => by.as_str().len(),
-            Self::Undelete { .. } | Self::Purge { .. } => 0,
+            Self::Delete { by, .. } | Self::Purge { by: Some(by), .. } => by.as_str().len(),
+            Self::Undelete { .. } | Self::Purge { by: None, .. } => 0,
         }
     }
 }
@@ -172,6 +174,8 @@ pub struct Tombstone {
     pub bytes: u64,
     /// Whether it is gone for good.
     pub purged: bool,
+    /// Who wanted that, unless its time was over.
+    pub purged_by: Option<PrincipalId>,
     /// What there still is of it.
     pub remains: Remains,
 }

@@ -275,7 +275,7 @@ mod tests {
             by,
             bytes: 0,
         };
-        let writes = [delete, Write::Purge { document }];
+        let writes = [delete, Write::Purge { document, by: None }];
         store.commit(&writes, Durability::Strict).unwrap();
         // Not swept yet: that goes before.
         drop(store);

@@ -82,13 +82,19 @@ async fn what_is_kept_is_kept() {
     assert!(eraser.look(&mut round).await.unwrap());
     assert_eq!(purged(&store), 0);
     assert!(!round.has_remains);
-    eraser.purge_now(id(1), Trail::off()).await.unwrap();
+    eraser
+        .purge_now(id(1), principal(), Trail::off())
+        .await
+        .unwrap();
     assert_eq!(purged(&store), 1);
     assert_eq!(*eraser.wish.borrow(), Wish::Soon);
     // A lesser wish does not take the place of a greater one.
     eraser.want(Wish::Sometime);
     assert_eq!(*eraser.wish.borrow(), Wish::Soon);
-    let again = eraser.purge_now(id(1), Trail::off()).await.unwrap_err();
+    let again = eraser
+        .purge_now(id(1), principal(), Trail::off())
+        .await
+        .unwrap_err();
     assert!(matches!(again, WriteFailed::Failed(_)), "{again}");
 }
 

@@ -528,7 +528,7 @@ mod tests {
         let kept = ledger.kept(&store, &id(5)).unwrap().unwrap();
         let document = id(5);
         store
-            .commit(&[Write::Purge { document }], Durability::Strict)
+            .commit(&[Write::Purge { document, by: None }], Durability::Strict)
             .unwrap();
         assert_eq!(ledger.kept(&store, &id(5)).unwrap(), None);
         ledger.purged(&kept);

@@ -161,7 +161,7 @@ impl Extent {
             }
             Write::Delete { document, .. } => self.moved(document, Life::Live, Life::Deleted),
             Write::Undelete { document } => self.moved(document, Life::Deleted, Life::Live),
-            Write::Purge { document } => self.moved(document, Life::Deleted, Life::Purged),
+            Write::Purge { document, .. } => self.moved(document, Life::Deleted, Life::Purged),
         }
     }
 }

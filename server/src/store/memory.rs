@@ -189,6 +189,7 @@ impl State {
                     by: by.clone(),
                     bytes: *bytes,
                     purged: false,
+                    purged_by: None,
                     remains: Remains::Store,
                 };
                 self.tombstones.insert(document.clone(), tombstone);
@@ -196,11 +197,12 @@ impl State {
             Write::Undelete { document } => {
                 self.tombstones.remove(document);
             }
-            Write::Purge { document } => {
+            Write::Purge { document, by } => {
                 self.documents.remove(document);
                 self.access.remove(document);
                 if let Some(tombstone) = self.tombstones.get_mut(document) {
                     tombstone.purged = true;
+                    tombstone.purged_by.clone_from(by);
                     tombstone.remains = Remains::Nothing;
                 }
             }

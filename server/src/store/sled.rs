@@ -267,7 +267,7 @@ impl Store for SledStore {
         for write in writes {
             match write {
                 Write::Snapshot { document, .. } => writer.sweep.add(document),
-                Write::Purge { document } => writer.sweep.add_purged(document.clone()),
+                Write::Purge { document, .. } => writer.sweep.add_purged(document.clone()),
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! What becomes of a deleted document: who may know, and take the deletion back.
 //!
 //! For everybody else it is as if there had never been such a document. While it is kept, who owned it may; what is purged
-//! has no list of owners any more, so whoever deleted it may ask whether it is erased, and operators.
+//! has no list of owners any more, so whoever deleted or purged it may ask whether it is erased, and operators.
 
 use std::sync::Arc;
 
@@ -41,7 +41,10 @@ impl Grant {
         let before = found.before();
         Ok(found.tombstone.and_then(|tombstone| {
             let may = if tombstone.purged {
-                grants.0.rules.is_operator(identity) || tombstone.by == identity.principal
+                let me = &identity.principal;
+                grants.0.rules.is_operator(identity)
+                    || tombstone.by == *me
+                    || tombstone.purged_by.as_ref() == Some(me)
             } else {
                 somebody.role(&self.document, &before) == Role::Owner
             };

@@ -69,7 +69,8 @@ impl Documents {
         if tombstone.purged {
             return Ok(self.shown(&tombstone));
         }
-        let erasing = self.eraser.purge_now(id.clone(), &who.trail);
+        let by = who.principal.clone();
+        let erasing = self.eraser.purge_now(id.clone(), by, &who.trail);
         erasing.await.map_err(|error| {
             error!(document = %id, error = %Report(&error), "a deleted document was not erased");
             Problem::new(
@@ -77,7 +78,6 @@ impl Documents {
                 "deleted, and not erased",
             )
         })?;
-        // Not read anew: who owned it may not ask any more, if somebody else deleted it.
         tombstone.purged = true;
         Ok(self.shown(&tombstone))
     }
@@ -100,8 +100,8 @@ impl Documents {
 
 /// Read what became of a deleted document
 ///
-/// For who owned it, as long as it is kept, and afterwards for who deleted it; for operators always. For all others, and
-/// if it was not deleted, there is no such document.
+/// For who owned it, as long as it is kept, and afterwards for who deleted or erased it; for operators always. For all
+/// others, and if it was not deleted, there is no such document.
 #[utoipa::path(
     get,
     path = "/v1/documents/{id}/deletion",

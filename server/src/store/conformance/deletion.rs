@@ -23,6 +23,7 @@ pub(crate) fn undelete(document: &str) -> Write {
 pub(crate) fn purge(document: &str) -> Write {
     Write::Purge {
         document: id(document),
+        by: Some(principal("cy")),
     }
 }
 
@@ -91,6 +92,7 @@ pub(crate) fn a_deleted_document_is_hidden_and_comes_back<B: Bench>() {
                 by: principal("bo"),
                 bytes: 1 << 40,
                 purged: false,
+                purged_by: None,
                 remains: Remains::Store,
             };
             let found = store.tombstone(&id(document)).unwrap();
@@ -189,7 +191,10 @@ pub(crate) fn a_purged_document_is_gone<B: Bench>() {
         );
         let tombstone = store.tombstone(&id("a")).unwrap().unwrap();
         assert_eq!((tombstone.at_ms, tombstone.by), (77, principal("bo")));
-        assert!(tombstone.purged);
+        assert_eq!(
+            (tombstone.purged, tombstone.purged_by),
+            (true, Some(principal("cy")))
+        );
         for write in [delete("a"), undelete("a"), purge("a")] {
             assert!(matches!(refused(store, write), StoreError::Purged { .. }));
         }

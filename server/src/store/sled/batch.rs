@@ -198,13 +198,15 @@ impl Database {
                     by: by.clone(),
                     bytes: *bytes,
                     purged: false,
+                    purged_by: None,
                     remains: Remains::Store,
                 })),
                 Write::Undelete { .. } => pending.bury(None),
-                Write::Purge { .. } => {
+                Write::Purge { by, .. } => {
                     let tombstone = pending.standing.tombstone.take();
                     pending.bury(tombstone.map(|tombstone| Tombstone {
                         purged: true,
+                        purged_by: by.clone(),
                         ..tombstone
                     }));
                 }

@@ -9,7 +9,7 @@
 //! the mark is found by going through the tombstones, and the sweep begins again: removing what is removed does no harm.
 //!
 //! ```text
-//! value: u64 when it was deleted (ms) ‖ u64 its bytes then ‖ state ‖ who deleted it, UTF-8
+//! value: u64 when it was deleted (ms) ‖ u64 its bytes then ‖ state ‖ who deleted it, UTF-8 (‖ 00 ‖ who purged it, UTF-8)
 //! state: 00 deleted, 01 purged and not swept, 02 swept, 03 gone from the files, too
 //! ```
 
@@ -36,6 +36,10 @@ pub(super) fn seal(key: &[u8], tombstone: &Tombstone) -> Vec<u8> {
     payload.extend_from_slice(&tombstone.bytes.to_le_bytes());
     payload.push(state);
     payload.extend_from_slice(tombstone.by.as_str().as_bytes());
+    if let Some(purged_by) = &tombstone.purged_by {
+        payload.push(0);
+        payload.extend_from_slice(purged_by.as_str().as_bytes());
+    }
     values::seal(key, &payload)
 }
 
@@ -56,9 +60,20 @@ fn decode(mut payload: &[u8]) -> Option<Tombstone> {
         ERASED => (true, Remains::Nothing),
         _ => return None,
     };
+    // No name has a byte 00.
+    let mut names = payload.splitn(2, |byte| *byte == 0);
+    let mut name = || {
+        let name = std::str::from_utf8(names.next()?);
+        Some(name.ok().and_then(|name| PrincipalId::new(name).ok()))
+    };
     Some(Tombstone {
         at_ms,
-        by: PrincipalId::new(std::str::from_utf8(payload).ok()?).ok()?,
+        by: name()??,
+        purged_by: match name() {
+            None => None,
+            Some(purged_by) if purged => Some(purged_by?),
+            Some(_) => return None,
+        },
         bytes,
         purged,
         remains,
@@ -126,11 +141,16 @@ mod tests {
             by: PrincipalId::new("ann").unwrap(),
             bytes: 0x1234,
             purged,
+            purged_by: None,
             remains,
         };
         let golden = |state: u8, tombstone: &Tombstone| {
             let value = seal(b"key", tombstone);
-            let payload = format!("0100000000960100003412000000000000{state:02x}616e6e");
+            let names = match tombstone.purged_by {
+                None => "616e6e",
+                Some(_) => "616e6e00626f",
+            };
+            let payload = format!("0100000000960100003412000000000000{state:02x}{names}");
             assert_eq!(hex::encode(&value[..value.len() - 4]), payload);
             assert_eq!(unseal(b"key", &value).unwrap(), *tombstone);
         };
@@ -138,6 +158,17 @@ mod tests {
         golden(1, &tombstone(true, Remains::Store));
         golden(2, &tombstone(true, Remains::Files));
         golden(3, &tombstone(true, Remains::Nothing));
+        let purged_by = PrincipalId::new("bo").ok();
+        for (state, remains) in [(1, Remains::Store), (2, Remains::Files)] {
+            let purged_by = purged_by.clone();
+            golden(
+                state,
+                &Tombstone {
+                    purged_by,
+                    ..tombstone(true, remains)
+                },
+            );
+        }
         let malformed = Problem::Malformed {
             part: Part::Tombstone,
         };
@@ -148,6 +179,9 @@ mod tests {
             &[0; 17],
             b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x04ann",
             b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\xff",
+            b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01ann\0",
+            b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01ann\0bo\0",
+            b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x00ann\0bo",
         ] {
             let value = values::seal(b"key", payload);
             assert_eq!(
