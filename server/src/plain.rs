@@ -15,9 +15,15 @@ pub(crate) fn steers(char: char) -> bool {
         || matches!(char, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A layout in whose strings all that [`steers`] is escaped, which is JSON like any other.
+/// What [`steers`], and what can't be seen or told from another: blanks that are no blank, what has no width, what no
+/// font has, what is put onto the letter before.
+pub(crate) fn hides(char: char) -> bool {
+    steers(char) || !char.is_ascii() && char.escape_debug().len() > 1
+}
+
+/// A layout in whose strings such characters are escaped, which is JSON like any other.
 #[derive(Debug)]
-pub(crate) struct Safe<F>(pub(crate) F);
+pub(crate) struct Safe<F>(pub(crate) F, pub(crate) fn(char) -> bool);
 
 macro_rules! as_in_the_layout {
     ($($method:ident($($argument:ident: $type:ty),*);)*) => {
@@ -48,7 +54,7 @@ impl<F: Formatter> Formatter for Safe<F> {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some((at, char)) = rest.char_indices().find(|(_, char)| steers(*char)) {
+        while let Some((at, char)) = rest.char_indices().find(|(_, char)| self.1(*char)) {
             let (before, after) = rest.split_at(at);
             let mut escape = String::new();
             for unit in char.encode_utf16(&mut [0; 2]) {

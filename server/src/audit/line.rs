@@ -11,7 +11,7 @@ use serde_json::ser::CompactFormatter;
 
 use super::event::{By, Event, Via};
 use crate::connection::backoff::Who;
-use crate::plain::Safe;
+use crate::plain::{Safe, hides};
 
 /// Of the schema. A field that is new needs no other; one that goes, or means something else, does.
 pub const SCHEMA: u32 = 1;
@@ -127,7 +127,7 @@ pub(super) fn put(lines: &mut Vec<u8>, n: u64, at_ms: u64, times: Option<u64>, b
 
 fn written(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    let layout = Safe(CompactFormatter);
+    let layout = Safe(CompactFormatter, hides);
     // Text and numbers always can be written, and memory takes them.
     let _written = value.serialize(&mut serde_json::Serializer::with_formatter(
         &mut bytes, layout,

@@ -102,7 +102,7 @@ pub fn compact(json: &Json) -> String {
 }
 
 fn write_json(out: impl Write, json: &Json, layout: impl Formatter) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::with_formatter(out, Safe(layout));
+    let mut serializer = serde_json::Serializer::with_formatter(out, Safe(layout, steers));
     Ok(json.serialize(&mut serializer)?)
 }
 

@@ -199,6 +199,27 @@ fn nobody_writes_a_line_of_their_own() {
 }
 
 #[test]
+fn names_that_look_the_same_are_told_apart() {
+    for (name, written) in [
+        ("an\u{200b}n", r"an\u200bn"),
+        ("ann\u{2060}", r"ann\u2060"),
+        ("a\u{a0}n", r"a\u00a0n"),
+        ("re\u{301}my", r"re\u0301my"),
+        ("\u{fe00}ann\u{e0061}", r"\ufe00ann\udb40\udc61"),
+        ("Ren\u{e9}e \u{5f20}", "Ren\u{e9}e \u{5f20}"),
+    ] {
+        let asker = Asker {
+            principal: PrincipalId::new(name).ok(),
+            ..asker()
+        };
+        let line = line(&By::Asker(asker), &Event::Begun);
+        assert!(line.contains(&format!("\"{written}\"")), "{line}");
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["principal"], name);
+    }
+}
+
+#[test]
 fn a_line_has_an_end() {
     let long = "\u{10ffff}".repeat(64);
     let names = |role: &str| -> serde_json::Map<String, Value> {
@@ -215,7 +236,8 @@ fn a_line_has_an_end() {
         after: &after,
     };
     let line = line(&By::Asker(asker()), &event);
-    assert!(line.len() < 256 << 10, "{}", line.len());
+    // Of each byte three, at most, where all is escaped.
+    assert!(line.len() < 512 << 10, "{}", line.len());
     assert_eq!(line.matches("\"whom\"").count(), 512);
 }
 
