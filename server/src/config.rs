@@ -125,6 +125,8 @@ pub struct Config {
     pub open_requests_per_second: u64,
     /// WebSocket connections and event streams that one caller may have at a time.
     pub max_connections_per_caller: usize,
+    /// Documents that one caller may have open, on all their connections.
+    pub max_open_documents_per_caller: usize,
     /// HTTP requests of one caller in a second.
     pub requests_per_second: u64,
     /// WebSocket messages that one caller may send in a second.
@@ -204,6 +206,7 @@ impl Default for Config {
             unauthenticated_per_second: 10,
             open_requests_per_second: 200,
             max_connections_per_caller: 2000,
+            max_open_documents_per_caller: 32_768,
             requests_per_second: 1000,
             messages_per_second: 5000,
             received_mib_per_second: 8,
@@ -358,6 +361,7 @@ impl Config {
             unauthenticated_per_second: 0,
             open_requests_per_second: 0,
             max_connections_per_caller: 0,
+            max_open_documents_per_caller: 0,
             requests_per_second: 0,
             messages_per_second: 0,
             received_mib_per_second: 0,
@@ -406,6 +410,7 @@ impl Config {
             unauthenticated_per_second,
             open_requests_per_second,
             max_connections_per_caller,
+            max_open_documents_per_caller,
             requests_per_second,
             messages_per_second,
             received_mib_per_second,
@@ -459,6 +464,11 @@ impl Config {
                 "max-connections-per-caller",
                 max_connections_per_caller as u64,
                 0..=MOST_CONNECTIONS,
+            ),
+            (
+                "max-open-documents-per-caller",
+                max_open_documents_per_caller as u64,
+                0..=MOST_DOCUMENTS,
             ),
             ("requests-per-second", requests_per_second, 0..=MOST_RATE),
             ("messages-per-second", messages_per_second, 0..=MOST_RATE),

@@ -87,6 +87,8 @@ limits! {
     OpenRequests = "open-requests", "requests from one address for what is open to all";
     /// `WebSockets` and streams of events of a caller.
     Connections = "connections", "connections of one caller";
+    /// Documents that a caller has open, or waits for, on all connections.
+    OpenDocuments = "open-documents", "open documents of one caller";
     /// Requests of a caller.
     Requests = "requests", "requests of one caller";
     /// Messages of a caller.
@@ -140,6 +142,7 @@ pub struct Settings {
     unauthenticated: Option<Rate>,
     open_requests: Option<Rate>,
     connections: Option<usize>,
+    open_documents: Option<usize>,
     requests: Option<Rate>,
     messages: Option<Rate>,
     bytes: Option<Rate>,
@@ -160,6 +163,7 @@ impl Settings {
             unauthenticated: second(config.unauthenticated_per_second),
             open_requests: second(config.open_requests_per_second),
             connections: cap(config.max_connections_per_caller),
+            open_documents: cap(config.max_open_documents_per_caller),
             requests: second(config.requests_per_second),
             messages: second(config.messages_per_second),
             bytes: second(cells),

@@ -25,7 +25,7 @@ use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, PROTOCOL_VERSION, PeerMetadata, WireError};
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,10 @@ use crate::limits::account::Account;
 use crate::limits::{Callers, Limited};
 use crate::metrics::Metrics;
 use crate::traffic::{InFlight, TooMuchInFlight, Traffic};
+
+/// Messages that a connection takes in before others have their turn. What was read at once can be a thousand, and behind
+/// two hundred who send all the time somebody else would wait for as many of each.
+const MESSAGES_PER_TURN: usize = 8;
 
 /// A peer gets this long to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -150,6 +154,8 @@ enum ReadError {
     PeerIdInUse,
     #[error("more documents open than one connection may have")]
     TooManyDocuments,
+    #[error("more documents open than one caller may have on all connections")]
+    TooManyOfCaller,
     #[error(transparent)]
     OutOfMemoryBudget(#[from] OutOfMemoryBudget),
     #[error("a document could not be written or read")]
@@ -171,7 +177,9 @@ impl ReadError {
             Self::HeldOff { .. } => ErrorCode::BackOff,
             Self::Limited(_) => ErrorCode::RateLimited,
             Self::PeerIdInUse => ErrorCode::Forbidden,
-            Self::TooManyDocuments | Self::OutOfMemoryBudget(_) => ErrorCode::TooManyDocuments,
+            Self::TooManyDocuments | Self::TooManyOfCaller | Self::OutOfMemoryBudget(_) => {
+                ErrorCode::TooManyDocuments
+            }
             Self::DocumentGone => ErrorCode::StorageFailed,
         }
     }
@@ -272,6 +280,7 @@ pub async fn serve(
         next_token: Instant::now(),
         has_joined: false,
         documents: HashMap::new(),
+        permits: None,
     };
     let end = {
         let mut running = pin!(reader.run());
@@ -341,6 +350,8 @@ struct Reader<'a> {
     next_token: Instant,
     has_joined: bool,
     documents: HashMap<DocumentId, Place>,
+    /// One for each of them, in what its caller may have.
+    permits: Option<OwnedSemaphorePermit>,
 }
 
 /// A message, and how many bytes of the connection had been read when it was whole.
@@ -359,9 +370,14 @@ impl<'a> Reader<'a> {
         self.has_joined = true;
         self.trail().record(&Event::Begun);
         let mut lobby = Lobby::new();
+        let mut taken = 0_usize;
         let end = loop {
             if let Err(error) = self.step(&mut open, &mut lobby).await {
                 break error;
+            }
+            taken = taken.wrapping_add(1);
+            if taken.is_multiple_of(MESSAGES_PER_TURN) {
+                tokio::task::yield_now().await;
             }
         };
         self.connections.metrics.connections.decrement(1);

@@ -61,6 +61,7 @@ pub struct Account {
     changes: Bucket,
     new_documents: Bucket,
     connections: Arc<Semaphore>,
+    open_documents: Arc<Semaphore>,
     /// Bytes that have come and were not acted on.
     pub in_flight: Arc<AtomicU64>,
     /// Of the large bodies that are parsed and written.
@@ -85,6 +86,7 @@ impl Account {
             changes: Bucket::new(settings.changes),
             new_documents: Bucket::new(settings.new_documents),
             connections: cap(settings.connections),
+            open_documents: cap(settings.open_documents),
             in_flight: Arc::default(),
             bodies: Share::of(SHARE),
             imports: Share::of(SMALL_SHARE),
@@ -102,6 +104,11 @@ impl Account {
     /// A connection that stays, until what this gives is dropped.
     pub fn connection(&self) -> Option<OwnedSemaphorePermit> {
         one_of(&self.connections, Limit::Connections)
+    }
+
+    /// A document that is open on a connection, or not there for it, until what this gives is dropped.
+    pub fn open_document(&self) -> Option<OwnedSemaphorePermit> {
+        one_of(&self.open_documents, Limit::OpenDocuments)
     }
 
     /// A request.

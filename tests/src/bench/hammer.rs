@@ -2,8 +2,9 @@
 //!
 //! Everything has its defaults. The tabs and those who hammer are at two addresses of this machine, which is told that
 //! none of them is a proxy. One server and one run have both the quiet and the loud time, and what is loud begins when the
-//! burst is over that anybody may have: from then on it is the limits that are measured. Those who hammer run on the same
-//! processors as the server, so what they cost themselves is in the figure.
+//! burst is over that anybody may have: from then on it is the limits that are measured. The burst of messages is measured,
+//! too, which lasts for many seconds. Those who hammer run on the same processors as the server, so what they cost
+//! themselves is in the figure.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -57,11 +58,23 @@ const BUDGET: f64 = 2.0;
 /// Where the hammering comes from.
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
+/// What somebody who is not known may be answered.
+const REFUSED: &[u16] = &[401, 429];
+
+/// And who asks for what is open to all.
+const GIVEN: &[u16] = &[200, 429];
+
+/// Asks for a WebSocket.
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+
 /// What those do who hammer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Request after request, each with a token that somebody else signed.
     Requests,
+    /// Request after request for the longest of what is open to all.
+    Open,
     /// A new connection for each WebSocket that they are not given.
     Connections,
     /// Where nobody has to say who they are: message after message.
@@ -70,11 +83,17 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Requests, Self::Connections, Self::Messages];
+    pub const ALL: [Self; 4] = [
+        Self::Requests,
+        Self::Open,
+        Self::Connections,
+        Self::Messages,
+    ];
 
     fn what(self) -> &'static str {
         match self {
             Self::Requests => "asking with wrong tokens",
+            Self::Open => "reading what is open to all",
             Self::Connections => "connecting anew without one",
             Self::Messages => "sending messages, with --auth none",
         }
@@ -84,6 +103,7 @@ impl Kind {
     fn limit(self) -> &'static str {
         match self {
             Self::Requests => "unauthenticated",
+            Self::Open => "open-requests",
             Self::Connections => "arrivals",
             Self::Messages => "messages",
         }
@@ -116,12 +136,14 @@ struct Told {
 /// One line of the table for each kind.
 pub async fn measure(settings: &Settings) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for kind in Kind::ALL {
+    let later = Kind::ALL.map(|kind| (kind, true));
+    for (kind, is_burst_over) in later.into_iter().chain([(Kind::Messages, false)]) {
         let (edits, hammerers) = (settings.size(EDITS, 5), settings.size(HAMMERERS, 4));
+        // What is small is not to wait until a burst is over.
+        let is_burst_over = is_burst_over && settings.shrink == 1;
         let (mut quiet, mut loud, mut done) = (Vec::new(), Vec::new(), 0);
         for _ in 0..settings.rounds {
-            // What is small is not to wait until a burst is over.
-            let outcome = Box::pin(run(kind, edits, hammerers, settings.shrink == 1)).await?;
+            let outcome = Box::pin(run(kind, edits, hammerers, is_burst_over)).await?;
             quiet.push(median_millis(&outcome.quiet));
             loud.push(median_millis(&outcome.loud));
             done = outcome.done;
@@ -132,8 +154,13 @@ pub async fn measure(settings: &Settings) -> Result<Vec<Row>> {
         };
         rows.push(Row {
             what: format!(
-                "an edit until the other tab has it, while {hammerers} strangers are {}",
-                kind.what()
+                "an edit until the other tab has it, while {hammerers} strangers are {}{}",
+                kind.what(),
+                if is_burst_over {
+                    ""
+                } else {
+                    ", in the first seconds"
+                }
             ),
             concord: format!("{}; {done} times meanwhile", show(&loud)),
             baseline: format!("without them: {}", show(&quiet)),
@@ -161,7 +188,7 @@ pub async fn run(
     let operator = [&no_proxy[..], &["--operator", "ann"]].concat();
     let arguments = match kind {
         Kind::Messages => no_proxy.to_vec(),
-        Kind::Requests | Kind::Connections => issuer.arguments(&operator)?,
+        Kind::Requests | Kind::Open | Kind::Connections => issuer.arguments(&operator)?,
     };
     let server = ServerProcess::start_with(&arguments)?;
     let token = issuer.of("ann")?;
@@ -169,13 +196,22 @@ pub async fn run(
     let quiet = tabs.edit(edits).await?;
     let told = Arc::new(Told::default());
     let mut hammering = JoinSet::new();
-    let strange = Issuer::new()?.of("eve")?;
+    let to = server.address();
+    let get = |what: &str, headers: &str| -> Arc<str> {
+        format!("GET {what} HTTP/1.1\r\nHost: {to}\r\n{headers}\r\n\r\n").into()
+    };
+    let strange = format!("Authorization: Bearer {}", Issuer::new()?.of("eve")?);
+    let strange = get("/v1/documents", &strange);
+    let open = get("/v1/openapi.json", "Accept-Encoding: gzip");
+    let connection = get("/sync", UPGRADE);
     for n in 0..hammerers {
-        let (told, strange, to) = (Arc::clone(&told), strange.clone(), server.address());
+        let told = Arc::clone(&told);
+        let [strange, open, connection] = [&strange, &open, &connection].map(Arc::clone);
         hammering.spawn(async move {
             match kind {
-                Kind::Requests => requests(to, &strange, &told).await,
-                Kind::Connections => connections(to, &told).await,
+                Kind::Requests => requests(to, &strange, REFUSED, &told).await,
+                Kind::Open => requests(to, &open, GIVEN, &told).await,
+                Kind::Connections => connections(to, &connection, &told).await,
                 Kind::Messages => messages(to, n, &told).await,
             }
         });
@@ -329,11 +365,12 @@ async fn answer(tcp: &mut TcpStream) -> Option<u16> {
 }
 
 impl Told {
-    fn was(&self, status: Option<u16>) -> Result<()> {
+    fn was(&self, status: Option<u16>, due: &[u16]) -> Result<()> {
         self.done.fetch_add(1, Ordering::Relaxed);
         match status {
             // The connection may be closed at any time.
-            Some(401 | 429) | None => Ok(()),
+            None => Ok(()),
+            Some(status) if due.contains(&status) => Ok(()),
             Some(101 | 200) => {
                 self.let_in.fetch_add(1, Ordering::Relaxed);
                 Ok(())
@@ -343,10 +380,7 @@ impl Told {
     }
 }
 
-async fn requests(to: SocketAddr, token: &str, told: &Told) -> Result<()> {
-    let request = format!(
-        "GET /v1/documents HTTP/1.1\r\nHost: {to}\r\nAuthorization: Bearer {token}\r\n\r\n"
-    );
+async fn requests(to: SocketAddr, request: &str, due: &[u16], told: &Told) -> Result<()> {
     loop {
         let Ok(mut tcp) = connect(to).await else {
             continue;
@@ -354,7 +388,7 @@ async fn requests(to: SocketAddr, token: &str, told: &Told) -> Result<()> {
         loop {
             let sent = tcp.write_all(request.as_bytes()).await;
             let status = answer(&mut tcp).await.filter(|_| sent.is_ok());
-            told.was(status)?;
+            told.was(status, due)?;
             if status.is_none() {
                 break;
             }
@@ -362,17 +396,13 @@ async fn requests(to: SocketAddr, token: &str, told: &Told) -> Result<()> {
     }
 }
 
-async fn connections(to: SocketAddr, told: &Told) -> Result<()> {
-    let request = format!(
-        "GET /sync HTTP/1.1\r\nHost: {to}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
+async fn connections(to: SocketAddr, request: &str, told: &Told) -> Result<()> {
     loop {
         let Ok(mut tcp) = connect(to).await else {
             continue;
         };
         let _sent = tcp.write_all(request.as_bytes()).await;
-        told.was(answer(&mut tcp).await)?;
+        told.was(answer(&mut tcp).await, REFUSED)?;
     }
 }
 

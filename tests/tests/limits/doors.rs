@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use concord_shared::wire::Message;
 use concord_tests::issuer::Issuer;
 use concord_tests::raw_client::RawClient;
 use concord_tests::server_process::ServerProcess;
@@ -11,7 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{SOON, address, ask, connect_from, is_unharmed, problem, request, was_limited};
+use super::{
+    SOON, address, ask, connect_from, document, edit, is_unharmed, problem, request, tab,
+    was_limited,
+};
 
 /// So that addresses of this machine are no proxies'.
 const NO_PROXY: [&str; 2] = ["--trusted-proxy", "192.0.2.1"];
@@ -56,6 +60,44 @@ async fn a_caller_has_so_many_websockets_and_streams() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
+}
+
+/// Whatever a caller asks for, on however many connections, there or not, others open theirs.
+#[tokio::test]
+async fn a_caller_has_so_many_documents_open() -> Result<()> {
+    let server = ServerProcess::start_with(&["--max-open-documents-per-caller", "3"])?;
+    let mut one = tab(&server, address(1), "one", 1).await?;
+    edit(&mut one, "one").await?;
+    // The same one again is one more: it is another connection that has it.
+    let mut again = tab(&server, address(1), "again", 1).await?;
+    edit(&mut again, "again").await?;
+    let url = server.websocket_url();
+    let raw = async || RawClient::join_from(address(1), &url, "raw").await;
+    let mut third = raw().await?;
+    for _ in 0..2 {
+        third.ask(&document(2)).await?;
+        let told = third.next().await?;
+        ensure!(matches!(told, Message::DocUnavailable { .. }), "{told:?}");
+    }
+    third.ask(&document(3)).await?;
+    let refusal = third.refusal().await?;
+    ensure!(
+        (refusal.close_code, refusal.reason.as_str()) == (Some(4429), "too-many-documents"),
+        "{refusal:?}"
+    );
+    was_limited(&server, "open-documents")?;
+    // With the connection its place is free again.
+    let started = Instant::now();
+    loop {
+        let mut third = raw().await?;
+        third.ask(&document(3)).await?;
+        if third.next().await.is_ok() {
+            break;
+        }
+        ensure!(started.elapsed() < SOON, "it is kept");
+    }
+    edit(&mut one, "more").await?;
+    is_unharmed(&server, address(2)).await
 }
 
 /// What a connection is told before it says anything, or that it is not.

@@ -24,6 +24,11 @@ async fn two_tabs_edit_while_strangers_ask_with_wrong_tokens() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tabs_edit_while_strangers_read_what_is_open_to_all() -> Result<()> {
+    hammered(Kind::Open).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_tabs_edit_while_strangers_connect_again_and_again() -> Result<()> {
     hammered(Kind::Connections).await
 }

@@ -28,6 +28,10 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_connections_per_caller: Option<usize>,
+    /// Documents that one caller may have open, on all their WebSocket connections [default: 32768]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_open_documents_per_caller: Option<usize>,
     /// HTTP requests of one caller in a second [default: 1000]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -120,6 +120,12 @@ impl Reader<'_> {
         if self.documents.len() >= self.connections.max_documents {
             return Err(ReadError::TooManyDocuments);
         }
+        let permit = self.account().open_document();
+        let permit = permit.ok_or(ReadError::TooManyOfCaller)?;
+        match &mut self.permits {
+            Some(permits) => permits.merge(permit),
+            permits => *permits = Some(permit),
+        }
         let grant = self.grant(document).await?;
         self.enter(grant, open, lobby, false).await
     }
