@@ -549,7 +549,7 @@ impl Grant {
         let Of::Somebody(somebody) = &self.of else {
             return None;
         };
-        if self.role() < Role::Owner {
+        if self.role() < Role::Owner || self.is_over() {
             return None;
         }
         somebody.cell.standing.send_replace(Standing::Deleted);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use percent_encoding::percent_decode_str;
@@ -78,7 +78,7 @@ pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: 
         Err(problem) => {
             let code = problem.code.as_str();
             trail.record(&Event::NotIdentified { code });
-            told(problem)
+            problem.into_response()
         }
     }
 }
@@ -137,23 +137,6 @@ const fn code(error: TokenError) -> Code {
         TokenError::Expired => Code::TokenExpired,
         TokenError::NotYet => Code::TokenNotYet,
     }
-}
-
-/// With the challenge of RFC 6750, section 3.
-fn told(problem: Problem) -> Response {
-    let challenge = match problem.code {
-        Code::Unauthenticated => "Bearer realm=\"concord\"",
-        _ => "Bearer realm=\"concord\", error=\"invalid_token\"",
-    };
-    let mut response = problem.into_response();
-    if response.status() != StatusCode::UNAUTHORIZED {
-        return response;
-    }
-    let challenge = HeaderValue::from_static(challenge);
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, challenge);
-    response
 }
 
 impl Gate {

@@ -262,8 +262,18 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let content_type = HeaderValue::from_static("application/problem+json");
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
-        // What would be taken (RFC 9110, section 12.5.3), and when.
+        // What would be taken (RFC 9110, section 12.5.3), from whom (RFC 6750, section 3), and when.
+        let challenge = |challenge| {
+            (
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            )
+        };
         let more = match self.code {
+            Code::Unauthenticated => Some(challenge("Bearer realm=\"concord\"")),
+            _ if status == StatusCode::UNAUTHORIZED => Some(challenge(
+                "Bearer realm=\"concord\", error=\"invalid_token\"",
+            )),
             Code::ContentCoding => Some((header::ACCEPT_ENCODING, HeaderValue::from_static(GZIP))),
             _ if status == StatusCode::SERVICE_UNAVAILABLE => Some((
                 header::RETRY_AFTER,

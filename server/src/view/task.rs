@@ -130,9 +130,8 @@ pub(super) async fn run(views: Views, id: DocumentId, mut jobs: mpsc::Receiver<J
             let end = task.live(&views, core, &mut jobs).await;
             let waiting = std::mem::take(&mut task.waiting);
             answer_rest(&task.document, waiting, end.clone()).await;
-            if matches!(&end, Some(end) if end.error.0 == ErrorCode::Closed) {
-                // It is deleted, or there again: what comes next is for the document that there is then.
-                let _in_time = timeout(GRACE, task.document.closed()).await;
+            if let Some(end) = &end {
+                over(&task.document, end.error).await;
             }
             // What the relay fetches for it waits for room here.
             task.outbox.abandon(Goodbye::new(ErrorCode::Closed));
@@ -200,6 +199,14 @@ async fn answer_rest(document: &DocumentHandle, waiting: Vec<Ran>, end: Option<E
     }
 }
 
+/// Where a document is deleted, or there again, waits until the relay has ended: what comes next is for the document that
+/// there is then.
+async fn over(document: &DocumentHandle, end: ViewError) {
+    if end.0 == ErrorCode::Closed {
+        let _in_time = timeout(GRACE, document.closed()).await;
+    }
+}
+
 /// Waits until these changes are durable, which were taken.
 async fn durable(document: &DocumentHandle, changes: &[ChangeHash]) -> Result<(), DocumentGone> {
     for change in changes {
@@ -212,6 +219,12 @@ async fn durable(document: &DocumentHandle, changes: &[ChangeHash]) -> Result<()
 
 async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), ViewError> {
     let permit = turn(&shared.loads).await;
+    // Before it is loaded: should it be deleted meanwhile, or be there again, this relay ends with that. What is loaded is
+    // of the document that the relay has, or the relay says that it is over; a later one might have another document.
+    let document = shared
+        .registry
+        .open(id)
+        .map_err(|_| ViewError(ErrorCode::TooManyDocuments))?;
     let store = Arc::clone(&shared.store);
     let (actor, told) = (shared.actor(id), Arc::clone(&shared.told));
     let stored = id.clone();
@@ -229,10 +242,6 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
         ViewError(ErrorCode::StorageFailed)
     })?;
     let mut core = loaded.ok_or(ViewError(ErrorCode::TooDeep))?;
-    let document = shared
-        .registry
-        .open(id)
-        .map_err(|_| ViewError(ErrorCode::TooManyDocuments))?;
     let caller = Arc::new(Caller::local(ConnectionId::VIEW));
     let outbox = Arc::new(Outbox::new(caller));
     let mut task = Task {
@@ -250,7 +259,10 @@ async fn start(shared: &Arc<Shared>, id: &DocumentId) -> Result<(Task, Core), Vi
         last_used: Instant::now(),
         share: Share::default(),
     };
-    task.join(&mut core).await?;
+    if let Err(end) = task.join(&mut core).await {
+        over(&task.document, end).await;
+        return Err(end);
+    }
     Ok((task, core))
 }
 

@@ -386,6 +386,46 @@ async fn it_is_written_to_while_it_goes_and_comes_back() -> Result<()> {
     Ok(())
 }
 
+/// Whoever asks for it while it is being read from the disk is answered, though it does not come back.
+#[tokio::test]
+async fn it_goes_while_it_is_loaded() -> Result<()> {
+    const KEYS: usize = 5000;
+    let server = ServerProcess::start_with(&["--request-grace-ms", "100"])?;
+    let rest = Rest::new(server.address());
+    let value: serde_json::Map<_, _> = (0..KEYS).map(|n| (format!("k{n}"), json!(n))).collect();
+    let made = rest.post("/v1/documents", &json!(value)).await?.good()?;
+    let path = made.location.context("a place")?;
+    for round in 0..12_u32 {
+        // Nobody has it open after that.
+        rest.delete(&path).await?.good()?;
+        rest.delete(&format!("{path}/deletion")).await?.good()?;
+        let ask = async {
+            let asked = if round.is_multiple_of(2) {
+                rest.request(reqwest::Method::GET, &path)
+            } else {
+                let value = json!({ "round": round });
+                rest.request(reqwest::Method::PATCH, &format!("{path}/value"))
+                    .json(&value)
+            };
+            let answer = timeout(20 * SECOND, super::rest::send(asked)).await;
+            answer.with_context(|| format!("round {round}: it waits"))?
+        };
+        let go = async {
+            tokio::time::sleep(Duration::from_millis(2) * round).await;
+            rest.delete(&path).await
+        };
+        let (answer, gone) = tokio::try_join!(ask, go)?;
+        gone.good()?;
+        // Before, or never there; or it is not known, for what was to be written.
+        ensure!(
+            [200, 404, 503].contains(&answer.status.as_u16()),
+            "{answer:?}"
+        );
+        rest.delete(&format!("{path}/deletion")).await?.good()?;
+    }
+    Ok(())
+}
+
 /// Those who owned it, as long as it is kept, and then who deleted it; operators; and nobody else learns anything.
 #[tokio::test]
 async fn owners_and_operators_take_a_deletion_back() -> Result<()> {

@@ -9,7 +9,7 @@ use concord_shared::wire::{Message, SyncFrame};
 use tracing::error;
 
 use super::{ReadError, Reader};
-use crate::access::Grant;
+use crate::access::{Grant, Grants, Identity};
 use crate::connection::Goodbye;
 use crate::connection::lobby::{Event, Lobby};
 use crate::connection::outbox::Pushed;
@@ -41,6 +41,18 @@ pub(super) enum Found {
     Here(DocumentHandle, bool),
     /// Nothing, and whether that is news.
     NotHere(bool),
+}
+
+/// What somebody may do with a document.
+pub(super) async fn granted(
+    grants: &Grants,
+    who: &Identity,
+    document: &DocumentId,
+) -> Result<Grant, ReadError> {
+    grants.grant(who, document).await.map_err(|error| {
+        error!(%document, error = %Report(&error), "access can't be read");
+        ReadError::DocumentGone
+    })
 }
 
 impl Reader<'_> {
@@ -99,11 +111,7 @@ impl Reader<'_> {
 
     pub(super) async fn grant(&self, document: &DocumentId) -> Result<Grant, ReadError> {
         let identity = self.identity.borrow().clone();
-        let granting = self.connections.grants.grant(&identity, document);
-        granting.await.map_err(|error| {
-            error!(%document, error = %Report(&error), "access can't be read");
-            ReadError::DocumentGone
-        })
+        granted(&self.connections.grants, &identity, document).await
     }
 
     pub(super) async fn document(

@@ -198,7 +198,7 @@ impl Task {
             Some(Replaces::Number(number)) => last == Some(number),
         };
         let role = grant.role();
-        let refused = if role < Role::Owner {
+        let refused = if role < Role::Owner || grant.is_over() {
             Some(NotListed::NotOwner(role))
         } else if !is_that {
             Some(NotListed::Changed)

@@ -13,6 +13,7 @@ use concord_shared::ids::DocumentId;
 use super::{Documents, unreadable};
 use crate::access::{Grant, Identity, Operator, TokenError};
 use crate::audit::Trail;
+use crate::audit::event::Event as Audited;
 use crate::connection::refusals::Refusals;
 use crate::document::graph::{Index, Stretch};
 use crate::document::registry::{NotListed, Replaces};
@@ -214,8 +215,9 @@ impl Owner {
         let set = views.set_list(&self.grant, list, replaces).await?;
         set.map_err(|refused| match refused {
             NotListed::NoLists => Problem::new(Code::OpenToAll, refused.to_string()),
-            NotListed::NotOwner(Role::None) => no_document(self.id()),
-            NotListed::NotOwner(_) => Problem::new(Code::NotAllowed, refused.to_string()),
+            NotListed::NotOwner(role) => must_be(&self.grant, Role::Owner)
+                .err()
+                .unwrap_or_else(|| lacking(self.id(), role, Role::Owner)),
             NotListed::Changed => Problem::new(Code::UnknownHeads, refused.to_string()),
             NotListed::TooLarge => Problem::new(Code::BadAccessList, refused.to_string()),
             NotListed::OverQuota(over) => over.into(),
@@ -225,7 +227,10 @@ impl Owner {
     /// Deletes it.
     pub(super) async fn delete(&self) -> Result<(), Problem> {
         let deleted = self.documents.views.delete(&self.grant).await?;
-        deleted.then_some(()).ok_or_else(|| no_document(self.id()))
+        if deleted {
+            return Ok(());
+        }
+        must_be(&self.grant, Role::Owner).and_then(|()| Err(no_document(self.id())))
     }
 }
 
@@ -255,6 +260,8 @@ impl Maker {
         account: &Arc<Account>,
         job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
+        // The body may have taken its time.
+        must_be(&self.grant, Role::Writer)?;
         let is_unborn = self.is_unborn();
         if is_unborn {
             account.new_document()?;
@@ -295,19 +302,26 @@ fn answered<R>(
 /// Refuses who may do less, or is nobody any more.
 fn must_be(grant: &Grant, role: Role) -> Result<(), Problem> {
     if grant.is_over() {
-        return Err(Problem::new(
-            Code::TokenExpired,
-            TokenError::Expired.to_string(),
-        ));
+        let code = Code::TokenExpired;
+        let refused = Audited::NotIdentified {
+            code: code.as_str(),
+        };
+        grant.trail().record(&refused);
+        return Err(Problem::new(code, TokenError::Expired.to_string()));
     }
     match grant.role() {
-        Role::None => Err(no_document(grant.document())),
-        has if has < role => {
-            let detail = format!("they are {has} of this document, and no {role}");
-            Err(Problem::new(Code::NotAllowed, detail))
-        }
+        has if has < role => Err(lacking(grant.document(), has, role)),
         _ => Ok(()),
     }
+}
+
+/// Who has a role that is less than what is needed.
+fn lacking(document: &DocumentId, has: Role, needs: Role) -> Problem {
+    if has == Role::None {
+        return no_document(document);
+    }
+    let detail = format!("they are {has} of this document, and no {needs}");
+    Problem::new(Code::NotAllowed, detail)
 }
 
 pub(super) fn no_document(id: &DocumentId) -> Problem {
