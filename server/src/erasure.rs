@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use concord_shared::ids::{DocumentId, PrincipalId};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -54,6 +54,8 @@ pub struct Eraser {
     wish: Arc<watch::Sender<Wish>>,
     /// How long what is deleted is kept.
     keep: Duration,
+    /// One purge at a time: a second one of the same document would be refused, and the first with it.
+    turn: Arc<Mutex<()>>,
 }
 
 /// Why something was not erased.
@@ -89,6 +91,7 @@ impl Eraser {
             ledger,
             wish: Arc::new(watch::Sender::new(Wish::Nothing)),
             keep,
+            turn: Arc::default(),
         }
     }
 
@@ -123,6 +126,11 @@ impl Eraser {
         by: Option<PrincipalId>,
         trail: &Trail,
     ) -> Result<(), WriteFailed> {
+        let _turn = self.turn.lock().await;
+        if self.is_purged(&document).await {
+            // Somebody was faster.
+            return Ok(());
+        }
         // Before: whose it is goes with it.
         let kept = self.kept(document.clone()).await;
         let (mut writer, mut tickets) = self.committer.document();
@@ -138,6 +146,13 @@ impl Eraser {
         let document = &document;
         trail.record(&Event::Purged { document });
         Ok(())
+    }
+
+    /// That it can't be read keeps nobody from erasing it.
+    async fn is_purged(&self, document: &DocumentId) -> bool {
+        let (store, id) = (Arc::clone(&self.store), document.clone());
+        let reading = tokio::task::spawn_blocking(move || store.tombstone(&id)).await;
+        matches!(reading, Ok(Ok(Some(tombstone))) if tombstone.purged)
     }
 
     /// What a document counts for whoever made it. That it can't be read keeps nobody from erasing it.

@@ -30,7 +30,9 @@ use crate::erasure::Eraser;
 use crate::http::authenticate::Gate;
 use crate::http::body::CONCURRENT_LARGE_BODIES;
 use crate::http::cursor::Cursors;
-use crate::http::documents::{CONCURRENT_IMPORTS, CONCURRENT_LARGE_PASTS, Documents};
+use crate::http::documents::{
+    CONCURRENT_IMPORTS, CONCURRENT_LARGE_PASTS, CONCURRENT_LISTS, Documents,
+};
 use crate::http::files::Files;
 use crate::http::idempotency::Keys;
 use crate::http::origins::Origins;
@@ -310,6 +312,7 @@ impl Inside {
                     callers,
                     limits,
                     past: Arc::new(Semaphore::new(CONCURRENT_LARGE_PASTS)),
+                    lists: Arc::new(Semaphore::new(CONCURRENT_LISTS)),
                     capacity,
                 },
                 store,

@@ -395,9 +395,13 @@ impl Grant {
 
     /// Records whether this allows what `needs` allows.
     pub fn record(&self, needs: Role) {
+        self.record_as(self.role(), needs);
+    }
+
+    fn record_as(&self, role: Role, needs: Role) {
         self.trail().record(&Event::Document {
             document: &self.document,
-            role: self.role(),
+            role,
             needs,
         });
     }

@@ -43,8 +43,11 @@ const MOST_REMEMBERED: usize = 8192;
 /// Decisions that are gone are looked for when so many came since.
 const LEAST_BETWEEN_PRUNING: usize = 1024;
 
-/// After a question that was not answered the next one comes when this part of the time is over for which answers hold.
+/// After a question that was not answered the next one comes when this part of the time is over for which answers hold, and
+/// sooner where that is long: after a second, two, and so on, at most after so many.
 const RETRY_PART: u32 = 8;
+const LEAST_RETRY: Duration = Duration::from_secs(1);
+const MOST_RETRY: Duration = Duration::from_secs(8);
 
 /// Settings by which nobody can be asked.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +184,7 @@ impl Webhook {
                 decision: Arc::downgrade(&decision),
                 until: None,
                 pause: Duration::ZERO,
+                unanswered: 0,
                 kept: None,
                 changed,
             };
@@ -251,6 +255,8 @@ struct Keeper<C> {
     until: Option<Instant>,
     /// Before the next question.
     pause: Duration,
+    /// Questions in a row that were not answered.
+    unanswered: u32,
     /// Until then, if there is room for it.
     kept: Option<Kept>,
     changed: C,
@@ -299,9 +305,12 @@ impl<C: Fn()> Keeper<C> {
     fn hear(&mut self, answer: Option<Role>) -> bool {
         let holds = self.asker.inner.holds;
         let Some(role) = answer else {
-            self.pause = holds / RETRY_PART;
+            let patience = LEAST_RETRY.saturating_mul(2_u32.saturating_pow(self.unanswered));
+            self.pause = (holds / RETRY_PART).min(patience.min(MOST_RETRY));
+            self.unanswered = self.unanswered.saturating_add(1);
             return false;
         };
+        self.unanswered = 0;
         let until = Instant::now() + holds;
         self.pause = holds / 2;
         self.until = Some(until);

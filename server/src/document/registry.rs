@@ -310,6 +310,11 @@ impl Registry {
         Ok(handle)
     }
 
+    /// Waits until open documents take more memory than they may.
+    pub async fn pressed(&self) {
+        self.shared.pressure.notified().await;
+    }
+
     /// Whether nothing can be written any more.
     pub fn is_poisoned(&self) -> bool {
         self.shared.committer.is_poisoned()

@@ -174,6 +174,9 @@ pub async fn run(
         Ok(mut task) => {
             let end = task.live(&registry, &mut deliveries).await;
             task.shared.account(task.memory, 0);
+            if task.document.graph().is_empty() {
+                shared.ledger.never_made(&mut task.bill);
+            }
             match end {
                 End::Idle => {
                     debug!(document = %id, "document unloaded");

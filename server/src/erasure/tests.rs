@@ -91,11 +91,22 @@ async fn what_is_kept_is_kept() {
     // A lesser wish does not take the place of a greater one.
     eraser.want(Wish::Sometime);
     assert_eq!(*eraser.wish.borrow(), Wish::Soon);
-    let again = eraser
-        .purge_now(id(1), principal(), Trail::off())
-        .await
-        .unwrap_err();
-    assert!(matches!(again, WriteFailed::Failed(_)), "{again}");
+    let unknown = eraser.purge_now(id(9), principal(), Trail::off()).await;
+    assert!(
+        matches!(unknown, Err(WriteFailed::Failed(_))),
+        "{unknown:?}"
+    );
+}
+
+/// As a proxy that sends a request again does.
+#[tokio::test]
+async fn who_asks_several_times_at_once_has_it_erased_once() {
+    let store = deleted(1, unix_ms());
+    let eraser = eraser(&store, Duration::from_mins(1));
+    let ask = || eraser.purge_now(id(0), principal(), Trail::off());
+    let all = futures_util::future::join_all((0..8).map(|_| ask())).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    assert_eq!(purged(&store), 1);
 }
 
 #[tokio::test]

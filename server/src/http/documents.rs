@@ -84,6 +84,8 @@ pub struct Documents {
     pub limits: Limits,
     /// Bounds the large documents that are read at old versions.
     pub past: Arc<Semaphore>,
+    /// Bounds the pages of their list that are looked for.
+    pub lists: Arc<Semaphore>,
     /// One permit for each connection that stays.
     pub capacity: Arc<Semaphore>,
 }
@@ -91,6 +93,7 @@ pub struct Documents {
 pub(super) use events::EVENTS;
 pub(super) use fork::Forked;
 pub use past::CONCURRENT_LARGE_PASTS;
+pub use read::CONCURRENT_LISTS;
 
 /// The routes, and what they are.
 pub fn router() -> OpenApiRouter<Documents> {

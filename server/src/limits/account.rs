@@ -70,6 +70,8 @@ pub struct Account {
     pub imports: Share,
     /// Of the large documents that are read at old versions.
     pub pasts: Share,
+    /// Of the pages of the list of documents.
+    pub lists: Share,
     /// Of the medium messages that are decoded.
     pub medium: Share,
     /// Of the large ones.
@@ -91,6 +93,7 @@ impl Account {
             bodies: Share::of(SHARE),
             imports: Share::of(SMALL_SHARE),
             pasts: Share::of(SMALL_SHARE),
+            lists: Share::of(SMALL_SHARE),
             medium: Share::of(SHARE),
             large: Share::of(SMALL_SHARE),
         }

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use concord_shared::access::Role;
 use concord_shared::ids::{DocumentId, PrincipalId};
 use tracing::{info, warn};
 
@@ -100,11 +101,17 @@ pub struct Said {
 /// What one open document takes, and who answers for it. Changed by the document's task alone.
 #[derive(Debug, Default)]
 pub struct Bill {
-    payer: Option<Arc<Purse>>,
+    payer: Option<Payer>,
     /// All of it.
     bytes: u64,
     /// Of these, those of its access log.
     lists: u64,
+}
+
+#[derive(Debug)]
+struct Payer {
+    who: PrincipalId,
+    purse: Arc<Purse>,
 }
 
 impl Ledger {
@@ -217,9 +224,21 @@ impl Ledger {
 
     /// It was purged.
     pub fn purged(&self, kept: &Kept) {
-        let Kept { maker, bytes } = kept;
+        self.subtract(&kept.maker, kept.bytes);
+    }
+
+    /// A document that is somebody's, and has nothing in it, is closed: there is nothing of it to count. Somebody wanted to
+    /// make it, and what they sent was refused.
+    pub fn never_made(&self, bill: &mut Bill) {
+        if let Some(Payer { who, purse }) = bill.payer.take() {
+            drop(purse);
+            self.subtract(&who, bill.bytes);
+        }
+    }
+
+    fn subtract(&self, maker: &PrincipalId, bytes: u64) {
         let purse = self.purse(maker);
-        for (sum, less) in [(&purse.documents, 1), (&purse.bytes, *bytes)] {
+        for (sum, less) in [(&purse.documents, 1), (&purse.bytes, bytes)] {
             let subtract = |all: u64| Some(all.saturating_sub(less));
             let _subtracted = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
         }
@@ -297,10 +316,19 @@ impl Ledger {
     }
 
     /// Whether one more may have a document open that so many have open, of whom some are the same caller: who has many
-    /// connections leaves room for others.
-    pub fn may_enter(&self, peers: usize, own: impl FnOnce() -> usize) -> Result<(), OverQuota> {
-        let most = self.most_peers_per_document;
-        let most_own = most.div_ceil(LEAST_WHO_FILL_A_DOCUMENT);
+    /// connections leaves room for others, and those who only read leave as much for those who write.
+    pub fn may_enter(
+        &self,
+        role: Role,
+        peers: usize,
+        own: impl FnOnce() -> usize,
+    ) -> Result<(), OverQuota> {
+        let all = self.most_peers_per_document;
+        let most = match role {
+            Role::Writer | Role::Owner => all,
+            Role::None | Role::Reader => all - all / LEAST_WHO_FILL_A_DOCUMENT,
+        };
+        let most_own = all.div_ceil(LEAST_WHO_FILL_A_DOCUMENT);
         // They are counted only where there may be too many.
         if peers >= most || peers >= most_own && own() >= most_own {
             return Err(OverQuota::of(Limit::Peers));
@@ -308,24 +336,45 @@ impl Ledger {
         Ok(())
     }
 
-    /// Of a document that is stored, and so is in the sums, if somebody made it.
+    /// Of a document that is stored, and so is in the sums, if somebody made it. One that is somebody's, and has nothing in
+    /// it yet, counts from here on, as long as it is open.
     pub fn bill(&self, said: &Said, contents: u64) -> Bill {
-        let payer = said.maker.as_ref().map(|maker| self.purse(maker));
         let lists = said.bytes;
-        let bytes = contents.saturating_add(lists);
-        Bill {
-            payer,
-            bytes,
+        let mut bill = Bill {
+            payer: None,
+            bytes: contents.saturating_add(lists),
             lists,
+        };
+        match &said.maker {
+            Some(maker) if contents > 0 => bill.payer = Some(self.payer(maker)),
+            Some(maker) => self.charge(&mut bill, maker),
+            None => {}
         }
+        bill
     }
 
     /// A document that nobody answered for is somebody's from here on.
     pub fn charge(&self, bill: &mut Bill, maker: &PrincipalId) {
         if self.knows_principals && bill.payer.is_none() {
             self.add(maker, bill.bytes);
-            bill.payer = Some(self.purse(maker));
+            bill.payer = Some(self.payer(maker));
         }
+    }
+
+    fn payer(&self, who: &PrincipalId) -> Payer {
+        let purse = self.purse(who);
+        let who = who.clone();
+        Payer { who, purse }
+    }
+
+    /// Whether something may come into a document that is somebody's already, and has nothing in it. It counts itself.
+    pub fn may_begin(&self, bill: &Bill) -> Result<(), OverQuota> {
+        let payer = bill.payer.as_ref();
+        let documents = payer.map_or(0, |of| of.purse.documents.load(Ordering::Relaxed));
+        if documents > self.most_documents {
+            return Err(OverQuota::of(Limit::Documents));
+        }
+        self.room(bill)
     }
 
     /// Whether a document that takes so much may take more, and whoever answers for it, too.
@@ -334,7 +383,7 @@ impl Ledger {
             return Err(OverQuota::of(Limit::DocumentBytes));
         }
         let payer = bill.payer.as_ref();
-        if payer.is_some_and(|purse| purse.bytes.load(Ordering::Relaxed) >= self.most_bytes) {
+        if payer.is_some_and(|of| of.purse.bytes.load(Ordering::Relaxed) >= self.most_bytes) {
             return Err(OverQuota::of(Limit::StoredBytes));
         }
         Ok(())
@@ -343,7 +392,7 @@ impl Ledger {
     /// Whether it is to be looked at closely what so many bytes more are.
     pub fn is_near(&self, bill: &Bill, bytes: u64) -> bool {
         let payer = bill.payer.as_ref();
-        let all = payer.map_or(0, |purse| purse.bytes.load(Ordering::Relaxed));
+        let all = payer.map_or(0, |of| of.purse.bytes.load(Ordering::Relaxed));
         all.saturating_add(bytes) > self.most_bytes
             || bill.bytes.saturating_add(bytes) > self.most_bytes_per_document
     }
@@ -354,7 +403,7 @@ impl Ledger {
         if all > self.most_bytes_per_document {
             return Err(OverQuota::of(Limit::DocumentBytes));
         }
-        if let Some(purse) = &bill.payer {
+        if let Some(Payer { purse, .. }) = &bill.payer {
             // Others of the same principal's documents promise at the same time.
             let add = |had: u64| had.checked_add(bytes).filter(|all| *all <= self.most_bytes);
             let added = purse
@@ -414,7 +463,7 @@ impl Bill {
     /// Its contents take so much now, whatever was promised.
     pub fn is(&mut self, contents: u64) {
         let bytes = contents.saturating_add(self.lists);
-        if let Some(purse) = &self.payer {
+        if let Some(Payer { purse, .. }) = &self.payer {
             let before = self.bytes;
             let replace = |sum: u64| Some(sum.saturating_sub(before).saturating_add(bytes));
             let _replaced = purse
@@ -433,7 +482,7 @@ impl Bill {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use concord_shared::access::{AccessList, Role, Subject};
+    use concord_shared::access::{AccessList, Subject};
 
     use super::*;
     use crate::store::{Durability, MemoryStore, Write};
@@ -611,14 +660,48 @@ mod tests {
             };
             Ledger::new(&config, false)
         };
-        let may = |ledger: &Ledger, peers, own| ledger.may_enter(peers, || own).is_ok();
+        let enter = |ledger: &Ledger, role, peers, own| {
+            let entered = ledger.may_enter(role, peers, || own);
+            entered.is_ok()
+        };
+        let may = |ledger: &Ledger, peers, own| enter(ledger, Role::Writer, peers, own);
         let twenty = ledger(20);
         assert!(may(&twenty, 0, 0) && may(&twenty, 19, 1));
         assert!(!may(&twenty, 2, 2) && !may(&twenty, 20, 0));
+        // Some are kept for those who write.
+        let read = |peers| enter(&twenty, Role::Reader, peers, 0);
+        assert!(read(17) && !read(18));
+        assert!(enter(&twenty, Role::Owner, 19, 0));
         // Small ones are for somebody, too.
         let two = ledger(2);
         assert!(may(&two, 1, 0) && !may(&two, 1, 1));
         assert!(may(&ledger(0), 1_000_000, 1_000_000));
+    }
+
+    #[test]
+    fn what_was_never_made_counts_only_while_it_is_open() {
+        let ledger = ledger(1, 1, 1);
+        let ann = who("ann");
+        let mut bill = Bill::default();
+        bill.first_list(40);
+        ledger.charge(&mut bill, &ann);
+        assert_eq!(had(&ledger, "ann"), (1, 40));
+        assert_eq!(ledger.may_begin(&bill), Ok(()));
+        ledger.never_made(&mut bill);
+        assert_eq!(had(&ledger, "ann"), (0, 0));
+        // Another one, in its place; and the first is opened again.
+        let mut other = Bill::default();
+        ledger.charge(&mut other, &ann);
+        let said = Said {
+            maker: Some(ann),
+            bytes: 40,
+        };
+        let mut again = ledger.bill(&said, 0);
+        assert_eq!(had(&ledger, "ann"), (2, 40));
+        let over = ledger.may_begin(&again).unwrap_err();
+        assert_eq!(over.limit, Limit::Documents);
+        ledger.never_made(&mut again);
+        assert_eq!(had(&ledger, "ann"), (1, 0));
     }
 
     #[test]

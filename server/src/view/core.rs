@@ -21,7 +21,7 @@ use rustc_hash::FxHashSet;
 use super::feed::Events;
 use super::marks::{Done, Mark, Marks};
 use super::rebase::Earlier;
-use super::watch::{Event, News, Place, TooManyPlaces, Watches};
+use super::watch::{Event, News, Place, TooManyPlaces, Watcher, Watches};
 use crate::document::actor::PeerMessage;
 use crate::document::admission::MAX_ACTORS;
 
@@ -396,10 +396,11 @@ impl Core {
         &mut self,
         place: &Place,
         seen: Option<&[ChangeHash]>,
+        who: Watcher,
     ) -> Result<(Option<Arc<Event>>, Events), TooManyPlaces> {
         self.tell();
         let seen = seen.filter(|seen| self.has(seen));
-        self.watches.add(&self.doc, place, seen)
+        self.watches.add(&self.doc, place, seen, who)
     }
 
     /// Whether anybody watches.

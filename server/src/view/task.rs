@@ -330,6 +330,12 @@ impl Task {
             let is_ready = self.behind.is_empty() && core.failed().is_none();
             let is_watched = core.is_watched();
             let unused = !core.is_waiting() && is_ready && !is_watched;
+            // What there is nothing of is as soon opened again.
+            let idle = if core.heads().is_empty() {
+                Duration::ZERO
+            } else {
+                IDLE
+            };
             let has_news = is_watched && is_ready && !self.backlog.is_empty();
             let jobs_per_batch = SHOWN_BYTES_PER_BATCH / core.bytes().max(1);
             let jobs_per_batch = jobs_per_batch.clamp(1, JOBS_PER_BATCH);
@@ -339,7 +345,7 @@ impl Task {
                     self.last_used = Instant::now();
                     self.outbox.take().now_or_never().unwrap_or_default()
                 }
-                () = may_go(&shared, self.last_used + IDLE), if unused => {
+                () = may_go(&shared, self.last_used + idle), if unused => {
                     match self.may_end(views, &mut core, jobs).await {
                         Ok(true) => return None,
                         Ok(false) => continue,
@@ -521,6 +527,8 @@ impl Task {
 async fn may_go(shared: &Shared, idle_at: Instant) {
     tokio::select! {
         () = shared.pressure.notified() => {}
+        // Of documents: the view's is kept by it.
+        () = shared.registry.pressed() => {}
         () = sleep_until(idle_at) => {}
     }
 }

@@ -25,6 +25,7 @@ use crate::document::actor::{Input, PeerMessage};
 use crate::document::admission::MAX_ACTORS;
 use crate::document::registry::{Delivery, DocumentHandle, Registry};
 use crate::document::task::Link;
+use crate::limits::account::Account;
 use crate::limits::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::store::{Committer, CommitterOptions, CommitterThread, Fault, MemoryStore, Store};
@@ -53,6 +54,10 @@ fn server_with_relay(budget: usize) -> (Arc<MemoryStore>, Registry, Views, Commi
     let peer = PeerId::new("server").unwrap();
     let views = Views::new(shared, registry.clone(), peer, budget, stop);
     (store, registry, views, thread)
+}
+
+fn anybody() -> Arc<Account> {
+    Arc::new(Account::unlimited())
 }
 
 fn id(n: u8) -> DocumentId {
@@ -546,7 +551,7 @@ async fn long_events_count_until_their_readers_have_taken_them() {
         let made = core.change(author(), |tx| tx.put(ROOT, "s", "x".repeat(2 << 20)));
         made.unwrap().unwrap();
     };
-    let watch = |core: &mut Core| core.watch(&root(), None).unwrap();
+    let watch = |core: &mut Core| core.watch(&root(), None, anybody()).unwrap();
     let first = views.run(&document, move |core| {
         put(core, 1);
         watch(core)
@@ -607,7 +612,7 @@ async fn watchers_are_told_of_what_is_on_the_disk_and_of_nothing_else() {
     let (store, views, _thread) = server(1 << 30);
     let document = id(1);
     views.run(&document, |core| put(core, 7)).await.unwrap();
-    let watch = |core: &mut Core| core.watch(&root(), None).unwrap();
+    let watch = |core: &mut Core| core.watch(&root(), None, anybody()).unwrap();
     let (first, mut events) = views.run(&document, watch).await.unwrap();
     let first = first.unwrap();
     assert_eq!(
@@ -632,7 +637,7 @@ async fn watchers_outlive_a_view_that_is_spoiled() {
     let (_store, views, _thread) = server(1 << 30);
     let document = id(1);
     views.run(&document, |core| put(core, 7)).await.unwrap();
-    let watch = |core: &mut Core| core.watch(&root(), None).unwrap();
+    let watch = |core: &mut Core| core.watch(&root(), None, anybody()).unwrap();
     let (first, mut events) = views.run(&document, watch).await.unwrap();
     let seen = first.unwrap().heads.clone();
     let refused = views.run(&document, |core| {
@@ -642,7 +647,7 @@ async fn watchers_outlive_a_view_that_is_spoiled() {
     });
     assert_eq!(refused.await, Err(ViewError(ErrorCode::BadOp)));
     assert_eq!(events.next().await, Err(End::Over));
-    let watch = move |core: &mut Core| core.watch(&root(), Some(&seen)).unwrap();
+    let watch = move |core: &mut Core| core.watch(&root(), Some(&seen), anybody()).unwrap();
     let (first, mut events) = views.run(&document, watch).await.unwrap();
     assert_eq!(first, None, "nothing happened since");
     views.run(&document, |core| put(core, 8)).await.unwrap();
@@ -659,7 +664,7 @@ async fn what_is_watched_stays_and_is_bounded() {
         if !views.can_be_watched() {
             break;
         }
-        let watch = |core: &mut Core| core.watch(&root(), None).unwrap();
+        let watch = |core: &mut Core| core.watch(&root(), None, anybody()).unwrap();
         watched.push(views.run(&id(n), watch).await.unwrap().1);
     }
     assert!((2..6).contains(&watched.len()), "{}", watched.len());

@@ -18,9 +18,13 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::feed::{self, Events, Sender};
+use crate::limits::account::Account;
 
 /// Places of a document that are watched at a time: each has its value in memory, and a step of its own in each batch.
 const PLACES_PER_DOCUMENT: usize = 64;
+
+/// Of these, those that one caller alone watches, so that others have some.
+const PLACES_PER_CALLER: usize = PLACES_PER_DOCUMENT / 2;
 
 /// Bytes of memory that the values of all of them may take when one more is added.
 const BYTES_PER_DOCUMENT: usize = 64 << 20;
@@ -77,6 +81,9 @@ pub enum Kind {
 )]
 pub struct TooManyPlaces;
 
+/// Whoever watches: the account of a caller.
+pub(super) type Watcher = Arc<Account>;
+
 /// Events that were made, for whom, in order.
 pub(super) type News = Vec<(Arc<Sender>, Arc<Event>)>;
 
@@ -95,7 +102,7 @@ pub(super) struct Watches {
 #[derive(Debug)]
 struct Followed {
     watched: Watched,
-    watchers: Vec<Arc<Sender>>,
+    watchers: Vec<(Watcher, Arc<Sender>)>,
     /// The value as an event, if somebody has asked for it since it last changed.
     value: Option<Arc<Event>>,
     /// What leads to the version that is here from one that somebody had seen: after a restart many come back with the
@@ -129,7 +136,7 @@ impl Watches {
     /// Whether anybody watches.
     pub(super) fn are_any(&self) -> bool {
         let mut places = self.places.values();
-        places.any(|place| place.watchers.iter().any(|watcher| watcher.is_open()))
+        places.any(|place| place.watchers.iter().any(|(_, watcher)| watcher.is_open()))
     }
 
     /// Bytes of memory that the values take, roughly.
@@ -140,7 +147,7 @@ impl Watches {
     /// Goes to the document's present version; what its watchers are to be told.
     pub(super) fn step(&mut self, document: &Automerge, news: &mut News) {
         self.places.retain(|_, place| {
-            place.watchers.retain(|watcher| watcher.is_open());
+            place.watchers.retain(|(_, watcher)| watcher.is_open());
             !place.watchers.is_empty()
         });
         if self.places.is_empty() {
@@ -158,7 +165,7 @@ impl Watches {
             let step = place.watched.step(document, &patches);
             if let Some(event) = place.told(&self.heads, &step) {
                 let watchers = place.watchers.iter();
-                news.extend(watchers.map(|watcher| (Arc::clone(watcher), Arc::clone(&event))));
+                news.extend(watchers.map(|(_, watcher)| (Arc::clone(watcher), Arc::clone(&event))));
             }
         }
     }
@@ -175,9 +182,15 @@ impl Watches {
         document: &Automerge,
         place: &Place,
         seen: Option<&[ChangeHash]>,
+        who: Watcher,
     ) -> Result<(Option<Arc<Event>>, Events), TooManyPlaces> {
         if !self.places.contains_key(place) {
-            if self.places.len() >= PLACES_PER_DOCUMENT || self.memory() >= BYTES_PER_DOCUMENT {
+            let places = self.places.values();
+            let own = places.filter(|place| place.is_watched_by_none_but(&who));
+            if self.places.len() >= PLACES_PER_DOCUMENT
+                || self.memory() >= BYTES_PER_DOCUMENT
+                || own.count() >= PLACES_PER_CALLER
+            {
                 return Err(TooManyPlaces);
             }
             self.heads = heads(document);
@@ -188,7 +201,7 @@ impl Watches {
             return Err(TooManyPlaces);
         };
         let (sender, events) = feed::feed();
-        followed.watchers.push(Arc::new(sender));
+        followed.watchers.push((who, Arc::new(sender)));
         let first = match seen {
             Some(seen) if self.searched < SINCE_TIME => {
                 let started = Instant::now();
@@ -215,6 +228,11 @@ impl Followed {
         };
         new.weigh();
         new
+    }
+
+    fn is_watched_by_none_but(&self, who: &Watcher) -> bool {
+        let mut watchers = self.watchers.iter();
+        watchers.all(|(watcher, _)| Arc::ptr_eq(watcher, who))
     }
 
     /// The value as it is now.
@@ -384,7 +402,12 @@ mod tests {
         let mut watches = Watches::default();
         let kind = |watches: &mut Watches| {
             let (first, _) = watches
-                .add(&now, &place("n"), Some(&heads(&old)))
+                .add(
+                    &now,
+                    &place("n"),
+                    Some(&heads(&old)),
+                    Arc::new(Account::unlimited()),
+                )
                 .expect("there is room");
             first.expect("it changed").kind
         };
@@ -395,6 +418,31 @@ mod tests {
         assert_eq!(kind(&mut watches), Kind::Value, "it is the same batch");
         watches.end_batch();
         assert_eq!(kind(&mut watches), Kind::Patch);
+    }
+
+    #[test]
+    fn one_caller_leaves_places_to_others() {
+        let document = Automerge::new();
+        let mut watches = Watches::default();
+        let mut has = Vec::new();
+        let mut watch = |n: usize, who: &Watcher| {
+            let place = place(&n.to_string());
+            let added = watches.add(&document, &place, None, Arc::clone(who));
+            added.map(|(_, events)| has.push(events))
+        };
+        let [one, other, third] = [(); 3].map(|()| Arc::new(Account::unlimited()));
+        for n in 0..PLACES_PER_CALLER {
+            assert_eq!(watch(n, &one), Ok(()));
+        }
+        assert_eq!(watch(64, &one), Err(TooManyPlaces));
+        // What is watched already is, and what somebody else watches, too, is not theirs alone.
+        assert_eq!(watch(0, &one), Ok(()));
+        assert_eq!(watch(0, &other), Ok(()));
+        assert_eq!(watch(64, &one), Ok(()));
+        for n in 65..65 + PLACES_PER_DOCUMENT - PLACES_PER_CALLER - 1 {
+            assert_eq!(watch(n, &other), Ok(()));
+        }
+        assert_eq!(watch(1000, &third), Err(TooManyPlaces));
     }
 
     #[test]
@@ -409,7 +457,7 @@ mod tests {
         let mut watches = Watches::default();
         let mut readers = Vec::new();
         let mut watch = |key| {
-            let added = watches.add(&document, &place(key), None);
+            let added = watches.add(&document, &place(key), None, Arc::new(Account::unlimited()));
             added.map(|(_, events)| readers.push(events))
         };
         assert_eq!(watch("a"), Ok(()));

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use automerge::transaction::Transactable as _;
 use automerge::{ActorId, Automerge, ROOT, ReadDoc as _};
 use bytes::Bytes;
+use concord_server::limits::account::Account;
 use concord_server::view::{Core, Place};
 use concord_shared::DocumentId;
 use concord_shared::json::Types;
@@ -168,14 +169,14 @@ fn updates(settings: &Settings, base: &Base, changes: &[Bytes]) -> Result<Row> {
             path: Path::root(),
             types: Types::Plain,
         };
-        let (_first, _events) = core.watch(&place, None)?;
+        let (_first, _events) = core.watch(&place, None, Arc::new(Account::unlimited()))?;
         let started = Instant::now();
         for change in changes {
             take_in(&mut core, std::slice::from_ref(change))?;
         }
         single.push(figure(changes.len() as u64) / started.elapsed().as_secs_f64());
         let mut core = Core::new(Automerge::load(&base.saved)?, ActorId::random());
-        let (_first, _events) = core.watch(&place, None)?;
+        let (_first, _events) = core.watch(&place, None, Arc::new(Account::unlimited()))?;
         let started = Instant::now();
         take_in(&mut core, changes)?;
         batched.push(figure(changes.len() as u64) / started.elapsed().as_secs_f64());

@@ -386,6 +386,29 @@ async fn it_is_written_to_while_it_goes_and_comes_back() -> Result<()> {
     Ok(())
 }
 
+/// As somebody does who clicks twice, or a proxy that sends a request again.
+#[tokio::test]
+async fn it_is_erased_once_however_often_that_is_asked_for_at_a_time() -> Result<()> {
+    let server = ServerProcess::start_with(&["--request-grace-ms", "100"])?;
+    let rest = Rest::new(server.address());
+    for n in 0..4 {
+        let made = rest.post("/v1/documents", &json!({ "n": n })).await?;
+        let path = made.good()?.location.context("a place")?;
+        let now = format!("{path}?now=true");
+        let all = futures_util::future::join_all((0..8).map(|_| rest.delete(&now))).await;
+        let all: Vec<_> = all.into_iter().collect::<Result<_>>()?;
+        let status: Vec<_> = all.iter().map(|answer| answer.status.as_u16()).collect();
+        // It may be on its way to be deleted, and not be there for others.
+        ensure!(
+            status.iter().all(|status| [202, 404].contains(status)),
+            "{status:?}"
+        );
+        ensure!(status.contains(&202), "{status:?}");
+        comes_to(&rest, &path, "erased").await?;
+    }
+    Ok(())
+}
+
 /// Whoever asks for it while it is being read from the disk is answered, though it does not come back.
 #[tokio::test]
 async fn it_goes_while_it_is_loaded() -> Result<()> {

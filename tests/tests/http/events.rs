@@ -2,6 +2,8 @@
 //! there at the event's version, which it finds by another way. And it is told of all of it, also after being away, too
 //! slow, or cut off by a server that was killed.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use automerge::ActorId;
 use concord_client_wasm::Replica;
@@ -420,13 +422,22 @@ fn too_many_places_of_one_document_are_refused() {
         let rest = Rest::new(server.address());
         rest.put("/v1/documents/d", &json!({})).await?.good()?;
         let mut followers = Vec::new();
-        for place in 0..64 {
-            let url = format!("/v1/documents/d/events/{place}");
-            followers.push(Follower::open(&rest, &url, None).await?);
+        // Half of them for one caller.
+        let other = rest.from(Ipv4Addr::new(198, 18, 0, 2));
+        for (who, places) in [(&rest, 0..32), (&other, 32..64)] {
+            let refused = places.end;
+            for place in places {
+                let url = format!("/v1/documents/d/events/{place}");
+                followers.push(Follower::open(who, &url, None).await?);
+            }
+            let url = format!("/v1/documents/d/events/{refused}");
+            let refused = who.get(&url).await?;
+            assert_eq!(refused.json()?["code"], json!("overloaded"));
         }
         // Another of a place that is watched costs little.
         followers.push(Follower::open(&rest, "/v1/documents/d/events/0", None).await?);
-        let refused = rest.get("/v1/documents/d/events/64").await?;
+        let third = rest.from(Ipv4Addr::new(198, 18, 0, 3));
+        let refused = third.get("/v1/documents/d/events/64").await?;
         assert_eq!(
             (refused.status.as_u16(), &refused.json()?["code"]),
             (503, &json!("overloaded"))

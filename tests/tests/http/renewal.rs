@@ -213,33 +213,112 @@ async fn other_texts_are_refused_also_where_everybody_may_do_everything() -> Res
     Ok(())
 }
 
-/// What is sent slowly is from whoever it was from when it has come.
+/// What is sent slowly is from whoever it was from when it has come: by every way to write something.
 #[tokio::test]
 async fn who_is_nobody_any_more_writes_nothing() -> Result<()> {
     let world = World::start()?;
     let rest = Rest::new(world.server.address());
-    let ann = rest.with_token(&world.issuer.of("ann")?);
-    let path = format!("/v1/documents/{NOBODYS}");
-    ann.put(&path, &json!({ "n": 0 })).await?.good()?;
-    let token = world.issuer.for_seconds("ann", 2)?;
-    let body = json!({ "n": 1 }).to_string();
-    let (begins, ends) = body.split_at(3);
-    let head = format!(
-        "PUT {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{begins}",
-        world.server.address(),
-        body.len()
+    let [ann, bob] = &[
+        rest.with_token(&world.issuer.of("ann")?),
+        rest.with_token(&world.issuer.of("bob")?),
+    ];
+    let path = format!("/v1/documents/{}", world.document().await?);
+    let unborn = format!("/v1/documents/{NOBODYS}");
+    let before = ann.get(&path).await?.good()?;
+    let token = &world.issuer.for_seconds("ann", 2)?;
+    let give = json!({ "principals": { "ann": "owner", "eve": "owner" } });
+    let slowly = [
+        ("PUT", path.clone(), json!({ "n": 1 })),
+        ("PATCH", format!("{path}/value"), json!({ "n": 1 })),
+        ("POST", format!("{path}/fork"), json!({})),
+        ("POST", "/v1/documents".to_owned(), json!({ "n": 1 })),
+        ("PUT", unborn.clone(), json!({ "n": 1 })),
+        ("PUT", format!("{path}/access"), give),
+    ]
+    .map(async |(method, path, body)| {
+        let body = body.to_string();
+        let (begins, ends) = body.split_at(1);
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{begins}",
+            world.server.address(),
+            body.len()
+        );
+        let mut slow = TcpStream::connect(world.server.address()).await?;
+        slow.write_all(head.as_bytes()).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        slow.write_all(ends.as_bytes()).await?;
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).await?;
+        let what = format!("{method} {path}: {answer}");
+        ensure!(answer.starts_with("HTTP/1.1 401"), "{what}");
+        ensure!(answer.contains("token-expired"), "{what}");
+        ensure!(answer.contains("www-authenticate: Bearer"), "{what}");
+        Ok(())
+    });
+    futures_util::future::try_join_all(slowly).await?;
+    let now = ann.get(&path).await?.good()?;
+    ensure!(
+        now.etag == before.etag && now.json()? == before.json()?,
+        "{now:?}"
     );
-    let mut slow = TcpStream::connect(world.server.address()).await?;
-    slow.write_all(head.as_bytes()).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    slow.write_all(ends.as_bytes()).await?;
-    let mut answer = String::new();
-    slow.read_to_string(&mut answer).await?;
-    ensure!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-    ensure!(answer.contains("token-expired"), "{answer}");
-    let value = ann.get(&path).await?.good()?.json()?;
-    ensure!(value["n"] == 0, "{value}");
+    let list = ann.get(&format!("{path}/access")).await?.good()?.json()?;
+    ensure!(
+        list["list"]["principals"] == json!({ "ann": "owner" }),
+        "{list}"
+    );
+    // Nor is the id hers for that.
+    bob.put(&unborn, &json!({ "n": 2 })).await?.good()?;
+    let all = ann.get("/v1/documents").await?.good()?.json()?;
+    ensure!(
+        all["documents"].as_array().map(Vec::len) == Some(1),
+        "{all}"
+    );
+    Ok(())
+}
+
+/// What members get is had as long as the token lasts that said so, and no longer, however long it takes to look at all
+/// documents again by the next one.
+#[tokio::test]
+async fn what_a_token_gave_is_gone_when_it_ends_though_the_next_is_still_looked_at() -> Result<()> {
+    let issuer = Issuer::new()?;
+    let arguments = ["--request-grace-ms", "100", "--messages-per-second", "1"];
+    let server = ServerProcess::start_with(&issuer.arguments(&arguments)?)?;
+    let world = World { issuer, server };
+    let id = world.document().await?;
+    let path = format!("/v1/documents/{id}");
+    let ann = Rest::new(world.server.address()).with_token(&world.issuer.of("ann")?);
+    let board = json!({ "principals": { "ann": "owner" }, "groups": { "board": "reader" } });
+    ann.put(&format!("{path}/access"), &board).await?.good()?;
+    let ends = std::time::SystemTime::now() + Duration::from_secs(SHORT_S);
+    let exp = ends.duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let of_members = json!({ "sub": "bob", "groups": ["board"], "exp": exp });
+    let mut bob = world.join(&world.issuer.token(&of_members)?).await?;
+    ask(&mut bob, &id).await?;
+    is_there(&mut bob, &id).await?;
+    // Another tab of his uses up what he may send.
+    let url = world.server.websocket_url();
+    let other = format!("{url}?token={}", world.issuer.of("bob")?);
+    let mut other = RawClient::join(&other, "other").await?;
+    for _ in 0..200 {
+        ask(&mut other, &id).await?;
+    }
+    let said = json!({ "type": "token", "token": world.issuer.of("bob")? });
+    bob.send_text(&said.to_string()).await?;
+    let wait = ends.duration_since(std::time::SystemTime::now())?;
+    tokio::time::sleep(wait + Duration::from_millis(500)).await;
+    let patch = json!({ "secret": true });
+    ann.patch(
+        &format!("{path}/value"),
+        "application/merge-patch+json",
+        &patch,
+    )
+    .await?
+    .good()?;
+    let mut told = Vec::new();
+    let refusal = bob.refusal_after(|message| told.push(message)).await?;
+    ensure!(refusal.close_code == Some(4401), "{refusal:?}");
+    ensure!(told.is_empty(), "{told:?}");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! A program that has no CRDT.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_MATCH, LOCATION};
@@ -13,6 +13,7 @@ pub(crate) struct Rest {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+    address: Option<Ipv4Addr>,
 }
 
 /// An answer, whatever it says.
@@ -32,6 +33,15 @@ impl Rest {
             http: concord_tests::http_client(),
             base: format!("http://{address}"),
             token: None,
+            address: None,
+        }
+    }
+
+    /// The same, behind a proxy, from this address.
+    pub(crate) fn from(&self, address: Ipv4Addr) -> Self {
+        Self {
+            address: Some(address),
+            ..self.clone()
         }
     }
 
@@ -44,7 +54,10 @@ impl Rest {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base));
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(address) = self.address {
+            request = request.header("x-forwarded-for", address.to_string());
+        }
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

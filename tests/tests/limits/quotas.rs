@@ -309,6 +309,31 @@ async fn a_document_has_so_many_peers() -> Result<()> {
     }
 }
 
+/// What was refused made no document, and is soon not counted as one.
+#[tokio::test]
+async fn who_was_refused_has_used_up_nothing() -> Result<()> {
+    let issuer = Issuer::new()?;
+    let limits = ["--max-documents-per-principal", "1", "--idle-seconds", "1"];
+    let server = ServerProcess::start_with(&issuer.arguments(&limits)?)?;
+    let ann = As::new(&server, &issuer, "ann")?;
+    let path = format!("/v1/documents/{}", document(1));
+    let refused = ann
+        .ask(Method::PUT, &path, Some(&json!({ "__proto__": 1 })))
+        .await?;
+    ensure!(refused.status() == 422, "{}", refused.status());
+    let deadline = std::time::Instant::now() + super::SOON;
+    while ann.make(&json!({})).await?.status() != 201 {
+        ensure!(std::time::Instant::now() < deadline, "it counts for good");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // The id is still hers: she may make it, but for the quota.
+    is_over(
+        ann.ask(Method::PUT, &path, Some(&json!({ "n": 1 })))
+            .await?,
+    )
+    .await
+}
+
 /// Whoever has many connections leaves places of a document to others.
 #[tokio::test]
 async fn one_caller_has_a_part_of_the_places_of_a_document() -> Result<()> {

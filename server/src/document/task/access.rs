@@ -32,7 +32,7 @@ impl Task {
             return;
         }
         self.heed(&link.grant);
-        if let Err(over) = self.may_enter(connection, link.outbox.caller()) {
+        if let Err(over) = self.may_enter(connection, &link) {
             self.turn_out(&link, ErrorCode::OverQuota, &over);
             return;
         }

@@ -7,7 +7,6 @@ use concord_shared::code::ErrorCode;
 
 use super::{Link, Pending, Task};
 use crate::connection::Goodbye;
-use crate::connection::caller::Caller;
 use crate::document::ConnectionId;
 use crate::document::actor::{Effects, Input, PeerMessage};
 use crate::limits::Limited;
@@ -33,11 +32,7 @@ impl Beyond {
 
 impl Task {
     /// Whether one more may have the document open. The server itself always may.
-    pub(super) fn may_enter(
-        &self,
-        connection: ConnectionId,
-        caller: &Caller,
-    ) -> Result<(), OverQuota> {
+    pub(super) fn may_enter(&self, connection: ConnectionId, link: &Link) -> Result<(), OverQuota> {
         if connection == ConnectionId::VIEW || self.links.contains_key(&connection) {
             return Ok(());
         }
@@ -45,9 +40,11 @@ impl Task {
         let views = usize::from(self.links.contains_key(&ConnectionId::VIEW));
         let peers = self.links.len() - views;
         // Whoever it is has one account on all connections.
+        let caller = link.outbox.caller();
         let is_own = |of: &&Link| Arc::ptr_eq(of.outbox.caller().account(), caller.account());
         let own = || self.links.values().filter(is_own).count();
-        self.shared.ledger.may_enter(peers, own)
+        let role = link.grant.role();
+        self.shared.ledger.may_enter(role, peers, own)
     }
 
     /// Whether a message's changes may be added, as far as it is about how much there is. If not, its sender is told so,
@@ -73,6 +70,15 @@ impl Task {
         false
     }
 
+    /// Whether something may be written to the document.
+    pub(super) fn room(&self) -> Result<(), OverQuota> {
+        if self.document.graph().is_empty() {
+            self.shared.ledger.may_begin(&self.bill)
+        } else {
+            self.shared.ledger.room(&self.bill)
+        }
+    }
+
     /// Ends the connection of somebody for whom there is no room, and tells them.
     pub(super) fn turn_out(&self, link: &Link, code: ErrorCode, why: &impl ToString) {
         link.outbox.close(Goodbye {
@@ -95,6 +101,7 @@ impl Task {
             {
                 ledger.may_make(maker, all as u64)?;
             }
+            ledger.may_begin(&self.bill)?;
         }
         // Clients send again what they are not sure of: that is nothing more, where it matters.
         let graph = self.document.graph();

@@ -156,7 +156,13 @@ async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartErr
     let document = id.clone();
     let ledger = Arc::clone(&shared.ledger);
     let opening = tokio::task::spawn_blocking(move || {
-        let said = ledger.said(&*store, &document)?;
+        // What is deleted is counted by its tombstone.
+        let is_deleted = store.tombstone(&document)?.is_some();
+        let said = if is_deleted {
+            Said::default()
+        } else {
+            ledger.said(&*store, &document)?
+        };
         Ok::<_, OpenError>((opening::open(&*store, &document)?, said))
     });
     let (mut opened, said) = opening.await.map_err(|_| StartError::Panicked)??;

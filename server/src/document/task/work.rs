@@ -51,7 +51,7 @@ impl Task {
             Delivery::SetList(new) => self.set_list(*new),
             Delivery::Delete(grant, give) => self.delete(&grant, give, effects),
             Delivery::Room(give) => {
-                let _gone = give.send(self.shared.ledger.room(&self.bill));
+                let _gone = give.send(self.room());
             }
             Delivery::Undelete(deletion, give) => self.undelete((deletion, give)),
             Delivery::Heads(give) => {

@@ -49,7 +49,11 @@ pub(super) async fn delete(
     // What is begun is ended, and recorded, though whoever asked for it has gone meanwhile.
     let deleting = tokio::spawn(async move {
         if let Some(document) = document {
-            document.delete().await?;
+            match document.delete().await {
+                // Somebody was faster.
+                Err(problem) if now && problem.is(Code::NoDocument) => {}
+                deleted => deleted?,
+            }
         }
         if !now {
             return Ok(StatusCode::NO_CONTENT.into_response());

@@ -25,6 +25,9 @@ use crate::http::openapi::problems::Fails;
 use crate::http::problem::{Code, Problem};
 use crate::store::{Remains, Tombstone};
 
+/// Tries to purge a document that others bring back at the same time.
+const MOST_PURGES: usize = 3;
+
 /// What became of a deleted document.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Deletion)]
@@ -65,21 +68,25 @@ impl Documents {
 
     /// Purges it, if it is not purged; what became of it.
     pub(super) async fn erase(&self, who: &Identity, id: &DocumentId) -> Result<Shown, Problem> {
-        let mut tombstone = self.deletion(who, id).await?.tombstone().clone();
-        if tombstone.purged {
-            return Ok(self.shown(&tombstone));
+        for _ in 0..MOST_PURGES {
+            let mut tombstone = self.deletion(who, id).await?.tombstone().clone();
+            if tombstone.purged {
+                return Ok(self.shown(&tombstone));
+            }
+            let by = who.principal.clone();
+            match self.eraser.purge_now(id.clone(), by, &who.trail).await {
+                Ok(()) => {
+                    tombstone.purged = true;
+                    return Ok(self.shown(&tombstone));
+                }
+                // Somebody may have brought it back at the same time, and perhaps deleted it again.
+                Err(error) => {
+                    error!(document = %id, error = %Report(&error), "a deleted document was not erased");
+                }
+            }
         }
-        let by = who.principal.clone();
-        let erasing = self.eraser.purge_now(id.clone(), by, &who.trail);
-        erasing.await.map_err(|error| {
-            error!(document = %id, error = %Report(&error), "a deleted document was not erased");
-            Problem::new(
-                Code::Wire(ErrorCode::StorageFailed),
-                "deleted, and not erased",
-            )
-        })?;
-        tombstone.purged = true;
-        Ok(self.shown(&tombstone))
+        let detail = "deleted, and not erased";
+        Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), detail))
     }
 
     fn shown(&self, tombstone: &Tombstone) -> Shown {

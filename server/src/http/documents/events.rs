@@ -91,6 +91,7 @@ pub(super) async fn events(
     let grant = document.grant.clone();
     let mut told = Told {
         document,
+        account,
         place: Place { path, types },
         seen,
         pieces: VecDeque::from([Bytes::from_static(OPENING)]),
@@ -140,6 +141,7 @@ async fn lost(grant: &mut Grant) {
 /// A client, and what it has been told.
 struct Told {
     document: Reader,
+    account: Arc<Account>,
     place: Place,
     /// The version that it has the value of.
     seen: Option<Vec<ChangeHash>>,
@@ -158,7 +160,8 @@ impl Told {
             return Err(Problem::new(Code::Wire(ErrorCode::Overloaded), detail));
         }
         let (place, seen) = (self.place.clone(), self.seen.clone());
-        let (first, events) = self.document.watch(place, seen).await?;
+        let account = Arc::clone(&self.account);
+        let (first, events) = self.document.watch(place, seen, account).await?;
         if let Some(event) = first {
             self.put(&event);
         }

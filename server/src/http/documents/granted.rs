@@ -170,8 +170,9 @@ impl Reader {
         &self,
         place: Place,
         seen: Option<Vec<ChangeHash>>,
+        account: Arc<Account>,
     ) -> Result<(Option<Arc<Event>>, Events), Problem> {
-        let watch = move |core: &mut Core| Ok(core.watch(&place, seen.as_deref())?);
+        let watch = move |core: &mut Core| Ok(core.watch(&place, seen.as_deref(), account)?);
         self.run(Role::Reader, watch).await
     }
 

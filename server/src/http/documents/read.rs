@@ -84,6 +84,9 @@ pub(super) fn json_at(
     json.transpose().map_err(internal)
 }
 
+/// Pages of the list of documents that are looked for at a time.
+pub const CONCURRENT_LISTS: usize = 2;
+
 /// Documents that are looked at for one page of the list, where the caller may not read all of them: at least so many, and
 /// up to twice as many, by chance. Else whether there is a next page told whether there is one document more that is not
 /// for them, and who has some of their own could find out where.
@@ -144,6 +147,7 @@ enum Summary {
 pub(super) async fn list(
     State(documents): State<Documents>,
     Extension(identity): Extension<Identity>,
+    Extension(account): Extension<Arc<Account>>,
     headers: HeaderMap,
     query: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -162,7 +166,12 @@ pub(super) async fn list(
         let detail = "which documents they may read is known to the application that decides it";
         return Err(Problem::new(Code::NotAllowed, detail));
     }
-    let list = move |store: &_| readable(store, &grants, &identity, after, limit);
+    // Each is hundreds of reads.
+    let turn = account.lists.turn(&documents.lists).await;
+    let list = move |store: &_| {
+        let _turn = turn;
+        readable(store, &grants, &identity, after, limit)
+    };
     let (found, next) = documents.stored(list).await?;
     let next = next.map(|last| cursors.seal(&who, &last)).transpose();
     let next = next.map_err(|_| Problem::new(Code::Wire(ErrorCode::Internal), ""))?;
