@@ -398,7 +398,8 @@ impl Grant {
         self.record_as(self.role(), needs);
     }
 
-    fn record_as(&self, role: Role, needs: Role) {
+    /// Records that this role was found, in a document that is deleted.
+    pub fn record_as(&self, role: Role, needs: Role) {
         self.trail().record(&Event::Document {
             document: &self.document,
             role,

@@ -21,6 +21,9 @@ const SHORT_S: u64 = 4;
 /// Of one by which several others are shown, a second apart.
 const LONGER_S: u64 = 8;
 
+/// Each is granted anew for as much as a message costs.
+const DOCUMENTS: usize = 20;
+
 /// An id that nobody has.
 const NOBODYS: &str = "4NMNnkMhL8jXrdJ9jamS58PAVdXu";
 
@@ -285,36 +288,40 @@ async fn what_a_token_gave_is_gone_when_it_ends_though_the_next_is_still_looked_
     let arguments = ["--request-grace-ms", "100", "--messages-per-second", "1"];
     let server = ServerProcess::start_with(&issuer.arguments(&arguments)?)?;
     let world = World { issuer, server };
-    let id = world.document().await?;
-    let path = format!("/v1/documents/{id}");
     let ann = Rest::new(world.server.address()).with_token(&world.issuer.of("ann")?);
     let board = json!({ "principals": { "ann": "owner" }, "groups": { "board": "reader" } });
-    ann.put(&format!("{path}/access"), &board).await?.good()?;
-    let ends = std::time::SystemTime::now() + Duration::from_secs(SHORT_S);
+    let mut documents = Vec::new();
+    for _ in 0..DOCUMENTS {
+        let id = world.document().await?;
+        let path = format!("/v1/documents/{id}/access");
+        ann.put(&path, &board).await?.good()?;
+        documents.push(id);
+    }
+    let ends = std::time::SystemTime::now() + Duration::from_secs(LONGER_S);
     let exp = ends.duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let of_members = json!({ "sub": "bob", "groups": ["board"], "exp": exp });
     let mut bob = world.join(&world.issuer.token(&of_members)?).await?;
-    ask(&mut bob, &id).await?;
-    is_there(&mut bob, &id).await?;
-    // Another tab of his uses up what he may send.
+    for id in &documents {
+        ask(&mut bob, id).await?;
+        is_there(&mut bob, id).await?;
+    }
+    // Another tab of his uses up what he may send: after that comes one a second.
     let url = world.server.websocket_url();
     let other = format!("{url}?token={}", world.issuer.of("bob")?);
     let mut other = RawClient::join(&other, "other").await?;
-    for _ in 0..200 {
-        ask(&mut other, &id).await?;
+    for _ in 0..100 {
+        ask(&mut other, NOBODYS).await?;
     }
     let said = json!({ "type": "token", "token": world.issuer.of("bob")? });
     bob.send_text(&said.to_string()).await?;
     let wait = ends.duration_since(std::time::SystemTime::now())?;
     tokio::time::sleep(wait + Duration::from_millis(500)).await;
     let patch = json!({ "secret": true });
-    ann.patch(
-        &format!("{path}/value"),
-        "application/merge-patch+json",
-        &patch,
-    )
-    .await?
-    .good()?;
+    for id in &documents {
+        let path = format!("/v1/documents/{id}/value");
+        let kind = "application/merge-patch+json";
+        ann.patch(&path, kind, &patch).await?.good()?;
+    }
     let mut told = Vec::new();
     let refusal = bob.refusal_after(|message| told.push(message)).await?;
     ensure!(refusal.close_code == Some(4401), "{refusal:?}");

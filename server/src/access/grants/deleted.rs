@@ -39,10 +39,6 @@ impl Grant {
         } = &**somebody;
         let found = grants.look(&self.document).await?;
         let before = found.before();
-        if found.tombstone.is_none() && self.role() == Role::None {
-            // Who may know nothing of it looks for what is deleted.
-            self.record(Role::Owner);
-        }
         Ok(found.tombstone.and_then(|tombstone| {
             let may = if tombstone.purged {
                 let me = &identity.principal;
@@ -52,7 +48,6 @@ impl Grant {
             } else {
                 somebody.role(&self.document, &before) == Role::Owner
             };
-            self.record_as(if may { Role::Owner } else { Role::None }, Role::Owner);
             may.then(|| Deletion {
                 document: self.document.clone(),
                 tombstone,

@@ -42,8 +42,11 @@ pub(super) async fn delete(
     let now = Parameters::of(query, &["now"])?.now()?;
     let document = match documents.owner(&identity, &id).await {
         Ok(document) => Some(document),
-        // It may be deleted already; that is looked at below.
-        Err(problem) if now && problem.is(Code::NoDocument) => None,
+        // It may be deleted already.
+        Err(problem) if now && problem.is(Code::NoDocument) => {
+            documents.deletion(&identity, &id).await?;
+            None
+        }
         Err(problem) => return Err(problem),
     };
     // What is begun is ended, and recorded, though whoever asked for it has gone meanwhile.

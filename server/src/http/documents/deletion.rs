@@ -5,6 +5,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use concord_shared::access::Role;
 use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
 use concord_shared::json;
@@ -15,8 +16,8 @@ use utoipa::ToSchema;
 use super::address::{Address, Parameters, address};
 use super::granted::no_document;
 use super::{Documents, unreadable};
-use crate::access::Identity;
 use crate::access::grants::Deletion;
+use crate::access::{Grant, Identity};
 use crate::clock::signed_ms;
 use crate::document::task::Report;
 use crate::http::accept::{JSON, media_type};
@@ -61,15 +62,28 @@ impl Documents {
         who: &Identity,
         id: &DocumentId,
     ) -> Result<Deletion, Problem> {
-        let deletion = self.grant(who, id).await?.deletion().await;
+        let grant = self.grant(who, id).await?;
+        let found = self.found(&grant).await;
+        let role = if found.is_ok() {
+            Role::Owner
+        } else {
+            Role::None
+        };
+        grant.record_as(role, Role::Owner);
+        found
+    }
+
+    async fn found(&self, grant: &Grant) -> Result<Deletion, Problem> {
+        let deletion = grant.deletion().await;
         let deletion = deletion.map_err(|error| unreadable(&error))?;
-        deletion.ok_or_else(|| no_document(id))
+        deletion.ok_or_else(|| no_document(grant.document()))
     }
 
     /// Purges it, if it is not purged; what became of it.
     pub(super) async fn erase(&self, who: &Identity, id: &DocumentId) -> Result<Shown, Problem> {
         for _ in 0..MOST_PURGES {
-            let mut tombstone = self.deletion(who, id).await?.tombstone().clone();
+            let grant = self.grant(who, id).await?;
+            let mut tombstone = self.found(&grant).await?.tombstone().clone();
             if tombstone.purged {
                 return Ok(self.shown(&tombstone));
             }
