@@ -7,8 +7,10 @@ use clap::{Parser, Subcommand};
 use client::UsageError;
 use terminal::escaped;
 
+pub mod access;
 pub mod changes;
 pub mod client;
+pub mod delete;
 pub mod documents;
 pub mod edit;
 pub mod export;
@@ -62,6 +64,17 @@ enum Command {
     Restore(history::RestoreArgs),
     /// Make a new document with another's changes up to a version, and print its id.
     Fork(history::ForkArgs),
+    /// Delete a document, for everybody and at once.
+    ///
+    /// It can be taken back for as long as it is kept (concord undelete). With --now it is erased, which can not: the command
+    /// ends when no byte of it is in any file of the data directory, and exit status 0 says so.
+    Delete(delete::DeleteArgs),
+    /// Take back that a document was deleted, as long as it is kept.
+    Undelete(delete::UndeleteArgs),
+    /// Print what became of a deleted document: kept until when, purged, or erased; and who deleted it.
+    Deletion(delete::DeletionArgs),
+    /// Print who may do what with a document, or say so.
+    Access(access::AccessArgs),
     /// Write documents to .automerge files.
     Export(export::ExportArgs),
     /// Read documents from .automerge files.
@@ -105,6 +118,10 @@ impl Cli {
             Command::Diff(args) => history::diff(&args),
             Command::Restore(args) => history::restore(&args),
             Command::Fork(args) => history::fork(&args),
+            Command::Delete(args) => delete::delete(&args),
+            Command::Undelete(args) => delete::undelete(&args),
+            Command::Deletion(args) => delete::deletion(&args),
+            Command::Access(args) => access::access(&args),
             Command::Export(args) => export::export(&args),
             Command::Import(args) => files::import(&args),
             Command::Verify(args) => maintain::verify(&args),

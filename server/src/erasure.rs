@@ -52,8 +52,8 @@ pub struct Eraser {
     ledger: Arc<Ledger>,
     /// Whether the database is to be written anew.
     wish: Arc<watch::Sender<Wish>>,
-    /// How long what is deleted is kept.
-    keep: Duration,
+    /// How long what is deleted is kept, if that is known here.
+    keep: Option<Duration>,
     /// One purge at a time: a second one of the same document would be refused, and the first with it.
     turn: Arc<Mutex<()>>,
 }
@@ -76,13 +76,13 @@ struct Round {
 }
 
 impl Eraser {
-    /// For documents that are kept so long after they were deleted.
+    /// For documents that are kept so long after they were deleted. `None`: that is not known here, and none is due.
     pub fn new(
         store: Arc<dyn Store>,
         committer: Committer,
         audit: Audit,
         ledger: Arc<Ledger>,
-        keep: Duration,
+        keep: Option<Duration>,
     ) -> Self {
         Self {
             store,
@@ -95,10 +95,10 @@ impl Eraser {
         }
     }
 
-    /// When what was deleted then is erased, in milliseconds since the Unix epoch.
-    pub fn due_ms(&self, deleted_at_ms: u64) -> u64 {
-        let keep_ms = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
-        deleted_at_ms.saturating_add(keep_ms)
+    /// When what was deleted then is erased, in milliseconds since the Unix epoch, if that is known.
+    pub fn due_ms(&self, deleted_at_ms: u64) -> Option<u64> {
+        let keep_ms = u64::try_from(self.keep?.as_millis()).unwrap_or(u64::MAX);
+        Some(deleted_at_ms.saturating_add(keep_ms))
     }
 
     /// Purges a deleted document, durably, and sees to it that its bytes leave the files soon: its tombstone says when they
@@ -182,7 +182,8 @@ impl Eraser {
                     self.want(Wish::Sometime);
                 }
                 round = Round::default();
-                sleep(LOOK_INTERVAL.min(self.keep.max(BETWEEN_LOOKS))).await;
+                let keep = self.keep.unwrap_or(LOOK_INTERVAL);
+                sleep(LOOK_INTERVAL.min(keep.max(BETWEEN_LOOKS))).await;
             } else {
                 sleep(BETWEEN_LOOKS).await;
             }
@@ -203,7 +204,7 @@ impl Eraser {
         for (document, tombstone) in some {
             if tombstone.purged {
                 round.has_remains |= tombstone.remains != Remains::Nothing;
-            } else if self.due_ms(tombstone.at_ms) <= now {
+            } else if self.due_ms(tombstone.at_ms).is_some_and(|due| due <= now) {
                 info!(%document, "erasing a deleted document");
                 let trail = self.audit.own();
                 match self.purge(document.clone(), None, &trail).await {

@@ -68,8 +68,12 @@ pub struct Inside {
 /// What is done to a store besides what clients ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upkeep {
-    /// Documents are compacted, and the server's identity and secret are kept.
+    /// Documents are compacted, what was deleted long enough ago is erased, and the server's identity and secret are
+    /// kept.
     Full,
+    /// The same, and nothing is erased unless somebody asks for that: for how long what is deleted is kept is for the
+    /// server to say.
+    NoErasing,
     /// Nothing is written.
     None,
 }
@@ -235,6 +239,7 @@ impl Inside {
         let ledger = Arc::new(Ledger::new(config, gate.rules.is_open));
         ledger.read(&*store).context("counting what is stored")?;
         let keep = Duration::from_secs(config.keep_deleted_seconds);
+        let keep = (upkeep == Upkeep::Full).then_some(keep);
         let eraser = Eraser::new(
             Arc::clone(&store),
             committer.clone(),
@@ -375,7 +380,7 @@ fn own(
         return Ok(kept.to_vec());
     }
     let made = make()?;
-    if upkeep == Upkeep::Full {
+    if upkeep != Upkeep::None {
         store.set_meta(key, &made)?;
     }
     Ok(made)

@@ -131,6 +131,15 @@ impl AccessList {
         }
     }
 
+    /// Takes an entry out, if there is one: what else the list says decides then.
+    pub fn unset(&mut self, subject: Subject<'_>) -> bool {
+        match subject {
+            Subject::Anyone => std::mem::replace(&mut self.anyone, Role::None) > Role::None,
+            Subject::Group(name) => self.groups.remove(name).is_some(),
+            Subject::Principal(name) => self.principals.remove(name).is_some(),
+        }
+    }
+
     /// The role of a principal who is in these groups.
     pub fn role(&self, principal: &str, groups: &[String]) -> Role {
         self.role_by_name(principal, groups).unwrap_or(self.anyone)
@@ -202,6 +211,24 @@ mod tests {
             AccessList::default().role("ann", &groups(&["board"])),
             Role::None
         );
+    }
+
+    #[test]
+    fn an_entry_that_is_taken_out_leaves_the_decision_to_the_others() {
+        let mut list = list(
+            r#"{"anyone": "reader", "groups": {"board": "writer"}, "principals": {"ann": "owner"}}"#,
+        );
+        let board = groups(&["board"]);
+        for (subject, left) in [
+            (Subject::Principal("ann"), Role::Writer),
+            (Subject::Group("board"), Role::Reader),
+            (Subject::Anyone, Role::None),
+        ] {
+            assert!(list.unset(subject), "{subject:?}");
+            assert_eq!(list.role("ann", &board), left, "{subject:?}");
+            assert!(!list.unset(subject), "{subject:?}");
+        }
+        assert_eq!(list, AccessList::default());
     }
 
     #[test]

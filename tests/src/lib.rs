@@ -7,9 +7,11 @@
 //! [`client`] is Concord's own replica on a socket, and [`raw_client`] sends whatever frames a test
 //! wants. [`simulation`] needs no process at all, and [`forge`] not even the server: it makes changes that
 //! nobody should take. [`replay`] is for other projects' tests, too: recorded histories, held against any code.
+//! [`files`] searches what a server left on the disk.
 
 pub mod bench;
 pub mod client;
+pub mod files;
 pub mod forge;
 pub mod issuer;
 pub mod node;

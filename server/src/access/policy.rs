@@ -5,6 +5,7 @@
 //! where one is [asked](super::webhook), and nothing else then; else what the document's list says. What is not there yet belongs to whoever may make documents. What has no list, since it is older than lists or
 //! came from a server that asks nobody, is the operators' until they give it one.
 
+use std::fmt;
 use std::str::FromStr;
 
 use concord_shared::access::{AccessList, Role, Subject};
@@ -39,7 +40,8 @@ impl Whom {
         }
     }
 
-    fn as_subject(&self) -> Subject<'_> {
+    /// As an entry of a list has it.
+    pub fn as_subject(&self) -> Subject<'_> {
         match self {
             Self::Anyone => Subject::Anyone,
             Self::Group(name) => Subject::Group(name),
@@ -57,6 +59,16 @@ pub enum SettingError {
     /// Not a pair, or not of a role.
     #[error("{0:?} is not WHOM=ROLE, with reader, writer or owner for the role")]
     Share(String),
+}
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anyone => f.write_str(ANYONE),
+            Self::Group(name) => write!(f, "{GROUP}{name}"),
+            Self::Principal(name) => f.write_str(name),
+        }
+    }
 }
 
 impl FromStr for Whom {
@@ -80,6 +92,13 @@ impl FromStr for Whom {
 pub struct Share {
     whom: Whom,
     role: Role,
+}
+
+impl Share {
+    /// Puts it into a list.
+    pub fn give(&self, list: &mut AccessList) {
+        list.set(self.whom.as_subject(), self.role);
+    }
 }
 
 impl FromStr for Share {
@@ -149,6 +168,15 @@ impl Rules {
         }
     }
 
+    /// Where nobody has to say who they are, and all who come are operators: documents have their lists.
+    pub fn of_operators() -> Self {
+        Self {
+            is_open: false,
+            operators: vec![Whom::Anyone],
+            ..Self::open()
+        }
+    }
+
     /// Whether they may see what concerns the server, and not one document.
     pub fn is_operator(&self, identity: &Identity) -> bool {
         self.is_open || is_among(&self.operators, identity)
@@ -203,8 +231,8 @@ impl Rules {
     /// The list of a document that somebody makes.
     pub fn list_of(&self, creator: &PrincipalId) -> AccessList {
         let mut list = AccessList::default();
-        for Share { whom, role } in &self.shares {
-            list.set(whom.as_subject(), *role);
+        for share in &self.shares {
+            share.give(&mut list);
         }
         list.set(Subject::Principal(creator.as_str()), Role::Owner);
         list

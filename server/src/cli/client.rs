@@ -95,6 +95,16 @@ pub enum Access {
     Create,
 }
 
+/// What a command does with lists of roles in a data directory, where nobody has to say who they are. At a server that
+/// is the server's to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lists {
+    /// Nothing: what is made is nobody's.
+    PassedOver,
+    /// They are read and set, by whoever has the files, who may do all.
+    Kept,
+}
+
 /// Who carries requests out.
 #[derive(Debug)]
 pub enum Client {
@@ -128,10 +138,20 @@ impl TargetArgs {
         access: Access,
         work: impl AsyncFnOnce(&Client) -> anyhow::Result<ExitCode>,
     ) -> anyhow::Result<ExitCode> {
+        self.run_on(access, Lists::PassedOver, work)
+    }
+
+    /// The same for work that may be on lists of roles.
+    pub fn run_on(
+        &self,
+        access: Access,
+        lists: Lists,
+        work: impl AsyncFnOnce(&Client) -> anyhow::Result<ExitCode>,
+    ) -> anyhow::Result<ExitCode> {
         run_to_the_end(async {
             let client = match &self.url {
                 Some(url) => Client::Remote(Remote::new(url, &self.token)?),
-                None => Client::Local(Box::new(Local::open(&self.data(), access)?)),
+                None => Client::Local(Box::new(Local::open(&self.data(), access, lists)?)),
             };
             let done = work(&client).await;
             let closed = match client {
@@ -308,10 +328,14 @@ impl Answer {
 
     /// The version that the answer is about. One to a write has none where there is more in it than its author knows.
     pub fn version(&self) -> Option<String> {
+        Version::parse(self.tag()?).map(|version| version.to_string())
+    }
+
+    /// What tells what was answered from what is answered later.
+    pub fn tag(&self) -> Option<&str> {
         let tag = self.header(&header::ETAG).ok()?;
         // A proxy that compresses makes the tag a weak one, and puts a word behind it.
-        let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
-        Version::parse(tag).map(|version| version.to_string())
+        Some(tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"'))
     }
 
     /// The id of the document that was made.

@@ -219,7 +219,7 @@ pub fn say(word: &str) -> anyhow::Result<ExitCode> {
 }
 
 /// JSON that was typed, or of what it names.
-fn json_of(argument: &str, hint: &str) -> anyhow::Result<Json> {
+pub fn json_of(argument: &str, hint: &str) -> anyhow::Result<Json> {
     let read;
     let (text, what) = if argument == "-" {
         let mut input = String::new();

@@ -109,7 +109,7 @@ fn row(change: &Json, digits: usize) -> String {
 }
 
 /// A time by RFC 3339 to the second, as people write it.
-fn shown_time(time: &str) -> String {
+pub fn shown_time(time: &str) -> String {
     let second = time.get(.."2026-11-22T04:10:28".len()).unwrap_or(time);
     second.replace('T', " ")
 }

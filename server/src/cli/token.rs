@@ -201,7 +201,8 @@ fn grant(text: &str) -> Result<(String, Role), UsageError> {
     Ok((of, role))
 }
 
-fn period(text: &str) -> Result<Duration, UsageError> {
+/// A time with its unit.
+pub fn period(text: &str) -> Result<Duration, UsageError> {
     let bad = || UsageError(format!("{text:?} is no time such as 90s, 15m, 8h or 30d"));
     let unit = text.chars().next_back().ok_or_else(bad)?;
     let number = text.strip_suffix(unit).unwrap_or_default();

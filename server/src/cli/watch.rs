@@ -134,7 +134,7 @@ async fn connect(remote: &Remote, address: &str, last: Option<&str>) -> anyhow::
 }
 
 /// Whether to try again is in vain.
-fn is_final(error: &anyhow::Error) -> bool {
+pub fn is_final(error: &anyhow::Error) -> bool {
     let refused: Option<&Refused> = error.downcast_ref();
     refused.is_some_and(|refused| !refused.is_passing)
 }

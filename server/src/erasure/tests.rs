@@ -40,7 +40,7 @@ fn eraser(store: &Arc<MemoryStore>, keep: Duration) -> Eraser {
     let options = CommitterOptions::default();
     let (committer, _thread) = Committer::start(Arc::clone(&store), options).unwrap();
     let ledger = Arc::new(Ledger::new(&Config::default(), false));
-    Eraser::new(store, committer, Audit::default(), ledger, keep)
+    Eraser::new(store, committer, Audit::default(), ledger, Some(keep))
 }
 
 fn purged(store: &MemoryStore) -> usize {

@@ -4,6 +4,8 @@
 //! Driven through the built binary. What is about the API itself runs in both worlds, from one description, so a
 //! command that works in one of them only fails here.
 
+mod access;
+mod deleting;
 mod history;
 mod hostile;
 mod values;
@@ -13,7 +15,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use concord_tests::server_process::{ServerProcess, binary};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,6 +26,8 @@ enum World {
     Data(TempDir),
     /// At a server.
     Server(ServerProcess),
+    /// At a server that wants to know who asks.
+    As { url: String, token: String },
 }
 
 /// Runs a test on a directory, and on a server.
@@ -40,7 +44,26 @@ impl World {
                 let data = folder.path().join("data");
                 ["--data".to_owned(), data.display().to_string()]
             }
-            Self::Server(server) => ["--url".to_owned(), format!("http://{}", server.address())],
+            Self::Server(server) => ["--url".to_owned(), url(server)],
+            Self::As { url, .. } => ["--url".to_owned(), url.clone()],
+        }
+    }
+
+    /// The command, for this.
+    fn command(&self) -> Result<Command> {
+        let mut command = command()?;
+        if let Self::As { token, .. } = self {
+            command.env("CONCORD_TOKEN", token);
+        }
+        Ok(command)
+    }
+
+    /// The directory of the data.
+    fn data(&self) -> Result<PathBuf> {
+        match self {
+            Self::Data(folder) => Ok(folder.path().join("data")),
+            Self::Server(server) => Ok(server.data().to_owned()),
+            Self::As { .. } => bail!("it is the server's"),
         }
     }
 
@@ -51,7 +74,8 @@ impl World {
 
     /// Runs a command with this as its standard input.
     fn run_with(&self, input: &str, arguments: &[&str]) -> Result<Output> {
-        let mut child = command()?
+        let mut child = self
+            .command()?
             .args(arguments)
             .args(self.flag())
             .stdin(Stdio::piped())
@@ -91,6 +115,10 @@ impl World {
         ensure!(code != 0, "{arguments:?} succeeded");
         Ok((code, said.trim_end().to_owned()))
     }
+}
+
+fn url(server: &ServerProcess) -> String {
+    format!("http://{}", server.address())
 }
 
 /// The command, without the settings of whoever runs the tests.

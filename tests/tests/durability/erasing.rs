@@ -11,29 +11,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
+use concord_tests::files::is_found;
 use serde_json::Value;
 
 use super::*;
 
 const MEGABYTE: usize = 1 << 20;
-
-/// Whether any file below a directory has these bytes.
-fn is_found(directory: &Path, needle: &[u8]) -> Result<bool> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let has = match fs::metadata(&path) {
-            Ok(found) if found.is_dir() => is_found(&path, needle)?,
-            Ok(_) => fs::read(&path)
-                .is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle)),
-            // sled's own threads remove files at any time.
-            Err(_) => false,
-        };
-        if has {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
 
 fn names(directory: &Path) -> Result<Vec<String>> {
     let names = fs::read_dir(directory)?.map(|entry| {

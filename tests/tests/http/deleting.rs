@@ -3,7 +3,6 @@
 //! The content that is searched for on the disk is random, so that nothing compresses or repeats it, and it is found there
 //! before it is deleted, so that a search that finds nothing says something.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +12,7 @@ use concord_client_wasm::Replica;
 use concord_shared::DocumentId;
 use concord_shared::wire::Message;
 use concord_tests::client::Client;
+use concord_tests::files::{is_found, needle};
 use concord_tests::issuer::Issuer;
 use concord_tests::raw_client::RawClient;
 use concord_tests::server_process::{ServerProcess, binary};
@@ -23,29 +23,6 @@ use tokio::time::timeout;
 use super::rest::Rest;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Bytes that nothing else has.
-fn needle() -> Vec<u8> {
-    let actors = (0..4).map(|_| ActorId::random());
-    actors.flat_map(|actor| actor.to_bytes().to_vec()).collect()
-}
-
-/// Whether any file below a directory has these bytes.
-fn is_found(directory: &Path, needle: &[u8]) -> Result<bool> {
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        let has = if path.is_dir() {
-            is_found(&path, needle)?
-        } else {
-            let bytes = std::fs::read(&path)?;
-            bytes.windows(needle.len()).any(|window| window == needle)
-        };
-        if has {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
 
 /// A document with a needle in it, which a client keeps.
 async fn document(server: &ServerProcess, needle: &[u8]) -> Result<(DocumentId, Client)> {
@@ -176,7 +153,7 @@ async fn what_is_erased_is_in_no_file() -> Result<()> {
         let mut server = ServerProcess::start_with(arguments)?;
         let needle = needle();
         let (id, client) = document(&server, &needle).await?;
-        let (other, others) = document(&server, &self::needle()).await?;
+        let (other, others) = document(&server, &concord_tests::files::needle()).await?;
         drop(client);
         ensure!(is_found(server.data(), &needle)?, "it was never there");
         let rest = Rest::new(server.address());

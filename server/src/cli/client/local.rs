@@ -12,13 +12,14 @@ use bytes::Bytes;
 use tower::ServiceExt as _;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::Access;
+use super::{Access, Lists};
+use crate::access::Rules;
 use crate::cli::offline::{DataArgs, Kept};
 use crate::config::Config;
 use crate::http::authenticate::Gate;
 use crate::listener::Origin;
 use crate::serve::{Inside, Upkeep};
-use crate::store::{SledStore, Store, StoreError};
+use crate::store::{Rewritten, SledStore, Store, StoreError};
 
 /// See the module's docs.
 pub struct Local {
@@ -36,18 +37,22 @@ impl std::fmt::Debug for Local {
 
 impl Local {
     /// Opens the data directory.
-    pub fn open(data: &DataArgs, access: Access) -> anyhow::Result<Self> {
+    pub fn open(data: &DataArgs, access: Access, lists: Lists) -> anyhow::Result<Self> {
         log_errors();
         let (store, kept, upkeep) = match access {
             Access::Read => {
                 let (store, kept) = data.open_to_read().map_err(hint)?.into_shared();
                 (store, Some(kept), Upkeep::None)
             }
-            Access::Write => (shared(data.open())?, None, Upkeep::Full),
-            Access::Create => (shared(data.open_or_create())?, None, Upkeep::Full),
+            Access::Write => (shared(data.open())?, None, Upkeep::NoErasing),
+            Access::Create => (shared(data.open_or_create())?, None, Upkeep::NoErasing),
         };
         let config = Config::default().without_limits();
-        let inside = Inside::start(&config, Arc::clone(&store), upkeep, Gate::open())?;
+        let mut gate = Gate::open();
+        if lists == Lists::Kept {
+            gate.rules = Rules::of_operators();
+        }
+        let inside = Inside::start(&config, Arc::clone(&store), upkeep, gate)?;
         Ok(Self {
             store,
             router: inside.router(),
@@ -75,6 +80,13 @@ impl Local {
     /// What the requests are about, for what the API does not tell.
     pub fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    /// Writes the database anew, so that nothing of what is purged is in its files.
+    pub async fn erase(&self) -> anyhow::Result<Rewritten> {
+        let store = Arc::clone(&self.store);
+        let rewriting = tokio::task::spawn_blocking(move || store.rewrite(&|| true));
+        Ok(rewriting.await??)
     }
 
     /// Makes all that was written durable and closes the directory. Whether something of it was lost before.

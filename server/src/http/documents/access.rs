@@ -230,6 +230,13 @@ fn shown(role: Role, list: Option<(u64, AccessList)>) -> Response {
     response
 }
 
+/// The number of a list, by its tag; who got it compressed has one with a suffix.
+fn number_of(tag: &str) -> Option<u64> {
+    let number = tag.strip_prefix(TAG)?;
+    let (number, _suffix) = number.split_once('-').unwrap_or((number, ""));
+    number.parse().ok()
+}
+
 /// What is to be replaced, by the headers.
 fn replaces(headers: &HeaderMap) -> Result<Option<Replaces>, Problem> {
     let named = |name: HeaderName| headers.get_all(name).into_iter().collect::<Vec<_>>();
@@ -245,8 +252,9 @@ fn replaces(headers: &HeaderMap) -> Result<Option<Replaces>, Problem> {
         ([any], []) if *any == "*" => Ok(Some(Replaces::Something)),
         ([one], []) => {
             let number = one.to_str().ok().and_then(|tag| {
+                let tag = tag.strip_prefix("W/").unwrap_or(tag);
                 let tag = tag.strip_prefix('"')?.strip_suffix('"')?;
-                tag.strip_prefix(TAG)?.parse().ok()
+                number_of(tag)
             });
             number
                 .map(|number| Some(Replaces::Number(number)))

@@ -39,7 +39,8 @@ pub(super) struct Shown {
     /// By whom.
     by: String,
     state: Stage,
-    /// Until when it is kept at least; once it is purged there is no such time.
+    /// Until when it is kept at least; once it is purged there is no such time, and a command over a data directory knows
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, format = DateTime, required = false)]
     until: Option<serde_json::Value>,
@@ -106,6 +107,7 @@ impl Documents {
     fn shown(&self, tombstone: &Tombstone) -> Shown {
         let time = |at_ms| json::timestamp(signed_ms(at_ms));
         let is_kept = !tombstone.purged;
+        let until = self.eraser.due_ms(tombstone.at_ms).filter(|_| is_kept);
         Shown {
             at: time(tombstone.at_ms),
             by: tombstone.by.to_string(),
@@ -114,7 +116,7 @@ impl Documents {
                 Remains::Store | Remains::Files => Stage::Purged,
                 Remains::Nothing => Stage::Erased,
             },
-            until: is_kept.then(|| time(self.eraser.due_ms(tombstone.at_ms))),
+            until: until.map(time),
         }
     }
 }
