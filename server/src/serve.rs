@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::access::Grants;
+use crate::access::{Grants, labelling};
 use crate::config::{Config, Durability};
 use crate::connection::backoff::Backoff;
 use crate::connection::decode::Decoders;
@@ -66,7 +66,7 @@ pub struct Inside {
 /// What is done to a store besides what clients ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upkeep {
-    /// Documents are compacted, and the server's identity and secret are kept.
+    /// Documents are compacted, and the server's identity and secret are kept; what an earlier build stored gets labels.
     Full,
     /// Nothing is written.
     None,
@@ -215,6 +215,9 @@ impl Inside {
         let identity = identity(&*store, upkeep);
         let (server, storage) = identity.context("reading the server's identity")?;
         let secret = secret(&*store, upkeep).context("reading the server's secret")?;
+        if upkeep == Upkeep::Full {
+            labelling::label_once(&*store).context("labelling what is stored")?;
+        }
         let compactions = Arc::new(Semaphore::new(CONCURRENT_COMPACTIONS));
         if upkeep == Upkeep::None {
             compactions.close();
