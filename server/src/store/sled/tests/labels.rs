@@ -50,6 +50,44 @@ fn the_same_labels_again_are_nothing() {
     assert!(!batch.is_empty());
 }
 
+/// The log cut anywhere: both keys of each label are there, or neither; and where the sweep of what is purged was cut
+/// short, no entry that nothing leads to.
+#[test]
+fn a_torn_end_leaves_no_entry_without_a_tag() {
+    const LABELS: u64 = 200;
+    let (bench, store) = OnDisk::create();
+    let mut write = access("b", 0);
+    if let Write::Access { labels, .. } = &mut write {
+        *labels = (0..LABELS).map(label).collect();
+    }
+    commit(&store, &[write]);
+    commit(&store, &[delete("b"), purge("b")]);
+    tidy(&store);
+    let entries = |store: &SledStore| {
+        let is_found = |number: &u64| store.is_labelled(&id("b"), &label(*number)).unwrap();
+        (0..LABELS).filter(is_found).count() as u64
+    };
+    let mut halves = 0;
+    crash::cut_anywhere(&bench, store, |store, cut| {
+        assert_eq!(store.mislabelled().unwrap(), [], "{cut}");
+        let found = entries(store);
+        let is_purged = store
+            .tombstone(&id("b"))
+            .unwrap()
+            .is_some_and(|of| of.purged);
+        if is_purged {
+            halves += usize::from(0 < found && found < LABELS);
+            tidy(store);
+            assert_eq!(entries(store), 0, "{cut}");
+            assert_eq!(store.ids(None, 9).unwrap(), [], "{cut}");
+        } else {
+            let is_there = store.access(&id("b")).unwrap().is_some();
+            assert_eq!(found, if is_there { LABELS } else { 0 }, "{cut}");
+        }
+    });
+    assert!(halves > 3, "{halves}");
+}
+
 /// By its label nobody finds the id of what was erased: not in the keys, nor in any file.
 #[test]
 fn what_was_purged_leaves_no_id_behind_a_label() {
