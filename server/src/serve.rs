@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::access::Grants;
+use crate::access::{Grants, labelling};
 use crate::config::{Config, Durability};
 use crate::connection::backoff::Backoff;
 use crate::connection::decode::Decoders;
@@ -68,8 +68,8 @@ pub struct Inside {
 /// What is done to a store besides what clients ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upkeep {
-    /// Documents are compacted, what was deleted long enough ago is erased, and the server's identity and secret are
-    /// kept.
+    /// Documents are compacted, what was deleted long enough ago is erased, what an earlier build stored gets labels, and
+    /// the server's identity and secret are kept.
     Full,
     /// The same, and nothing is erased unless somebody asks for that: for how long what is deleted is kept is for the
     /// server to say.
@@ -221,6 +221,9 @@ impl Inside {
         let identity = identity(&*store, upkeep);
         let (server, storage) = identity.context("reading the server's identity")?;
         let secret = secret(&*store, upkeep).context("reading the server's secret")?;
+        if upkeep == Upkeep::Full {
+            labelling::label_once(&*store).context("labelling what is stored")?;
+        }
         let compactions = Arc::new(Semaphore::new(CONCURRENT_COMPACTIONS));
         if upkeep == Upkeep::None {
             compactions.close();

@@ -5,7 +5,8 @@
 //! changes it depends on), and at most one *snapshot generation* that stands for the changes `0..base`.
 //! Log records below `base` may be kept a while (`keep_from`), so that a peer that is nearly up to date
 //! can still be sent single changes. Beside its changes it has an *access log* of opaque entries: the newest one says
-//! who may do what, the older ones are its history. A document's access log may be there before the document is.
+//! who may do what, the older ones are its history. A document's access log may be there before the document is. With
+//! each entry come the [`Label`]s by which the document can be found from there on; what they mean the store does not know.
 //!
 //! A deleted document leaves a *tombstone*, which hides it until it is taken away. When it is *purged*, nothing but the
 //! tombstone stays, for ever: its id is not used again.
@@ -22,6 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
 
+pub use self::ids::Ids;
 pub use committer::{
     Committer, CommitterOptions, CommitterThread, DocumentWriter, Health, Progress, SubmitError,
     Ticket, Tickets, WriteFailed,
@@ -36,6 +38,7 @@ mod check;
 #[cfg(test)]
 mod conformance;
 mod error;
+mod ids;
 mod memory;
 mod sled;
 
@@ -48,6 +51,13 @@ pub enum Durability {
     /// process. Loss of power may drop it, and then drops every batch after it, too.
     Relaxed,
 }
+
+/// By which documents are found: fixed bytes that mean something to whoever writes them alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label(pub [u8; LABEL_BYTES]);
+
+/// Length of a [`Label`].
+pub const LABEL_BYTES: usize = 16;
 
 /// One document's part of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +104,16 @@ pub enum Write {
         number: u64,
         /// The entry, opaque; at most [`ACCESS_ENTRY_MAX_BYTES`].
         entry: Bytes,
+        /// By which the document is found from here on, in place of those that it had.
+        labels: Vec<Label>,
+    },
+    /// By which labels a document, or its access log where there is no more of it, is found from here on: where an entry
+    /// was written without. It may be deleted, but not purged.
+    Label {
+        /// The document.
+        document: DocumentId,
+        /// In place of those that it had.
+        labels: Vec<Label>,
     },
     /// The document, or its access log where there is no more of it, is there no longer. All of it is kept.
     Delete {
@@ -128,6 +148,7 @@ impl Write {
             Self::Append { document, .. }
             | Self::Snapshot { document, .. }
             | Self::Access { document, .. }
+            | Self::Label { document, .. }
             | Self::Delete { document, .. }
             | Self::Undelete { document }
             | Self::Purge { document, .. } => document,
@@ -140,6 +161,7 @@ impl Write {
             Self::Append { changes, .. } => changes.len(),
             Self::Snapshot { .. }
             | Self::Access { .. }
+            | Self::Label { .. }
             | Self::Delete { .. }
             | Self::Undelete { .. }
             | Self::Purge { .. } => 0,
@@ -158,7 +180,7 @@ impl Write {
             } => snapshot.len() + graph.len() + arrivals.len(),
             Self::Access { entry, .. } => entry.len(),
             Self::Delete { by, .. } | Self::Purge { by: Some(by), .. } => by.as_str().len(),
-            Self::Undelete { .. } | Self::Purge { by: None, .. } => 0,
+            Self::Label { .. } | Self::Undelete { .. } | Self::Purge { by: None, .. } => 0,
         }
     }
 }
@@ -372,7 +394,8 @@ pub struct DocumentSummary {
 ///
 /// A deleted document is not there for any read but those of [`tombstone`](Self::tombstone),
 /// [`tombstones`](Self::tombstones) and [`verify`](Self::verify), and, until it is purged, of
-/// [`access`](Self::access) and [`access_log`](Self::access_log): they tell who may have it back.
+/// [`access`](Self::access) and [`access_log`](Self::access_log): they tell who may have it back. Of
+/// [`labelled`](Self::labelled) and [`ids`](Self::ids) it is until nothing of it is left.
 pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Writes all of `writes`, in order, or nothing. Returns when `durability` holds.
     ///
@@ -438,16 +461,48 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(DocumentId, Tombstone)>, StoreError>;
 
-    /// Lists up to `limit` documents that come after `after`, in the order of their ids. What can't be read of the
-    /// listing itself is left out: [`unlisted`](Self::unlisted) tells of it.
+    /// Lists up to `limit` of the documents whose ids are among these, in the order of their ids. Nothing is looked at
+    /// that is not among them. What can't be read of the listing itself is left out: [`unlisted`](Self::unlisted) tells
+    /// of it.
+    fn documents_among(&self, ids: &Ids, limit: usize) -> Result<Vec<DocumentInfo>, StoreError>;
+
+    /// Lists up to `limit` documents that come after `after`, in the order of their ids.
     fn documents(
         &self,
         after: Option<&DocumentId>,
         limit: usize,
-    ) -> Result<Vec<DocumentInfo>, StoreError>;
+    ) -> Result<Vec<DocumentInfo>, StoreError> {
+        let all = Ids::all();
+        let ids = after.map_or(all.clone(), |after| all.behind(after));
+        self.documents_among(&ids, limit)
+    }
+
+    /// Tells of one document what a listing does. `None` if it is not there.
+    fn info(&self, document: &DocumentId) -> Result<Option<DocumentInfo>, StoreError>;
+
+    /// Lists up to `limit` ids with a label that come after `after`, in order: also of what is not there yet, or deleted,
+    /// as long as anything of it is left. Nothing is looked at that does not have the label.
+    fn labelled(
+        &self,
+        label: &Label,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<DocumentId>, StoreError>;
+
+    /// Whether a document has a label.
+    fn is_labelled(&self, document: &DocumentId, label: &Label) -> Result<bool, StoreError>;
+
+    /// Lists up to `limit` ids of which anything is stored that come after `after`, in order: also of what is deleted, or
+    /// an access log and no more.
+    fn ids(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<DocumentId>, StoreError>;
 
     /// Goes through the whole listing and tells which stretches of it can't be read.
     fn unlisted(&self) -> Result<Vec<Unlisted>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Goes through all labels and tells which ids are found by one that they do not have.
+    fn mislabelled(&self) -> Result<Vec<DocumentId>, StoreError> {
         Ok(Vec::new())
     }
 

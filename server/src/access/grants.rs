@@ -22,6 +22,7 @@ use tokio::sync::{OnceCell, watch};
 
 use super::identity::Identity;
 use super::policy::{Rules, Standing};
+use super::search::{Search, labels_of};
 use super::webhook::{Decision, Webhook};
 use crate::audit::Trail;
 use crate::audit::event::Event;
@@ -226,6 +227,11 @@ impl Grants {
         let may = self.0.rules.is_operator(identity);
         identity.trail.record(&Event::Operator { is_one: may });
         may.then_some(Operator(()))
+    }
+
+    /// Where the documents are that somebody is told of.
+    pub fn search(&self, who: &Identity) -> Search {
+        self.0.rules.search(who)
     }
 
     /// Whether somebody is told of a document that the store listed. Blocks.
@@ -574,6 +580,7 @@ impl Grant {
     }
 
     fn entry(&self, number: u64, by: &PrincipalId, list: AccessList) -> Write {
+        let labels = labels_of(&list);
         let entry = Entry {
             at_ms: unix_ms(),
             by: by.to_string(),
@@ -583,6 +590,7 @@ impl Grant {
             document: self.document.clone(),
             number,
             entry: entry.encode(),
+            labels,
         }
     }
 }
@@ -713,6 +721,7 @@ mod tests {
             document: document.clone(),
             number: 0,
             entry: Bytes::from_static(b"\x02of a later version"),
+            labels: Vec::new(),
         };
         store.commit(&[write], Durability::Strict).unwrap();
         assert_eq!(role(&grants(&store), "ann", &document).await, Role::None);

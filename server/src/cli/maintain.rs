@@ -7,12 +7,13 @@ use automerge::ReadDoc as _;
 use concord_shared::ids::DocumentId;
 
 use super::offline::{DataArgs, choose, progress, warn_of_unlisted};
+use crate::access::labelling;
 use crate::clock::unix_ms;
 use crate::document::compaction::Built;
 use crate::document::task::Report;
 use crate::document::{compaction, judging, opening};
 use crate::materialise;
-use crate::store::{Durability, Rewritten, Store, Write};
+use crate::store::{Durability, Part, Problem, Rewritten, Store, Write};
 
 /// Arguments of `concord verify` and `concord compact`.
 #[derive(Debug, clap::Args)]
@@ -59,6 +60,13 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         }
     }
     bar.finish_and_clear();
+    let is_of_all = args.which.documents.is_empty();
+    let mislabelled = is_of_all.then(|| store.mislabelled()).transpose()?;
+    let mislabelled = mislabelled.unwrap_or_default();
+    for document in &mislabelled {
+        let part = Part::Labelled;
+        writeln!(out, "{document}: {}", Problem::Stray { part })?;
+    }
     writeln!(
         out,
         "{} documents verified, {bad} with problems",
@@ -68,7 +76,8 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         writeln!(out, "{damage}")?;
     }
     let incomplete = warn_of_unlisted(store)? || opened.damage.is_some();
-    Ok(ExitCode::from(u8::from(bad > 0 || incomplete)))
+    let is_sound = bad == 0 && mislabelled.is_empty() && !incomplete;
+    Ok(ExitCode::from(u8::from(!is_sound)))
 }
 
 /// What is wrong with a stored document.
@@ -134,7 +143,8 @@ fn deep_problems(store: &dyn Store, document: &DocumentId) -> Vec<String> {
 }
 
 /// Replaces documents' changes by snapshots. What was purged is erased then: the database is written anew, since sled
-/// keeps the bytes of what it removed.
+/// keeps the bytes of what it removed. Documents that are not found by their lists, because those are older or something
+/// was damaged, are found by them again.
 pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
     let store = args.data.open()?;
     let chosen = choose(&store, &args.documents)?;
@@ -167,6 +177,9 @@ pub fn compact(args: &MaintainArgs) -> anyhow::Result<ExitCode> {
         "{compacted} documents compacted, {failed} failed, {} had nothing to compact",
         chosen.len() - compacted - failed
     )?;
+    labelling::label_all(&store)?;
+    // What was written last.
+    store.commit(&[], Durability::Strict)?;
     if store.has_remains()? {
         let Rewritten {
             erased,

@@ -42,6 +42,7 @@ mod deletion;
 mod diff;
 mod events;
 mod fork;
+mod found;
 mod granted;
 mod import;
 mod make;

@@ -528,6 +528,7 @@ mod tests {
                 list: AccessList::default(),
             }
             .encode(),
+            labels: Vec::new(),
         };
         let change = |document, first, bytes: usize| Write::Append {
             document,
@@ -761,6 +762,7 @@ mod tests {
                 document: id(1),
                 number,
                 entry: entry.encode(),
+                labels: Vec::new(),
             };
             all += write.payload_bytes() as u64;
             store.commit(&[write], Durability::Strict).unwrap();

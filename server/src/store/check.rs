@@ -68,9 +68,14 @@ impl Extent {
         }
     }
 
+    /// Whether there is anything of it.
+    fn is_there(&self) -> bool {
+        self.changes.is_some() || self.next_access > 0 || self.damage.is_some()
+    }
+
     /// From one state to the next, if that is the one it is in.
     fn moved(self, document: &DocumentId, from: Life, to: Life) -> Result<Self, StoreError> {
-        let is_there = self.changes.is_some() || self.next_access > 0 || self.damage.is_some();
+        let is_there = self.is_there();
         let document = document.clone();
         match self.life {
             Life::Live if !is_there => Err(StoreError::Unknown { document }),
@@ -143,6 +148,7 @@ impl Extent {
                 document,
                 number,
                 entry,
+                labels: _,
             } => {
                 self.is_writable(document)?;
                 let is_next = *number == self.next_access && entry.len() <= ACCESS_ENTRY_MAX_BYTES;
@@ -159,6 +165,15 @@ impl Extent {
                     }),
                 }
             }
+            Write::Label { document, .. } => match self.life {
+                Life::Purged => Err(StoreError::Purged {
+                    document: document.clone(),
+                }),
+                Life::Live if !self.is_there() => Err(StoreError::Unknown {
+                    document: document.clone(),
+                }),
+                Life::Live | Life::Deleted => Ok(self),
+            },
             Write::Delete { document, .. } => self.moved(document, Life::Live, Life::Deleted),
             Write::Undelete { document } => self.moved(document, Life::Deleted, Life::Live),
             Write::Purge { document, .. } => self.moved(document, Life::Deleted, Life::Purged),

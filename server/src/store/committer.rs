@@ -74,8 +74,27 @@ impl Default for CommitterOptions {
 /// more than themselves.
 const WRITE_OVERHEAD_BYTES: usize = 512;
 
+/// What each label costs that comes with a write: a key of the document's own, and another that lies elsewhere.
+const LABEL_COST_BYTES: usize = 768;
+
+/// What a write costs that may take away the labels of an earlier one, of which there are some hundreds at most.
+const LABELS_TAKEN_COST_BYTES: usize = 64 * 1024;
+
 fn cost(write: &Write) -> usize {
-    write.payload_bytes().saturating_add(WRITE_OVERHEAD_BYTES)
+    let labels = match write {
+        Write::Access { number, labels, .. } => {
+            let taken = if *number > 0 {
+                LABELS_TAKEN_COST_BYTES
+            } else {
+                0
+            };
+            taken + labels.len() * LABEL_COST_BYTES
+        }
+        Write::Label { labels, .. } => LABELS_TAKEN_COST_BYTES + labels.len() * LABEL_COST_BYTES,
+        _ => 0,
+    };
+    let payload = write.payload_bytes().saturating_add(labels);
+    payload.saturating_add(WRITE_OVERHEAD_BYTES)
 }
 
 /// Counts a document's writes, from 1 on, in the order they were submitted.

@@ -4,12 +4,12 @@
 //! show (damage to its files, crashes) is tested beside it.
 //!
 //! [`writing`] has what commits keep and refuse, [`reading`] what each way of reading gives, [`access`] is of the
-//! access log, [`deletion`] of deleted documents, and [`model`] compares random runs with a model.
+//! access log, [`mod@labels`] of what comes with it, [`deletion`] of deleted documents, and [`model`] compares random runs with a model.
 
 use bytes::Bytes;
 use concord_shared::ids::{DocumentId, PrincipalId};
 
-use super::{Durability, LogRecord, Store, StoredDocument, Write};
+use super::{Durability, LABEL_BYTES, Label, LogRecord, Store, StoredDocument, Write};
 
 /// A place where a backend keeps its data, for one test.
 pub(super) trait Bench {
@@ -26,12 +26,14 @@ pub(super) trait Bench {
 
 pub(super) use access::*;
 pub(super) use deletion::*;
+pub(super) use labels::*;
 pub(super) use model::random_writes_match_a_model;
 pub(super) use reading::*;
 pub(super) use writing::*;
 
 mod access;
 mod deletion;
+mod labels;
 mod model;
 mod reading;
 mod writing;
@@ -63,6 +65,11 @@ macro_rules! conformance {
             an_access_log_is_no_document,
             access_entries_must_be_contiguous_and_short,
             access_entries_of_all_lengths,
+            documents_are_found_by_their_labels,
+            labels_go_with_what_is_purged,
+            what_can_be_labelled,
+            ids_are_listed_of_all_that_is_stored,
+            documents_are_listed_among_others,
             a_deleted_document_is_hidden_and_comes_back,
             what_can_be_deleted_and_undone,
             a_purged_document_is_gone,
@@ -127,7 +134,40 @@ pub(super) fn access(document: &str, number: u64) -> Write {
         document: id(document),
         number,
         entry: entry(number),
+        labels: labels(number),
     }
+}
+
+/// Those that [`access`] gives: one that stays, and one that the next entry takes away.
+pub(super) fn labels(number: u64) -> Vec<Label> {
+    vec![label(0), label(1 + number % 2)]
+}
+
+pub(super) fn label(number: u64) -> Label {
+    let mut bytes = [b'l'; LABEL_BYTES];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    Label(bytes)
+}
+
+/// The ids with a label; whatever the page, they are the same.
+pub(super) fn labelled(store: &impl Store, label: Label) -> Vec<String> {
+    let all = store.labelled(&label, None, usize::MAX).unwrap();
+    for limit in 1..=all.len() + 1 {
+        let mut paged: Vec<DocumentId> = Vec::new();
+        loop {
+            let some = store.labelled(&label, paged.last(), limit).unwrap();
+            assert!(some.len() <= limit);
+            if some.is_empty() {
+                break;
+            }
+            paged.extend(some);
+        }
+        assert_eq!(paged, all);
+    }
+    for document in &all {
+        assert!(store.is_labelled(document, &label).unwrap());
+    }
+    all.iter().map(ToString::to_string).collect()
 }
 
 /// What [`access`] says: every third one is too long for one value.

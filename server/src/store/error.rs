@@ -317,6 +317,12 @@ pub enum Part {
         /// 0-based number of the piece.
         piece: u32,
     },
+    /// A label by which the document is found.
+    #[error("label")]
+    Label,
+    /// What a label finds the document by.
+    #[error("entry of a label")]
+    Labelled,
     /// What a deleted document leaves.
     #[error("tombstone")]
     Tombstone,

@@ -1,7 +1,7 @@
 //! A store in memory, for tests: it fails when told to, and a crash drops what was not synced.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use concord_shared::ids::DocumentId;
 
 use super::{
-    Allowance, Contents, DocumentInfo, DocumentSummary, Durability, LogRecord, Problem, Remains,
-    Store, StoreError, StoredDocument, Tombstone, Write,
+    Allowance, Contents, DocumentInfo, DocumentSummary, Durability, Ids, Label, LogRecord, Problem,
+    Remains, Store, StoreError, StoredDocument, Tombstone, Write,
     check::{self, Extent, Life, Span},
 };
 
@@ -51,6 +51,7 @@ struct Inner {
 struct State {
     documents: BTreeMap<DocumentId, Document>,
     access: BTreeMap<DocumentId, Vec<Bytes>>,
+    labels: BTreeMap<DocumentId, Vec<Label>>,
     tombstones: BTreeMap<DocumentId, Tombstone>,
     meta: BTreeMap<String, Bytes>,
 }
@@ -173,10 +174,17 @@ impl State {
                 });
             }
             Write::Access {
-                document, entry, ..
+                document,
+                entry,
+                labels,
+                ..
             } => {
                 let entries = self.access.entry(document.clone()).or_default();
                 entries.push(entry.clone());
+                self.labels.insert(document.clone(), labels.clone());
+            }
+            Write::Label { document, labels } => {
+                self.labels.insert(document.clone(), labels.clone());
             }
             Write::Delete {
                 document,
@@ -200,6 +208,7 @@ impl State {
             Write::Purge { document, by } => {
                 self.documents.remove(document);
                 self.access.remove(document);
+                self.labels.remove(document);
                 if let Some(tombstone) = self.tombstones.get_mut(document) {
                     tombstone.purged = true;
                     tombstone.purged_by.clone_from(by);
@@ -213,6 +222,18 @@ impl State {
     fn visible(&self, document: &DocumentId) -> Option<&Document> {
         let found = self.documents.get(document);
         found.filter(|_| !self.tombstones.contains_key(document))
+    }
+
+    fn info(&self, document: &DocumentId) -> Option<DocumentInfo> {
+        self.visible(document).map(|found| DocumentInfo {
+            document: document.clone(),
+            summary: Ok(DocumentSummary {
+                created_at_ms: found.created_at_ms,
+                base: found.base(),
+                changes: found.next(),
+                snapshot_bytes: found.snapshot_bytes(),
+            }),
+        })
     }
 
     fn extent(&self, document: &DocumentId) -> Extent {
@@ -427,30 +448,48 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    fn documents(
+    fn documents_among(&self, ids: &Ids, limit: usize) -> Result<Vec<DocumentInfo>, StoreError> {
+        let inner = self.lock();
+        let among = inner.written.documents.keys().filter(|id| ids.contain(id));
+        let found = among.filter_map(|id| inner.written.info(id));
+        Ok(found.take(limit).collect())
+    }
+
+    fn info(&self, document: &DocumentId) -> Result<Option<DocumentInfo>, StoreError> {
+        Ok(self.lock().written.info(document))
+    }
+
+    fn labelled(
         &self,
+        label: &Label,
         after: Option<&DocumentId>,
         limit: usize,
-    ) -> Result<Vec<DocumentInfo>, StoreError> {
+    ) -> Result<Vec<DocumentId>, StoreError> {
         let inner = self.lock();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let found = inner
+        let behind = inner
             .written
-            .documents
+            .labels
             .range::<DocumentId, _>((start, Bound::Unbounded));
-        Ok(found
-            .filter(|(id, _)| !inner.written.tombstones.contains_key(*id))
-            .take(limit)
-            .map(|(id, document)| DocumentInfo {
-                document: id.clone(),
-                summary: Ok(DocumentSummary {
-                    created_at_ms: document.created_at_ms,
-                    base: document.base(),
-                    changes: document.next(),
-                    snapshot_bytes: document.snapshot_bytes(),
-                }),
-            })
-            .collect())
+        let found = behind.filter(|(_, labels)| labels.contains(label));
+        Ok(found.take(limit).map(|(id, _)| id.clone()).collect())
+    }
+
+    fn is_labelled(&self, document: &DocumentId, label: &Label) -> Result<bool, StoreError> {
+        let inner = self.lock();
+        let labels = inner.written.labels.get(document);
+        Ok(labels.is_some_and(|labels| labels.contains(label)))
+    }
+
+    fn ids(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<DocumentId>, StoreError> {
+        let inner = self.lock();
+        let State {
+            documents, access, ..
+        } = &inner.written;
+        let ids: BTreeSet<_> = documents.keys().chain(access.keys()).collect();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = ids.range::<DocumentId, _>((start, Bound::Unbounded));
+        Ok(behind.take(limit).map(|id| DocumentId::clone(id)).collect())
     }
 
     fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {

@@ -1,6 +1,7 @@
 //! The store the server runs on: one sled tree.
 //!
-//! [`keys`] and [`values`] are the format, [`tombstones`] that of deleted documents; [`batch`] turns writes into steps
+//! [`keys`] and [`values`] are the format, [`tombstones`] that of deleted documents, [`labels`] by what documents are
+//! found; [`batch`] turns writes into steps
 //! of sled and [`sweep`] removes what they made superfluous; [`read`], [`listing`] and [`verify`] read. [`opening`] is
 //! what comes before, and [`rewrite`] leaves no byte of what was purged. ARCHITECTURE.md argues, under "Crash safety",
 //! what every partial write leaves and what resolves it.
@@ -47,8 +48,8 @@ use self::{
     values::DocumentRecord,
 };
 use super::{
-    Contents, DocumentInfo, Durability, LogRecord, Part, Problem, Rewritten, Store, StoreError,
-    StoredDocument, Tombstone, Unlisted, Write,
+    Contents, DocumentInfo, Durability, Ids, Label, LogRecord, Part, Problem, Rewritten, Store,
+    StoreError, StoredDocument, Tombstone, Unlisted, Write,
     check::{self, Extent, Life, Span},
 };
 
@@ -56,6 +57,7 @@ mod batch;
 mod blobs;
 mod database;
 mod keys;
+mod labels;
 mod listing;
 mod log;
 mod opening;
@@ -386,16 +388,38 @@ impl Store for SledStore {
         self.database()?.list_tombstones(after, limit)
     }
 
-    fn documents(
+    fn documents_among(&self, ids: &Ids, limit: usize) -> Result<Vec<DocumentInfo>, StoreError> {
+        self.database()?.list(ids, limit)
+    }
+
+    fn info(&self, document: &DocumentId) -> Result<Option<DocumentInfo>, StoreError> {
+        self.database()?.read_info(document)
+    }
+
+    fn labelled(
         &self,
+        label: &Label,
         after: Option<&DocumentId>,
         limit: usize,
-    ) -> Result<Vec<DocumentInfo>, StoreError> {
-        self.database()?.list(after, limit)
+    ) -> Result<Vec<DocumentId>, StoreError> {
+        self.database()?.list_labelled(*label, after, limit)
+    }
+
+    fn is_labelled(&self, document: &DocumentId, label: &Label) -> Result<bool, StoreError> {
+        let entry = keys::labelled(*label, document);
+        Ok(self.database()?.get(&entry)?.is_some())
+    }
+
+    fn ids(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<DocumentId>, StoreError> {
+        Ok(self.database()?.list_ids(after, limit))
     }
 
     fn unlisted(&self) -> Result<Vec<Unlisted>, StoreError> {
         Ok(self.database()?.find_unlisted())
+    }
+
+    fn mislabelled(&self) -> Result<Vec<DocumentId>, StoreError> {
+        self.database()?.find_mislabelled()
     }
 
     fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {

@@ -17,8 +17,8 @@ use concord_server::config::Config;
 use concord_server::http::authenticate::Gate;
 use concord_server::serve::Server;
 use concord_server::store::{
-    Contents, DocumentInfo, Durability, LogRecord, Problem, SledOptions, SledStore, Store,
-    StoreError, StoredDocument, Tombstone, Write,
+    Contents, DocumentInfo, Durability, Ids, Label, LogRecord, Problem, SledOptions, SledStore,
+    Store, StoreError, StoredDocument, Tombstone, Write,
 };
 use concord_shared::ids::DocumentId;
 
@@ -165,12 +165,29 @@ impl Store for Early {
         self.caught_up().tombstones(after, limit)
     }
 
-    fn documents(
+    fn documents_among(&self, ids: &Ids, limit: usize) -> Result<Vec<DocumentInfo>, StoreError> {
+        self.caught_up().documents_among(ids, limit)
+    }
+
+    fn info(&self, document: &DocumentId) -> Result<Option<DocumentInfo>, StoreError> {
+        self.caught_up().info(document)
+    }
+
+    fn labelled(
         &self,
+        label: &Label,
         after: Option<&DocumentId>,
         limit: usize,
-    ) -> Result<Vec<DocumentInfo>, StoreError> {
-        self.caught_up().documents(after, limit)
+    ) -> Result<Vec<DocumentId>, StoreError> {
+        self.caught_up().labelled(label, after, limit)
+    }
+
+    fn is_labelled(&self, document: &DocumentId, label: &Label) -> Result<bool, StoreError> {
+        self.caught_up().is_labelled(document, label)
+    }
+
+    fn ids(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<DocumentId>, StoreError> {
+        self.caught_up().ids(after, limit)
     }
 
     fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {

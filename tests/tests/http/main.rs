@@ -3,7 +3,7 @@
 //! Every test runs the built server and speaks HTTP to it by a stock client. `story` has tabs and programs
 //! write at the same time and looks at what became of each field; `values` holds JSON in against JSON out, and
 //! views against a load of the stored bytes; `history` what is told of changes and versions
-//! against Automerge, across compactions and restarts; `inspecting` what the inspector asks for besides; `authentication` who is let in, `timing` that nobody learns by the clock what is not for them, `audit` what is written down of it all, `jwks` by which keys, `renewal` for how long, `roles` what they may do, `webhook` by whose word; `transport` TLS, `headers` what browsers are told; `requests` has
+//! against Automerge, across compactions and restarts; `inspecting` what the inspector asks for besides; `authentication` who is let in, `timing` that nobody learns by the clock what is not for them, `audit` what is written down of it all, `jwks` by which keys, `renewal` for how long, `roles` what they may do, `listing` what they are told of, `webhook` by whose word; `transport` TLS, `headers` what browsers are told; `requests` has
 //! each status, header and problem that is documented.
 //!
 //! It can't pass by accident: the story demands that every value which is there in the end was written, and was not
@@ -21,6 +21,7 @@ mod history;
 mod import;
 mod inspecting;
 mod jwks;
+mod listing;
 mod openapi;
 mod renewal;
 mod representations;

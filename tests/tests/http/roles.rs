@@ -798,63 +798,6 @@ async fn everybody_lists_what_they_may_read_and_operators_everything() -> Result
 }
 
 #[tokio::test]
-async fn no_page_of_the_list_tells_of_documents_that_are_not_for_who_asks() -> Result<()> {
-    // More than are looked at for a page.
-    const FOREIGN: usize = 2050;
-    let mut world = World::start(&["--new-documents-per-minute", "0"])?;
-    let ann = world.rest("ann")?;
-    let mut ids = BTreeSet::new();
-    let value = json!({});
-    for _ in 0..FOREIGN / 50 {
-        let made = (0..50).map(|_| ann.post("/v1/documents", &value));
-        for made in futures_util::future::try_join_all(made).await? {
-            let location = made.good()?.location.context("a place")?;
-            ids.insert(location.rsplit('/').next().context("an id")?.to_owned());
-        }
-    }
-    ensure!(ids.len() == FOREIGN);
-    let sam = world.rest("sam")?;
-    let page = async |rest: &Rest, after: Option<&str>| {
-        let after = after.map_or(String::new(), |after| format!("&after={after}"));
-        rest.get(&format!("/v1/documents?limit=1000{after}")).await
-    };
-    let (mut after, mut pages) = (None::<String>, Vec::new());
-    loop {
-        let told = page(&sam, after.as_deref()).await?.good()?.json()?;
-        ensure!(told["documents"] == json!([]), "{told}");
-        let Some(next) = told["next"].as_str() else {
-            break;
-        };
-        ensure!(!ids.iter().any(|id| next.contains(id.as_str())), "{next}");
-        pages.push(next.to_owned());
-        after = Some(next.to_owned());
-    }
-    let first = pages.first().context("all were looked at for one page")?;
-    // Nobody can say where a page begins, and who was told can't tell others.
-    let id = ids.first().context("an id")?;
-    let of_ann = page(&ann, None).await?.good()?.json()?;
-    let of_ann = of_ann["next"].as_str().context("a next page")?;
-    for (rest, after) in [
-        (&sam, id.as_str()),
-        (&sam, of_ann),
-        (&ann, first),
-        (&ann, ""),
-    ] {
-        let refused = page(rest, Some(after)).await?;
-        ensure!(refused.status == 400, "{after}: {refused:?}");
-        ensure!(refused.json()?["code"] == "bad-query", "{refused:?}");
-    }
-    // Where a page ended is known after a restart.
-    world.server.kill()?;
-    world.server.restart()?;
-    let ann = world.rest("ann")?;
-    let more = page(&ann, Some(of_ann)).await?.good()?.json()?;
-    let first = &more["documents"][0]["id"];
-    ensure!(Some(first.as_str().context("an id")?) == ids.iter().nth(1000).map(String::as_str));
-    Ok(())
-}
-
-#[tokio::test]
 async fn what_is_taken_away_is_gone_within_a_second() -> Result<()> {
     let world = World::start(&[])?;
     let id = world.document().await?;

@@ -9,7 +9,6 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use concord_shared::code::ErrorCode;
-use concord_shared::ids::DocumentId;
 use concord_shared::json::{self, Types};
 use concord_shared::path::{NoPlace, Path};
 use serde::Serialize;
@@ -19,8 +18,9 @@ use utoipa::ToSchema;
 use super::Documents;
 use super::address::{Address, At, Parameters, address};
 use super::fork::part;
+use super::found::readable;
 use super::past::{immutable, must_have};
-use crate::access::{Grants, Identity};
+use crate::access::Identity;
 use crate::audit::event::Event;
 use crate::clock::signed_ms;
 use crate::http::accept::{AUTOMERGE, JSON, media_type};
@@ -29,7 +29,6 @@ use crate::http::openapi::{answers, parameters};
 use crate::http::problem::{Code, Problem};
 use crate::http::version::{Form, Had, Version};
 use crate::limits::account::Account;
-use crate::store::{DocumentInfo, Store, StoreError};
 use crate::view::Core;
 
 /// A value, and the version that it is of.
@@ -86,11 +85,6 @@ pub(super) fn json_at(
 
 /// Pages of the list of documents that are looked for at a time.
 pub const CONCURRENT_LISTS: usize = 2;
-
-/// Documents that are looked at for one page of the list, where the caller may not read all of them: at least so many, and
-/// up to twice as many, by chance. Else whether there is a next page told whether there is one document more that is not
-/// for them, and who has some of their own could find out where.
-const DOCUMENTS_LOOKED_AT: usize = 1000;
 
 /// Documents in one page of the list, unless fewer are asked for.
 #[derive(Serialize, ToSchema)]
@@ -170,7 +164,7 @@ pub(super) async fn list(
     let turn = account.lists.turn(&documents.lists).await;
     let list = move |store: &_| {
         let _turn = turn;
-        readable(store, &grants, &identity, after, limit)
+        readable(store, &grants, &identity, after.as_ref(), limit)
     };
     let (found, next) = documents.stored(list).await?;
     let next = next.map(|last| cursors.seal(&who, &last)).transpose();
@@ -194,39 +188,6 @@ pub(super) async fn list(
         next,
     };
     Ok(axum::Json(body).into_response())
-}
-
-/// Documents that somebody may read, behind `after`, and where the next page goes on. A page may have fewer than `limit`,
-/// and none, and not be the last: only so many are looked at. Blocks.
-fn readable(
-    store: &dyn Store,
-    grants: &Grants,
-    who: &Identity,
-    mut after: Option<DocumentId>,
-    limit: usize,
-) -> Result<(Vec<DocumentInfo>, Option<DocumentId>), StoreError> {
-    let mut found = Vec::new();
-    let mut left = rand::random_range(DOCUMENTS_LOOKED_AT..=2 * DOCUMENTS_LOOKED_AT);
-    while left > 0 {
-        let wanted = limit.min(left);
-        let some = store.documents(after.as_ref(), wanted)?;
-        let is_last = some.len() < wanted;
-        left -= wanted;
-        for info in some {
-            after = Some(info.document.clone());
-            if grants.is_listed(who, &info.document)? {
-                found.push(info);
-            }
-            if found.len() == limit {
-                // Whatever there is behind it: that may not be for them.
-                return Ok((found, after));
-            }
-        }
-        if is_last {
-            return Ok((found, None));
-        }
-    }
-    Ok((found, after))
 }
 
 /// Read a document
@@ -376,93 +337,5 @@ impl Asked {
             (header::CONTENT_TYPE, HeaderValue::from_static(AUTOMERGE)),
         ];
         Ok((headers, bytes).into_response())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use concord_shared::access::{AccessList, Role, Subject};
-    use concord_shared::ids::PrincipalId;
-
-    use super::*;
-    use crate::access::Rules;
-    use crate::access::grants::Entry;
-    use crate::store::{Durability, MemoryStore, Write};
-
-    fn who(name: &str) -> PrincipalId {
-        PrincipalId::new(name).unwrap()
-    }
-
-    fn document(owner: &str, id: &str) -> [Write; 2] {
-        let document = DocumentId::new(id).unwrap();
-        let mut list = AccessList::default();
-        list.set(Subject::Principal(owner), Role::Owner);
-        let entry = Entry {
-            at_ms: 0,
-            by: owner.to_owned(),
-            list,
-        };
-        let said = Write::Access {
-            document: document.clone(),
-            number: 0,
-            entry: entry.encode(),
-        };
-        let change = Write::Append {
-            document,
-            first: 0,
-            received_at_ms: 0,
-            principal: who(owner),
-            changes: vec![Bytes::from_static(b"change")],
-        };
-        [said, change]
-    }
-
-    /// Of each page the ids, and whether there is a next one.
-    fn pages(foreign: &[&str], limit: usize) -> Vec<(Vec<String>, bool)> {
-        let store = Arc::new(MemoryStore::new());
-        let own = ["k", "p"].map(|id| document("ann", id));
-        let foreign = foreign.iter().map(|id| document("bob", id));
-        let writes: Vec<_> = own.into_iter().chain(foreign).flatten().collect();
-        store.commit(&writes, Durability::Strict).unwrap();
-        let rules = Rules {
-            is_open: false,
-            ..Rules::open()
-        };
-        let grants = Grants::new(rules, None, Arc::clone(&store) as Arc<dyn Store>);
-        let ann = Identity {
-            principal: who("ann"),
-            ..Identity::anonymous()
-        };
-        let (mut pages, mut after) = (Vec::new(), None);
-        loop {
-            let (found, next) = readable(&*store, &grants, &ann, after, limit).unwrap();
-            let found = found.iter().map(|info| info.document.to_string());
-            pages.push((found.collect(), next.is_some()));
-            after = next;
-            if after.is_none() {
-                return pages;
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_not_for_somebody_changes_nothing_in_their_pages() {
-        for limit in 1..5 {
-            let alone = pages(&[], limit);
-            let found = alone.iter().flat_map(|(found, _)| found);
-            assert!(found.eq(["k", "p"]));
-            for foreign in [
-                &["a"][..],
-                &["m"],
-                &["z"],
-                &["l", "m", "n"],
-                &["a", "m", "z"],
-            ] {
-                assert_eq!(pages(foreign, limit), alone, "{limit} {foreign:?}");
-            }
-        }
     }
 }

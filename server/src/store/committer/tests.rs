@@ -14,7 +14,8 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::store::{
-    Contents, DocumentInfo, Fault, LogRecord, MemoryStore, Problem, StoredDocument, Tombstone,
+    Contents, DocumentInfo, Fault, Ids, Label, LogRecord, MemoryStore, Problem, StoredDocument,
+    Tombstone,
     conformance::{access, append, entry, id},
 };
 
@@ -167,12 +168,29 @@ impl Store for Gated {
         self.memory.tombstones(after, limit)
     }
 
-    fn documents(
+    fn documents_among(&self, ids: &Ids, limit: usize) -> Result<Vec<DocumentInfo>, StoreError> {
+        self.memory.documents_among(ids, limit)
+    }
+
+    fn info(&self, document: &DocumentId) -> Result<Option<DocumentInfo>, StoreError> {
+        self.memory.info(document)
+    }
+
+    fn labelled(
         &self,
+        label: &Label,
         after: Option<&DocumentId>,
         limit: usize,
-    ) -> Result<Vec<DocumentInfo>, StoreError> {
-        self.memory.documents(after, limit)
+    ) -> Result<Vec<DocumentId>, StoreError> {
+        self.memory.labelled(label, after, limit)
+    }
+
+    fn is_labelled(&self, document: &DocumentId, label: &Label) -> Result<bool, StoreError> {
+        self.memory.is_labelled(document, label)
+    }
+
+    fn ids(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<DocumentId>, StoreError> {
+        self.memory.ids(after, limit)
     }
 
     fn meta(&self, key: &str) -> Result<Option<Bytes>, StoreError> {

@@ -137,6 +137,7 @@ pub(crate) fn access_entries_must_be_contiguous_and_short<B: Bench>() {
         document: id("b"),
         number: 2,
         entry: Bytes::from(vec![b'e'; len]),
+        labels: Vec::new(),
     };
     refused(of_length(ACCESS_ENTRY_MAX_BYTES + 1), 2);
     strict(&store, &[of_length(ACCESS_ENTRY_MAX_BYTES)]);
@@ -156,6 +157,7 @@ pub(crate) fn access_entries_of_all_lengths<B: Bench>() {
             document: id("a"),
             number: *number,
             entry: entry.clone(),
+            labels: Vec::new(),
         })
         .collect();
     strict(&store, &writes);

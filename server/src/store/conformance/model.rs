@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::{
-    Bench, access, append, arrivals, changes, delete, entry, flatten, id, open, purge, snapshot,
-    strict, undelete,
+    Bench, access, append, arrivals, changes, delete, entry, flatten, id, label, labels, open,
+    purge, snapshot, strict, undelete,
 };
 use crate::store::{Durability, Store, check::Life};
 
@@ -167,6 +167,18 @@ pub(crate) fn random_writes_match_a_model<B: Bench>() {
                 let newest = newest
                     .filter(|_| expected.life != Life::Purged)
                     .map(|number| (number, entry(number)));
+                let has = newest
+                    .as_ref()
+                    .map_or(Vec::new(), |(number, _)| labels(*number));
+                for number in 0..3 {
+                    let found = store.labelled(&label(number), None, 9).unwrap();
+                    // What is purged is found until it is swept.
+                    if expected.life != Life::Purged {
+                        let is_found = found.contains(&id(name));
+                        prop_assert_eq!(is_found, has.contains(&label(number)));
+                    }
+                }
+                prop_assert!(store.mislabelled().unwrap().is_empty());
                 prop_assert_eq!(store.access(&id(name)).unwrap(), newest);
                 if expected.is_there || expected.entries > 0 {
                     prop_assert!(store.verify(&id(name)).unwrap().is_empty());

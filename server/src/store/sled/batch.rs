@@ -18,7 +18,7 @@ use super::{
     tree::Tree,
     values::{self, DocumentRecord, Entry, INLINE_MAX_BYTES},
 };
-use crate::store::{Remains, StoreError, Tombstone, Write, check::Extent};
+use crate::store::{Label, Remains, StoreError, Tombstone, Write, check::Extent};
 
 /// Sets and removals of keys, to be applied as one.
 #[derive(Default)]
@@ -32,8 +32,13 @@ impl Batch {
         self.steps.push((key.into(), Some(value.into())));
     }
 
-    fn remove(&mut self, key: &[u8]) {
+    pub(super) fn remove(&mut self, key: &[u8]) {
         self.steps.push((key.into(), None));
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.steps.is_empty()
     }
 
     /// A single step is atomic by itself: without the frame that sled puts around a batch it costs
@@ -62,6 +67,8 @@ struct Pending<'w> {
     dirty: bool,
     /// The tombstone must be written, or removed.
     is_reburied: bool,
+    /// The labels that it gets.
+    labels: Option<&'w [Label]>,
     /// The log record that following appends join: index of its first change, its entries, their bytes.
     open: Option<(u64, Vec<Entry<'w>>, usize)>,
 }
@@ -155,6 +162,7 @@ impl Database {
                 standing: standings.get(document).cloned().unwrap_or_default(),
                 dirty: false,
                 is_reburied: false,
+                labels: None,
                 open: None,
             });
             match write {
@@ -188,9 +196,16 @@ impl Database {
                     pending.snapshot(&mut staging, &mut end, *base, *keep_from, parts)?;
                     pending.standing.end = Some(end);
                 }
-                Write::Access { number, entry, .. } => {
+                Write::Access {
+                    number,
+                    entry,
+                    labels,
+                    ..
+                } => {
                     pending.access(&mut batch, &mut staging, *number, entry)?;
+                    pending.labels = Some(labels);
                 }
+                Write::Label { labels, .. } => pending.labels = Some(labels),
                 Write::Delete {
                     at_ms, by, bytes, ..
                 } => pending.bury(Some(Tombstone {
@@ -219,6 +234,9 @@ impl Database {
                 let key = pending.keys.at(Place::Record);
                 batch.insert(key, values::seal(key, &end.record.encode()));
             }
+            if let Some(labels) = pending.labels {
+                self.label(&mut batch, document, labels)?;
+            }
             if pending.is_reburied {
                 let key = keys::tombstone(document);
                 match &pending.standing.tombstone {
@@ -234,7 +252,12 @@ impl Database {
 
 /// The format that a directory must have for these writes.
 pub(super) fn format_of(writes: &[Write]) -> u8 {
-    let guards = |write: &Write| matches!(write, Write::Access { .. } | Write::Delete { .. });
+    let guards = |write: &Write| {
+        matches!(
+            write,
+            Write::Access { .. } | Write::Label { .. } | Write::Delete { .. }
+        )
+    };
     if writes.iter().any(guards) {
         GUARDED_DIRECTORY
     } else {

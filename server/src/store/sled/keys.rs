@@ -11,7 +11,9 @@
 //! 01 01 <id> 00 50 <first index> <piece>           body of a log record too long for one value
 //! 01 01 <id> 00 60 <number>                        access entry
 //! 01 01 <id> 00 70 <number> <piece>                body of an access entry too long for one value
+//! 01 01 <id> 00 80 <label, 16 bytes>               a label of the document
 //! 01 02 <id>                                       tombstone
+//! 01 03 <label, 16 bytes> <id>                     a document that is found by the label
 //! ```
 //!
 //! The directory's format is 1 until the first access entry or tombstone is written, and 2 from then on: a build that
@@ -25,7 +27,7 @@
 
 use concord_shared::ids::DocumentId;
 
-use crate::store::Part;
+use crate::store::{Ids, LABEL_BYTES, Label, Part};
 
 /// First byte of every key and value.
 pub(super) const FORMAT: u8 = 1;
@@ -39,6 +41,7 @@ pub(super) const FORMAT_KEY: &[u8] = b"\x00concord";
 const SPACE_META: u8 = 0x00;
 const SPACE_DOCUMENTS: u8 = 0x01;
 const SPACE_TOMBSTONES: u8 = 0x02;
+const SPACE_LABELLED: u8 = 0x03;
 
 const END_OF_ID: u8 = 0x00;
 
@@ -50,6 +53,7 @@ const KIND_LOG: u8 = 0x40;
 const KIND_BODY: u8 = 0x50;
 const KIND_ACCESS: u8 = 0x60;
 const KIND_ACCESS_PIECE: u8 = 0x70;
+const KIND_LABEL: u8 = 0x80;
 /// Above every kind.
 const KIND_END: u8 = 0xf0;
 
@@ -61,6 +65,13 @@ pub(super) fn meta(key: &str) -> Vec<u8> {
 /// Lower and upper bound (exclusive) of all documents' keys.
 pub(super) fn all_documents() -> ([u8; 2], [u8; 2]) {
     ([FORMAT, SPACE_DOCUMENTS], [FORMAT, SPACE_DOCUMENTS + 1])
+}
+
+/// Lower and upper bound (exclusive) of all keys of the documents whose ids are among these.
+pub(super) fn documents_among(ids: &Ids) -> (Vec<u8>, Vec<u8>) {
+    let key = |id: &[u8]| [&[FORMAT, SPACE_DOCUMENTS], id].concat();
+    let bounds = ids.bounds();
+    (key(bounds.start), key(bounds.end))
 }
 
 /// Key of a document's tombstone.
@@ -79,6 +90,31 @@ pub(super) fn all_tombstones() -> ([u8; 2], [u8; 2]) {
     ([FORMAT, SPACE_TOMBSTONES], [FORMAT, SPACE_TOMBSTONES + 1])
 }
 
+/// Key by which a label finds a document.
+pub(super) fn labelled(label: Label, document: &DocumentId) -> Vec<u8> {
+    [all_labelled_so(label).0, document.as_str().into()].concat()
+}
+
+/// The label, and the document that it finds, that a key names.
+pub(super) fn labelled_of(key: &[u8]) -> Option<(Label, DocumentId)> {
+    let rest = key.strip_prefix(&[FORMAT, SPACE_LABELLED])?;
+    let (label, id) = rest.split_first_chunk::<LABEL_BYTES>()?;
+    let id = DocumentId::new(std::str::from_utf8(id).ok()?).ok()?;
+    Some((Label(*label), id))
+}
+
+/// Lower and upper bound (exclusive) of all keys by which a label finds documents: no id has a byte ff.
+pub(super) fn all_labelled_so(label: Label) -> (Vec<u8>, Vec<u8>) {
+    let low = [&[FORMAT, SPACE_LABELLED], &label.0[..]].concat();
+    let high = [&low[..], &[u8::MAX]].concat();
+    (low, high)
+}
+
+/// Lower and upper bound (exclusive) of all keys by which labels find documents.
+pub(super) fn all_labelled() -> ([u8; 2], [u8; 2]) {
+    ([FORMAT, SPACE_LABELLED], [FORMAT, SPACE_LABELLED + 1])
+}
+
 /// What a key below a document's prefix holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -90,6 +126,7 @@ pub(super) enum Place {
     Body { first: u64, piece: u32 },
     Access { number: u64 },
     AccessPiece { number: u64, piece: u32 },
+    Label(Label),
 }
 
 impl Place {
@@ -104,6 +141,7 @@ impl Place {
             Self::Body { first, piece } => Part::Body { first, piece },
             Self::Access { number } => Part::Access { number },
             Self::AccessPiece { number, piece } => Part::AccessPiece { number, piece },
+            Self::Label(_) => Part::Label,
         }
     }
 }
@@ -118,8 +156,8 @@ pub(super) struct DocumentKeys {
 impl DocumentKeys {
     pub(super) fn new(document: &DocumentId) -> Self {
         let id = document.as_str().as_bytes();
-        // Kind, number and piece follow.
-        let mut key = Vec::with_capacity(id.len() + 3 + 1 + 8 + 4);
+        // Kind follows, and number and piece, or a label.
+        let mut key = Vec::with_capacity(id.len() + 3 + 1 + LABEL_BYTES);
         key.extend([FORMAT, SPACE_DOCUMENTS]);
         key.extend_from_slice(id);
         key.push(END_OF_ID);
@@ -145,6 +183,11 @@ impl DocumentKeys {
             Place::AccessPiece { number, piece } => {
                 self.build(KIND_ACCESS_PIECE, Some(number), Some(piece))
             }
+            Place::Label(label) => {
+                self.build(KIND_LABEL, None, None);
+                self.key.extend(label.0);
+                &self.key
+            }
         }
     }
 
@@ -156,6 +199,12 @@ impl DocumentKeys {
     /// Above every access entry of the document.
     pub(super) fn end_of_access(&mut self) -> &[u8] {
         self.build(KIND_ACCESS + 1, None, None)
+    }
+
+    /// Lower and upper bound (exclusive) of the document's labels.
+    pub(super) fn all_labels(&mut self) -> (Vec<u8>, &[u8]) {
+        let low = self.build(KIND_LABEL, None, None).to_vec();
+        (low, self.build(KIND_LABEL + 1, None, None))
     }
 
     /// Below every key of the document.
@@ -187,6 +236,9 @@ impl DocumentKeys {
         let (&kind, rest) = key.strip_prefix(prefix)?.split_first()?;
         if rest.is_empty() {
             return (kind == KIND_RECORD).then_some(Place::Record);
+        }
+        if kind == KIND_LABEL {
+            return Some(Place::Label(Label(rest.try_into().ok()?)));
         }
         let (number, rest) = rest.split_first_chunk::<8>()?;
         let number = u64::from_be_bytes(*number);
@@ -271,6 +323,13 @@ mod tests {
             },
             b"\x01\x014NMN\x00\x70\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02",
         );
+        let label = Label(*b"0123456789abcdef");
+        golden(Place::Label(label), b"\x01\x014NMN\x00\x800123456789abcdef");
+        let found = b"\x01\x030123456789abcdef4NMN";
+        assert_eq!(labelled(label, &id("4NMN")), found);
+        assert_eq!(labelled_of(found), Some((label, id("4NMN"))));
+        assert_eq!(labelled_of(b"\x01\x030123456789abcdef"), None);
+        assert_eq!(labelled_of(b"\x01\x020123456789abcdef4NMN"), None);
         assert_eq!(tombstone(&id("4NMN")), b"\x01\x024NMN");
         assert_eq!(tombstone_of(b"\x01\x024NMN"), Some(id("4NMN")));
         assert_eq!(tombstone_of(b"\x01\x014NMN"), None);
@@ -280,9 +339,9 @@ mod tests {
 
     #[test]
     fn keys_read_back_and_are_ordered_like_ids() {
-        let ids = [" ", "  ", "a", "a ", "ab", "a\u{10ffff}", "b"];
+        let texts = [" ", "  ", "a", "a ", "ab", "a\u{10ffff}", "b"];
         let mut last: Vec<u8> = Vec::new();
-        for text in ids {
+        for text in texts {
             let mut keys = DocumentKeys::new(&id(text));
             for place in [
                 Place::Record,
@@ -333,6 +392,20 @@ mod tests {
                 );
                 last = key;
             }
+            for byte in [0, u8::MAX] {
+                let label = Label([byte; LABEL_BYTES]);
+                let key = keys.at(Place::Label(label)).to_vec();
+                assert!(last < key, "{text:?} {byte}");
+                assert_eq!(keys.parse(&key), Some(Place::Label(label)));
+                let (low, high) = keys.all_labels();
+                assert!(low < key && key.as_slice() < high);
+                let found = labelled(label, &id(text));
+                let (low, high) = all_labelled_so(label);
+                assert!(low < found && found < high);
+                assert!(all_labelled().0.as_slice() < found.as_slice());
+                assert!(found.as_slice() < all_labelled().1.as_slice());
+                last = key;
+            }
             assert!(last.as_slice() < keys.end());
             let tombstone = tombstone(&id(text));
             let (low, high) = all_tombstones();
@@ -342,7 +415,25 @@ mod tests {
         }
         let (low, high) = all_documents();
         assert!(low.as_slice() < last.as_slice() && last.as_slice() < high.as_slice());
-        assert!(high <= all_tombstones().0);
+        assert!(high <= all_tombstones().0 && all_tombstones().1 <= all_labelled().0);
+        // Where ids lie among others, their keys do.
+        for ids in [
+            Ids::all(),
+            Ids::beginning_with("a"),
+            Ids::only("a"),
+            Ids::all().behind(&id("a")),
+            Ids::between(b"a ", b"b"),
+        ] {
+            let (low, high) = documents_among(&ids);
+            for text in texts {
+                let mut keys = DocumentKeys::new(&id(text));
+                let is_among = ids.contain(&id(text));
+                for place in [Place::Record, Place::Label(Label([u8::MAX; LABEL_BYTES]))] {
+                    let key = keys.at(place);
+                    assert_eq!(low.as_slice() <= key && key < high.as_slice(), is_among);
+                }
+            }
+        }
     }
 
     #[test]
@@ -352,6 +443,7 @@ mod tests {
         assert_eq!(keys.parse(other.at(Place::Record)), None);
         assert_eq!(keys.parse(b"\x01\x01a\x00\x40\x00"), None);
         assert_eq!(keys.parse(b"\x01\x01a\x00\x68\0\0\0\0\0\0\0\0"), None);
+        assert_eq!(keys.parse(b"\x01\x01a\x00\x80\0\0\0\0\0\0\0\0"), None);
         assert_eq!(
             keys.parse(b"\x01\x01a\x00\x60\0\0\0\0\0\0\0\0\0\0\0\0"),
             None

@@ -3,68 +3,81 @@
 use concord_shared::ids::DocumentId;
 
 use super::{Database, DocumentKeys, End, keys, tree::Tree};
-use crate::store::{DocumentInfo, DocumentSummary, StoreError, Unlisted};
+use crate::store::{DocumentInfo, DocumentSummary, Ids, StoreError, Unlisted};
 
 impl Database {
     /// Goes from document to document by seeking past each one's last key.
-    pub(super) fn list(
-        &self,
-        after: Option<&DocumentId>,
-        limit: usize,
-    ) -> Result<Vec<DocumentInfo>, StoreError> {
-        let mut walk = self.walk(after);
+    pub(super) fn list(&self, ids: &Ids, limit: usize) -> Result<Vec<DocumentInfo>, StoreError> {
+        let mut walk = self.walk(ids);
         let mut found = Vec::new();
         while found.len() < limit {
             let Some(document) = walk.next_document() else {
                 break;
             };
-            let state = |keys: &mut DocumentKeys| {
-                if self.is_deleted(&document)? {
-                    return Ok(None);
-                }
-                Ok(Some(self.read_record(keys)?))
-            };
-            let summary = self.settled_by(&document, state, |keys, visible| {
-                let Some(record) = visible else {
-                    return Ok(None);
-                };
-                let end = self.end(keys, record)?;
-                Ok(end.map(|End { record, next }| DocumentSummary {
-                    created_at_ms: record.created_at_ms,
-                    base: record.base,
-                    changes: next,
-                    snapshot_bytes: record.snapshot_len,
-                }))
-            });
-            let summary = match summary {
-                Ok(Some(summary)) => Ok(summary),
-                // Deleted, or only something staged, which a crash left behind, or an access log.
-                Ok(None) => continue,
-                Err(StoreError::Corrupt { problem, .. }) => Err(problem),
-                Err(error) => return Err(error),
-            };
-            found.push(DocumentInfo { document, summary });
+            found.extend(self.read_info(&document)?);
         }
         Ok(found)
     }
 
+    /// What a listing tells of a document. `None` where it is deleted, or there is only something staged, which a crash
+    /// left behind, or an access log.
+    pub(super) fn read_info(
+        &self,
+        document: &DocumentId,
+    ) -> Result<Option<DocumentInfo>, StoreError> {
+        let state = |keys: &mut DocumentKeys| {
+            if self.is_deleted(document)? {
+                return Ok(None);
+            }
+            Ok(Some(self.read_record(keys)?))
+        };
+        let summary = self.settled_by(document, state, |keys, visible| {
+            let Some(record) = visible else {
+                return Ok(None);
+            };
+            let end = self.end(keys, record)?;
+            Ok(end.map(|End { record, next }| DocumentSummary {
+                created_at_ms: record.created_at_ms,
+                base: record.base,
+                changes: next,
+                snapshot_bytes: record.snapshot_len,
+            }))
+        });
+        let summary = match summary {
+            Ok(Some(summary)) => Ok(summary),
+            Ok(None) => return Ok(None),
+            Err(StoreError::Corrupt { problem, .. }) => Err(problem),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(DocumentInfo {
+            document: document.clone(),
+            summary,
+        }))
+    }
+
+    /// Ids of which there is any key.
+    pub(super) fn list_ids(&self, after: Option<&DocumentId>, limit: usize) -> Vec<DocumentId> {
+        let all = Ids::all();
+        let mut walk = self.walk(&after.map_or(all.clone(), |after| all.behind(after)));
+        std::iter::from_fn(|| walk.next_document())
+            .take(limit)
+            .collect()
+    }
+
     /// The stretches that [`list`](Self::list) passes over.
     pub(super) fn find_unlisted(&self) -> Vec<Unlisted> {
-        let mut walk = self.walk(None);
+        let mut walk = self.walk(&Ids::all());
         while walk.next_document().is_some() {}
         walk.unlisted
     }
 
-    fn walk(&self, after: Option<&DocumentId>) -> Walk<'_> {
-        let (low, high) = keys::all_documents();
+    fn walk(&self, ids: &Ids) -> Walk<'_> {
+        let (from, high) = keys::documents_among(ids);
         Walk {
             db: &self.db,
-            from: match after {
-                Some(document) => DocumentKeys::new(document).end().to_vec(),
-                None => low.to_vec(),
-            },
-            high: high.to_vec(),
-            last: after.cloned(),
+            from,
+            high,
+            last: None,
             unlisted: Vec::new(),
         }
     }

@@ -9,6 +9,8 @@
 //! stops. What is left of a body without its record is found by its number alone. (Bodies went first once: of a log
 //! whose last record had one of more pieces than are removed in one go the rest could not be read. Readers know such
 //! remains: [`Database::read_log_record`].)
+//!
+//! **What a label finds a document by goes before the label** ([`labels`](super::labels)), since nothing else leads there.
 
 use std::collections::VecDeque;
 
@@ -108,6 +110,12 @@ impl Database {
         let range = self.db.range(low.as_slice()..place.end());
         let keys: Result<Vec<IVec>, _> = range.keys().take(SWEEP_KEYS).collect();
         let keys = keys.map_err(read_failed)?;
+        let labelled = keys.iter().filter_map(|key| match place.parse(key) {
+            Some(Place::Label(label)) => Some(keys::labelled(label, document).into()),
+            _ => None,
+        });
+        let labelled: Vec<IVec> = labelled.collect();
+        self.remove_all(&labelled).map_err(broken)?;
         self.remove_all(&keys).map_err(broken)?;
         if keys.len() >= SWEEP_KEYS {
             return Ok(true);

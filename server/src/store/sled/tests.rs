@@ -7,12 +7,13 @@ use super::{
     *,
 };
 use crate::store::Severity;
-use crate::store::conformance::{Bench, access, append, conformance, entry, id, snapshot};
+use crate::store::conformance::{Bench, access, append, conformance, entry, id, labels, snapshot};
 
 mod beside;
 mod crash;
 mod damage;
 mod deletion;
+mod labels;
 mod rewrite;
 
 struct OnDisk(TempDir);
@@ -120,6 +121,11 @@ fn every_missing_key_is_found() {
             ),
             // The last record's absence is what an append that never came looks like.
             Place::Log { first: 5 } | Place::Access { number: 3 } => assert_eq!(problems, []),
+            // What it is found by is not looked for without it.
+            Place::Label(_) => {
+                assert_eq!(problems, []);
+                assert_eq!(store.mislabelled().unwrap(), [id("b")]);
+            }
             Place::Log { first } => {
                 let found = if first == 0 { 4 } else { 5 };
                 assert_eq!(
@@ -255,6 +261,7 @@ fn an_access_entry_that_was_staged_and_never_committed_is_not_there() {
         document: id("a"),
         number: 0,
         entry: Bytes::from(vec![b'e'; len]),
+        labels: Vec::new(),
     };
     let writes = [of_length(5 * values::PIECE_MAX_BYTES)];
     let mut standings = store
@@ -349,12 +356,17 @@ fn tidying_leaves_what_is_referred_to() {
     assert!(steps >= 5, "{steps}");
     let left = places(&store);
     // Record, 700 pieces of the snapshot, one of the graph, the log record 7..8.
-    let (access, left): (Vec<_>, Vec<_>) = left
-        .into_iter()
-        .partition(|(_, place)| matches!(place, Place::Access { .. } | Place::AccessPiece { .. }));
+    let is_of_access = |place: &Place| {
+        matches!(
+            place,
+            Place::Access { .. } | Place::AccessPiece { .. } | Place::Label(_)
+        )
+    };
+    let (access, left): (Vec<_>, Vec<_>) =
+        left.into_iter().partition(|(_, place)| is_of_access(place));
     assert_eq!(left.len(), 1 + 700 + 1 + 1);
     assert_eq!(left.last().unwrap().1, Place::Log { first: 7 });
-    assert_eq!(access.len(), 4 + 2);
+    assert_eq!(access.len(), 4 + 2 + labels(3).len());
     assert!(!store.tidy().unwrap());
 }
 
@@ -476,6 +488,12 @@ fn damage_is_an_error_for_that_document_only() {
                 } else {
                     assert_eq!(newest.unwrap(), Some((3, entry(3))));
                 }
+            }
+            // Only that it is there says anything.
+            Place::Label(label) => {
+                store.open(&id("b")).unwrap().unwrap();
+                assert_eq!(store.labelled(&label, None, 9).unwrap(), [id("b")]);
+                assert_ne!(store.verify(&id("b")).unwrap(), []);
             }
             // The record 0..4 reaches across the base of the snapshot.
             _ => {

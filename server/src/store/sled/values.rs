@@ -13,6 +13,8 @@
 //! log record        00 ‖ body; or 01 ‖ u64 length of the body, which lies in pieces under its own keys
 //! body              one or more entries of a log
 //! access entry      00 ‖ the entry; or 01 ‖ u64 length of the entry, which lies in pieces under its own keys
+//! label, and its
+//! entry             nothing
 //! entry (of a log)  received at, ms u64 ‖ length u16, principal ‖ count u32 ‖ count × length u32 ‖ changes
 //! ```
 

@@ -10,7 +10,7 @@ use concord_shared::ids::DocumentId;
 
 use super::{
     Database, DocumentKeys, DocumentRecord,
-    keys::Place,
+    keys::{self, Place},
     read::{Fail, is_swept},
     values::{self, Assembly, Body},
 };
@@ -35,6 +35,7 @@ impl Database {
     fn survey(&self, document: &DocumentId) -> Result<Vec<Problem>, Fail> {
         let mut survey = Survey {
             database: self,
+            document,
             keys: DocumentKeys::new(document),
             problems: Vec::new(),
         };
@@ -53,6 +54,7 @@ impl Database {
                 survey.problems.push(problem);
                 survey.log(None)?;
                 survey.access()?;
+                survey.labels()?;
                 return Ok(survey.problems);
             }
             Err(fail) => return Err(fail),
@@ -71,6 +73,7 @@ impl Database {
                 }));
             }
         }
+        survey.labels()?;
         survey.strays()?;
         Ok(survey.problems)
     }
@@ -78,6 +81,7 @@ impl Database {
 
 struct Survey<'s> {
     database: &'s Database,
+    document: &'s DocumentId,
     keys: DocumentKeys,
     problems: Vec<Problem>,
 }
@@ -187,6 +191,29 @@ impl Survey<'_> {
             self.body(Part::Access { number }, &key, &value, pieces)?;
         }
         Ok(next > 0)
+    }
+
+    /// Looks whether the document is found by each of its labels. By which others it is found can't be told from here:
+    /// [`Database::find_mislabelled`].
+    fn labels(&mut self) -> Result<(), Fail> {
+        let (low, high) = self.keys.all_labels();
+        let tags = self.database.db.range(low.as_slice()..high);
+        for tag in tags.collect::<Result<Vec<_>, _>>()? {
+            let Some(Place::Label(label)) = self.keys.parse(&tag.0) else {
+                continue;
+            };
+            let entry = keys::labelled(label, self.document);
+            let found = self.database.db.get(&entry)?;
+            let part = Part::Labelled;
+            let found = found.ok_or(Problem::Missing { part });
+            let sound = [
+                values::unseal(&tag.0, &tag.1, Part::Label).map(drop),
+                found.and_then(|value| values::unseal(&entry, &value, part).map(drop)),
+            ];
+            self.problems
+                .extend(sound.into_iter().filter_map(Result::err));
+        }
+        Ok(())
     }
 
     /// Reads a log record or access entry, and the pieces that it lies in; its body if nothing is wrong.

@@ -1,6 +1,7 @@
 //! What a crash leaves, and what a reader beside a writer sees.
 
 use super::*;
+use crate::store::conformance::label;
 
 /// sled neither syncs nor reliably removes them: see [`values::PIECE_MAX_BYTES`].
 #[test]
@@ -139,6 +140,13 @@ fn a_torn_end_of_the_log_loses_whole_batches_from_the_end() {
         let newest = found[0].checked_sub(1);
         let entries = newest.map(|number| (number, entry(number)));
         assert_eq!(store.access(&id("a")).unwrap(), entries, "{cut}");
+        assert_eq!(store.mislabelled().unwrap(), [], "{cut}");
+        let wanted = newest.map(labels).unwrap_or_default();
+        for number in 0..3 {
+            let label = label(number);
+            let is_found = store.is_labelled(&id("a"), &label).unwrap();
+            assert_eq!(is_found, wanted.contains(&label), "{cut}");
+        }
         let format = store.sled().get(FORMAT_KEY).unwrap().unwrap();
         let guarded = newest.map_or(PLAIN_DIRECTORY, |_| GUARDED_DIRECTORY);
         assert_eq!(*format, [guarded], "{cut}");

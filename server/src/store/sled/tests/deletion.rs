@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::Remains;
-use crate::store::conformance::{delete, purge, tidy, undelete};
+use crate::store::conformance::{delete, label, purge, tidy, undelete};
 
 /// Keys of a document, of whatever kind.
 fn keys_of(store: &SledStore, document: &str) -> usize {
@@ -84,7 +84,9 @@ fn a_purge_that_was_interrupted_goes_on() {
     loop {
         let (_folder, left) = crash::after_a_kill(&bench);
         assert_eq!(left.open(&id("b")).unwrap(), None);
+        assert_eq!(left.mislabelled().unwrap(), []);
         tidy(&left);
+        assert!(left.labelled(&label(0), None, 9).unwrap().is_empty());
         assert_eq!(keys_of(&left, "b"), 0);
         assert_eq!(remains(&left), Remains::Files);
         others_are_whole(&left);
@@ -268,6 +270,8 @@ fn a_torn_end_leaves_a_document_in_one_of_its_states() {
     crash::cut_anywhere(&bench, store, |store, cut| {
         let tombstone = store.tombstone(&id("b")).unwrap();
         let contents = store.contents(&id("b")).unwrap();
+        // Never one that nothing leads to.
+        assert_eq!(store.mislabelled().unwrap(), [], "{cut}");
         let state = match tombstone {
             None if contents.is_none() => "not there yet",
             None => {
@@ -277,6 +281,8 @@ fn a_torn_end_leaves_a_document_in_one_of_its_states() {
             Some(tombstone) if tombstone.purged => {
                 tidy(store);
                 assert_eq!(keys_of(store, "b"), 0, "{cut}");
+                let found = store.labelled(&label(0), None, 9).unwrap();
+                assert!(found.is_empty(), "{cut}");
                 "purged"
             }
             Some(_) => {

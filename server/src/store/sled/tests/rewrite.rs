@@ -9,7 +9,7 @@ use crate::store::conformance::{delete, purge, tidy, undelete};
 use crate::store::sled::rewrite::At;
 
 /// Recognisable, and in one piece wherever it is stored.
-const NEEDLE: &[u8] = b"attack at dawn, 51.5007 N";
+pub(super) const NEEDLE: &[u8] = b"attack at dawn, 51.5007 N";
 
 pub(super) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -83,6 +83,7 @@ fn write_document(store: &SledStore, document: &str, bytes: impl Fn(usize, u64) 
             document: id(document),
             number: first,
             entry,
+            labels: labels(first),
         });
         commit(change(first, if first % 8 == 0 { 60_000 } else { 120 }));
         if first % 13 == 12 {
@@ -121,6 +122,7 @@ fn written() -> (OnDisk, SledStore) {
         document: id("secret entry"),
         number: 0,
         entry: secret(90, 2),
+        labels: labels(0),
     });
     store.commit(&writes, Durability::Strict).unwrap();
     store.set_meta("peer-id", b"of the server").unwrap();
