@@ -568,7 +568,7 @@ mod tests {
                 assert!(text.contains("must be between"), "{text}");
             }
         }
-        assert_eq!(count, 30);
+        assert_eq!(count, 31);
     }
 
     #[test]

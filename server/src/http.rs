@@ -30,7 +30,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Extension, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
@@ -93,13 +93,11 @@ pub fn router(app: App) -> Router {
         gate: app.gate.clone(),
         callers: Arc::clone(&app.connections.callers),
     };
-    let mut routes = Router::new()
-        .route(SYNC, guard.of(get(sync)))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", guard.of(get(metrics)))
-        .merge(inspect::router().with_state(()))
-        .layer(DefaultBodyLimit::max(0));
+    let mut routes = open_to_all();
+    for (path, route) in guarded() {
+        routes = routes.route(path, guard.of(route));
+    }
+    routes = routes.layer(DefaultBodyLimit::max(0));
     // What is none of its addresses is no file either.
     let no_route = async || Problem::new(Code::NoRoute, "there is nothing at this address");
     let documents = documents::router().with_state(app.documents.clone());
@@ -124,6 +122,19 @@ pub fn router(app: App) -> Router {
         .layer(everywhere)
         .layer(from_fn_with_state(app.proxies.clone(), proxies::see))
         .with_state(app)
+}
+
+/// Beside the API, what is for those who say who they are.
+fn guarded() -> [(&'static str, MethodRouter<App>); 2] {
+    [(SYNC, get(sync)), ("/metrics", get(metrics))]
+}
+
+/// Beside the API, what is for everybody.
+fn open_to_all() -> Router<App> {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .merge(inspect::router().with_state(()))
 }
 
 async fn sync(
@@ -200,4 +211,38 @@ async fn metrics(
     }
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     Ok((content_type, app.metrics.render()).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What a test carries out with the built server, by who asks.
+    const TABLE: &str = "<!-- The table of what is not about a document. -->";
+
+    /// Of each address in that table, whether it is for everybody.
+    fn documented() -> BTreeSet<(String, bool)> {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../ACCESS.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        let table = text.split(TABLE).nth(1).unwrap();
+        let rows = table.lines().skip_while(|line| line.is_empty());
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        let addresses = rows.filter_map(|row| {
+            let address = row.strip_prefix("| `/")?.split('`').next()?;
+            Some((format!("/{address}"), row.ends_with("| yes |")))
+        });
+        addresses.collect()
+    }
+
+    #[test]
+    fn each_address_beside_the_api_is_in_the_table() {
+        let open = openapi::routes(&open_to_all()).into_iter();
+        let all = guarded().map(|(path, _)| (path.to_owned(), false));
+        let all = all.into_iter();
+        let all: BTreeSet<_> = all.chain(open.map(|path| (path, true))).collect();
+        assert!(all.len() > 5, "{all:?}");
+        assert_eq!(documented(), all);
+    }
 }

@@ -15,7 +15,7 @@ mod message;
 
 pub use decode::{WireError, decode};
 pub use encode::SyncFrame;
-pub use message::{Message, PeerMetadata, RemoteHeads};
+pub use message::{Kind, Message, PeerMetadata, RemoteHeads};
 
 /// The only protocol version there is.
 pub const PROTOCOL_VERSION: &str = "1";

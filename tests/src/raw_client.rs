@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use concord_shared::limits::Limits;
 use concord_shared::wire::{self, Message, PROTOCOL_VERSION, PeerMetadata};
-use concord_shared::{DocumentId, PeerId};
+use concord_shared::{DocumentId, PeerId, StorageId};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -27,6 +27,8 @@ const WAIT: Duration = Duration::from_secs(20);
 pub struct RawClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     server: Option<PeerId>,
+    /// Where the server keeps what it has.
+    storage: Option<StorageId>,
     peer: PeerId,
     /// Text frames that came while something else was waited for.
     texts: VecDeque<String>,
@@ -65,6 +67,7 @@ impl RawClient {
         Ok(Self {
             socket,
             server: None,
+            storage: None,
             texts: VecDeque::new(),
             peer: PeerId::new(peer)?,
         })
@@ -77,6 +80,7 @@ impl RawClient {
         let client = Self {
             socket,
             server: None,
+            storage: None,
             texts: VecDeque::new(),
             peer: PeerId::new(peer)?,
         };
@@ -117,10 +121,14 @@ impl RawClient {
     fn answered(mut self, answer: Message) -> Result<Self> {
         match answer {
             Message::Peer {
-                sender, version, ..
+                sender,
+                version,
+                metadata,
+                ..
             } => {
                 ensure!(version == PROTOCOL_VERSION, "selected version {version}");
                 self.server = Some(sender);
+                self.storage = metadata.storage_id;
                 Ok(self)
             }
             other => bail!("a join was answered by {other:?}"),
@@ -135,6 +143,11 @@ impl RawClient {
     /// Who answered the join.
     pub fn server(&self) -> Result<&PeerId> {
         self.server.as_ref().context("not joined")
+    }
+
+    /// Where who answered keeps what they have.
+    pub fn storage(&self) -> Result<&StorageId> {
+        self.storage.as_ref().context("no storage")
     }
 
     /// A correct `join` for this peer.

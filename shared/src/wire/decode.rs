@@ -5,7 +5,7 @@ use bytes::Bytes;
 use minicbor::Decoder;
 use minicbor::data::{Tag, Type};
 
-use super::{Message, PROTOCOL_VERSION, PeerMetadata, RemoteHeads};
+use super::{Kind, Message, PROTOCOL_VERSION, PeerMetadata, RemoteHeads};
 use crate::ids::IdError;
 use crate::{DocumentId, ErrorCode, Limits, PeerId, SessionId, StorageId, base58check};
 
@@ -181,75 +181,77 @@ impl<'b> Fields<'b> {
     }
 
     fn into_message(self, frame: &Bytes) -> Result<Message, WireError> {
-        let kind = self.kind.ok_or(WireError::Missing {
+        let text = self.kind.ok_or(WireError::Missing {
             kind: "CBOR",
             field: "type",
         })?;
-        Ok(match kind {
-            "join" => Message::Join {
-                sender: self.sender("join")?,
+        let unknown = || {
+            const SHOWN_CHARS: usize = 64;
+            WireError::UnknownType {
+                kind: text.chars().take(SHOWN_CHARS).collect(),
+            }
+        };
+        let which = Kind::of(text).ok_or_else(unknown)?;
+        let kind = which.as_str();
+        Ok(match which {
+            Kind::Join => Message::Join {
+                sender: self.sender(kind)?,
                 metadata: self.metadata,
                 versions: self
                     .versions
                     .unwrap_or_else(|| vec![PROTOCOL_VERSION.to_owned()]),
             },
-            "peer" => Message::Peer {
-                sender: self.sender("peer")?,
-                target: self.target("peer")?,
-                version: need(self.selected, "peer", "selectedProtocolVersion")?.to_owned(),
+            Kind::Peer => Message::Peer {
+                sender: self.sender(kind)?,
+                target: self.target(kind)?,
+                version: need(self.selected, kind, "selectedProtocolVersion")?.to_owned(),
                 metadata: self.metadata,
             },
-            "request" => Message::Request {
-                document: self.document("request")?,
-                sender: self.sender("request")?,
-                target: self.target("request")?,
-                data: self.data("request", frame)?,
+            Kind::Request => Message::Request {
+                document: self.document(kind)?,
+                sender: self.sender(kind)?,
+                target: self.target(kind)?,
+                data: self.data(kind, frame)?,
             },
-            "sync" => Message::Sync {
-                document: self.document("sync")?,
-                sender: self.sender("sync")?,
-                target: self.target("sync")?,
-                data: self.data("sync", frame)?,
+            Kind::Sync => Message::Sync {
+                document: self.document(kind)?,
+                sender: self.sender(kind)?,
+                target: self.target(kind)?,
+                data: self.data(kind, frame)?,
             },
-            "doc-unavailable" => Message::DocUnavailable {
-                document: self.document("doc-unavailable")?,
-                sender: self.sender("doc-unavailable")?,
-                target: self.target("doc-unavailable")?,
+            Kind::DocUnavailable => Message::DocUnavailable {
+                document: self.document(kind)?,
+                sender: self.sender(kind)?,
+                target: self.target(kind)?,
             },
-            "ephemeral" => Message::Ephemeral {
-                document: self.document("ephemeral")?,
-                sender: self.sender("ephemeral")?,
-                target: self.target("ephemeral")?,
-                count: need(self.count, "ephemeral", "count")?,
-                session: SessionId::new(need(self.session, "ephemeral", "sessionId")?)?,
-                data: self.data("ephemeral", frame)?,
+            Kind::Ephemeral => Message::Ephemeral {
+                document: self.document(kind)?,
+                sender: self.sender(kind)?,
+                target: self.target(kind)?,
+                count: need(self.count, kind, "count")?,
+                session: SessionId::new(need(self.session, kind, "sessionId")?)?,
+                data: self.data(kind, frame)?,
             },
-            "remote-subscription-change" => Message::RemoteSubscriptionChange {
-                sender: self.sender("remote-subscription-change")?,
-                target: self.target("remote-subscription-change")?,
+            Kind::RemoteSubscriptionChange => Message::RemoteSubscriptionChange {
+                sender: self.sender(kind)?,
+                target: self.target(kind)?,
                 add: self.add,
                 remove: self.remove,
             },
-            "remote-heads-changed" => Message::RemoteHeadsChanged {
-                document: self.document("remote-heads-changed")?,
-                sender: self.sender("remote-heads-changed")?,
-                target: self.target("remote-heads-changed")?,
+            Kind::RemoteHeadsChanged => Message::RemoteHeadsChanged {
+                document: self.document(kind)?,
+                sender: self.sender(kind)?,
+                target: self.target(kind)?,
                 new_heads: self.new_heads,
             },
-            "error" => Message::Error {
+            Kind::Error => Message::Error {
                 message: self.message.unwrap_or_default().to_owned(),
                 sender: self.sender.map(PeerId::new).transpose()?,
                 target: self.target.map(PeerId::new).transpose()?,
             },
-            "leave" => Message::Leave {
-                sender: self.sender("leave")?,
+            Kind::Leave => Message::Leave {
+                sender: self.sender(kind)?,
             },
-            unknown => {
-                const SHOWN_CHARS: usize = 64;
-                return Err(WireError::UnknownType {
-                    kind: unknown.chars().take(SHOWN_CHARS).collect(),
-                });
-            }
         })
     }
 

@@ -132,20 +132,83 @@ pub struct RemoteHeads {
     pub timestamp_ms: f64,
 }
 
+/// The types of messages there are. Frames are decoded by [`Kind::ALL`], so none can be left out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// [`Message::Join`]
+    Join,
+    /// [`Message::Peer`]
+    Peer,
+    /// [`Message::Request`]
+    Request,
+    /// [`Message::Sync`]
+    Sync,
+    /// [`Message::DocUnavailable`]
+    DocUnavailable,
+    /// [`Message::Ephemeral`]
+    Ephemeral,
+    /// [`Message::RemoteSubscriptionChange`]
+    RemoteSubscriptionChange,
+    /// [`Message::RemoteHeadsChanged`]
+    RemoteHeadsChanged,
+    /// [`Message::Error`]
+    Error,
+    /// [`Message::Leave`]
+    Leave,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Join,
+        Self::Peer,
+        Self::Request,
+        Self::Sync,
+        Self::DocUnavailable,
+        Self::Ephemeral,
+        Self::RemoteSubscriptionChange,
+        Self::RemoteHeadsChanged,
+        Self::Error,
+        Self::Leave,
+    ];
+
+    /// The `type` on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Peer => "peer",
+            Self::Request => "request",
+            Self::Sync => "sync",
+            Self::DocUnavailable => "doc-unavailable",
+            Self::Ephemeral => "ephemeral",
+            Self::RemoteSubscriptionChange => "remote-subscription-change",
+            Self::RemoteHeadsChanged => "remote-heads-changed",
+            Self::Error => "error",
+            Self::Leave => "leave",
+        }
+    }
+
+    /// Which has this `type`.
+    pub fn of(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
 impl Message {
     /// The message's `type` on the wire.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Join { .. } => "join",
-            Self::Peer { .. } => "peer",
-            Self::Request { .. } => "request",
-            Self::Sync { .. } => "sync",
-            Self::DocUnavailable { .. } => "doc-unavailable",
-            Self::Ephemeral { .. } => "ephemeral",
-            Self::RemoteSubscriptionChange { .. } => "remote-subscription-change",
-            Self::RemoteHeadsChanged { .. } => "remote-heads-changed",
-            Self::Error { .. } => "error",
-            Self::Leave { .. } => "leave",
-        }
+        let kind = match self {
+            Self::Join { .. } => Kind::Join,
+            Self::Peer { .. } => Kind::Peer,
+            Self::Request { .. } => Kind::Request,
+            Self::Sync { .. } => Kind::Sync,
+            Self::DocUnavailable { .. } => Kind::DocUnavailable,
+            Self::Ephemeral { .. } => Kind::Ephemeral,
+            Self::RemoteSubscriptionChange { .. } => Kind::RemoteSubscriptionChange,
+            Self::RemoteHeadsChanged { .. } => Kind::RemoteHeadsChanged,
+            Self::Error { .. } => Kind::Error,
+            Self::Leave { .. } => Kind::Leave,
+        };
+        kind.as_str()
     }
 }

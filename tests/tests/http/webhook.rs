@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use super::rest::Rest;
 
 /// What the application knows the server by.
-const SECRET: &str = "the application's own";
+pub(super) const SECRET: &str = "the application's own";
 
 /// Seconds for which its answers hold.
 const HOLDS_S: u64 = 2;
@@ -56,14 +56,26 @@ struct Said {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Application(Arc<Mutex<Said>>);
+pub(super) struct Application(Arc<Mutex<Said>>);
 
 impl Application {
+    /// It, and its address.
+    pub(super) async fn listen() -> Result<(Self, String)> {
+        let application = Self::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/decide?for=concord", listener.local_addr()?);
+        let routes = Router::new().route("/decide", post(Self::answer));
+        let routes = routes.with_state(application.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Ok((application, url))
+    }
+
     fn with<R>(&self, job: impl FnOnce(&mut Said) -> R) -> R {
         job(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn give(&self, who: &str, role: &'static str) {
+    /// Says who is what: `ann`, or `ann DOCUMENT` for one document.
+    pub(super) fn give(&self, who: &str, role: &'static str) {
         self.with(|said| said.roles.insert(who.to_owned(), role));
     }
 
@@ -84,8 +96,11 @@ impl Application {
         let asked: Value = serde_json::from_str(&body).unwrap_or_default();
         let who = asked["principal"].as_str().unwrap_or_default().to_owned();
         let (role, manner) = this.with(|said| {
+            let document = asked["document"].as_str().unwrap_or_default();
+            let of_it = said.roles.get(&format!("{who} {document}"));
+            let role = of_it.or_else(|| said.roles.get(&who)).copied();
             said.asked.push(asked);
-            (said.roles.get(&who).copied(), said.manner.clone())
+            (role, said.manner.clone())
         });
         if let Manner::SlowAbout(slow, pause) = manner
             && who == slow
@@ -116,12 +131,7 @@ struct World {
 
 impl World {
     async fn start() -> Result<Self> {
-        let application = Application::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}/decide?for=concord", listener.local_addr()?);
-        let routes = Router::new().route("/decide", post(Application::answer));
-        let routes = routes.with_state(application.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let (application, url) = Application::listen().await?;
         let issuer = Issuer::new()?;
         let holds = HOLDS_S.to_string();
         let mut arguments = vec!["--authorize-url", &url, "--authorize-seconds", &holds];

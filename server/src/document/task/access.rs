@@ -73,6 +73,10 @@ impl Task {
             }
             Input::Ephemeral(from, ephemeral) => {
                 let grant = &self.links.get(&from)?.grant;
+                if grant.is_unborn() {
+                    // Whoever else waits for it may have no role in it once it is made.
+                    return None;
+                }
                 let may = grant.role() >= Role::Writer;
                 if !may {
                     grant.record(Role::Writer);
