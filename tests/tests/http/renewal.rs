@@ -312,6 +312,8 @@ async fn what_a_token_gave_is_gone_when_it_ends_though_the_next_is_still_looked_
     for _ in 0..100 {
         ask(&mut other, NOBODYS).await?;
     }
+    // Which takes the server a moment.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let said = json!({ "type": "token", "token": world.issuer.of("bob")? });
     bob.send_text(&said.to_string()).await?;
     let wait = ends.duration_since(std::time::SystemTime::now())?;

@@ -1,6 +1,5 @@
 //! Lists of roles: who is on them, what they say, and what becomes of those who have the document open.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
