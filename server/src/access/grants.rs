@@ -608,10 +608,7 @@ mod tests {
     }
 
     fn who(name: &str) -> Identity {
-        Identity {
-            principal: PrincipalId::new(name).unwrap(),
-            ..Identity::anonymous()
-        }
+        crate::access::identity::who(name, &[])
     }
 
     fn grants(store: &Arc<MemoryStore>) -> Grants {

@@ -88,6 +88,16 @@ impl From<Claims> for Identity {
     }
 }
 
+/// Somebody, and what they are a member of.
+#[cfg(test)]
+pub(crate) fn who(name: &str, groups: &[&str]) -> Identity {
+    Identity {
+        principal: PrincipalId::new(name).expect("a name"),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        ..Identity::anonymous()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use concord_shared::access::Role;

@@ -248,14 +248,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-
-    fn who(name: &str, groups: &[&str]) -> Identity {
-        Identity {
-            principal: PrincipalId::new(name).unwrap(),
-            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-            ..Identity::anonymous()
-        }
-    }
+    use crate::access::identity::who;
 
     fn id(text: &str) -> DocumentId {
         DocumentId::new(text).unwrap()

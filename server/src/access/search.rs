@@ -125,18 +125,11 @@ impl Claimed {
 mod tests {
     use std::sync::Arc;
 
-    use concord_shared::ids::{DocumentId, PrincipalId};
+    use concord_shared::ids::DocumentId;
 
     use super::*;
+    use crate::access::identity::who;
     use crate::access::policy::Standing;
-
-    fn who(name: &str, groups: &[&str]) -> Identity {
-        Identity {
-            principal: PrincipalId::new(name).unwrap(),
-            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-            ..Identity::anonymous()
-        }
-    }
 
     fn rules() -> Rules {
         Rules {

@@ -51,10 +51,7 @@ async fn webhook(holds: Duration) -> (Arc<There>, Webhook) {
 }
 
 fn who(name: &str) -> Identity {
-    Identity {
-        principal: PrincipalId::new(name).expect("a name"),
-        ..Identity::anonymous()
-    }
+    crate::access::identity::who(name, &[])
 }
 
 fn id(n: usize) -> DocumentId {

@@ -156,14 +156,15 @@ async fn open(shared: &Arc<Shared>, id: &DocumentId) -> Result<Started, StartErr
     let document = id.clone();
     let ledger = Arc::clone(&shared.ledger);
     let opening = tokio::task::spawn_blocking(move || {
-        // What is deleted is counted by its tombstone.
-        let is_deleted = store.tombstone(&document)?.is_some();
+        let opened = opening::open(&*store, &document)?;
+        // What is deleted is counted by its tombstone. There is nothing to be opened of it.
+        let is_deleted = opened.sizes.bytes() == 0 && store.tombstone(&document)?.is_some();
         let said = if is_deleted {
             Said::default()
         } else {
             ledger.said(&*store, &document)?
         };
-        Ok::<_, OpenError>((opening::open(&*store, &document)?, said))
+        Ok::<_, OpenError>((opened, said))
     });
     let (mut opened, said) = opening.await.map_err(|_| StartError::Panicked)??;
     let (mut writer, mut tickets) = shared.committer.document();

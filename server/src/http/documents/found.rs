@@ -195,17 +195,10 @@ mod tests {
     use super::*;
     use crate::access::Rules;
     use crate::access::grants::Entry;
+    use crate::access::identity::who;
     use crate::access::policy::Claimed;
     use crate::access::search::labels_of;
     use crate::store::{Durability, MemoryStore, Write};
-
-    fn who(name: &str, groups: &[&str]) -> Identity {
-        Identity {
-            principal: PrincipalId::new(name).unwrap(),
-            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-            ..Identity::anonymous()
-        }
-    }
 
     fn id(text: &str) -> DocumentId {
         DocumentId::new(text).unwrap()

@@ -231,7 +231,7 @@ impl Owner {
         if deleted {
             return Ok(());
         }
-        must_be(&self.grant, Role::Owner).and_then(|()| Err(no_document(self.id())))
+        must_be(&self.grant, Role::Owner).and(Err(no_document(self.id())))
     }
 }
 

@@ -61,18 +61,14 @@ fn decode(mut payload: &[u8]) -> Option<Tombstone> {
         _ => return None,
     };
     // No name has a byte 00.
-    let mut names = payload.splitn(2, |byte| *byte == 0);
-    let mut name = || {
-        let name = std::str::from_utf8(names.next()?);
-        Some(name.ok().and_then(|name| PrincipalId::new(name).ok()))
-    };
+    let names = payload.splitn(2, |byte| *byte == 0);
+    let mut names = names.map(|name| PrincipalId::new(std::str::from_utf8(name).ok()?).ok());
     Some(Tombstone {
         at_ms,
-        by: name()??,
-        purged_by: match name() {
+        by: names.next()??,
+        purged_by: match names.next() {
             None => None,
-            Some(purged_by) if purged => Some(purged_by?),
-            Some(_) => return None,
+            Some(name) => Some(name.filter(|_| purged)?),
         },
         bytes,
         purged,
