@@ -18,7 +18,10 @@ pub(crate) fn steers(char: char) -> bool {
 /// What [`steers`], and what can't be seen or told from another: blanks that are no blank, what has no width, what no
 /// font has, what is put onto the letter before.
 pub(crate) fn hides(char: char) -> bool {
-    steers(char) || !char.is_ascii() && char.escape_debug().len() > 1
+    steers(char)
+        || !char.is_ascii() && char.escape_debug().len() > 1
+        // Letters and a pattern of dots in which nothing is drawn.
+        || matches!(char, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}')
 }
 
 /// A layout in whose strings such characters are escaped, which is JSON like any other.

@@ -71,8 +71,8 @@ pub enum Upkeep {
     /// Documents are compacted, what was deleted long enough ago is erased, what an earlier build stored gets labels, and
     /// the server's identity and secret are kept.
     Full,
-    /// The same, and nothing is erased unless somebody asks for that: for how long what is deleted is kept is for the
-    /// server to say.
+    /// Documents are compacted, and the server's identity and secret are kept. Nothing is erased unless somebody asks for
+    /// that: for how long what is deleted is kept is for the server to say.
     NoErasing,
     /// Nothing is written.
     None,

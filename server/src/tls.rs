@@ -232,6 +232,12 @@ impl Watch {
             return Ok(None);
         }
         let pair = self.files.pair(&texts, &self.provider)?;
+        let now_s = unix_ms() / 1000;
+        // An old file that was put back by mistake, say. Of two that have expired it is the one that somebody chose.
+        if pair.expires_s <= now_s && now_s < self.expires_s {
+            let path = self.files.certificate.clone();
+            return Err(PairError::Expired { path });
+        }
         Ok(Some((fingerprint, pair)))
     }
 

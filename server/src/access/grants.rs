@@ -506,6 +506,13 @@ impl Grant {
         })
     }
 
+    /// A document that was claimed, and of which nothing was written, is nobody's again.
+    pub fn give_back(&self) {
+        if let Of::Somebody(somebody) = &self.of {
+            somebody.cell.standing.send_replace(Standing::Unborn);
+        }
+    }
+
     /// The last that was said of who may do what, and its number. `None` where nothing was, or nobody has to say who
     /// they are.
     pub fn list(&self) -> Option<(u64, AccessList)> {

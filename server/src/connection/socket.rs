@@ -57,7 +57,7 @@ use crate::traffic::{InFlight, TooMuchInFlight, Traffic};
 
 /// Messages that a connection takes in before others have their turn. What was read at once can be a thousand, and behind
 /// two hundred who send all the time somebody else would wait for as many of each.
-const MESSAGES_PER_TURN: usize = 8;
+const MESSAGES_PER_TURN: usize = 32;
 
 /// A peer gets this long to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -332,6 +332,11 @@ impl Registry {
         self.tasks.wait().await;
     }
 
+    /// Whether nobody holds a document's handle, and nothing is on its way to it. The map holds one.
+    pub(super) fn is_left(deliveries: &mpsc::Receiver<Delivery>) -> bool {
+        deliveries.is_empty() && deliveries.sender_strong_count() <= 1
+    }
+
     /// Called by a task that wants to end because it is idle: `true` if it may, and is forgotten.
     pub(super) fn forget_if_unused(
         &self,
@@ -339,8 +344,8 @@ impl Registry {
         deliveries: &mpsc::Receiver<Delivery>,
     ) -> bool {
         let mut open = self.lock();
-        // The map holds one sender; with the lock held nobody can get another.
-        let unused = deliveries.is_empty() && deliveries.sender_strong_count() <= 1;
+        // With the lock held nobody can get another handle.
+        let unused = Self::is_left(deliveries);
         if unused {
             open.remove(document);
             self.shared.metrics.documents_open.decrement(1);

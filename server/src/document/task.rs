@@ -26,7 +26,7 @@ use super::compaction::{Built, CompactError};
 use super::opening::Sizes;
 use super::registry::{Delivery, DocumentHandle, NotListed, Registry, Shared};
 use crate::access::Grant;
-use crate::access::grants::Deletion;
+use crate::access::grants::{Claim, Deletion};
 use crate::connection::Goodbye;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::Outbox;
@@ -124,7 +124,9 @@ struct Task {
     links: FxHashMap<ConnectionId, Link>,
     /// Tells when what peers may do has changed: the grant of one of them, whichever came first.
     grant: Option<Grant>,
-    /// To be written before any change that is not yet: whose the document is, and who may do what.
+    /// Whose the document is, while there is nothing of it: to be written before what comes first.
+    claim: Option<Claim>,
+    /// To be written before any change that is not yet: who may do what, and that it is not deleted any more.
     said: Vec<(Write, Pending)>,
     /// To be written behind all changes, of which none comes any more: that it is deleted.
     deletion: Option<(Write, Grant, oneshot::Sender<bool>)>,
@@ -174,6 +176,7 @@ pub async fn run(
         Ok(mut task) => {
             let end = task.live(&registry, &mut deliveries).await;
             task.shared.account(task.memory, 0);
+            task.give_back_claim();
             if task.document.graph().is_empty() {
                 shared.ledger.never_made(&mut task.bill);
             }
@@ -250,6 +253,7 @@ impl Task {
             document: Document::new(opened.history, shared.policy.clone()),
             links: FxHashMap::default(),
             grant: None,
+            claim: None,
             said: Vec::new(),
             deletion: None,
             is_over: false,

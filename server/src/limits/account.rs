@@ -70,7 +70,7 @@ pub struct Account {
     pub imports: Share,
     /// Of the large documents that are read at old versions.
     pub pasts: Share,
-    /// Of the pages of the list of documents.
+    /// Of the pages of the list of documents, and of the lists of roles that are said.
     pub lists: Share,
     /// Of the medium messages that are decoded.
     pub medium: Share,

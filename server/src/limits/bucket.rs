@@ -5,6 +5,7 @@
 //! the bucket is deep, and fills slowly.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock, MonotonicClock};
@@ -55,6 +56,24 @@ pub struct Bucket<C: Clock = MonotonicClock> {
     burst: u64,
     /// Whoever waits first is first. Else all would wake for what is enough for one.
     queue: Mutex<()>,
+    /// How many wait, or are about to.
+    waiting: AtomicUsize,
+}
+
+/// Counts one who waits, for as long as they do.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(all: &'a AtomicUsize) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(all)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// It would have taken too long.
@@ -74,6 +93,7 @@ impl<C: Clock> Bucket<C> {
             limiter: rate.map(|rate| RateLimiter::direct_with_clock(rate.quota, clock)),
             burst: rate.map_or(0, |rate| rate.quota.burst_size().get().into()),
             queue: Mutex::const_new(()),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -99,12 +119,13 @@ impl<C: Clock> Bucket<C> {
         if self.limiter.is_none() {
             return Ok(());
         }
-        if let Ok(_turn) = self.queue.try_lock()
-            && self.take(number).is_ok()
-        {
+        // Without the queue: a thousand connections of one caller, each of which finds it held for a moment by another,
+        // would all wait behind each other from then on, though there is enough for all.
+        if self.waiting.load(Ordering::Relaxed) == 0 && self.take(number).is_ok() {
             return Ok(());
         }
         late();
+        let _waiting = Waiting::new(&self.waiting);
         let turn = async {
             let _turn = self.queue.lock().await;
             while let Err(wait) = self.take(number) {
@@ -206,6 +227,24 @@ mod tests {
             }
             prop_assert_eq!(bucket.take(number), Ok(()));
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_need_not_wait_never_does() {
+        let bucket = Arc::new(Bucket::new(Rate::new(MOST_PER_PERIOD, SECOND)));
+        let late = Arc::new(AtomicUsize::new(0));
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (bucket, late) = (Arc::clone(&bucket), Arc::clone(&late));
+            all.spawn(async move {
+                for _ in 0..20_000 {
+                    let is_late = || drop(late.fetch_add(1, Ordering::Relaxed));
+                    bucket.wait(1, SECOND, is_late).await.expect("in time");
+                }
+            });
+        }
+        all.join_all().await;
+        assert_eq!(late.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

@@ -70,6 +70,12 @@ pub enum PairError {
         /// What is wrong.
         source: rustls::Error,
     },
+    /// In place of one that is good still.
+    #[error("the first certificate in {} has expired", path.display())]
+    Expired {
+        /// The path.
+        path: PathBuf,
+    },
     /// Each is good, and they are not of each other.
     #[error("the private key in {} is not that of the first certificate in {}", key.display(), certificate.display())]
     Mismatch {

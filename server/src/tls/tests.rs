@@ -7,8 +7,14 @@ use super::*;
 
 /// PEM: a certificate of its own for `localhost`, and its key.
 fn made() -> (String, String) {
+    made_until(4000)
+}
+
+/// One that ends with a year.
+fn made_until(year: i32) -> (String, String) {
     let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    params.not_after = rcgen::date_time_ymd(year, 12, 31);
     let certificate = params.self_signed(&key).expect("a certificate");
     (certificate.pem(), key.serialize_pem())
 }
@@ -137,6 +143,10 @@ fn what_is_new_is_shown_if_it_can_be_used() {
     let (same, wrong) = looked("", "");
     assert_eq!(same, second);
     assert!(wrong.expect("something").contains("no certificate"));
+    let (past, past_key) = made_until(2000);
+    let (same, wrong) = looked(&past, &past_key);
+    assert_eq!(same, second);
+    assert!(wrong.expect("something").contains("has expired"));
     // Back to what is shown: nothing is wrong any more, and would be told anew.
     assert_eq!(looked(&next, &next_key), (second, None));
 }

@@ -41,10 +41,12 @@ impl Views {
         self.ask(document, |give| Delivery::Place(hash, give)).await
     }
 
-    /// Waits until it is decided whose a document is that somebody is about to make.
-    pub async fn claim(&self, grant: &Grant) -> Result<(), ViewError> {
+    /// Waits until it is decided whose a document is that somebody is about to make. It is theirs for as long as they hold
+    /// what this gives, and for good once there is something of it.
+    pub async fn claim(&self, grant: &Grant) -> Result<DocumentHandle, ViewError> {
         let claim = |give| Delivery::Claim(grant.clone(), give);
-        self.ask(grant.document(), claim).await
+        let (relay, ()) = self.ask_of(grant.document(), claim).await?;
+        Ok(relay)
     }
 
     /// Whether there may be more of a document.
@@ -88,10 +90,20 @@ impl Views {
         document: &DocumentId,
         delivery: impl Fn(oneshot::Sender<T>) -> Delivery,
     ) -> Result<T, ViewError> {
+        let (_relay, answer) = self.ask_of(document, delivery).await?;
+        Ok(answer)
+    }
+
+    /// And which relay answered.
+    async fn ask_of<T>(
+        &self,
+        document: &DocumentId,
+        delivery: impl Fn(oneshot::Sender<T>) -> Delivery,
+    ) -> Result<(DocumentHandle, T), ViewError> {
         for _ in 0..MOST_RELAYS {
             let relay = self.relay(document)?;
             if let Ok(answer) = relay.ask(&delivery).await {
-                return Ok(answer);
+                return Ok((relay, answer));
             }
             relay.closed().await;
         }

@@ -79,7 +79,7 @@ fn who_may_do_what_is_printed_and_set() -> Result<()> {
         &["access", "board", "--history"],
     ] {
         refused(&sam, arguments, "no-document: ")?;
-        if arguments.len() > 2 && !arguments.contains(&"--revoke") {
+        if arguments.len() > 2 {
             refused(&bob, arguments, "not-allowed: ")?;
         }
     }

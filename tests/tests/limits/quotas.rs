@@ -326,12 +326,18 @@ async fn who_was_refused_has_used_up_nothing() -> Result<()> {
         ensure!(std::time::Instant::now() < deadline, "it counts for good");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    // The id is still hers: she may make it, but for the quota.
     is_over(
         ann.ask(Method::PUT, &path, Some(&json!({ "n": 1 })))
             .await?,
     )
-    .await
+    .await?;
+    // The id is nobody's.
+    let bob = As::new(&server, &issuer, "bob")?;
+    let made = bob
+        .ask(Method::PUT, &path, Some(&json!({ "n": 1 })))
+        .await?;
+    ensure!(made.status() == 201, "{}", made.status());
+    Ok(())
 }
 
 /// Whoever has many connections leaves places of a document to others.

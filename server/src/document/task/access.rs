@@ -14,6 +14,7 @@ use crate::connection::Goodbye;
 use crate::document::ConnectionId;
 use crate::document::actor::{Effects, Frame, Input};
 use crate::document::registry::{NewList, NotListed, Replaces};
+use crate::limits::ledger::Bill;
 use crate::store::{ACCESS_ENTRY_MAX_BYTES, Write};
 
 impl Task {
@@ -137,13 +138,23 @@ impl Task {
     }
 
     fn claimed(&mut self, claim: Option<Claim>) {
-        if let Some(Claim { write, by }) = claim {
+        if let Some(claim) = claim {
             self.last_said = Some(0);
-            self.bill.first_list(write.payload_bytes() as u64);
-            if let Some(maker) = by.principal() {
+            self.bill.first_list(claim.write.payload_bytes() as u64);
+            if let Some(maker) = claim.by.principal() {
                 self.shared.ledger.charge(&mut self.bill, maker);
             }
-            self.said.push((write, Pending::Claim(by)));
+            self.claim = Some(claim);
+        }
+    }
+
+    /// Nothing came of what was claimed, and nothing is on its way: the document is nobody's again.
+    pub(super) fn give_back_claim(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.shared.ledger.never_made(&mut self.bill);
+            self.bill = Bill::default();
+            self.last_said = None;
+            claim.by.give_back();
         }
     }
 
@@ -155,7 +166,9 @@ impl Task {
         give: oneshot::Sender<bool>,
         effects: &mut Effects,
     ) {
-        let Some(write) = grant.delete(self.bill.bytes()) else {
+        let is_there = !self.document.graph().is_empty();
+        let write = is_there.then(|| grant.delete(self.bill.bytes())).flatten();
+        let Some(write) = write else {
             let _gone = give.send(false);
             return;
         };
@@ -201,7 +214,8 @@ impl Task {
             Some(Replaces::Something) => last.is_some(),
             Some(Replaces::Number(number)) => last == Some(number),
         };
-        let role = grant.role();
+        let is_there = !self.document.graph().is_empty();
+        let role = if is_there { grant.role() } else { Role::None };
         let refused = if role < Role::Owner || grant.is_over() {
             Some(NotListed::NotOwner(role))
         } else if !is_that {

@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Link;
-use crate::access::{Grant, Grants, Identity, Rules};
+use crate::access::identity::who;
+use crate::access::{Grant, Grants, Rules};
 use crate::config::Config;
 use crate::connection::backoff::{Backoff, FREE_REFUSALS};
 use crate::connection::caller::Caller;
@@ -144,6 +145,30 @@ impl Tab {
             sync,
             changes,
             is_document,
+            may_write: true,
+        };
+        let input = Input::Message(self.connection, Box::new(message));
+        self.handle.send(Delivery::Input(input)).await.unwrap();
+    }
+
+    /// Only the last change, whatever the server has.
+    async fn send_last(&mut self) {
+        let change = self.document.get_last_local_change().unwrap();
+        let bytes = Bytes::copy_from_slice(change.raw_bytes());
+        let chunks = parse_chunks(&bytes, &Limits::default()).unwrap();
+        let changes = chunks.into_iter().map(|chunk| match chunk {
+            Chunk::Change(change) => change,
+            Chunk::Document(_) => panic!("it is one change"),
+        });
+        let sync = self.document.sync();
+        let sync = sync.generate_sync_message(&mut self.session).unwrap();
+        let message = PeerMessage {
+            principal: PrincipalId::new("ann").unwrap(),
+            storage: None,
+            is_request: false,
+            sync,
+            changes: changes.collect(),
+            is_document: false,
             may_write: true,
         };
         let input = Input::Message(self.connection, Box::new(message));
@@ -378,30 +403,8 @@ async fn a_refusal_counts_though_its_sender_has_gone() {
             .set_actor(honest.document.get_actor().clone());
         hostile.edits = 10;
         hostile.put();
-        let change = hostile.document.get_last_local_change().unwrap();
-        let bytes = Bytes::copy_from_slice(change.raw_bytes());
-        let chunks = parse_chunks(&bytes, &Limits::default()).unwrap();
-        let changes = chunks.into_iter().map(|chunk| match chunk {
-            Chunk::Change(change) => change,
-            Chunk::Document(_) => panic!("it is one change"),
-        });
-        let session = &mut hostile.session;
-        let message = PeerMessage {
-            principal: PrincipalId::anonymous(),
-            storage: None,
-            is_request: false,
-            sync: hostile
-                .document
-                .sync()
-                .generate_sync_message(session)
-                .unwrap(),
-            changes: changes.collect(),
-            is_document: false,
-            may_write: true,
-        };
-        let input = Input::Message(hostile.connection, Box::new(message));
         // Nothing runs in between: the document takes in both at once.
-        hostile.handle.send(Delivery::Input(input)).await.unwrap();
+        hostile.send_last().await;
         hostile.leave().await;
         honest.edit().await;
     }
@@ -424,6 +427,50 @@ fn held(backoff: &Arc<Backoff>) -> Option<Duration> {
     caller(1, backoff).held()
 }
 
+/// It is only while somebody may still make it that it is theirs; and then nothing of it is written without whose it is.
+#[tokio::test]
+async fn a_document_that_nothing_came_of_is_nobodys_again() {
+    let config = Config {
+        idle_seconds: 1,
+        ..Config::default()
+    };
+    let (store, registry, _thread) = registry(&config);
+    let rules = Rules {
+        is_open: false,
+        creators: vec!["anyone".parse().unwrap()],
+        ..Rules::open()
+    };
+    let grants = Grants::new(rules, None, Arc::clone(&store) as Arc<dyn Store>);
+    let (ann, bob) = (who("ann", &[]), who("bob", &[]));
+    let of_bob = async || grants.grant(&bob, &id(1)).await.unwrap().role();
+    let opened = async |connection| {
+        let grant = grants.grant(&ann, &id(1)).await.unwrap();
+        let caller = Caller::local(ConnectionId(connection));
+        Tab::granted(caller, registry.open(&id(1)).unwrap(), grant).await
+    };
+
+    // The second of two changes waits for the first.
+    let mut one = opened(1).await;
+    one.put();
+    one.put();
+    one.send_last().await;
+    let is_anns = async || {
+        while of_bob().await != Role::None {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(NEVER, is_anns()).await.unwrap();
+    assert_eq!(store.access(&id(1)).unwrap(), None);
+    one.leave().await;
+    until_left(&registry, 0).await;
+    assert_eq!(of_bob().await, Role::Owner);
+    assert_eq!(store.access(&id(1)).unwrap(), None);
+
+    opened(2).await.edit().await;
+    assert_eq!(of_bob().await, Role::None);
+    assert!(store.access(&id(1)).unwrap().is_some());
+}
+
 /// Whoever may not have the document any more gets nothing of what waits in its inbox, though they never say anything
 /// themselves. The task has one thread, and does not run before all of it is there.
 #[tokio::test]
@@ -434,11 +481,7 @@ async fn what_is_taken_away_goes_before_what_waits() {
         ..Rules::open()
     };
     let grants = Grants::new(rules, None, store);
-    let ann = Identity {
-        principal: PrincipalId::new("ann").unwrap(),
-        ..Identity::anonymous()
-    };
-    let grant = grants.grant(&ann, &id(1)).await.unwrap();
+    let grant = grants.grant(&who("ann", &[]), &id(1)).await.unwrap();
     let mut readable = AccessList::default();
     readable.set(Subject::Principal("ann"), Role::Reader);
     grant.now_listed(0, readable);

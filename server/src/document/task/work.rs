@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, trace, warn};
 
 use super::{Done, End, Link, Pending, Report, Task, WriteFailed};
+use crate::access::grants::Claim;
 use crate::audit::event::Event;
 use crate::clock::unix_ms;
 use crate::connection::Goodbye;
@@ -116,6 +117,10 @@ impl Task {
         let was_promised = !appends.is_empty() || self.has_promised;
         for (write, pending) in std::mem::take(&mut self.said) {
             self.submit(write, pending).await?;
+        }
+        // In this order: nothing is ever stored of a document that is nobody's.
+        if let Some(Claim { write, by }) = self.claim.take_if(|_| !appends.is_empty()) {
+            self.submit(write, Pending::Claim(by)).await?;
         }
         if !appends.is_empty() {
             // Boxed: the many documents where nothing happens should not hold its room.
@@ -426,8 +431,12 @@ impl Task {
             if compaction::is_due(self.sizes, Occasion::Resting) {
                 self.compact();
             }
-            if self.is_at_rest() && registry.forget_if_unused(&self.id, deliveries) {
-                return ControlFlow::Break(End::Idle);
+            if self.is_at_rest() && Registry::is_left(deliveries) {
+                // Who comes from here on, to this task or to the next one, claims it anew.
+                self.give_back_claim();
+                if registry.forget_if_unused(&self.id, deliveries) {
+                    return ControlFlow::Break(End::Idle);
+                }
             }
         }
         ControlFlow::Continue(())

@@ -14,7 +14,6 @@ use tracing::error;
 use utoipa::ToSchema;
 
 use super::address::{Address, Parameters, address};
-use super::granted::no_document;
 use super::{Documents, unreadable};
 use crate::access::grants::Deletion;
 use crate::access::{Grant, Identity};
@@ -77,7 +76,10 @@ impl Documents {
     async fn found(&self, grant: &Grant) -> Result<Deletion, Problem> {
         let deletion = grant.deletion().await;
         let deletion = deletion.map_err(|error| unreadable(&error))?;
-        deletion.ok_or_else(|| no_document(grant.document()))
+        deletion.ok_or_else(|| {
+            let detail = format!("there is no deleted document {}", grant.document());
+            Problem::new(Code::NoDocument, detail)
+        })
     }
 
     /// Purges it, if it is not purged; what became of it.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use automerge::ChangeHash;
 use concord_shared::access::{AccessList, Role};
+use concord_shared::code::ErrorCode;
 use concord_shared::ids::DocumentId;
 
 use super::{Documents, unreadable};
@@ -264,13 +265,15 @@ impl Maker {
         // The body may have taken its time.
         must_be(&self.grant, Role::Writer)?;
         let is_unborn = self.is_unborn();
-        if is_unborn {
+        let _claimed = if is_unborn {
             account.new_document()?;
             if let Some(maker) = self.grant.principal() {
                 self.documents.callers.ledger.may_make(maker, 0)?;
             }
-            self.documents.views.claim(&self.grant).await?;
-        }
+            Some(self.documents.views.claim(&self.grant).await?)
+        } else {
+            None
+        };
         self.documents.views.room(self.id()).await??;
         let account = Arc::clone(account);
         let grant = self.grant.clone();
@@ -279,6 +282,10 @@ impl Maker {
             // Who makes a document owns it: what somebody else has taken and not made is not for others to fill.
             if core.heads().is_empty() {
                 must_be(&grant, Role::Owner)?;
+            }
+            // Somebody else's hold on it, of the same principal, ended.
+            if grant.is_unborn() {
+                return Err(ViewError(ErrorCode::Overloaded).into());
             }
             // Where nobody has to say who they are it is not known sooner.
             if !is_unborn && core.heads().is_empty() {

@@ -16,9 +16,9 @@
 //! 01 03 <label, 16 bytes> <id>                     a document that is found by the label
 //! ```
 //!
-//! The directory's format is 1 until the first access entry or tombstone is written, and 2 from then on: a build that
+//! The directory's format is 1 until the first access entry or tombstone is written, and 3 from then on: a build that
 //! knows only 1 would serve a document without asking who may see it, and deleted ones, so it must not open the
-//! directory.
+//! directory. 2 is the same without labels, which one that knows no more would not keep up to date.
 //!
 //! Generation, index and number are big-endian u64, pieces big-endian u32. An id has no byte 00 (it has no control
 //! characters), so no id's keys lie among another's, and documents come in the order of their ids. The
@@ -34,7 +34,7 @@ pub(super) const FORMAT: u8 = 1;
 /// The directory's format while nothing is in it that older builds would pass over.
 pub(super) const PLAIN_DIRECTORY: u8 = 1;
 /// The directory's format once it has access entries or tombstones.
-pub(super) const GUARDED_DIRECTORY: u8 = 2;
+pub(super) const GUARDED_DIRECTORY: u8 = 3;
 /// Key of the one value that tells the directory's format, the same in every format.
 pub(super) const FORMAT_KEY: &[u8] = b"\x00concord";
 
