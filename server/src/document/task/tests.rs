@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Link;
+use crate::access::grants::Entry;
 use crate::access::identity::who;
 use crate::access::{Grant, Grants, Rules};
 use crate::config::Config;
@@ -427,6 +428,16 @@ fn held(backoff: &Arc<Backoff>) -> Option<Duration> {
     caller(1, backoff).held()
 }
 
+/// Everybody may make documents, and owns what they made.
+fn ruled(store: &Arc<MemoryStore>) -> Grants {
+    let rules = Rules {
+        is_open: false,
+        creators: vec!["anyone".parse().unwrap()],
+        ..Rules::open()
+    };
+    Grants::new(rules, None, Arc::clone(store) as Arc<dyn Store>)
+}
+
 /// It is only while somebody may still make it that it is theirs; and then nothing of it is written without whose it is.
 #[tokio::test]
 async fn a_document_that_nothing_came_of_is_nobodys_again() {
@@ -435,12 +446,7 @@ async fn a_document_that_nothing_came_of_is_nobodys_again() {
         ..Config::default()
     };
     let (store, registry, _thread) = registry(&config);
-    let rules = Rules {
-        is_open: false,
-        creators: vec!["anyone".parse().unwrap()],
-        ..Rules::open()
-    };
-    let grants = Grants::new(rules, None, Arc::clone(&store) as Arc<dyn Store>);
+    let grants = ruled(&store);
     let (ann, bob) = (who("ann", &[]), who("bob", &[]));
     let of_bob = async || grants.grant(&bob, &id(1)).await.unwrap().role();
     let opened = async |connection| {
@@ -469,6 +475,64 @@ async fn a_document_that_nothing_came_of_is_nobodys_again() {
     opened(2).await.edit().await;
     assert_eq!(of_bob().await, Role::None);
     assert!(store.access(&id(1)).unwrap().is_some());
+}
+
+/// However claims are given back and taken: what is made is its maker's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_stored_of_a_document_that_is_nobodys() {
+    // Whoever leaves one leaves it to go.
+    let config = Config {
+        documents_mib: 0,
+        ..Config::default()
+    };
+    let (store, registry, _thread) = registry(&config);
+    let grants = ruled(&store);
+    let opened = async |name: &str, n: u8, connection: u64| {
+        let grant = grants.grant(&who(name, &[]), &id(n)).await.unwrap();
+        let caller = Caller::local(ConnectionId(connection));
+        // There may be no room for one document more. Who has no role does not come as far.
+        let handle = registry.open(&id(n)).ok();
+        let handle = handle.filter(|_| grant.role() > Role::None)?;
+        Some(Tab::granted(caller, handle, grant).await)
+    };
+    let is_there = |n| store.open(&id(n)).unwrap().is_some();
+    let mut refused = 0;
+    for n in 0..100 {
+        let claims = async {
+            for again in 0..u64::from(n % 4) {
+                let Some(mut tab) = opened("ann", n, 2 * again + 2).await else {
+                    continue;
+                };
+                tab.put();
+                if again < 2 {
+                    tab.put();
+                }
+                tab.send_last().await;
+                tab.leave().await;
+            }
+        };
+        let mut tries = 0;
+        let makes = async {
+            while !is_there(n) {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                if let Some(mut tab) = opened("bob", n, 2 * tries + 1).await {
+                    tab.put();
+                    tab.send_last().await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    tab.leave().await;
+                }
+            }
+        };
+        let both = async { tokio::join!(claims, makes) };
+        timeout(NEVER, Box::pin(both)).await.unwrap();
+        refused += u64::from(tries > 1);
+        let (number, entry) = store.access(&id(n)).unwrap().expect("it is somebody's");
+        let by = Entry::decode(&entry).unwrap().by;
+        let may_be_anns = n % 4 == 3 && by == "ann";
+        assert!(number == 0 && (by == "bob" || may_be_anns), "{n}: {by}");
+    }
+    assert!(refused > 0, "nobody was in the way");
 }
 
 /// Whoever may not have the document any more gets nothing of what waits in its inbox, though they never say anything
