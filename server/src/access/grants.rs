@@ -602,6 +602,17 @@ impl Grant {
     }
 }
 
+/// Everybody may make documents, and owns what they made.
+#[cfg(test)]
+pub(crate) fn grants_of_makers(store: Arc<dyn Store>) -> Grants {
+    let rules = Rules {
+        is_open: false,
+        creators: vec!["anyone".parse().expect("a subject")],
+        ..Rules::open()
+    };
+    Grants::new(rules, None, store)
+}
+
 #[cfg(test)]
 mod tests {
     use concord_shared::access::Subject;
@@ -619,12 +630,7 @@ mod tests {
     }
 
     fn grants(store: &Arc<MemoryStore>) -> Grants {
-        let rules = Rules {
-            is_open: false,
-            creators: vec!["anyone".parse().unwrap()],
-            ..Rules::open()
-        };
-        Grants::new(rules, None, Arc::clone(store) as Arc<dyn Store>)
+        grants_of_makers(Arc::clone(store) as Arc<dyn Store>)
     }
 
     async fn role(grants: &Grants, name: &str, document: &DocumentId) -> Role {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Link;
-use crate::access::grants::Entry;
+use crate::access::grants::{Entry, grants_of_makers};
 use crate::access::identity::who;
 use crate::access::{Grant, Grants, Rules};
 use crate::config::Config;
@@ -428,16 +428,6 @@ fn held(backoff: &Arc<Backoff>) -> Option<Duration> {
     caller(1, backoff).held()
 }
 
-/// Everybody may make documents, and owns what they made.
-fn ruled(store: &Arc<MemoryStore>) -> Grants {
-    let rules = Rules {
-        is_open: false,
-        creators: vec!["anyone".parse().unwrap()],
-        ..Rules::open()
-    };
-    Grants::new(rules, None, Arc::clone(store) as Arc<dyn Store>)
-}
-
 /// It is only while somebody may still make it that it is theirs; and then nothing of it is written without whose it is.
 #[tokio::test]
 async fn a_document_that_nothing_came_of_is_nobodys_again() {
@@ -446,7 +436,7 @@ async fn a_document_that_nothing_came_of_is_nobodys_again() {
         ..Config::default()
     };
     let (store, registry, _thread) = registry(&config);
-    let grants = ruled(&store);
+    let grants = grants_of_makers(Arc::clone(&store) as Arc<dyn Store>);
     let (ann, bob) = (who("ann", &[]), who("bob", &[]));
     let of_bob = async || grants.grant(&bob, &id(1)).await.unwrap().role();
     let opened = async |connection| {
@@ -486,7 +476,7 @@ async fn nothing_is_stored_of_a_document_that_is_nobodys() {
         ..Config::default()
     };
     let (store, registry, _thread) = registry(&config);
-    let grants = ruled(&store);
+    let grants = grants_of_makers(Arc::clone(&store) as Arc<dyn Store>);
     let opened = async |name: &str, n: u8, connection: u64| {
         let grant = grants.grant(&who(name, &[]), &id(n)).await.unwrap();
         let caller = Caller::local(ConnectionId(connection));
