@@ -163,7 +163,7 @@ test("CodeMirror: others' cursors and selections, with their names", async () =>
   }
   // It stays where it is among the letters, whoever types; at the text's end, too.
   await third.evaluate(() => window.view.dispatch({ changes: { from: 0, insert: "zero " } }));
-  await Promise.all([caretAt(other, 12), caretAt(third, 12)]);
+  await Promise.all([caretAt(other, 12), caretAt(third, 12), reads(one, "zero one two three")]);
   assert.equal(await text(other, ".cm-concord-selection"), "two");
   await one.evaluate(() => window.view.dispatch({ selection: { anchor: window.view.state.doc.length } }));
   await Promise.all([caretAt(other, 18), caretAt(third, 18)]);
