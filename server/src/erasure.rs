@@ -8,6 +8,7 @@
 //! Nothing has to be kept of who waits for what: each tombstone says what there is still. So after a restart the first look
 //! through them finds what was not done, and it is done then.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,8 +55,7 @@ pub struct Eraser {
     wish: Arc<watch::Sender<Wish>>,
     /// How long what is deleted is kept, if that is known here.
     keep: Option<Duration>,
-    /// One purge at a time: a second one of the same document would be refused, and the first with it.
-    turn: Arc<Mutex<()>>,
+    turns: Arc<Turns>,
 }
 
 /// Why something was not erased.
@@ -65,6 +65,22 @@ enum EraseError {
     Store(#[from] StoreError),
     #[error("the store panicked")]
     Panicked,
+}
+
+/// One purge of a document at a time: a second one would be refused, and the first with it. Those of different documents
+/// share a commit, unless they happen to share a turn: nobody can choose documents that do.
+#[derive(Debug, Default)]
+struct Turns {
+    locks: [Mutex<()>; 32],
+    hasher: RandomState,
+}
+
+impl Turns {
+    fn of(&self, document: &DocumentId) -> &Mutex<()> {
+        let hash = self.hasher.hash_one(document);
+        let index = hash % self.locks.len() as u64;
+        &self.locks[usize::try_from(index).unwrap_or_default()]
+    }
 }
 
 /// How far the look through all tombstones has come.
@@ -91,7 +107,7 @@ impl Eraser {
             ledger,
             wish: Arc::new(watch::Sender::new(Wish::Nothing)),
             keep,
-            turn: Arc::default(),
+            turns: Arc::default(),
         }
     }
 
@@ -126,7 +142,7 @@ impl Eraser {
         by: Option<PrincipalId>,
         trail: &Trail,
     ) -> Result<(), WriteFailed> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns.of(&document).lock().await;
         if self.is_purged(&document).await {
             // Somebody was faster.
             return Ok(());

@@ -194,6 +194,9 @@ pub async fn run(
                     error!(document = %id, error = %Report(&failed), "write failed: document closed");
                     // As far as is known: what was written all the same counts when the server starts anew.
                     task.bill.is(task.sizes.bytes());
+                    if task.sizes.bytes() == 0 {
+                        shared.ledger.never_made(&mut task.bill);
+                    }
                     task.close_all(ErrorCode::StorageFailed);
                 }
             }

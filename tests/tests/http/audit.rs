@@ -226,6 +226,14 @@ async fn the_log_has_what_the_page_says_and_no_secret() -> Result<()> {
     // The end of it.
     ensure!(ann.delete(&at("?now=true")).await?.status == StatusCode::ACCEPTED);
     ensure!(ann.get(&at("")).await?.status == StatusCode::NOT_FOUND);
+    // In two steps: what is deleted is theirs to erase.
+    for (query, status) in [
+        ("", StatusCode::NO_CONTENT),
+        ("?now=true", StatusCode::ACCEPTED),
+    ] {
+        let path = format!("/v1/documents/{forked}{query}");
+        ensure!(ria.delete(&path).await?.status == status);
+    }
     world.rest("root")?.get("/metrics").await?.good()?;
     log.world.server.terminate()?;
 
@@ -318,11 +326,15 @@ async fn the_log_has_what_the_page_says_and_no_secret() -> Result<()> {
         format!("ann deleted done DELETE {id_of} D"),
         format!("ann purged done DELETE {id_of} D"),
         format!("ann document denied GET {id_of} D none reader"),
+        format!("ria document granted DELETE {id_of} F owner owner"),
+        format!("ria deleted done DELETE {id_of} F"),
+        format!("ria document granted DELETE {id_of} F owner owner"),
+        format!("ria purged done DELETE {id_of} F"),
         "root authentication accepted".to_owned(),
         "root operator granted GET /metrics".to_owned(),
     ];
     // Those who came again.
-    for (who, times) in [("ann", 5), ("ria", 5), ("sam", 1)] {
+    for (who, times) in [("ann", 5), ("ria", 7), ("sam", 1)] {
         expected.push(format!("{who} authentication accepted"));
         let again = lines.iter().find(|line| {
             let is_of_them = line["event"] == "authentication" && line["principal"] == who;

@@ -32,7 +32,7 @@ use crate::document::registry::{Delivery, DocumentHandle, Registry};
 use crate::limits::account::Account;
 use crate::limits::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::store::{Committer, CommitterOptions, CommitterThread, MemoryStore, Store};
+use crate::store::{Committer, CommitterOptions, CommitterThread, Fault, MemoryStore, Store};
 
 /// Longer than anything here takes on a busy machine.
 const NEVER: Duration = Duration::from_secs(30);
@@ -46,6 +46,15 @@ fn registry_with(
     config: &Config,
     heavy: Arc<Semaphore>,
 ) -> (Arc<MemoryStore>, Registry, CommitterThread) {
+    registry_of(config, heavy, Arc::new(Ledger::new(config, true)))
+}
+
+/// With quotas.
+fn registry_of(
+    config: &Config,
+    heavy: Arc<Semaphore>,
+    ledger: Arc<Ledger>,
+) -> (Arc<MemoryStore>, Registry, CommitterThread) {
     let store = Arc::new(MemoryStore::new());
     let shared = Arc::clone(&store) as Arc<dyn Store>;
     let (committer, thread) =
@@ -56,7 +65,7 @@ fn registry_with(
         config,
         StorageId::new("storage").unwrap(),
         heavy,
-        Arc::new(Ledger::new(config, true)),
+        ledger,
         CancellationToken::new(),
         Metrics::register(),
     );
@@ -465,6 +474,36 @@ async fn a_document_that_nothing_came_of_is_nobodys_again() {
     opened(2).await.edit().await;
     assert_eq!(of_bob().await, Role::None);
     assert!(store.access(&id(1)).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_first_write_that_failed_takes_no_place_of_its_makers_quota() {
+    let config = Config {
+        max_documents_per_principal: 1,
+        ..Config::default()
+    };
+    let ledger = Arc::new(Ledger::new(&config, false));
+    let heavy = Arc::new(Semaphore::new(2));
+    let (store, registry, _thread) = registry_of(&config, heavy, Arc::clone(&ledger));
+    let grants = grants_of_makers(Arc::clone(&store) as Arc<dyn Store>);
+    let ann = who("ann", &[]);
+    let maker = ann.principal.clone();
+    let opened = async |n| {
+        let grant = grants.grant(&ann, &id(n)).await.unwrap();
+        let caller = Caller::local(ConnectionId(u64::from(n)));
+        Tab::granted(caller, registry.open(&id(n)).unwrap(), grant).await
+    };
+
+    store.fail_next_commit(Fault::WriteLost);
+    let mut lost = opened(1).await;
+    lost.put();
+    lost.send_last().await;
+    until_left(&registry, 0).await;
+    assert!(store.open(&id(1)).unwrap().is_none());
+    assert!(ledger.may_make(&maker, 0).is_ok());
+
+    opened(2).await.edit().await;
+    assert!(ledger.may_make(&maker, 0).is_err());
 }
 
 /// However claims are given back and taken: what is made is its maker's.

@@ -40,14 +40,10 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let Address { id, .. } = address(&uri)?;
     let now = Parameters::of(query, &["now"])?.now()?;
-    let document = match documents.owner(&identity, &id).await {
-        Ok(document) => Some(document),
-        // It may be deleted already.
-        Err(problem) if now && problem.is(Code::NoDocument) => {
-            documents.deletion(&identity, &id).await?;
-            None
-        }
-        Err(problem) => return Err(problem),
+    let document = if now {
+        documents.owner_unless_deleted(&identity, &id).await?
+    } else {
+        Some(documents.owner(&identity, &id).await?)
     };
     // What is begun is ended, and recorded, though whoever asked for it has gone meanwhile.
     let deleting = tokio::spawn(async move {

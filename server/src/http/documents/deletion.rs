@@ -73,7 +73,7 @@ impl Documents {
         found
     }
 
-    async fn found(&self, grant: &Grant) -> Result<Deletion, Problem> {
+    pub(super) async fn found(&self, grant: &Grant) -> Result<Deletion, Problem> {
         let deletion = grant.deletion().await;
         let deletion = deletion.map_err(|error| unreadable(&error))?;
         deletion.ok_or_else(|| {

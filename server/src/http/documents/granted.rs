@@ -40,6 +40,37 @@ pub(super) struct Maker {
     grant: Grant,
 }
 
+/// What somebody may do with a document, and whether it is there.
+struct Seen {
+    grant: Grant,
+    is_for_them: bool,
+    is_there: bool,
+}
+
+impl Seen {
+    fn is_for_them_and_there(&self) -> bool {
+        self.is_for_them && self.is_there
+    }
+
+    /// For who has this role. It is recorded whether they have, unless it is not there and they might make it.
+    fn reader(self, documents: &Documents, role: Role) -> Result<Reader, Problem> {
+        let Self {
+            grant,
+            is_for_them,
+            is_there,
+        } = self;
+        if is_there || !is_for_them {
+            grant.record(role);
+        }
+        must_be(&grant, role)?;
+        if !is_there {
+            return Err(no_document(grant.document()));
+        }
+        let documents = documents.clone();
+        Ok(Reader { documents, grant })
+    }
+}
+
 impl Deref for Writer {
     type Target = Reader;
 
@@ -70,6 +101,20 @@ impl Documents {
     /// For who owns it.
     pub(super) async fn owner(&self, who: &Identity, id: &DocumentId) -> Result<Owner, Problem> {
         Ok(Owner(self.there(who, id, Role::Owner).await?))
+    }
+
+    /// For who owns it. `None`: they may know that it is deleted already.
+    pub(super) async fn owner_unless_deleted(
+        &self,
+        who: &Identity,
+        id: &DocumentId,
+    ) -> Result<Option<Owner>, Problem> {
+        let seen = self.seen(who, id).await?;
+        if !seen.is_for_them_and_there() && self.found(&seen.grant).await.is_ok() {
+            seen.grant.record_as(Role::Owner, Role::Owner);
+            return Ok(None);
+        }
+        Ok(Some(Owner(seen.reader(self, Role::Owner)?)))
     }
 
     /// For who may write to it, or make it.
@@ -111,20 +156,20 @@ impl Documents {
     }
 
     async fn there(&self, who: &Identity, id: &DocumentId, role: Role) -> Result<Reader, Problem> {
+        self.seen(who, id).await?.reader(self, role)
+    }
+
+    async fn seen(&self, who: &Identity, id: &DocumentId) -> Result<Seen, Problem> {
         let grant = self.grant(who, id).await?;
         // Whoever asks for what is not there must not make the server open it. Of what is not for them it is asked as well,
         // and in the same way whether others have it open, so that it takes as long.
         let is_for_them = grant.role() > Role::None;
         let is_there = is_for_them && self.views.is_open(id) || self.is_stored(id).await?;
-        if is_there || !is_for_them {
-            grant.record(role);
-        }
-        must_be(&grant, role)?;
-        if !is_there {
-            return Err(no_document(id));
-        }
-        let documents = self.clone();
-        Ok(Reader { documents, grant })
+        Ok(Seen {
+            grant,
+            is_for_them,
+            is_there,
+        })
     }
 
     pub(super) async fn grant(&self, who: &Identity, id: &DocumentId) -> Result<Grant, Problem> {
