@@ -8,8 +8,8 @@
 //! Nothing has to be kept of who waits for what: each tombstone says what there is still. So after a restart the first look
 //! through them finds what was not done, and it is done then.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use concord_shared::ids::{DocumentId, PrincipalId};
@@ -68,18 +68,21 @@ enum EraseError {
 }
 
 /// One purge of a document at a time: a second one would be refused, and the first with it. Those of different documents
-/// share a commit, unless they happen to share a turn: nobody can choose documents that do.
+/// share a commit.
 #[derive(Debug, Default)]
-struct Turns {
-    locks: [Mutex<()>; 32],
-    hasher: RandomState,
-}
+struct Turns(std::sync::Mutex<HashMap<DocumentId, Weak<Mutex<()>>>>);
 
 impl Turns {
-    fn of(&self, document: &DocumentId) -> &Mutex<()> {
-        let hash = self.hasher.hash_one(document);
-        let index = hash % self.locks.len() as u64;
-        &self.locks[usize::try_from(index).unwrap_or_default()]
+    fn of(&self, document: &DocumentId) -> Arc<Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // As many are left as are waited for.
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = turns.get(document).and_then(Weak::upgrade);
+        turn.unwrap_or_else(|| {
+            let turn = Arc::default();
+            turns.insert(document.clone(), Arc::downgrade(&turn));
+            turn
+        })
     }
 }
 
@@ -142,7 +145,8 @@ impl Eraser {
         by: Option<PrincipalId>,
         trail: &Trail,
     ) -> Result<(), WriteFailed> {
-        let _turn = self.turns.of(&document).lock().await;
+        let turn = self.turns.of(&document);
+        let _turn = turn.lock().await;
         if self.is_purged(&document).await {
             // Somebody was faster.
             return Ok(());

@@ -107,6 +107,22 @@ async fn who_asks_several_times_at_once_has_it_erased_once() {
     let all = futures_util::future::join_all((0..8).map(|_| ask())).await;
     assert!(all.iter().all(Result::is_ok), "{all:?}");
     assert_eq!(purged(&store), 1);
+    assert_eq!(Arc::strong_count(&eraser.turns.of(&id(0))), 1);
+    assert_eq!(eraser.turns.0.lock().unwrap().len(), 1);
+}
+
+/// Or each would wait for the disk behind the others'.
+#[tokio::test]
+async fn one_does_not_wait_for_another() {
+    let store = deleted(2, unix_ms());
+    let eraser = eraser(&store, Duration::from_mins(1));
+    let first = eraser.turns.of(&id(0));
+    let _held = first.lock().await;
+    let mut same = Box::pin(eraser.purge_now(id(0), principal(), Trail::off()));
+    let other = eraser.purge_now(id(1), principal(), Trail::off());
+    let purged = tokio::time::timeout(Duration::from_secs(30), other).await;
+    purged.expect("it waits").unwrap();
+    assert!(futures_util::poll!(&mut same).is_pending());
 }
 
 #[tokio::test]
