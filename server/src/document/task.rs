@@ -173,8 +173,11 @@ pub async fn run(
     let mut undone = None;
     let started = Box::pin(start::start(&shared, &id, &mut deliveries, &mut waiting)).await;
     match started {
-        Ok(mut task) => {
-            let end = task.live(&registry, &mut deliveries).await;
+        Ok((mut task, settled)) => {
+            let end = match settled {
+                Ok(()) => task.live(&registry, &mut deliveries).await,
+                Err(failed) => End::WriteFailed(failed),
+            };
             task.shared.account(task.memory, 0);
             task.give_back_claim();
             if task.document.graph().is_empty() {

@@ -43,6 +43,11 @@ impl Share {
         Self(Arc::new(Semaphore::new(permits)))
     }
 
+    /// Waits for a turn of one's own, at what nobody else has to wait for.
+    pub async fn own_turn(&self) -> Permit {
+        turn(&self.0).await
+    }
+
     /// Waits for a turn at what all share: for one of one's own first.
     pub async fn turn(&self, all: &Arc<Semaphore>) -> Turn {
         let own = turn(&self.0).await;

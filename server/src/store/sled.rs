@@ -123,6 +123,10 @@ pub struct SledStore {
     database: RwLock<Option<Database>>,
     /// Taken before the database by who takes both.
     writer: Mutex<Writer>,
+    /// Held by who waits for the writer, and by nobody else: so who has waited is next. Without it whoever gives the
+    /// writer back and takes it again at once, as the committer of a busy server does, keeps a rewrite waiting for seconds
+    /// at each of its steps.
+    next: Mutex<()>,
     noted: Arc<Noted>,
     /// Held while the database is written anew.
     rewriting: Mutex<()>,
@@ -211,6 +215,7 @@ impl SledStore {
             _directory_lock: directory_lock,
             database: RwLock::new(Some(database)),
             writer: Mutex::new(writer),
+            next: Mutex::new(()),
             noted,
             rewriting: Mutex::new(()),
         })
@@ -225,6 +230,7 @@ impl SledStore {
 
     /// After a panic while the lock was held the batch may be half applied in memory: refuse all others.
     fn lock(&self) -> MutexGuard<'_, Writer> {
+        let _next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         self.writer.lock().unwrap_or_else(|error| {
             let mut writer = error.into_inner();
             writer.poisoned = true;

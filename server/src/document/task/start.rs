@@ -49,13 +49,14 @@ pub(super) struct Started {
 type Read = Option<Whole>;
 
 /// Opens a document. Deliveries that come in the meantime wait in `waiting`, but joiners are served: all of
-/// them with what is read once, and before the opening goes on, which reads more and would only slow that.
+/// them with what is read once, and before the opening goes on, which reads more and would only slow that. The task, and
+/// whether what these deliveries wanted to write could be.
 pub(super) async fn start(
     shared: &Arc<Shared>,
     id: &DocumentId,
     deliveries: &mut mpsc::Receiver<Delivery>,
     waiting: &mut Vec<Delivery>,
-) -> Result<Box<Task>, StartError> {
+) -> Result<(Box<Task>, Result<(), WriteFailed>), StartError> {
     // What a failed write left in the store may not be on the disk: nobody may be told of it, joiners who are served
     // ahead of the opening least of all.
     if let Health::Poisoned(error) = &*shared.committer.health().borrow() {
@@ -125,8 +126,8 @@ pub(super) async fn start(
             task.input(Input::Served(connection, to), &mut effects);
         }
     }
-    task.settle(&mut effects).await?;
-    Ok(task)
+    let settled = task.settle(&mut effects).await;
+    Ok((task, settled))
 }
 
 fn link_of(waiting: &[Delivery], of: ConnectionId) -> Option<&Link> {

@@ -506,6 +506,26 @@ async fn a_first_write_that_failed_takes_no_place_of_its_makers_quota() {
     assert!(ledger.may_make(&maker, 0).is_err());
 }
 
+/// Whoever makes a document may say at once who may do what.
+#[tokio::test]
+async fn a_list_that_comes_with_the_first_change_is_the_second() {
+    let (store, registry, _thread) = registry(&Config::default());
+    let grants = grants_of_makers(Arc::clone(&store) as Arc<dyn Store>);
+    let grant = grants.grant(&who("ann", &[]), &id(1)).await.unwrap();
+    let handle = registry.open(&id(1)).unwrap();
+    let caller = Caller::local(ConnectionId(1));
+    let mut tab = Tab::granted(caller, handle.clone(), grant.clone()).await;
+    tab.put();
+    // Both are in the inbox before the task takes the first of them.
+    tab.send_last().await;
+    let mut list = AccessList::default();
+    list.principals.insert("ann".to_owned(), Role::Owner);
+    let set = handle.set_list(grant, list, None).await;
+    assert!(matches!(set, Ok(Ok(1))), "{set:?}");
+    assert_eq!(store.access(&id(1)).unwrap().unwrap().0, 1);
+    assert!(store.open(&id(1)).unwrap().is_some());
+}
+
 /// However claims are given back and taken: what is made is its maker's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_stored_of_a_document_that_is_nobodys() {

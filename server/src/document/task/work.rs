@@ -115,12 +115,12 @@ impl Task {
         } = std::mem::take(effects);
         self.wake_at_ms = wake_at_ms;
         let was_promised = !appends.is_empty() || self.has_promised;
-        for (write, pending) in std::mem::take(&mut self.said) {
-            self.submit(write, pending).await?;
-        }
-        // In this order: nothing is ever stored of a document that is nobody's.
+        // In this order: nothing is ever stored of a document that is nobody's, and whose it is is said first.
         if let Some(Claim { write, by }) = self.claim.take_if(|_| !appends.is_empty()) {
             self.submit(write, Pending::Claim(by)).await?;
+        }
+        for (write, pending) in std::mem::take(&mut self.said) {
+            self.submit(write, pending).await?;
         }
         if !appends.is_empty() {
             // Boxed: the many documents where nothing happens should not hold its room.

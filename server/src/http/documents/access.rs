@@ -166,8 +166,9 @@ pub(super) async fn put(
         Problem::new(Code::BadAccessList, error.to_string())
     };
     list.check().map_err(bad)?;
-    // Each name is a label, set and taken away where everybody's changes are written.
-    let _turn = account.lists.turn(&documents.lists).await;
+    // Each name is a label, set and taken away where everybody's changes are written: one list of a caller at a time. It
+    // waits for no turn that others have: their documents may be slow, and what is taken away has to be taken at once.
+    let _turn = account.lists.own_turn().await;
     let number = document.set_list(list.clone(), replaces).await?;
     // Whoever has just taken it from themselves is told what they have left.
     Ok(shown(document.grant.role(), Some((number, list))))

@@ -110,9 +110,15 @@ impl Documents {
         id: &DocumentId,
     ) -> Result<Option<Owner>, Problem> {
         let seen = self.seen(who, id).await?;
-        if !seen.is_for_them_and_there() && self.found(&seen.grant).await.is_ok() {
-            seen.grant.record_as(Role::Owner, Role::Owner);
-            return Ok(None);
+        if !seen.is_for_them_and_there() {
+            match self.found(&seen.grant).await {
+                Ok(_) => {
+                    seen.grant.record_as(Role::Owner, Role::Owner);
+                    return Ok(None);
+                }
+                Err(problem) if problem.is(Code::NoDocument) => {}
+                Err(problem) => return Err(problem),
+            }
         }
         Ok(Some(Owner(seen.reader(self, Role::Owner)?)))
     }
