@@ -4,13 +4,19 @@
 //! has no list of owners any more, so whoever deleted or purged it may ask whether it is erased, and operators.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use concord_shared::access::Role;
 use concord_shared::ids::DocumentId;
 
-use super::{Cell, Grant, Grants, Of, Somebody};
+use super::{Cell, Grant, Grants, Of, Somebody, Standing};
 use crate::audit::Trail;
 use crate::store::{StoreError, Tombstone, Write};
+
+/// A document that is being deleted is so for everybody before its tombstone is durable: who asks for it meanwhile waits,
+/// some milliseconds as a rule.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+const MOST_LOOKS: usize = 400;
 
 /// A document's deletion, for somebody who may take it back, as long as that is possible.
 #[derive(Debug, Clone)]
@@ -37,7 +43,15 @@ impl Grant {
             cell,
             ..
         } = &**somebody;
-        let found = grants.look(&self.document).await?;
+        let mut found = grants.look(&self.document).await?;
+        for _ in 0..MOST_LOOKS {
+            let is_deleted = *cell.standing.borrow() == Standing::Deleted;
+            if found.tombstone.is_some() || !is_deleted {
+                break;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            found = grants.look(&self.document).await?;
+        }
         let before = found.before();
         Ok(found.tombstone.and_then(|tombstone| {
             let may = if tombstone.purged {

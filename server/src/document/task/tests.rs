@@ -520,6 +520,7 @@ async fn a_list_that_comes_with_the_first_change_is_the_second() {
     tab.send_last().await;
     let mut list = AccessList::default();
     list.principals.insert("ann".to_owned(), Role::Owner);
+    list.principals.insert("bob".to_owned(), Role::Writer);
     let set = handle.set_list(grant, list, None).await;
     assert!(matches!(set, Ok(Ok(1))), "{set:?}");
     assert_eq!(store.access(&id(1)).unwrap().unwrap().0, 1);

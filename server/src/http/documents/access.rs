@@ -168,10 +168,16 @@ pub(super) async fn put(
     list.check().map_err(bad)?;
     // Each name is a label, set and taken away where everybody's changes are written: one list of a caller at a time. It
     // waits for no turn that others have: their documents may be slow, and what is taken away has to be taken at once.
-    let _turn = account.lists.own_turn().await;
-    let number = document.set_list(list.clone(), replaces).await?;
-    // Whoever has just taken it from themselves is told what they have left.
-    Ok(shown(document.grant.role(), Some((number, list))))
+    let turn = account.lists.own_turn().await;
+    // The turn is over when the list is written, though whoever said it has gone meanwhile.
+    let setting = tokio::spawn(async move {
+        let _turn = turn;
+        let number = document.set_list(list.clone(), replaces).await?;
+        // Whoever has just taken it from themselves is told what they have left.
+        Ok(shown(document.grant.role(), Some((number, list))))
+    });
+    let panicked = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
+    setting.await.map_err(panicked)?
 }
 
 /// List what was said of who may do what
