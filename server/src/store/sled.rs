@@ -124,8 +124,8 @@ pub struct SledStore {
     /// Taken before the database by who takes both.
     writer: Mutex<Writer>,
     /// Held by who waits for the writer, and by nobody else: so who has waited is next. Without it whoever gives the
-    /// writer back and takes it again at once, as the committer of a busy server does, keeps a rewrite waiting for seconds
-    /// at each of its steps.
+    /// writer back and takes it again at once, as the committer of a busy server does, may keep a rewrite waiting at each of
+    /// its steps.
     next: Mutex<()>,
     noted: Arc<Noted>,
     /// Held while the database is written anew.

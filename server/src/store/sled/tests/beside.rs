@@ -177,39 +177,6 @@ fn others_read_and_write_all_the_time() {
     assert_eq!(needles(&options(&bench.0).path), 0);
 }
 
-/// Whoever commits without a pause does not keep a rewrite waiting at each of its many steps.
-#[test]
-fn who_waits_to_write_is_next() {
-    const TURNS: usize = 100;
-    let (_bench, store) = purged();
-    let (is_over, commits) = (AtomicBool::new(false), AtomicU64::new(0));
-    let waited = thread::scope(|scope| {
-        scope.spawn(|| {
-            for next in 0.. {
-                let write = append("typed", next..next + 1);
-                store.commit(&[write], Durability::Relaxed).unwrap();
-                commits.fetch_add(1, Ordering::Relaxed);
-                if is_over.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
-        });
-        let waited = (0..TURNS).map(|_| {
-            let before = commits.load(Ordering::Relaxed);
-            let writer = store.lock();
-            let between = commits.load(Ordering::Relaxed) - before;
-            drop(writer);
-            between
-        });
-        let mut waited: Vec<u64> = waited.collect();
-        is_over.store(true, Ordering::Relaxed);
-        waited.sort_unstable();
-        waited
-    });
-    // One that has begun, and one that was counted late; where this thread got no processor, more.
-    assert!(waited[TURNS * 8 / 10] <= 2, "{waited:?}");
-}
-
 /// Not begun where the room is missing, and given up where it becomes so: nothing has happened.
 #[test]
 fn a_disk_is_not_filled() {

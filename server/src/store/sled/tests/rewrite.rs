@@ -2,6 +2,7 @@
 //! and the store goes on. What others do meanwhile is in [`super::beside`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::*;
 use crate::store::Remains;
@@ -365,7 +366,15 @@ fn a_damaged_database_is_not_replaced() {
         let Ok(store) = SledStore::open(&damaged) else {
             continue;
         };
-        if store.rewrite(&|| true).is_ok() {
+        // Damage in some places makes sled go in a circle: whoever reads there does not come back (README).
+        let store = Arc::new(store);
+        let (told, rewritten) = std::sync::mpsc::sync_channel(1);
+        let rewriting = Arc::clone(&store);
+        std::thread::spawn(move || told.send(rewriting.rewrite(&|| true).is_ok()));
+        let Ok(is_rewritten) = rewritten.recv_timeout(Duration::from_mins(1)) else {
+            continue;
+        };
+        if is_rewritten {
             assert_eq!(needles(&damaged.path), 0);
             continue;
         }
