@@ -81,6 +81,12 @@ limits! {
     Arrivals = "arrivals", "new connections from one address";
     /// TCP connections of an address that are no `WebSockets` yet.
     OpenConnections = "open-connections", "connections from one address";
+    /// Connections that do not get on with TLS, or with what they ask for.
+    Handshakes = "handshakes", "connections that ask for nothing";
+    /// Bodies of requests that come too slowly.
+    SlowBodies = "slow-bodies", "slow bodies of requests";
+    /// Turns of a caller at what is costly, that have to be waited for.
+    Turns = "turns", "costly requests and messages of one caller at a time";
     /// Requests of an address that bring no token that is believed.
     Unauthenticated = "unauthenticated", "requests from one address without a token that is believed";
     /// Requests of an address for what nobody needs a token for.

@@ -9,6 +9,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -30,8 +31,9 @@ use tracing::{debug, error};
 
 use self::handshake::{Stream, handshake};
 use self::wire::Wire;
-use crate::limits::Callers;
 use crate::limits::account::Place;
+use crate::limits::{Callers, Limit};
+use crate::metrics::Metrics;
 use crate::permit::{Permit, turn};
 use crate::tls::Tls;
 use crate::traffic::{InFlight, Traffic};
@@ -299,9 +301,12 @@ async fn answer(
         _slot: slot,
     };
     let router = TowerToHyperService::new(router);
+    // One that is kept open, and has nothing more to ask, is held in against the same time.
+    let has_asked = &AtomicBool::new(false);
     let service = service_fn(move |mut request: Request<Incoming>| {
         // A request is acted on at once. What follows it is the next one, or a WebSocket's.
         traffic.settle(traffic.read());
+        has_asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(traffic.clone());
         request.extensions_mut().insert(origin);
         request.extensions_mut().insert(leased.clone());
@@ -330,7 +335,12 @@ async fn answer(
     }
     match ended {
         Some(Ok(())) => {}
-        Some(Err(error)) => debug!(%error, "HTTP connection failed"),
+        Some(Err(error)) => {
+            if error.is_timeout() && !has_asked.load(Ordering::Relaxed) {
+                Metrics::limited(Limit::Handshakes);
+            }
+            debug!(%error, "HTTP connection failed");
+        }
         None => debug!("HTTP connection took too long"),
     }
 }

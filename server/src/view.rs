@@ -26,5 +26,17 @@ pub use core::{Author, Core, Failure};
 pub use feed::{End, Events};
 pub use watch::{Event, Kind, Place, TooManyPlaces};
 
+/// With this the server itself opens documents, for those whose grants were looked at. Only views have it.
+#[derive(Debug)]
+pub struct Own(());
+
+#[cfg(test)]
+impl Own {
+    /// For tests of what is below the grants.
+    pub(crate) fn of_tests() -> Self {
+        Self(())
+    }
+}
+
 #[cfg(test)]
 mod tests;

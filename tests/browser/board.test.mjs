@@ -81,6 +81,29 @@ async function end(context, ...tabs) {
   await context.close();
 }
 
+test("the page runs nothing that came from elsewhere, and sends nothing there", async () => {
+  const context = await browser.newContext();
+  const tab = await context.newPage();
+  await tab.goto(pages.url);
+  const refused = await tab.evaluate(async () => {
+    const told = [];
+    document.addEventListener("securitypolicyviolation", (event) => told.push(event.effectiveDirective));
+    const inline = document.createElement("script");
+    inline.textContent = "window.ran = true";
+    document.head.append(inline);
+    const link = document.createElement("a");
+    link.setAttribute("onclick", "window.ran = true");
+    link.click();
+    const sent = await fetch("http://elsewhere.invalid/").then(() => "sent", (error) => error.name);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return { told: told.sort(), ran: window.ran === true, sent };
+  });
+  await context.close();
+  assert.equal(refused.ran, false);
+  assert.equal(refused.sent, "TypeError");
+  assert.deepEqual(refused.told, ["connect-src", "script-src-attr", "script-src-elem"]);
+});
+
 test("seeding again finds the same board", () => {
   assert.equal(seed(), board);
 });

@@ -28,6 +28,7 @@ use crate::audit::Trail;
 use crate::audit::event::Event;
 use crate::clock::unix_ms;
 use crate::store::{Store, StoreError, Tombstone, Write};
+use crate::view::Own;
 
 pub use deleted::Deletion;
 
@@ -147,6 +148,21 @@ pub struct Claim {
     pub by: Grant,
 }
 
+impl Claim {
+    /// Nothing was written of the document: it is nobody's again.
+    pub fn give_back(self) {
+        if let Of::Somebody(somebody) = &self.by.of {
+            somebody.cell.standing.send_if_modified(|standing| {
+                let is_claimed = matches!(standing, Standing::Listed(0, _));
+                if is_claimed {
+                    *standing = Standing::Unborn;
+                }
+                is_claimed
+            });
+        }
+    }
+}
+
 /// May see what concerns the server, and not one document.
 #[derive(Debug, Clone, Copy)]
 pub struct Operator(());
@@ -217,7 +233,7 @@ impl Grants {
     }
 
     /// For the server's own work on a document, as its view: for whom that is done is looked at by whoever asks for it.
-    pub fn server(document: &DocumentId) -> Grant {
+    pub fn server(document: &DocumentId, _: Own) -> Grant {
         Grant {
             document: document.clone(),
             of: Of::All,
@@ -469,6 +485,16 @@ impl Grant {
         }
     }
 
+    /// Whether the document is somebody's, by what was said of it.
+    pub fn is_somebodys(&self) -> bool {
+        match &self.of {
+            Of::All => false,
+            Of::Somebody(somebody) => {
+                matches!(*somebody.cell.standing.borrow(), Standing::Listed(..))
+            }
+        }
+    }
+
     /// Waits until what is known of the document has changed since the last call. Cancel safe.
     pub async fn changed(&mut self) {
         // The sender lives as long as the grant.
@@ -506,13 +532,6 @@ impl Grant {
             write: self.entry(0, principal, list),
             by: self.clone(),
         })
-    }
-
-    /// A document that was claimed, and of which nothing was written, is nobody's again.
-    pub fn give_back(&self) {
-        if let Of::Somebody(somebody) = &self.of {
-            somebody.cell.standing.send_replace(Standing::Unborn);
-        }
     }
 
     /// The last that was said of who may do what, and its number. `None` where nothing was, or nobody has to say who
@@ -581,10 +600,16 @@ impl Grant {
         })
     }
 
-    /// What is known here may not be what is stored: it is read anew for the next grant.
-    pub fn doubt(&self) {
-        if let Of::Somebody(somebody) = &self.of {
-            somebody.grants.lock().known.remove(&self.document);
+    /// What is known here may not be what is stored: it is read anew, for all who hold a grant. Only the document's task
+    /// may say this, as long as there is no other one.
+    pub async fn doubt(&self) {
+        let Of::Somebody(somebody) = &self.of else {
+            return;
+        };
+        let (grants, cell) = (&somebody.grants, &somebody.cell);
+        if grants.read(&self.document, cell).await.is_err() {
+            // Then whoever asks next is told so.
+            grants.lock().known.remove(&self.document);
         }
     }
 

@@ -97,7 +97,7 @@ pub enum Delivery {
     /// For the document itself.
     Input(Input),
     /// Somebody is about to make the document: whose it is, is decided when this is answered.
-    Claim(Grant, oneshot::Sender<()>),
+    Claim(Grant, oneshot::Sender<Hold>),
     /// Somebody says who may do what.
     SetList(Box<NewList>),
     /// Somebody deletes the document: told once that is durable, or that they may not.
@@ -113,6 +113,9 @@ pub enum Delivery {
     /// Somebody asks for the place of a visible change.
     Place(ChangeHash, oneshot::Sender<Option<Index>>),
 }
+
+/// A document stays whose it was said to be, though there is nothing of it yet, while somebody has this.
+pub type Hold = Arc<()>;
 
 /// Who may do what from now on.
 #[derive(Debug)]

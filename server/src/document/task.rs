@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use concord_shared::access::AccessList;
@@ -126,6 +126,8 @@ struct Task {
     grant: Option<Grant>,
     /// Whose the document is, while there is nothing of it: to be written before what comes first.
     claim: Option<Claim>,
+    /// Somebody holds on to that who has sent nothing yet.
+    hold: Weak<()>,
     /// To be written before any change that is not yet: who may do what, and that it is not deleted any more.
     said: Vec<(Write, Pending)>,
     /// To be written behind all changes, of which none comes any more: that it is deleted.
@@ -192,7 +194,7 @@ pub async fn run(
                 End::Stopped => {}
                 End::WriteFailed(failed) => {
                     if let Some(grant) = &task.grant {
-                        grant.doubt();
+                        grant.doubt().await;
                     }
                     error!(document = %id, error = %Report(&failed), "write failed: document closed");
                     // As far as is known: what was written all the same counts when the server starts anew.
@@ -260,6 +262,7 @@ impl Task {
             links: FxHashMap::default(),
             grant: None,
             claim: None,
+            hold: Weak::new(),
             said: Vec::new(),
             deletion: None,
             is_over: false,

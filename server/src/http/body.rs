@@ -20,7 +20,9 @@ use super::accept::{AUTOMERGE, JSON};
 use super::idempotency::Fingerprint;
 use super::problem::{Code, Problem};
 use crate::connection::patience::SLOWEST_MESSAGE_BYTES_PER_SECOND;
+use crate::limits::Limit;
 use crate::limits::account::{Account, Turn};
+use crate::metrics::Metrics;
 use crate::object::Object;
 
 /// How long a body may take beside what the slowest line there is needs for it. Who sends more slowly holds what came of it
@@ -237,6 +239,7 @@ async fn bytes(body: Body, most: usize, patience: Duration) -> Result<Vec<u8>, P
     loop {
         let due = Duration::from_secs(length as u64 / u64::from(SLOWEST_MESSAGE_BYTES_PER_SECOND));
         let Ok(piece) = timeout_at(started + patience + due, stream.next()).await else {
+            Metrics::limited(Limit::SlowBodies);
             let detail = "the body comes more slowly than any line is";
             return Err(Problem::new(Code::SlowBody, detail));
         };

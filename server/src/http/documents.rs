@@ -17,6 +17,7 @@ use std::sync::Arc;
 use concord_shared::code::ErrorCode;
 use concord_shared::limits::Limits;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tracing::error;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -132,12 +133,21 @@ impl Documents {
     ) -> Result<R, Problem> {
         let store = Arc::clone(&self.store);
         let reading = tokio::task::spawn_blocking(move || job(&*store)).await;
-        // It panicked.
-        let panicked = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
         reading
             .map_err(panicked)?
             .map_err(|error| unreadable(&error))
     }
+}
+
+/// Ends what it begins, though whoever asked for it has gone meanwhile.
+async fn to_its_end<R: Send + 'static>(
+    work: impl Future<Output = Result<R, Problem>> + Send + 'static,
+) -> Result<R, Problem> {
+    tokio::spawn(work).await.map_err(panicked)?
+}
+
+fn panicked(_: JoinError) -> Problem {
+    Problem::new(Code::Wire(ErrorCode::Internal), "")
 }
 
 /// What is stored can't be read: why is for who runs the server.

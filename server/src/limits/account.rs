@@ -45,12 +45,15 @@ impl Share {
 
     /// Waits for a turn of one's own, at what nobody else has to wait for.
     pub async fn own_turn(&self) -> Permit {
+        if self.0.available_permits() == 0 {
+            Metrics::limited(Limit::Turns);
+        }
         turn(&self.0).await
     }
 
     /// Waits for a turn at what all share: for one of one's own first.
     pub async fn turn(&self, all: &Arc<Semaphore>) -> Turn {
-        let own = turn(&self.0).await;
+        let own = self.own_turn().await;
         Turn {
             _all: turn(all).await,
             _own: own,

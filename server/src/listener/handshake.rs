@@ -10,6 +10,8 @@ use tokio_util::either::Either;
 use tracing::debug;
 
 use super::wire::Wire;
+use crate::limits::Limit;
+use crate::metrics::Metrics;
 use crate::tls::Tls;
 
 /// What HTTP is spoken on.
@@ -36,7 +38,10 @@ pub(super) async fn handshake(wire: Wire, tls: Option<Tls>, patience: Duration) 
     match timeout(patience, encrypt(wire, &tls)).await {
         Ok(Ok(stream)) => return stream.map(|stream| Either::Right(Box::new(stream))),
         Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-        Err(_) => debug!("TLS handshake took too long"),
+        Err(_) => {
+            Metrics::limited(Limit::Handshakes);
+            debug!("TLS handshake took too long");
+        }
     }
     None
 }

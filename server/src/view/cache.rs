@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::core::Core;
 use super::task::{self, Job};
+use crate::access::Grant;
 use crate::document::registry::Registry;
 use crate::store::Store;
 
@@ -122,10 +123,11 @@ impl Views {
     }
 
     /// Runs `job` on the document, on a blocking thread; what it gives is given once all that it made or saw is durable. It
-    /// sees every change that any client had been told of when this was called. A document that is not there is empty.
+    /// sees every change that any client had been told of when this was called. A document that is not there is empty. What
+    /// the grant allows may be less than what the job does: that is looked at by the job, when its turn comes.
     pub async fn run<R: Send + 'static>(
         &self,
-        document: &DocumentId,
+        grant: &Grant,
         job: impl FnOnce(&mut Core) -> R + Send + 'static,
     ) -> Result<R, ViewError> {
         let (give, given) = oneshot::channel();
@@ -140,7 +142,7 @@ impl Views {
             }),
             tries: 0,
         };
-        self.send(document, job).await;
+        self.send(grant.document(), job).await;
         let gone = |_| ViewError(ErrorCode::Internal);
         result.await.map_err(gone)??;
         given.await.map_err(gone)

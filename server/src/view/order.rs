@@ -15,7 +15,9 @@ use super::cache::{ViewError, Views};
 use crate::access::Grant;
 use crate::access::grants::Deletion;
 use crate::document::graph::{Index, Stretch};
-use crate::document::registry::{Delivery, DocumentGone, DocumentHandle, NotListed, Replaces};
+use crate::document::registry::{
+    Delivery, DocumentGone, DocumentHandle, Hold, NotListed, Replaces,
+};
 use crate::limits::ledger::OverQuota;
 
 /// Relays that somebody waits for who asks for a document that is deleted and brought back again and again.
@@ -23,35 +25,27 @@ const MOST_RELAYS: usize = 5;
 
 impl Views {
     /// Which changes are durable at these places: the first of them, as many as a stretch may have.
-    pub async fn stretch(
-        &self,
-        document: &DocumentId,
-        places: Range<Index>,
-    ) -> Result<Stretch, ViewError> {
+    pub async fn stretch(&self, grant: &Grant, places: Range<Index>) -> Result<Stretch, ViewError> {
         let stretch = |give| Delivery::Stretch(places.clone(), give);
-        self.ask(document, stretch).await
+        self.ask(grant.document(), stretch).await
     }
 
     /// The place of a durable change.
-    pub async fn place(
-        &self,
-        document: &DocumentId,
-        hash: ChangeHash,
-    ) -> Result<Option<Index>, ViewError> {
-        self.ask(document, |give| Delivery::Place(hash, give)).await
+    pub async fn place(&self, grant: &Grant, hash: ChangeHash) -> Result<Option<Index>, ViewError> {
+        let place = |give| Delivery::Place(hash, give);
+        self.ask(grant.document(), place).await
     }
 
     /// Waits until it is decided whose a document is that somebody is about to make. It is theirs for as long as they hold
     /// what this gives, and for good once there is something of it.
-    pub async fn claim(&self, grant: &Grant) -> Result<DocumentHandle, ViewError> {
+    pub async fn claim(&self, grant: &Grant) -> Result<(DocumentHandle, Hold), ViewError> {
         let claim = |give| Delivery::Claim(grant.clone(), give);
-        let (relay, ()) = self.ask_of(grant.document(), claim).await?;
-        Ok(relay)
+        self.ask_of(grant.document(), claim).await
     }
 
     /// Whether there may be more of a document.
-    pub async fn room(&self, document: &DocumentId) -> Result<Result<(), OverQuota>, ViewError> {
-        self.ask(document, Delivery::Room).await
+    pub async fn room(&self, grant: &Grant) -> Result<Result<(), OverQuota>, ViewError> {
+        self.ask(grant.document(), Delivery::Room).await
     }
 
     /// Says who may do what with a document, and waits until that holds. The number of what was said.

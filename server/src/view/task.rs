@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{error, warn};
 
+use super::Own;
 use super::cache::{Share, Shared, ViewError, Views};
 use super::core::{Core, Failure};
 use super::watch::News;
@@ -277,7 +278,7 @@ impl Task {
             peer: server.clone(),
             document: self.document.clone(),
             // Whoever asks a view has been looked at.
-            grant: Grants::server(&self.id),
+            grant: Grants::server(&self.id, Own(())),
             is_to_begin: false,
         };
         let document = self.document.clone();

@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::core::is_joined;
-use super::{Author, Core, End, Kind, Place, ViewError, Views};
-use crate::access::Grants;
+use super::{Author, Core, End, Kind, Own, Place, ViewError, Views};
+use crate::access::{Grant, Grants};
 use crate::config::Config;
 use crate::connection::caller::Caller;
 use crate::connection::outbox::{HIGH_MARK_BYTES_PER_CONNECTION, Outbox};
@@ -85,10 +85,10 @@ fn get(core: &mut Core) -> Option<i64> {
 #[tokio::test]
 async fn what_is_written_is_read_by_this_view_and_by_the_next() {
     let (store, views, _thread) = server(1 << 30);
-    views.run(&id(1), |core| put(core, 7)).await.unwrap();
-    assert_eq!(views.run(&id(1), get).await, Ok(Some(7)));
+    views.run(&all(1), |core| put(core, 7)).await.unwrap();
+    assert_eq!(views.run(&all(1), get).await, Ok(Some(7)));
     assert_eq!(store.unsynced_commits(), 0, "it was synced before that");
-    let document = id(1);
+    let document = all(1);
     let refused = views.run(&document, |core| {
         // No client survives such a key.
         let made = core.change(author(), |tx| tx.put(ROOT, "__proto__", 1));
@@ -96,7 +96,7 @@ async fn what_is_written_is_read_by_this_view_and_by_the_next() {
     });
     assert_eq!(refused.await, Err(ViewError(ErrorCode::BadOp)));
     let keys = |core: &mut Core| core.doc().keys(ROOT).collect::<Vec<_>>();
-    assert_eq!(views.run(&id(1), keys).await, Ok(vec!["n".to_owned()]));
+    assert_eq!(views.run(&all(1), keys).await, Ok(vec!["n".to_owned()]));
 }
 
 #[tokio::test]
@@ -104,12 +104,17 @@ async fn what_is_not_on_the_disk_is_shown_to_nobody() {
     let (store, views, _thread) = server(1 << 30);
     store.fail_next_commit(Fault::WriteLost);
     // Both wait for the view to be there, and are run in one go.
-    let document = id(1);
+    let document = all(1);
     let write = views.run(&document, |core| put(core, 7));
     let read = views.run(&document, get);
     let (written, shown) = tokio::join!(write, read);
     assert_eq!(written, Err(ViewError(ErrorCode::StorageFailed)));
     assert_eq!(shown, Err(ViewError(ErrorCode::StorageFailed)));
+}
+
+/// All of a document.
+fn all(n: u8) -> Grant {
+    Grants::server(&id(n), Own(()))
 }
 
 /// Somebody else who has the document open, and makes changes of any length.
@@ -130,7 +135,7 @@ impl Other {
             server: peer.clone(),
             peer,
             document: document.clone(),
-            grant: Grants::server(id),
+            grant: Grants::server(id, Own(())),
             is_to_begin: false,
         };
         let open = Delivery::Open(Self::CONNECTION, Box::new(link));
@@ -172,8 +177,8 @@ impl Other {
 async fn a_view_that_is_loaded_before_the_disk_has_it_waits_until_it_has() {
     for fault in [None, Some(Fault::Sync)] {
         let (store, registry, views, _thread) = server_with_relay(1 << 30);
-        let document = id(1);
-        let mut other = Other::join(&registry, &document).await;
+        let document = all(1);
+        let mut other = Other::join(&registry, document.document()).await;
         other.put("first", 1).await;
         if let Some(fault) = fault {
             store.fail_next_commit(fault);
@@ -201,8 +206,8 @@ async fn a_view_that_is_loaded_before_the_disk_has_it_waits_until_it_has() {
 async fn what_the_relay_held_back_is_waited_for() {
     let (_store, registry, views, _thread) = server_with_relay(1 << 30);
     for n in 0..10 {
-        let document = id(n);
-        let mut other = Other::join(&registry, &document).await;
+        let document = all(n);
+        let mut other = Other::join(&registry, document.document()).await;
         other.put("first", 1).await;
         // The view is busy, and its outbox fills.
         let (go_on, wait) = std::sync::mpsc::sync_channel(1);
@@ -231,8 +236,8 @@ async fn what_the_relay_held_back_is_waited_for() {
 #[tokio::test]
 async fn a_job_that_panics_takes_its_view_with_it_and_nothing_else() {
     let (_store, views, _thread) = server(1 << 30);
-    views.run(&id(1), |core| put(core, 7)).await.unwrap();
-    let document = id(1);
+    views.run(&all(1), |core| put(core, 7)).await.unwrap();
+    let document = all(1);
     let panics = views.run(&document, |core| {
         let _never = core.change(author(), |tx| {
             tx.put(ROOT, "n", 8)?;
@@ -241,14 +246,14 @@ async fn a_job_that_panics_takes_its_view_with_it_and_nothing_else() {
         });
     });
     assert_eq!(panics.await, Err(ViewError(ErrorCode::Internal)));
-    assert_eq!(views.run(&id(1), get).await, Ok(Some(7)));
+    assert_eq!(views.run(&all(1), get).await, Ok(Some(7)));
 }
 
 /// All of them wait for the view to be there, and are run in one go.
 #[tokio::test]
 async fn what_spoils_a_view_is_told_to_who_did_it_and_to_nobody_else() {
     let (_store, views, _thread) = server(1 << 30);
-    let document = id(1);
+    let document = all(1);
     for refused in [true, false] {
         let expected = if refused {
             ErrorCode::BadOp
@@ -276,7 +281,7 @@ async fn what_spoils_a_view_is_told_to_who_did_it_and_to_nobody_else() {
 #[tokio::test]
 async fn what_the_relay_refuses_is_told_to_who_wrote_it() {
     let (store, views, _thread) = server(1 << 30);
-    let document = id(1);
+    let document = all(1);
     views.run(&document, |core| put(core, 7)).await.unwrap();
     let release = store.hold_next_sync();
     let before = views.run(&document, |core| put(core, 8));
@@ -315,7 +320,7 @@ async fn what_the_relay_refuses_is_told_to_who_wrote_it() {
 #[tokio::test]
 async fn those_whose_writes_spoil_views_keep_nobody_from_writing() {
     let (_store, views, _thread) = server(1 << 30);
-    let document = id(1);
+    let document = all(1);
     let mut all = tokio::task::JoinSet::new();
     for n in 0..60 {
         let (views, document) = (views.clone(), document.clone());
@@ -546,7 +551,7 @@ fn what_is_imported_beside_another_of_that_number_is_not_taken_in() {
 #[tokio::test]
 async fn long_events_count_until_their_readers_have_taken_them() {
     let (_store, views, _thread) = server(1 << 20);
-    let document = id(1);
+    let document = all(1);
     let long = |core: &mut Core| {
         let made = core.change(author(), |tx| tx.put(ROOT, "s", "x".repeat(2 << 20)));
         made.unwrap().unwrap();
@@ -566,7 +571,7 @@ async fn long_events_count_until_their_readers_have_taken_them() {
         made.unwrap().unwrap();
     });
     spoilt.await.unwrap_err();
-    views.run(&id(2), get).await.unwrap();
+    views.run(&all(2), get).await.unwrap();
     assert!(!views.can_be_watched());
     drop(held);
     assert!(views.can_be_watched());
@@ -577,7 +582,7 @@ async fn views_that_nobody_uses_go_when_memory_is_short() {
     const EACH: usize = 40 << 10;
     let (_store, registry, views, _thread) = server_with_relay(5 * EACH);
     for n in 0..100 {
-        views.run(&id(n), |core| put(core, 7)).await.unwrap();
+        views.run(&all(n), |core| put(core, 7)).await.unwrap();
         // Those that go need a moment; nobody waits for them.
         for _ in 0..100 {
             if views.memory() <= 6 * EACH {
@@ -597,7 +602,7 @@ async fn views_that_nobody_uses_go_when_memory_is_short() {
     };
     let gone = tokio::time::timeout(Duration::from_secs(20), gone);
     gone.await.unwrap();
-    assert_eq!(views.run(&id(0), get).await, Ok(Some(7)));
+    assert_eq!(views.run(&all(0), get).await, Ok(Some(7)));
 }
 
 fn root() -> Place {
@@ -610,7 +615,7 @@ fn root() -> Place {
 #[tokio::test]
 async fn watchers_are_told_of_what_is_on_the_disk_and_of_nothing_else() {
     let (store, views, _thread) = server(1 << 30);
-    let document = id(1);
+    let document = all(1);
     views.run(&document, |core| put(core, 7)).await.unwrap();
     let watch = |core: &mut Core| core.watch(&root(), None, anybody()).unwrap();
     let (first, mut events) = views.run(&document, watch).await.unwrap();
@@ -635,7 +640,7 @@ async fn watchers_are_told_of_what_is_on_the_disk_and_of_nothing_else() {
 #[tokio::test]
 async fn watchers_outlive_a_view_that_is_spoiled() {
     let (_store, views, _thread) = server(1 << 30);
-    let document = id(1);
+    let document = all(1);
     views.run(&document, |core| put(core, 7)).await.unwrap();
     let watch = |core: &mut Core| core.watch(&root(), None, anybody()).unwrap();
     let (first, mut events) = views.run(&document, watch).await.unwrap();
@@ -660,19 +665,19 @@ async fn what_is_watched_stays_and_is_bounded() {
     let (_store, views, _thread) = server(3 * EACH);
     let mut watched = Vec::new();
     for n in 0..100 {
-        views.run(&id(n), |core| put(core, 7)).await.unwrap();
+        views.run(&all(n), |core| put(core, 7)).await.unwrap();
         if !views.can_be_watched() {
             break;
         }
         let watch = |core: &mut Core| core.watch(&root(), None, anybody()).unwrap();
-        watched.push(views.run(&id(n), watch).await.unwrap().1);
+        watched.push(views.run(&all(n), watch).await.unwrap().1);
     }
     assert!((2..6).contains(&watched.len()), "{}", watched.len());
     assert!((0..2).all(|n| views.is_open(&id(n))));
     drop(watched);
     for n in 0..6 {
         // It finds out when it has something to do.
-        views.run(&id(n), get).await.unwrap();
+        views.run(&all(n), get).await.unwrap();
     }
     assert!(views.can_be_watched());
 }

@@ -213,6 +213,12 @@ fn silent_connections() -> Result<()> {
     let tried = CONNECTIONS + OTHER_SOCKETS;
     ensure!(most >= tried, "{most} sockets: the limit was not tried");
     ensure!(most <= limit, "{most} sockets, more than {limit}");
+    // Those with half a request, or none.
+    let counted = world
+        .server
+        .metric("concord_limited_total{limit=\"handshakes\"}")?;
+    let due = silent.len() / 2;
+    ensure!(counted >= due as f64, "{counted} of {due} counted");
     for mut stream in silent {
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         // Whether by an end or a reset: it must not go on.

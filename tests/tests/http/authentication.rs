@@ -335,6 +335,13 @@ async fn a_cookie_is_neither_for_pages_of_other_sites_nor_one_of_two() -> Result
     Ok(())
 }
 
+/// HS256 by a text.
+fn with_secret(secret: &str, claims: &Value) -> Result<String> {
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+    Ok(jsonwebtoken::encode(&header, claims, &key)?)
+}
+
 #[tokio::test]
 async fn each_wrong_token_has_its_code_and_all_answers_are_alike() -> Result<()> {
     let world = World::start(&["--auth-leeway-seconds", "5"])?;
@@ -371,6 +378,11 @@ async fn each_wrong_token_has_its_code_and_all_answers_are_alike() -> Result<()>
         ),
         (
             signed(&NewKey::generate(SigningAlgorithm::Es256)?, &good)?,
+            "token-algorithm",
+        ),
+        // The public key, which everybody has, as a secret.
+        (
+            with_secret(world.key.public.as_deref().context("a public key")?, &good)?,
             "token-algorithm",
         ),
         (signed(&stranger, &good)?, "token-signature"),

@@ -170,23 +170,28 @@ impl Times {
 /// HTTP with nothing in between.
 struct Wire {
     stream: TcpStream,
-    head: String,
+    /// Of every request, behind its first line.
+    rest: String,
 }
 
 impl Wire {
-    fn connect(world: &World, who: &str) -> Result<Self> {
+    fn connect(world: &World, who: &str, body: &str) -> Result<Self> {
         let address = world.server.address();
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         let token = world.issuer.of(who)?;
-        let head = format!("Host: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
-        Ok(Self { stream, head })
+        let length = body.len();
+        let rest = format!(
+            "Host: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        Ok(Self { stream, rest })
     }
 
     /// All of an answer, and how long it took.
-    fn get(&mut self, path: &str) -> Result<(Vec<u8>, Duration)> {
-        let request = format!("GET {path} HTTP/1.1\r\n{}", self.head);
+    fn ask(&mut self, method: &str, path: &str) -> Result<(Vec<u8>, Duration)> {
+        let request = format!("{method} {path} HTTP/1.1\r\n{}", self.rest);
         let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
         let asked = Instant::now();
         self.stream.write_all(request.as_bytes())?;
@@ -219,14 +224,41 @@ fn told(answer: &[u8], id: &str) -> String {
     lines.filter(|line| !line.starts_with("date: ")).collect()
 }
 
+/// A way to ask for a document: method, what is behind its path, and the body.
+type Way = (&'static str, &'static str, &'static str);
+
+const READ: Way = ("GET", "", "");
+
+/// Those that have a way of their own through the server. All others are as the first.
+const OTHERS: [Way; 5] = [
+    (
+        "GET",
+        "?at=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "",
+    ),
+    ("PUT", "", "{}"),
+    ("PUT", "/access", r#"{"principals":{"sam":"owner"}}"#),
+    ("DELETE", "?now=true", ""),
+    ("DELETE", "/deletion", ""),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_http_a_document_that_is_not_for_somebody_takes_as_long_as_none() -> Result<()> {
+    // Who may make documents, and who may not.
+    takes_as_long(&[("sam", READ), ("sue", READ)]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_no_other_request_a_document_is_told_from_none() -> Result<()> {
+    takes_as_long(&OTHERS.map(|way| ("sam", way))).await
+}
+
+async fn takes_as_long(ways: &[(&str, Way)]) -> Result<()> {
     let (world, pools, _open) = world().await?;
     for seed in super::seeds(1, 8) {
-        // Who may make documents, and who may not.
-        for who in ["sam", "sue"] {
+        for (who, (method, behind, body)) in ways {
             let mut random = StdRng::seed_from_u64(seed);
-            let mut wire = Wire::connect(&world, who)?;
+            let mut wire = Wire::connect(&world, who, body)?;
             let (mut times, since) = (Times::default(), Instant::now());
             let mut alike = None;
             let mut kinds: Vec<_> = pools.keys().copied().collect();
@@ -237,8 +269,8 @@ async fn over_http_a_document_that_is_not_for_somebody_takes_as_long_as_none() -
                 kinds.shuffle(&mut random);
                 for kind in &kinds {
                     let id = &pools[kind][round % OF_EACH];
-                    let path = format!("/v1/documents/{id}");
-                    let (answer, took) = tokio::task::block_in_place(|| wire.get(&path))?;
+                    let path = format!("/v1/documents/{id}{behind}");
+                    let (answer, took) = tokio::task::block_in_place(|| wire.ask(method, &path))?;
                     let answer = told(&answer, id);
                     ensure!(answer.starts_with("HTTP/1.1 404"), "{answer}");
                     ensure!(
@@ -248,7 +280,7 @@ async fn over_http_a_document_that_is_not_for_somebody_takes_as_long_as_none() -
                     times.add(kind, took);
                 }
             }
-            times.are_alike(seed, &format!("GET by {who}"))?;
+            times.are_alike(seed, &format!("{method} {behind} by {who}"))?;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! Every test runs the built server with one limit set low, meets it from one address or as one principal, and looks at
 //! what comes of it: the code, the metric, what was kept; and at somebody else, who must notice nothing. `rates` has what is
 //! limited by time, `doors` connections and those who bring no token, `quotas` what is stored; `load` sets two hundred
-//! on one server while two tabs edit.
+//! on one server while two tabs edit; and a `team` meets none of all this where nothing is set.
 //!
 //! It can't pass by accident: the metric of the limit must have moved, and that of none may move in the last test but for
 //! those that are meant.
@@ -13,6 +13,7 @@ mod doors;
 mod load;
 mod quotas;
 mod rates;
+mod team;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

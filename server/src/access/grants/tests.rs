@@ -102,7 +102,8 @@ async fn what_is_in_doubt_is_read_anew() {
     let ann = grants.grant(&who("ann"), &document).await.unwrap();
     let _never_written = ann.claim();
     assert_eq!(role(&grants, "bob", &document).await, Role::None);
-    ann.doubt();
+    ann.doubt().await;
+    assert!(ann.is_unborn(), "who holds a grant is told");
     assert_eq!(role(&grants, "bob", &document).await, Role::Owner);
 }
 

@@ -3,7 +3,10 @@
 //! A message is looked at when its turn comes, not when it arrives, so what came behind a change of access is judged by
 //! that change. Those who may do nothing any more are put out at once, whether they say something or not.
 
+use std::sync::Arc;
+
 use concord_shared::access::Role;
+use concord_shared::change::Change;
 use concord_shared::code::ErrorCode;
 use tokio::sync::oneshot;
 
@@ -12,8 +15,8 @@ use crate::access::Grant;
 use crate::access::grants::Claim;
 use crate::connection::Goodbye;
 use crate::document::ConnectionId;
-use crate::document::actor::{Effects, Frame, Input};
-use crate::document::registry::{NewList, NotListed, Replaces};
+use crate::document::actor::{Effects, Frame, Input, PeerMessage};
+use crate::document::registry::{Hold, NewList, NotListed, Replaces};
 use crate::limits::ledger::Bill;
 use crate::store::{ACCESS_ENTRY_MAX_BYTES, Write};
 
@@ -57,16 +60,18 @@ impl Task {
                 // Who was put out, or cut off, and has not noticed.
                 let grant = &self.links.get(&from)?.grant;
                 let (role, brings) = (grant.role(), !message.changes.is_empty());
+                let begins = brings && self.begins(&message);
                 message.may_write = role >= Role::Writer;
                 if role == Role::None {
                     self.put_out(from, effects);
                     return None;
                 }
                 if brings && message.may_write {
-                    if !self.may_add(from, &message, effects) {
+                    let may = self.may_add(from, &message, effects)
+                        && (!begins || self.may_begin(from, effects));
+                    if !may {
                         return None;
                     }
-                    self.claimed(self.links.get(&from)?.grant.claim());
                 } else if brings {
                     grant.record(Role::Writer);
                 }
@@ -85,6 +90,45 @@ impl Task {
                 may.then_some(Input::Ephemeral(from, ephemeral))
             }
             input => Some(input),
+        }
+    }
+
+    /// Whether a message's changes, if they are taken in, are the first of the document. Such as wait for others are not:
+    /// whose the document is, is not said by them.
+    fn begins(&self, message: &PeerMessage) -> bool {
+        let is_first = |change: &Change| change.deps.is_empty();
+        self.document.graph().is_empty() && message.changes.iter().any(is_first)
+    }
+
+    /// Whether the document may begin with what somebody sent. It is theirs then: see [`Self::nothing_came_of_it`].
+    fn may_begin(&mut self, from: ConnectionId, effects: &mut Effects) -> bool {
+        let claim = self.links.get(&from).and_then(|link| link.grant.claim());
+        if claim.is_some() {
+            self.claimed(claim);
+            // What others sent that waits for this goes with them, if they may do nothing from here on.
+            self.look_at_roles(effects);
+        }
+        let owns = |link: &Link| link.grant.role() == Role::Owner || !link.grant.is_somebodys();
+        if self.links.get(&from).is_some_and(owns) {
+            return true;
+        }
+        // Else what they write would be in a document of somebody who has written nothing to it. Soon these have, or it is
+        // nobody's again.
+        self.input(Input::Leave(from), effects);
+        if let Some(link) = self.links.remove(&from) {
+            let why = "somebody else is making this document: come again";
+            self.turn_out(&link, ErrorCode::Overloaded, &why);
+        }
+        false
+    }
+
+    /// What was claimed by a message is nobody's again at once, if the message was refused; and what was claimed by somebody
+    /// who does not hold on to it any more.
+    pub(super) fn nothing_came_of_it(&mut self) {
+        let is_held =
+            || self.hold.strong_count() > 0 || self.links.contains_key(&ConnectionId::VIEW);
+        if self.claim.is_some() && self.document.graph().is_empty() && !is_held() {
+            self.give_back_claim();
         }
     }
 
@@ -131,10 +175,14 @@ impl Task {
         }
     }
 
-    /// The document becomes that of whoever holds the grant, if it is nobody's and they may make it.
-    pub(super) fn claim(&mut self, grant: &Grant) {
+    /// The document becomes that of whoever holds the grant, if it is nobody's and they may make it, for as long as they
+    /// keep what this gives, and for good once something is written.
+    pub(super) fn claim(&mut self, grant: &Grant) -> Hold {
         self.heed(grant);
         self.claimed(grant.claim());
+        let hold = self.hold.upgrade().unwrap_or_default();
+        self.hold = Arc::downgrade(&hold);
+        hold
     }
 
     fn claimed(&mut self, claim: Option<Claim>) {
@@ -154,7 +202,7 @@ impl Task {
             self.shared.ledger.never_made(&mut self.bill);
             self.bill = Bill::default();
             self.last_said = None;
-            claim.by.give_back();
+            claim.give_back();
         }
     }
 

@@ -17,7 +17,6 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Link;
-use crate::access::grants::{Entry, grants_of_makers};
 use crate::access::identity::who;
 use crate::access::{Grant, Grants, Rules};
 use crate::config::Config;
@@ -32,7 +31,10 @@ use crate::document::registry::{Delivery, DocumentHandle, Registry};
 use crate::limits::account::Account;
 use crate::limits::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::store::{Committer, CommitterOptions, CommitterThread, Fault, MemoryStore, Store};
+use crate::store::{Committer, CommitterOptions, CommitterThread, MemoryStore, Store};
+use crate::view::Own;
+
+mod claims;
 
 /// Longer than anything here takes on a busy machine.
 const NEVER: Duration = Duration::from_secs(30);
@@ -98,7 +100,20 @@ impl Tab {
     }
 
     async fn of(caller: Caller, handle: DocumentHandle, document: &DocumentId) -> Self {
-        Self::granted(caller, handle, Grants::server(document)).await
+        Self::granted(caller, handle, Grants::server(document, Own::of_tests())).await
+    }
+
+    /// For somebody, as they may have it now.
+    async fn opened_by(
+        name: &str,
+        grants: &Grants,
+        registry: &Registry,
+        document: &DocumentId,
+        connection: u64,
+    ) -> Self {
+        let grant = grants.grant(&who(name, &[]), document).await.unwrap();
+        let caller = Caller::local(ConnectionId(connection));
+        Self::granted(caller, registry.open(document).unwrap(), grant).await
     }
 
     /// Who may do what is in the grant, and is told of the document without asking unless that is the server's own.
@@ -165,6 +180,10 @@ impl Tab {
     async fn send_last(&mut self) {
         let change = self.document.get_last_local_change().unwrap();
         let bytes = Bytes::copy_from_slice(change.raw_bytes());
+        self.send_change(bytes).await;
+    }
+
+    async fn send_change(&mut self, bytes: Bytes) {
         let chunks = parse_chunks(&bytes, &Limits::default()).unwrap();
         let changes = chunks.into_iter().map(|chunk| match chunk {
             Chunk::Change(change) => change,
@@ -435,154 +454,6 @@ fn caller(connection: u64, backoff: &Arc<Backoff>) -> Caller {
 
 fn held(backoff: &Arc<Backoff>) -> Option<Duration> {
     caller(1, backoff).held()
-}
-
-/// It is only while somebody may still make it that it is theirs; and then nothing of it is written without whose it is.
-#[tokio::test]
-async fn a_document_that_nothing_came_of_is_nobodys_again() {
-    let config = Config {
-        idle_seconds: 1,
-        ..Config::default()
-    };
-    let (store, registry, _thread) = registry(&config);
-    let grants = grants_of_makers(Arc::clone(&store) as Arc<dyn Store>);
-    let (ann, bob) = (who("ann", &[]), who("bob", &[]));
-    let of_bob = async || grants.grant(&bob, &id(1)).await.unwrap().role();
-    let opened = async |connection| {
-        let grant = grants.grant(&ann, &id(1)).await.unwrap();
-        let caller = Caller::local(ConnectionId(connection));
-        Tab::granted(caller, registry.open(&id(1)).unwrap(), grant).await
-    };
-
-    // The second of two changes waits for the first.
-    let mut one = opened(1).await;
-    one.put();
-    one.put();
-    one.send_last().await;
-    let is_anns = async || {
-        while of_bob().await != Role::None {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(NEVER, is_anns()).await.unwrap();
-    assert_eq!(store.access(&id(1)).unwrap(), None);
-    one.leave().await;
-    until_left(&registry, 0).await;
-    assert_eq!(of_bob().await, Role::Owner);
-    assert_eq!(store.access(&id(1)).unwrap(), None);
-
-    opened(2).await.edit().await;
-    assert_eq!(of_bob().await, Role::None);
-    assert!(store.access(&id(1)).unwrap().is_some());
-}
-
-#[tokio::test]
-async fn a_first_write_that_failed_takes_no_place_of_its_makers_quota() {
-    let config = Config {
-        max_documents_per_principal: 1,
-        ..Config::default()
-    };
-    let ledger = Arc::new(Ledger::new(&config, false));
-    let heavy = Arc::new(Semaphore::new(2));
-    let (store, registry, _thread) = registry_of(&config, heavy, Arc::clone(&ledger));
-    let grants = grants_of_makers(Arc::clone(&store) as Arc<dyn Store>);
-    let ann = who("ann", &[]);
-    let maker = ann.principal.clone();
-    let opened = async |n| {
-        let grant = grants.grant(&ann, &id(n)).await.unwrap();
-        let caller = Caller::local(ConnectionId(u64::from(n)));
-        Tab::granted(caller, registry.open(&id(n)).unwrap(), grant).await
-    };
-
-    store.fail_next_commit(Fault::WriteLost);
-    let mut lost = opened(1).await;
-    lost.put();
-    lost.send_last().await;
-    until_left(&registry, 0).await;
-    assert!(store.open(&id(1)).unwrap().is_none());
-    assert!(ledger.may_make(&maker, 0).is_ok());
-
-    opened(2).await.edit().await;
-    assert!(ledger.may_make(&maker, 0).is_err());
-}
-
-/// Whoever makes a document may say at once who may do what.
-#[tokio::test]
-async fn a_list_that_comes_with_the_first_change_is_the_second() {
-    let (store, registry, _thread) = registry(&Config::default());
-    let grants = grants_of_makers(Arc::clone(&store) as Arc<dyn Store>);
-    let grant = grants.grant(&who("ann", &[]), &id(1)).await.unwrap();
-    let handle = registry.open(&id(1)).unwrap();
-    let caller = Caller::local(ConnectionId(1));
-    let mut tab = Tab::granted(caller, handle.clone(), grant.clone()).await;
-    tab.put();
-    // Both are in the inbox before the task takes the first of them.
-    tab.send_last().await;
-    let mut list = AccessList::default();
-    list.principals.insert("ann".to_owned(), Role::Owner);
-    list.principals.insert("bob".to_owned(), Role::Writer);
-    let set = handle.set_list(grant, list, None).await;
-    assert!(matches!(set, Ok(Ok(1))), "{set:?}");
-    assert_eq!(store.access(&id(1)).unwrap().unwrap().0, 1);
-    assert!(store.open(&id(1)).unwrap().is_some());
-}
-
-/// However claims are given back and taken: what is made is its maker's.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_is_stored_of_a_document_that_is_nobodys() {
-    // Whoever leaves one leaves it to go.
-    let config = Config {
-        documents_mib: 0,
-        ..Config::default()
-    };
-    let (store, registry, _thread) = registry(&config);
-    let grants = grants_of_makers(Arc::clone(&store) as Arc<dyn Store>);
-    let opened = async |name: &str, n: u8, connection: u64| {
-        let grant = grants.grant(&who(name, &[]), &id(n)).await.unwrap();
-        let caller = Caller::local(ConnectionId(connection));
-        // There may be no room for one document more. Who has no role does not come as far.
-        let handle = registry.open(&id(n)).ok();
-        let handle = handle.filter(|_| grant.role() > Role::None)?;
-        Some(Tab::granted(caller, handle, grant).await)
-    };
-    let is_there = |n| store.open(&id(n)).unwrap().is_some();
-    let mut refused = 0;
-    for n in 0..100 {
-        let claims = async {
-            for again in 0..u64::from(n % 4) {
-                let Some(mut tab) = opened("ann", n, 2 * again + 2).await else {
-                    continue;
-                };
-                tab.put();
-                if again < 2 {
-                    tab.put();
-                }
-                tab.send_last().await;
-                tab.leave().await;
-            }
-        };
-        let mut tries = 0;
-        let makes = async {
-            while !is_there(n) {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                if let Some(mut tab) = opened("bob", n, 2 * tries + 1).await {
-                    tab.put();
-                    tab.send_last().await;
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                    tab.leave().await;
-                }
-            }
-        };
-        let both = async { tokio::join!(claims, makes) };
-        timeout(NEVER, Box::pin(both)).await.unwrap();
-        refused += u64::from(tries > 1);
-        let (number, entry) = store.access(&id(n)).unwrap().expect("it is somebody's");
-        let by = Entry::decode(&entry).unwrap().by;
-        let may_be_anns = n % 4 == 3 && by == "ann";
-        assert!(number == 0 && (by == "bob" || may_be_anns), "{n}: {by}");
-    }
-    assert!(refused > 0, "nobody was in the way");
 }
 
 /// Whoever may not have the document any more gets nothing of what waits in its inbox, though they never say anything

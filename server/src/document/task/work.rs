@@ -46,8 +46,7 @@ impl Task {
             }
             Delivery::Regrant(connection, grant) => self.regrant(connection, grant, effects),
             Delivery::Claim(grant, give) => {
-                self.claim(&grant);
-                let _gone = give.send(());
+                let _gone = give.send(self.claim(&grant));
             }
             Delivery::SetList(new) => self.set_list(*new),
             Delivery::Delete(grant, give) => self.delete(&grant, give, effects),
@@ -78,8 +77,10 @@ impl Task {
                     Input::Message(from, _) => Some(*from),
                     _ => None,
                 };
+                self.nothing_came_of_it();
                 if let Some(input) = self.permitted(input, effects) {
                     self.input(input, effects);
+                    self.nothing_came_of_it();
                 }
                 if let Some(from) = from {
                     self.notice_congestion(from, effects);

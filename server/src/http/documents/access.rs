@@ -16,8 +16,8 @@ use concord_shared::path::Path;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Documents;
 use super::address::{Address, Parameters, address};
+use super::{Documents, to_its_end};
 use crate::access::Identity;
 use crate::access::grants::Entry;
 use crate::clock::signed_ms;
@@ -170,14 +170,13 @@ pub(super) async fn put(
     // waits for no turn that others have: their documents may be slow, and what is taken away has to be taken at once.
     let turn = account.lists.own_turn().await;
     // The turn is over when the list is written, though whoever said it has gone meanwhile.
-    let setting = tokio::spawn(async move {
+    to_its_end(async move {
         let _turn = turn;
         let number = document.set_list(list.clone(), replaces).await?;
         // Whoever has just taken it from themselves is told what they have left.
         Ok(shown(document.grant.role(), Some((number, list))))
-    });
-    let panicked = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
-    setting.await.map_err(panicked)?
+    })
+    .await
 }
 
 /// List what was said of who may do what

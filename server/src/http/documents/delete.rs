@@ -5,11 +5,10 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use concord_shared::code::ErrorCode;
 
-use super::Documents;
 use super::address::{Address, Parameters, address, url_of};
 use super::deletion::Shown;
+use super::{Documents, to_its_end};
 use crate::access::Identity;
 use crate::http::openapi::parameters;
 use crate::http::openapi::problems::Fails;
@@ -46,7 +45,7 @@ pub(super) async fn delete(
         Some(documents.owner(&identity, &id).await?)
     };
     // What is begun is ended, and recorded, though whoever asked for it has gone meanwhile.
-    let deleting = tokio::spawn(async move {
+    to_its_end(async move {
         if let Some(document) = document {
             match document.delete().await {
                 // Somebody was faster.
@@ -60,7 +59,6 @@ pub(super) async fn delete(
         let shown = documents.erase(&identity, &id).await?;
         let location = [(header::LOCATION, format!("{}/deletion", url_of(&id)))];
         Ok((StatusCode::ACCEPTED, location, axum::Json(shown)).into_response())
-    });
-    let panicked = |_| Problem::new(Code::Wire(ErrorCode::Internal), "");
-    deleting.await.map_err(panicked)?
+    })
+    .await
 }

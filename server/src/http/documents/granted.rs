@@ -201,12 +201,12 @@ impl Reader {
 
     /// Which changes are durable at these places.
     pub(super) async fn stretch(&self, places: Range<Index>) -> Result<Stretch, Problem> {
-        Ok(self.documents.views.stretch(self.id(), places).await?)
+        Ok(self.documents.views.stretch(&self.grant, places).await?)
     }
 
     /// The place of a durable change.
     pub(super) async fn place(&self, hash: ChangeHash) -> Result<Option<Index>, Problem> {
-        Ok(self.documents.views.place(self.id(), hash).await?)
+        Ok(self.documents.views.place(&self.grant, hash).await?)
     }
 
     /// Runs a job on the document.
@@ -235,7 +235,7 @@ impl Reader {
         job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
         let grant = self.grant.clone();
-        let made = self.documents.views.run(self.id(), move |core| {
+        let made = self.documents.views.run(&self.grant, move |core| {
             must_be(&grant, role)?;
             if core.heads().is_empty() {
                 return Err(no_document(grant.document()));
@@ -252,7 +252,7 @@ impl Writer {
         &self,
         job: impl FnOnce(&mut Core) -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
-        self.documents.views.room(self.id()).await??;
+        self.documents.views.room(&self.grant).await??;
         self.run(Role::Writer, job).await
     }
 }
@@ -325,10 +325,10 @@ impl Maker {
         } else {
             None
         };
-        self.documents.views.room(self.id()).await??;
+        self.documents.views.room(&self.grant).await??;
         let account = Arc::clone(account);
         let grant = self.grant.clone();
-        let made = self.documents.views.run(self.id(), move |core| {
+        let made = self.documents.views.run(&self.grant, move |core| {
             must_be(&grant, Role::Writer)?;
             // Who makes a document owns it: what somebody else has taken and not made is not for others to fill.
             if core.heads().is_empty() {

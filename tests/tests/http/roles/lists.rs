@@ -326,6 +326,44 @@ async fn what_is_taken_away_is_gone_within_a_second() -> Result<()> {
     Ok(())
 }
 
+/// Whether a sync message says that nothing is taken from who gets it.
+fn is_read_only(message: Option<Message>) -> Result<bool> {
+    let Some(Message::Sync { data, .. }) = message else {
+        bail!("no sync message: {message:?}");
+    };
+    let flags = automerge::sync::Message::decode(&data)?.flags;
+    let flags = flags.context("flags")?;
+    Ok(flags.contains(automerge::sync::MessageFlags::READ_ONLY))
+}
+
+/// Counted from when it is said, not from when that is answered.
+#[tokio::test]
+async fn who_is_made_a_reader_is_told_so_within_a_second() -> Result<()> {
+    let world = World::start(&[])?;
+    let id = world.document().await?;
+    let mut wes = world.raw("wes", "wes").await?;
+    let asked = wes.sync_message(&id, &sync_data(&mut AutoCommit::new(), false))?;
+    wes.send(&asked).await?;
+    ensure!(!is_read_only(next_of(&mut wes, &id).await?)?);
+    let list = json!({ "principals": { "ann": "owner", "wes": "reader" } });
+    let told = async { is_read_only(next_of(&mut wes, &id).await?) };
+    let both = async { tokio::join!(share(&world, &id, list), told) };
+    let (shared, told) = timeout(Duration::from_secs(1), both).await?;
+    shared?.good()?;
+    ensure!(told?);
+
+    let mut mine = AutoCommit::new();
+    mine.put(ROOT, "by", "wes")?;
+    mine.commit();
+    let write = wes.sync_message(&id, &sync_data(&mut mine, true))?;
+    wes.send(&write).await?;
+    tokio::time::sleep(A_WHILE).await;
+    let ann = world.rest("ann")?;
+    let value = ann.get(&format!("/v1/documents/{id}")).await?.good()?;
+    ensure!(value.json()?["by"].is_null());
+    Ok(())
+}
+
 #[tokio::test]
 async fn who_gets_a_role_while_they_wait_gets_that_one_and_no_more() -> Result<()> {
     let world = World::start(&[])?;
@@ -340,13 +378,7 @@ async fn who_gets_a_role_while_they_wait_gets_that_one_and_no_more() -> Result<(
     );
     let list = json!({ "principals": { "ann": "owner", "sam": "reader" } });
     share(&world, &id, list).await?.good()?;
-    let Some(Message::Sync { data, .. }) = next_of(&mut sam, &id).await? else {
-        bail!("a reader is told nothing");
-    };
-    let flags = automerge::sync::Message::decode(&data)?.flags;
-    let flags = flags.context("flags")?;
-    let read_only = automerge::sync::MessageFlags::READ_ONLY;
-    ensure!(flags.contains(read_only), "{flags:?}");
+    ensure!(is_read_only(next_of(&mut sam, &id).await?)?);
     Ok(())
 }
 
