@@ -85,7 +85,7 @@ limits! {
     Handshakes = "handshakes", "connections that ask for nothing";
     /// Bodies of requests that come too slowly.
     SlowBodies = "slow-bodies", "slow bodies of requests";
-    /// Turns of a caller at what is costly, that have to be waited for.
+    /// Turns of a caller at what is costly, that are waited for for long.
     Turns = "turns", "costly requests and messages of one caller at a time";
     /// Requests of an address that bring no token that is believed.
     Unauthenticated = "unauthenticated", "requests from one address without a token that is believed";

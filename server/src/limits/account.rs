@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::bucket::{Bucket, Rate};
 use super::{Limit, Limited, Settings};
@@ -21,6 +23,9 @@ pub const BYTES_PER_CELL: u64 = 64;
 const SHARE: usize = 2;
 /// The same, of those of which there are two.
 const SMALL_SHARE: usize = 1;
+
+/// Who waits for so long for a turn of their own has more going on than somebody who reloads a few pages.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// TCP connections of an address for which there is a slot when others get none: as many as a few tabs have, and a proxy's
 /// look whether the server is well.
@@ -45,10 +50,12 @@ impl Share {
 
     /// Waits for a turn of one's own, at what nobody else has to wait for.
     pub async fn own_turn(&self) -> Permit {
-        if self.0.available_permits() == 0 {
-            Metrics::limited(Limit::Turns);
+        let mut own = pin!(turn(&self.0));
+        if let Ok(own) = timeout(LONG_WAIT, &mut own).await {
+            return own;
         }
-        turn(&self.0).await
+        Metrics::limited(Limit::Turns);
+        own.await
     }
 
     /// Waits for a turn at what all share: for one of one's own first.
@@ -247,6 +254,8 @@ async fn wait(bucket: &Bucket, number: u64, most: Duration, limit: Limit) -> Res
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -264,6 +273,30 @@ mod tests {
         assert!(others.is_some(), "has to wait for somebody else");
         has.pop();
         assert!(more.now_or_never().is_some());
+    }
+
+    #[test]
+    fn only_long_waits_are_counted() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = recorder.handle();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        let waits = |time| {
+            let turns = async {
+                let large = Share::of(1);
+                let has = large.own_turn().await;
+                let ends = async {
+                    sleep(time).await;
+                    drop(has);
+                };
+                tokio::join!(large.own_turn(), ends);
+            };
+            metrics::with_local_recorder(&recorder, || runtime.block_on(turns));
+            metrics.render()
+        };
+        let counted = "concord_limited_total{limit=\"turns\"} 1";
+        assert!(!waits(LONG_WAIT / 4).contains(counted));
+        assert!(waits(LONG_WAIT * 5 / 4).contains(counted));
     }
 
     #[tokio::test]

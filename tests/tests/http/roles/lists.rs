@@ -40,9 +40,9 @@ async fn a_document_that_is_not_made_is_nobodys() -> Result<()> {
     Ok(())
 }
 
-/// Who has taken an id, and made nothing, does not get what others would make there.
+/// Who sends something to an id, and makes nothing, does not own what others make there.
 #[tokio::test]
-async fn what_is_taken_and_not_made_is_not_for_others_to_fill() -> Result<()> {
+async fn nobody_takes_an_id_by_what_waits() -> Result<()> {
     let world = World::start(&["--creator", "anyone", "--share", "anyone=writer"])?;
     let (ann, id) = (world.rest("ann")?, fresh());
     let mut document = AutoCommit::new();
@@ -56,10 +56,13 @@ async fn what_is_taken_and_not_made_is_not_for_others_to_fill() -> Result<()> {
     eve.send(&eve.sync_message(id.as_str(), &data)?).await?;
     next_of(&mut eve, id.as_str()).await?.context("an answer")?;
     let path = format!("/v1/documents/{id}");
-    let refused = ann.put(&path, &json!({ "secret": 1 })).await?;
-    ensure!(refused.status == 403, "{refused:?}");
-    let told = world.rest("eve")?.get(&path).await?;
-    ensure!(told.status == StatusCode::NOT_FOUND, "{told:?}");
+    let made = ann.put(&path, &json!({ "secret": 1 })).await?;
+    ensure!(made.status == 201, "{made:?}");
+    let path = format!("{path}/access");
+    for (who, role) in [("ann", "owner"), ("eve", "writer")] {
+        let told = world.rest(who)?.get(&path).await?.good()?;
+        ensure!(told.json()?["role"] == role, "{who}: {told:?}");
+    }
     Ok(())
 }
 
