@@ -302,6 +302,7 @@ mod tests {
 
     use bytes::Bytes;
     use futures_util::stream;
+    use metrics_exporter_prometheus::PrometheusBuilder;
     use tokio::time::sleep;
 
     use super::*;
@@ -321,13 +322,21 @@ mod tests {
         Ok(read.len())
     }
 
-    #[tokio::test]
-    async fn a_body_that_comes_too_slowly_is_not_waited_for_and_a_large_one_may_take_its_time() {
-        let pause = Duration::from_millis(50);
-        assert_eq!(come(3, 1, pause).await, Ok(3));
-        assert_eq!(come(20, 1, pause).await, Err("slow-body"));
+    #[test]
+    fn a_body_that_comes_too_slowly_is_not_waited_for_and_a_large_one_may_take_its_time() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        let come = |pieces, bytes| {
+            let come = come(pieces, bytes, Duration::from_millis(50));
+            metrics::with_local_recorder(&recorder, || runtime.block_on(come))
+        };
+        assert_eq!(come(3, 1), Ok(3));
+        assert_eq!(come(20, 1), Err("slow-body"));
         let enough = SLOWEST_MESSAGE_BYTES_PER_SECOND as usize;
-        assert_eq!(come(20, enough, pause).await, Ok(20 * enough));
+        assert_eq!(come(20, enough), Ok(20 * enough));
+        let counted = recorder.handle().render();
+        assert!(counted.contains("concord_limited_total{limit=\"slow-bodies\"} 1"));
     }
 
     #[test]

@@ -325,6 +325,11 @@ fn a_slow_handshake_is_cut() -> Result<()> {
         .get(format!("{}/readyz", base(&server)));
     let answer = runtime.block_on(async { asked.send().await?.error_for_status() })?;
     ensure!(answer.status() == StatusCode::OK);
+    let asked = authority
+        .http(BOTH)?
+        .get(format!("{}/metrics", base(&server)));
+    let metrics = runtime.block_on(async { asked.send().await?.text().await })?;
+    ensure!(metrics.contains("concord_limited_total{limit=\"handshakes\"} 2\n"));
     Ok(())
 }
 
