@@ -61,6 +61,8 @@ async fn world() -> Result<(World, Pools, Vec<RawClient>)> {
     let mut arguments = vec!["--creator", "ann", "--creator", "sue"];
     // Ann's connections say nothing for longer than they may as a rule.
     arguments.extend(["--request-grace-ms", "0", "--keep-alive-seconds", "600"]);
+    // Many more are asked than anybody may ask in a minute.
+    arguments.extend(["--requests-per-second", "0"]);
     let server = ServerProcess::start_with(&issuer.arguments(&arguments)?)?;
     let mut world = World { issuer, server };
     let ann = world.rest("ann")?;
