@@ -7,9 +7,9 @@
 //! What is known of a document ([`Standing`]) is read from the store when the first grant of it is made, and shared by
 //! all that are held, and kept for a while for those that come soon after. **It is written by the document's task alone,
 //! like all of the document, in the order in which it was said.** What takes from somebody, or gives, holds as soon as it
-//! is durable. Whose a new document is holds at once, and is written before its first change: there is never one without
-//! the other. Where the server dies in between there is a list without a document, and whoever is on it may make the
-//! document.
+//! is durable. Whose a new document is holds at once ([`Standing::Claimed`]), and is written right before its first change:
+//! if nothing is written it is nobody's again. Where the server dies in between there is a list without a document:
+//! whoever may write by it may make the document.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -142,18 +142,31 @@ impl Somebody {
 #[derive(Debug)]
 #[must_use = "a document is written to after its list"]
 pub struct Claim {
-    /// That.
-    pub write: Write,
-    /// By whom.
-    pub by: Grant,
+    write: Write,
+    by: Grant,
 }
 
 impl Claim {
+    /// What has to be written, and whose it is. From here on it is somebody's for good, or the write fails.
+    pub fn into_write(self) -> (Write, Grant) {
+        (self.write, self.by)
+    }
+
+    /// By whom.
+    pub fn principal(&self) -> Option<&PrincipalId> {
+        self.by.principal()
+    }
+
+    /// What that takes, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.write.payload_bytes() as u64
+    }
+
     /// Nothing was written of the document: it is nobody's again.
     pub fn give_back(self) {
         if let Of::Somebody(somebody) = &self.by.of {
             somebody.cell.standing.send_if_modified(|standing| {
-                let is_claimed = matches!(standing, Standing::Listed(0, _));
+                let is_claimed = matches!(standing, Standing::Claimed(..));
                 if is_claimed {
                     *standing = Standing::Unborn;
                 }
@@ -485,13 +498,26 @@ impl Grant {
         }
     }
 
-    /// Whether the document is somebody's, by what was said of it.
-    pub fn is_somebodys(&self) -> bool {
-        match &self.of {
-            Of::All => false,
-            Of::Somebody(somebody) => {
-                matches!(*somebody.cell.standing.borrow(), Standing::Listed(..))
+    /// Whether somebody else is about to make the document.
+    pub fn is_claimed_by_another(&self) -> bool {
+        match (&self.of, self.principal()) {
+            (Of::Somebody(somebody), Some(me)) => {
+                matches!(&*somebody.cell.standing.borrow(), Standing::Claimed(by, _) if by != me)
             }
+            _ => false,
+        }
+    }
+
+    /// What this claimed is written.
+    pub fn now_made(&self) {
+        if let Of::Somebody(somebody) = &self.of {
+            // Nobody may do more or less by that.
+            somebody.cell.standing.send_if_modified(|standing| {
+                if let Standing::Claimed(_, list) = standing {
+                    *standing = Standing::Listed(0, std::mem::take(list));
+                }
+                false
+            });
         }
     }
 
@@ -524,7 +550,7 @@ impl Grant {
                 return false;
             }
             let list = somebody.grants.0.rules.list_of(principal);
-            *standing = Standing::Listed(0, list.clone());
+            *standing = Standing::Claimed(principal.clone(), list.clone());
             claimed = Some(list);
             true
         });
@@ -534,15 +560,17 @@ impl Grant {
         })
     }
 
-    /// The last that was said of who may do what, and its number. `None` where nothing was, or nobody has to say who
-    /// they are.
+    /// The last that was said of who may do what, and is stored, and its number. `None` where nothing was, or nobody has to
+    /// say who they are.
     pub fn list(&self) -> Option<(u64, AccessList)> {
         let Of::Somebody(somebody) = &self.of else {
             return None;
         };
         match &*somebody.cell.standing.borrow() {
             Standing::Listed(number, list) => Some((*number, list.clone())),
-            Standing::Unborn | Standing::Unlisted | Standing::Deleted => None,
+            Standing::Unborn | Standing::Claimed(..) | Standing::Unlisted | Standing::Deleted => {
+                None
+            }
         }
     }
 

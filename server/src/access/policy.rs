@@ -123,6 +123,8 @@ pub enum Standing {
     Deleted,
     /// It is there, and nobody ever said who may do what.
     Unlisted,
+    /// There is none, and somebody is about to make it, with this list. Nothing of that is stored.
+    Claimed(PrincipalId, AccessList),
     /// The last that was said, and how many times something was said before.
     Listed(u64, AccessList),
 }
@@ -205,7 +207,9 @@ impl Rules {
         match standing {
             Standing::Unborn if is_among(&self.creators, identity) => Role::Owner,
             Standing::Unborn | Standing::Unlisted | Standing::Deleted => Role::None,
-            Standing::Listed(_, list) => list.role(identity.principal.as_str(), &identity.groups),
+            Standing::Claimed(_, list) | Standing::Listed(_, list) => {
+                list.role(identity.principal.as_str(), &identity.groups)
+            }
         }
     }
 
@@ -218,7 +222,9 @@ impl Rules {
         standing: &Standing,
     ) -> bool {
         let named = match standing {
-            Standing::Listed(_, list) if identity.claimed.is_none() => {
+            Standing::Claimed(_, list) | Standing::Listed(_, list)
+                if identity.claimed.is_none() =>
+            {
                 let principal = identity.principal.as_str();
                 list.role_by_name(principal, &identity.groups).is_some()
             }

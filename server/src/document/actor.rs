@@ -284,6 +284,10 @@ impl Document {
                 if let Some(peer) = self.peers.get_mut(&connection) {
                     peer.session.set_read_only(!may_write);
                 }
+                if !may_write {
+                    // What waits is written when what it waits for comes.
+                    self.admission.forget(connection);
+                }
             }
             Input::Begin(connection) => {
                 let peer = self.peers.entry(connection).or_insert_with(Peer::new);

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use automerge::ChangeHash;
 use concord_shared::access::{AccessList, Role};
@@ -97,7 +97,9 @@ pub enum Delivery {
     /// For the document itself.
     Input(Input),
     /// Somebody is about to make the document: whose it is, is decided when this is answered.
-    Claim(Grant, oneshot::Sender<Hold>),
+    Claim(Grant, Hold, oneshot::Sender<Hold>),
+    /// Somebody was about to, and is not any more.
+    Released,
     /// Somebody says who may do what.
     SetList(Box<NewList>),
     /// Somebody deletes the document: told once that is durable, or that they may not.
@@ -115,7 +117,33 @@ pub enum Delivery {
 }
 
 /// A document stays whose it was said to be, though there is nothing of it yet, while somebody has this.
-pub type Hold = Arc<()>;
+#[derive(Debug)]
+pub struct Hold {
+    document: DocumentHandle,
+    held: Option<Arc<()>>,
+}
+
+impl Hold {
+    /// On this one.
+    pub fn of(document: &DocumentHandle) -> Self {
+        let document = document.clone();
+        let held = Some(Arc::default());
+        Self { document, held }
+    }
+
+    /// Upgrades for as long as this is there.
+    pub fn watch(&self) -> Weak<()> {
+        self.held.as_ref().map(Arc::downgrade).unwrap_or_default()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        // If there is no room other deliveries are on their way, and it is seen with each of them.
+        let _full = self.document.inbox.try_send(Delivery::Released);
+    }
+}
 
 /// Who may do what from now on.
 #[derive(Debug)]

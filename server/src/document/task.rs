@@ -126,8 +126,8 @@ struct Task {
     grant: Option<Grant>,
     /// Whose the document is, while there is nothing of it: to be written before what comes first.
     claim: Option<Claim>,
-    /// Somebody holds on to that who has sent nothing yet.
-    hold: Weak<()>,
+    /// Those who hold on to that, and have sent nothing yet.
+    holds: Vec<Weak<()>>,
     /// To be written before any change that is not yet: who may do what, and that it is not deleted any more.
     said: Vec<(Write, Pending)>,
     /// To be written behind all changes, of which none comes any more: that it is deleted.
@@ -262,7 +262,7 @@ impl Task {
             links: FxHashMap::default(),
             grant: None,
             claim: None,
-            hold: Weak::new(),
+            holds: Vec::new(),
             said: Vec::new(),
             deletion: None,
             is_over: false,

@@ -38,8 +38,8 @@ impl Views {
 
     /// Waits until it is decided whose a document is that somebody is about to make. It is theirs for as long as they hold
     /// what this gives, and for good once there is something of it.
-    pub async fn claim(&self, grant: &Grant) -> Result<(DocumentHandle, Hold), ViewError> {
-        let claim = |give| Delivery::Claim(grant.clone(), give);
+    pub async fn claim(&self, grant: &Grant) -> Result<Hold, ViewError> {
+        let claim = |relay: &_, give| Delivery::Claim(grant.clone(), Hold::of(relay), give);
         self.ask_of(grant.document(), claim).await
     }
 
@@ -84,20 +84,19 @@ impl Views {
         document: &DocumentId,
         delivery: impl Fn(oneshot::Sender<T>) -> Delivery,
     ) -> Result<T, ViewError> {
-        let (_relay, answer) = self.ask_of(document, delivery).await?;
-        Ok(answer)
+        self.ask_of(document, |_, give| delivery(give)).await
     }
 
-    /// And which relay answered.
+    /// With the relay that is asked.
     async fn ask_of<T>(
         &self,
         document: &DocumentId,
-        delivery: impl Fn(oneshot::Sender<T>) -> Delivery,
-    ) -> Result<(DocumentHandle, T), ViewError> {
+        delivery: impl Fn(&DocumentHandle, oneshot::Sender<T>) -> Delivery,
+    ) -> Result<T, ViewError> {
         for _ in 0..MOST_RELAYS {
             let relay = self.relay(document)?;
-            if let Ok(answer) = relay.ask(&delivery).await {
-                return Ok((relay, answer));
+            if let Ok(answer) = relay.ask(|give| delivery(&relay, give)).await {
+                return Ok(answer);
             }
             relay.closed().await;
         }

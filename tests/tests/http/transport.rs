@@ -329,7 +329,13 @@ fn a_slow_handshake_is_cut() -> Result<()> {
         .http(BOTH)?
         .get(format!("{}/metrics", base(&server)));
     let metrics = runtime.block_on(async { asked.send().await?.text().await })?;
-    ensure!(metrics.contains("concord_limited_total{limit=\"handshakes\"} 2\n"));
+    // The last one may have had its time, too.
+    let counted =
+        ["2", "3"].map(|n| format!("concord_limited_total{{limit=\"handshakes\"}} {n}\n"));
+    ensure!(
+        counted.iter().any(|line| metrics.contains(line)),
+        "not counted"
+    );
     Ok(())
 }
 

@@ -1,17 +1,19 @@
 //! What is stored, of principals and of documents, and how many have one open. It is found again after a restart.
 
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use automerge::{ActorId, ROOT, transaction::Transactable as _};
 use concord_client_wasm::replica::Replica;
 use concord_tests::client::Client;
 use concord_tests::issuer::Issuer;
 use concord_tests::server_process::ServerProcess;
+use futures_util::future::join_all;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use super::{address, document, problem, tab};
+use super::{SOON, address, document, problem, tab};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -37,6 +39,13 @@ impl<'a> As<'a> {
 
     async fn make(&self, body: &Value) -> Result<Response> {
         self.ask(Method::POST, "/v1/documents", Some(body)).await
+    }
+
+    async fn erase(&self, path: &str) -> Result<()> {
+        let now = format!("{path}?now=true");
+        let erased = self.ask(Method::DELETE, &now, None).await?;
+        ensure!(erased.status() == 202, "{}", erased.status());
+        Ok(())
     }
 
     async fn tab(&self, name: &str, n: u8) -> Result<Client> {
@@ -144,6 +153,58 @@ async fn a_principal_has_so_many_documents() -> Result<()> {
     let told = ["ann", "bob", "127.0.0.1"].map(|label| metrics.contains(label));
     ensure!(told == [false; 3], "who it is, in metrics");
     Ok(())
+}
+
+/// Of six documents at once there is room for one at most. The others are nobody's, though whoever wanted to make them waits
+/// for them, and take no room.
+#[tokio::test]
+async fn what_there_was_no_room_for_is_nobodys() -> Result<()> {
+    let issuer = Issuer::new()?;
+    let limits = ["--max-documents-per-principal", "2"];
+    let server = ServerProcess::start_with(&issuer.arguments(&limits)?)?;
+    let (eve, bob) = (
+        As::new(&server, &issuer, "eve")?,
+        As::new(&server, &issuer, "bob")?,
+    );
+    let small = json!({ "a": 1 });
+    for round in 0..4 {
+        let first = place(&eve.make(&small).await?)?;
+        let numbers: Vec<u8> = (10 * round..10 * round + 6).collect();
+        let mut waiting = Vec::new();
+        for n in &numbers {
+            waiting.push(eve.tab(&format!("eve-{n}"), *n).await?);
+        }
+        let path = |n: &u8| format!("/v1/documents/{}", document(*n));
+        let paths: Vec<_> = numbers.iter().map(path).collect();
+        let puts = paths
+            .iter()
+            .map(|path| eve.ask(Method::PUT, path, Some(&small)));
+        let (mut made, mut left) = (vec![first], Vec::new());
+        for (answer, path) in join_all(puts).await.into_iter().zip(&paths) {
+            match answer?.status().as_u16() {
+                201 => made.push(path.clone()),
+                403 => left.push(path),
+                other => bail!("{path}: {other}"),
+            }
+        }
+        ensure!(made.len() <= 2, "{made:?}");
+        for path in &left {
+            let started = Instant::now();
+            while bob.ask(Method::PUT, path, Some(&small)).await?.status() != 201 {
+                ensure!(
+                    started.elapsed() < SOON,
+                    "{path} is nobody's, and somebody's"
+                );
+            }
+            bob.erase(path).await?;
+        }
+        for path in made {
+            eve.erase(&path).await?;
+        }
+    }
+    place(&eve.make(&small).await?)?;
+    place(&eve.make(&small).await?)?;
+    is_over(eve.make(&small).await?).await
 }
 
 #[tokio::test]

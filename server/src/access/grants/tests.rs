@@ -27,7 +27,7 @@ async fn a_document_is_whose_who_takes_it_first() {
     let ann = grants.grant(&who("ann"), &document).await.unwrap();
     let bob = grants.grant(&who("bob"), &document).await.unwrap();
     assert_eq!((ann.role(), bob.role()), (Role::Owner, Role::Owner));
-    let Claim { write, .. } = ann.claim().expect("it is nobody's");
+    let (write, _by) = ann.claim().expect("it is nobody's").into_write();
     assert_eq!((ann.role(), bob.role()), (Role::Owner, Role::None));
     assert!(ann.claim().is_none() && bob.claim().is_none());
     // As it is found by another process.
@@ -61,6 +61,7 @@ async fn what_was_said_before_it_was_deleted_does_not_bring_it_back() {
     let (grants, document) = (grants(&store), id("d"));
     let ann = grants.grant(&who("ann"), &document).await.unwrap();
     let _written = ann.claim();
+    ann.now_made();
     let list = ann.list().unwrap().1;
     let (number, _write) = ann.say(Some(0), &list).unwrap();
     let _write = ann.delete(0).expect("it is hers");

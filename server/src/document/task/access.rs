@@ -3,7 +3,7 @@
 //! A message is looked at when its turn comes, not when it arrives, so what came behind a change of access is judged by
 //! that change. Those who may do nothing any more are put out at once, whether they say something or not.
 
-use std::sync::Arc;
+use std::sync::Weak;
 
 use concord_shared::access::Role;
 use concord_shared::change::Change;
@@ -16,7 +16,7 @@ use crate::access::grants::Claim;
 use crate::connection::Goodbye;
 use crate::document::ConnectionId;
 use crate::document::actor::{Effects, Frame, Input, PeerMessage};
-use crate::document::registry::{Hold, NewList, NotListed, Replaces};
+use crate::document::registry::{NewList, NotListed, Replaces};
 use crate::limits::ledger::Bill;
 use crate::store::{ACCESS_ENTRY_MAX_BYTES, Write};
 
@@ -103,13 +103,10 @@ impl Task {
     /// Whether the document may begin with what somebody sent. It is theirs then: see [`Self::nothing_came_of_it`].
     fn may_begin(&mut self, from: ConnectionId, effects: &mut Effects) -> bool {
         let claim = self.links.get(&from).and_then(|link| link.grant.claim());
-        if claim.is_some() {
-            self.claimed(claim);
-            // What others sent that waits for this goes with them, if they may do nothing from here on.
-            self.look_at_roles(effects);
-        }
-        let owns = |link: &Link| link.grant.role() == Role::Owner || !link.grant.is_somebodys();
-        if self.links.get(&from).is_some_and(owns) {
+        self.claimed(claim, effects);
+        // Nothing is written of what is nobody's: what they may do can end between two looks.
+        let may = |link: &Link| !link.grant.is_unborn() && !link.grant.is_claimed_by_another();
+        if self.links.get(&from).is_some_and(may) {
             return true;
         }
         // Else what they write would be in a document of somebody who has written nothing to it. Soon these have, or it is
@@ -125,9 +122,9 @@ impl Task {
     /// What was claimed by a message is nobody's again at once, if the message was refused; and what was claimed by somebody
     /// who does not hold on to it any more.
     pub(super) fn nothing_came_of_it(&mut self) {
-        let is_held =
-            || self.hold.strong_count() > 0 || self.links.contains_key(&ConnectionId::VIEW);
-        if self.claim.is_some() && self.document.graph().is_empty() && !is_held() {
+        self.holds.retain(|hold| hold.strong_count() > 0);
+        let is_held = !self.holds.is_empty() || self.links.contains_key(&ConnectionId::VIEW);
+        if self.claim.is_some() && self.document.graph().is_empty() && !is_held {
             self.give_back_claim();
         }
     }
@@ -176,23 +173,24 @@ impl Task {
     }
 
     /// The document becomes that of whoever holds the grant, if it is nobody's and they may make it, for as long as they
-    /// keep what this gives, and for good once something is written.
-    pub(super) fn claim(&mut self, grant: &Grant) -> Hold {
+    /// keep the hold, and for good once something is written.
+    pub(super) fn claim(&mut self, grant: &Grant, hold: Weak<()>, effects: &mut Effects) {
         self.heed(grant);
-        self.claimed(grant.claim());
-        let hold = self.hold.upgrade().unwrap_or_default();
-        self.hold = Arc::downgrade(&hold);
-        hold
+        self.claimed(grant.claim(), effects);
+        self.holds.push(hold);
     }
 
-    fn claimed(&mut self, claim: Option<Claim>) {
+    fn claimed(&mut self, claim: Option<Claim>, effects: &mut Effects) {
         if let Some(claim) = claim {
             self.last_said = Some(0);
-            self.bill.first_list(claim.write.payload_bytes() as u64);
-            if let Some(maker) = claim.by.principal() {
+            self.bill.first_list(claim.bytes());
+            if let Some(maker) = claim.principal() {
                 self.shared.ledger.charge(&mut self.bill, maker);
             }
             self.claim = Some(claim);
+            // What others sent that waits goes with them, if they may do nothing from here on: before what it waits for
+            // comes, which may be next.
+            self.look_at_roles(effects);
         }
     }
 

@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tracing::{error, info, trace, warn};
 
 use super::{Done, End, Link, Pending, Report, Task, WriteFailed};
-use crate::access::grants::Claim;
 use crate::audit::event::Event;
 use crate::clock::unix_ms;
 use crate::connection::Goodbye;
@@ -45,9 +44,11 @@ impl Task {
                 self.welcome(connection, *link, effects);
             }
             Delivery::Regrant(connection, grant) => self.regrant(connection, grant, effects),
-            Delivery::Claim(grant, give) => {
-                let _gone = give.send(self.claim(&grant));
+            Delivery::Claim(grant, hold, give) => {
+                self.claim(&grant, hold.watch(), effects);
+                let _gone = give.send(hold);
             }
+            Delivery::Released => {}
             Delivery::SetList(new) => self.set_list(*new),
             Delivery::Delete(grant, give) => self.delete(&grant, give, effects),
             Delivery::Room(give) => {
@@ -77,16 +78,15 @@ impl Task {
                     Input::Message(from, _) => Some(*from),
                     _ => None,
                 };
-                self.nothing_came_of_it();
                 if let Some(input) = self.permitted(input, effects) {
                     self.input(input, effects);
-                    self.nothing_came_of_it();
                 }
                 if let Some(from) = from {
                     self.notice_congestion(from, effects);
                 }
             }
         }
+        self.nothing_came_of_it();
     }
 
     /// A connection that is full of other documents' frames gets no answer before it has room.
@@ -117,7 +117,8 @@ impl Task {
         self.wake_at_ms = wake_at_ms;
         let was_promised = !appends.is_empty() || self.has_promised;
         // In this order: nothing is ever stored of a document that is nobody's, and whose it is is said first.
-        if let Some(Claim { write, by }) = self.claim.take_if(|_| !appends.is_empty()) {
+        if let Some(claim) = self.claim.take_if(|_| !appends.is_empty()) {
+            let (write, by) = claim.into_write();
             self.submit(write, Pending::Claim(by)).await?;
         }
         for (write, pending) in std::mem::take(&mut self.said) {
@@ -205,6 +206,7 @@ impl Task {
     fn committed(&mut self, pending: Pending, effects: &mut Effects) {
         match pending {
             Pending::Claim(grant) => {
+                grant.now_made();
                 let list = grant.list().map(|(_, list)| list).unwrap_or_default();
                 let (document, list) = (&self.id, &list);
                 grant.trail().record(&Event::Made { document, list });

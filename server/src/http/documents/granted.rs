@@ -330,16 +330,18 @@ impl Maker {
         let grant = self.grant.clone();
         let made = self.documents.views.run(&self.grant, move |core| {
             must_be(&grant, Role::Writer)?;
-            // Who makes a document owns it: what somebody else has taken and not made is not for others to fill.
-            if core.heads().is_empty() {
-                must_be(&grant, Role::Owner)?;
-            }
-            // Somebody else's hold on it, of the same principal, ended.
-            if grant.is_unborn() {
+            // What somebody else is about to make is not for others to fill; nor is what is nobody's, since somebody else's
+            // hold on it, of the same principal, ended.
+            let is_empty = core.heads().is_empty();
+            if grant.is_unborn() || is_empty && grant.is_claimed_by_another() {
                 return Err(ViewError(ErrorCode::Overloaded).into());
             }
+            // Who makes a document owns it.
+            if is_empty {
+                must_be(&grant, Role::Owner)?;
+            }
             // Where nobody has to say who they are it is not known sooner.
-            if !is_unborn && core.heads().is_empty() {
+            if !is_unborn && is_empty {
                 account.new_document()?;
             }
             job(core)
