@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use concord_shared::ids::{DocumentId, PrincipalId};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -25,7 +25,9 @@ use crate::clock::unix_ms;
 use crate::document::task::Report;
 use crate::limits::ledger::{Kept, Ledger};
 use crate::metrics::Metrics;
-use crate::store::{Committer, Remains, Rewritten, Store, StoreError, Write, WriteFailed};
+use crate::store::{
+    Committer, Remains, Rewritten, Store, StoreError, Tombstone, Write, WriteFailed,
+};
 
 mod pace;
 #[cfg(test)]
@@ -63,12 +65,21 @@ pub struct Eraser {
 enum EraseError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Write(#[from] WriteFailed),
     #[error("the store panicked")]
     Panicked,
 }
 
-/// One purge of a document at a time: a second one would be refused, and the first with it. Those of different documents
-/// share a commit.
+/// While it is held nobody else purges the document, nor is its deletion taken back: the store would refuse one of them, and
+/// what is in the same commit with it.
+#[derive(Debug)]
+pub struct Turn {
+    document: DocumentId,
+    _held: OwnedMutexGuard<()>,
+}
+
+/// Those of different documents do not wait for each other: their purges share a commit.
 #[derive(Debug, Default)]
 struct Turns(std::sync::Mutex<HashMap<DocumentId, Weak<Mutex<()>>>>);
 
@@ -120,15 +131,23 @@ impl Eraser {
         Some(deleted_at_ms.saturating_add(keep_ms))
     }
 
-    /// Purges a deleted document, durably, and sees to it that its bytes leave the files soon: its tombstone says when they
-    /// have.
+    /// Waits for the turn of a document.
+    pub async fn turn(&self, document: &DocumentId) -> Turn {
+        Turn {
+            document: document.clone(),
+            _held: self.turns.of(document).lock_owned().await,
+        }
+    }
+
+    /// Purges a document that is deleted and not purged, durably, and sees to it that its bytes leave the files soon: its
+    /// tombstone says when they have.
     pub async fn purge_now(
         &self,
-        document: DocumentId,
+        turn: &Turn,
         by: PrincipalId,
         trail: &Trail,
     ) -> Result<(), WriteFailed> {
-        self.purge(document, Some(by), trail).await?;
+        self.purge(turn, Some(by), trail).await?;
         self.want(Wish::Soon);
         Ok(())
     }
@@ -141,16 +160,10 @@ impl Eraser {
 
     async fn purge(
         &self,
-        document: DocumentId,
+        Turn { document, .. }: &Turn,
         by: Option<PrincipalId>,
         trail: &Trail,
     ) -> Result<(), WriteFailed> {
-        let turn = self.turns.of(&document);
-        let _turn = turn.lock().await;
-        if self.is_purged(&document).await {
-            // Somebody was faster.
-            return Ok(());
-        }
         // Before: whose it is goes with it.
         let kept = self.kept(document.clone()).await;
         let (mut writer, mut tickets) = self.committer.document();
@@ -163,16 +176,28 @@ impl Eraser {
         if let Some(kept) = kept {
             self.ledger.purged(&kept);
         }
-        let document = &document;
         trail.record(&Event::Purged { document });
         Ok(())
     }
 
-    /// That it can't be read keeps nobody from erasing it.
-    async fn is_purged(&self, document: &DocumentId) -> bool {
+    fn is_due(&self, tombstone: &Tombstone) -> bool {
+        let due = self.due_ms(tombstone.at_ms);
+        !tombstone.purged && due.is_some_and(|due| due <= unix_ms())
+    }
+
+    /// Purges what was due when it was looked at; whether it is so still. It may have been brought back meanwhile, and even
+    /// deleted again, or somebody was faster.
+    async fn purge_if_due(&self, document: &DocumentId) -> Result<bool, EraseError> {
+        let turn = self.turn(document).await;
         let (store, id) = (Arc::clone(&self.store), document.clone());
         let reading = tokio::task::spawn_blocking(move || store.tombstone(&id)).await;
-        matches!(reading, Ok(Ok(Some(tombstone))) if tombstone.purged)
+        let tombstone = reading.map_err(|_| EraseError::Panicked)??;
+        let is_due = tombstone.is_some_and(|tombstone| self.is_due(&tombstone));
+        if is_due {
+            info!(%document, "erasing a deleted document");
+            self.purge(&turn, None, &self.audit.own()).await?;
+        }
+        Ok(is_due)
     }
 
     /// What a document counts for whoever made it. That it can't be read keeps nobody from erasing it.
@@ -220,28 +245,20 @@ impl Eraser {
         let some = reading.await.map_err(|_| EraseError::Panicked)??;
         let is_over = some.len() < TOMBSTONES_PER_LOOK;
         round.after = some.last().map(|(last, _)| last.clone());
-        let now = unix_ms();
         for (document, tombstone) in some {
             if tombstone.purged {
                 round.has_remains |= tombstone.remains != Remains::Nothing;
-            } else if self.due_ms(tombstone.at_ms).is_some_and(|due| due <= now) {
-                info!(%document, "erasing a deleted document");
-                let trail = self.audit.own();
-                match self.purge(document.clone(), None, &trail).await {
-                    Ok(()) => {
+            } else if self.is_due(&tombstone) {
+                match self.purge_if_due(&document).await {
+                    Ok(true) => {
                         Metrics::purged(true);
                         round.has_remains = true;
                     }
+                    Ok(false) => {}
                     // Nothing is written any more: the committer says so.
                     Err(_) if self.committer.is_poisoned() => {
                         return Err(StoreError::Poisoned.into());
                     }
-                    // Somebody was faster.
-                    Err(WriteFailed::Failed(error))
-                        if matches!(
-                            *error,
-                            StoreError::NotDeleted { .. } | StoreError::Purged { .. }
-                        ) => {}
                     Err(error) => {
                         Metrics::purged(false);
                         error!(%document, error = %Report(&error), "a deleted document was not erased");

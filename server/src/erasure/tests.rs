@@ -82,8 +82,9 @@ async fn what_is_kept_is_kept() {
     assert!(eraser.look(&mut round).await.unwrap());
     assert_eq!(purged(&store), 0);
     assert!(!round.has_remains);
+    let turn = eraser.turn(&id(1)).await;
     eraser
-        .purge_now(id(1), principal(), Trail::off())
+        .purge_now(&turn, principal(), Trail::off())
         .await
         .unwrap();
     assert_eq!(purged(&store), 1);
@@ -91,21 +92,22 @@ async fn what_is_kept_is_kept() {
     // A lesser wish does not take the place of a greater one.
     eraser.want(Wish::Sometime);
     assert_eq!(*eraser.wish.borrow(), Wish::Soon);
-    let unknown = eraser.purge_now(id(9), principal(), Trail::off()).await;
+    let turn = eraser.turn(&id(9)).await;
+    let unknown = eraser.purge_now(&turn, principal(), Trail::off()).await;
     assert!(
         matches!(unknown, Err(WriteFailed::Failed(_))),
         "{unknown:?}"
     );
 }
 
-/// As a proxy that sends a request again does.
 #[tokio::test]
-async fn who_asks_several_times_at_once_has_it_erased_once() {
-    let store = deleted(1, unix_ms());
-    let eraser = eraser(&store, Duration::from_mins(1));
-    let ask = || eraser.purge_now(id(0), principal(), Trail::off());
-    let all = futures_util::future::join_all((0..8).map(|_| ask())).await;
-    assert!(all.iter().all(Result::is_ok), "{all:?}");
+async fn what_is_due_is_purged_once() {
+    let store = deleted(1, 1);
+    let eraser = eraser(&store, Duration::ZERO);
+    let document = id(0);
+    let purges = (0..8).map(|_| eraser.purge_if_due(&document));
+    let all = futures_util::future::try_join_all(purges).await.unwrap();
+    assert_eq!(all.iter().filter(|is_due| **is_due).count(), 1, "{all:?}");
     assert_eq!(purged(&store), 1);
     // Nothing is left of turns that nobody waits for.
     let _other = eraser.turns.of(&id(1));
@@ -115,20 +117,48 @@ async fn who_asks_several_times_at_once_has_it_erased_once() {
 /// Or each would wait for the disk behind the others'.
 #[tokio::test]
 async fn one_does_not_wait_for_another() {
-    let store = deleted(2, unix_ms());
-    let eraser = eraser(&store, Duration::from_mins(1));
-    let first = eraser.turns.of(&id(0));
-    let held = first.lock().await;
-    let mut same = Box::pin(eraser.purge_now(id(0), principal(), Trail::off()));
-    let other = eraser.purge_now(id(1), principal(), Trail::off());
+    let store = deleted(2, 1);
+    let eraser = eraser(&store, Duration::ZERO);
+    let (one, two) = (id(0), id(1));
+    let held = eraser.turn(&one).await;
+    let mut same = Box::pin(eraser.purge_if_due(&one));
+    let other = eraser.purge_if_due(&two);
     let other = tokio::time::timeout(Duration::from_secs(30), other).await;
-    other.expect("it waits").unwrap();
+    assert!(other.expect("it waits").unwrap());
     let waited = tokio::time::timeout(Duration::from_millis(100), &mut same).await;
     assert!(waited.is_err());
     assert!(!store.tombstone(&id(0)).unwrap().unwrap().purged);
     drop(held);
-    same.await.unwrap();
+    assert!(same.await.unwrap());
     assert_eq!(purged(&store), 2);
+}
+
+/// It is kept as long as if that were its first deletion.
+#[tokio::test]
+async fn what_was_brought_back_and_deleted_again_meanwhile_is_kept() {
+    let store = deleted(1, 1);
+    let eraser = eraser(&store, Duration::from_mins(1));
+    let document = id(0);
+    let held = eraser.turn(&document).await;
+    let mut look = Box::pin(eraser.purge_if_due(&document));
+    assert!(futures_util::poll!(&mut look).is_pending());
+    let again = [
+        Write::Undelete {
+            document: document.clone(),
+        },
+        Write::Delete {
+            document: document.clone(),
+            at_ms: unix_ms(),
+            by: principal(),
+            bytes: 6,
+        },
+    ];
+    for write in again {
+        store.commit(&[write], Durability::Strict).unwrap();
+    }
+    drop(held);
+    assert!(!look.await.unwrap());
+    assert_eq!(purged(&store), 0);
 }
 
 #[tokio::test]

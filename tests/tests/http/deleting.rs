@@ -3,6 +3,7 @@
 //! The content that is searched for on the disk is random, so that nothing compresses or repeats it, and it is found there
 //! before it is deleted, so that a search that finds nothing says something.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -320,7 +321,7 @@ async fn it_is_written_to_while_it_goes_and_comes_back() -> Result<()> {
     rest.put(&path, &json!({ "n": 0 })).await?.good()?;
     let until = Instant::now() + FOR;
     let again = async |what: &dyn Fn(u32) -> (reqwest::Method, String, serde_json::Value)| {
-        let mut told = std::collections::BTreeMap::new();
+        let mut told = BTreeMap::new();
         for n in 1.. {
             let (method, path, value) = what(n);
             let request = rest.request(method.clone(), &path).json(&value);
@@ -379,6 +380,50 @@ async fn it_is_erased_once_however_often_that_is_asked_for_at_a_time() -> Result
         ensure!(status.iter().all(|status| *status == 202), "{status:?}");
         comes_to(&rest, &path, "erased").await?;
     }
+    Ok(())
+}
+
+/// None of them is in the way of another, nor of who writes to something else.
+#[tokio::test]
+async fn who_erases_it_and_who_brings_it_back_at_a_time_are_told_what_is_so() -> Result<()> {
+    const ROUNDS: usize = 150;
+    let server = ServerProcess::start_with(&["--request-grace-ms", "100"])?;
+    let rest = Rest::new(server.address());
+    let other = rest.post("/v1/documents", &json!({})).await?.good()?;
+    let other = other.location.context("a place")?;
+    let mut undone = BTreeMap::<u16, usize>::new();
+    for round in 0..ROUNDS {
+        let made = rest.post("/v1/documents", &json!({})).await?.good()?;
+        let path = made.location.context("a place")?;
+        let (now, deletion) = (format!("{path}?now=true"), format!("{path}/deletion"));
+        rest.delete(&path).await?.good()?;
+        let undo = async || {
+            rest.delete(&deletion).await?;
+            rest.delete(&deletion).await
+        };
+        let written = json!({ "round": round });
+        let (erased, again, one, two, put) = tokio::try_join!(
+            rest.delete(&now),
+            rest.delete(&now),
+            undo(),
+            undo(),
+            rest.put(&other, &written)
+        )?;
+        for erased in [erased, again] {
+            ensure!(erased.status == StatusCode::ACCEPTED, "{erased:?}");
+        }
+        for told in [one, two] {
+            // It was there again, by this or the other one, or will never be.
+            ensure!([204, 404, 410].contains(&told.status.as_u16()), "{told:?}");
+            *undone.entry(told.status.as_u16()).or_default() += 1;
+        }
+        ensure!(put.status.is_success(), "{put:?}");
+        let told = rest.get(&deletion).await?.good()?.json()?;
+        ensure!(told["state"] != "kept", "{told}");
+    }
+    ensure!(undone.contains_key(&410), "{undone:?}");
+    let log = server.log();
+    ensure!(!log.contains("ERROR"), "{log}");
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::{Documents, to_its_end};
 use crate::access::Identity;
 use crate::http::openapi::parameters;
 use crate::http::openapi::problems::Fails;
-use crate::http::problem::{Code, Problem};
+use crate::http::problem::Problem;
 
 /// Delete a document
 ///
@@ -39,24 +39,18 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let Address { id, .. } = address(&uri)?;
     let now = Parameters::of(query, &["now"])?.now()?;
-    let document = if now {
-        documents.owner_unless_deleted(&identity, &id).await?
-    } else {
-        Some(documents.owner(&identity, &id).await?)
-    };
     // What is begun is ended, and recorded, though whoever asked for it has gone meanwhile.
+    if !now {
+        let document = documents.owner(&identity, &id).await?;
+        return to_its_end(async move {
+            document.delete().await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        })
+        .await;
+    }
+    let document = documents.owner_unless_deleted(&identity, &id).await?;
     to_its_end(async move {
-        if let Some(document) = document {
-            match document.delete().await {
-                // Somebody was faster.
-                Err(problem) if now && problem.is(Code::NoDocument) => {}
-                deleted => deleted?,
-            }
-        }
-        if !now {
-            return Ok(StatusCode::NO_CONTENT.into_response());
-        }
-        let shown = documents.erase(&identity, &id).await?;
+        let shown = documents.erase(&identity, &id, document).await?;
         let location = [(header::LOCATION, format!("{}/deletion", url_of(&id)))];
         Ok((StatusCode::ACCEPTED, location, axum::Json(shown)).into_response())
     })

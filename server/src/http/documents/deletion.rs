@@ -14,7 +14,8 @@ use tracing::error;
 use utoipa::ToSchema;
 
 use super::address::{Address, Parameters, address};
-use super::{Documents, unreadable};
+use super::granted::Owner;
+use super::{Documents, to_its_end, unreadable};
 use crate::access::grants::Deletion;
 use crate::access::{Grant, Identity};
 use crate::clock::signed_ms;
@@ -24,9 +25,6 @@ use crate::http::openapi::parameters;
 use crate::http::openapi::problems::Fails;
 use crate::http::problem::{Code, Problem};
 use crate::store::{Remains, Tombstone};
-
-/// Tries to purge a document that others bring back at the same time.
-const MOST_PURGES: usize = 3;
 
 /// What became of a deleted document.
 #[derive(Serialize, ToSchema)]
@@ -82,28 +80,40 @@ impl Documents {
         })
     }
 
-    /// Purges it, if it is not purged; what became of it.
-    pub(super) async fn erase(&self, who: &Identity, id: &DocumentId) -> Result<Shown, Problem> {
-        for _ in 0..MOST_PURGES {
-            let grant = self.grant(who, id).await?;
-            let mut tombstone = self.found(&grant).await?.tombstone().clone();
-            if tombstone.purged {
-                return Ok(self.shown(&tombstone));
-            }
-            let by = who.principal.clone();
-            match self.eraser.purge_now(id.clone(), by, &who.trail).await {
-                Ok(()) => {
-                    tombstone.purged = true;
-                    return Ok(self.shown(&tombstone));
-                }
-                // Somebody may have brought it back at the same time, and perhaps deleted it again.
-                Err(error) => {
-                    error!(document = %id, error = %Report(&error), "a deleted document was not erased");
-                }
+    /// Deletes it for who owns it, if it is not deleted, and purges it, if it is not purged; what became of it. Nobody brings
+    /// it back in between.
+    pub(super) async fn erase(
+        &self,
+        who: &Identity,
+        id: &DocumentId,
+        document: Option<Owner>,
+    ) -> Result<Shown, Problem> {
+        let turn = self.eraser.turn(id).await;
+        let document = match document {
+            // It may have been brought back before it was our turn.
+            None => self.owner_if_there(who, id).await?,
+            there => there,
+        };
+        if let Some(document) = document {
+            match document.delete().await {
+                // Somebody was faster.
+                Err(problem) if problem.is(Code::NoDocument) => {}
+                deleted => deleted?,
             }
         }
-        let detail = "deleted, and not erased";
-        Err(Problem::new(Code::Wire(ErrorCode::StorageFailed), detail))
+        let grant = self.grant(who, id).await?;
+        let mut tombstone = self.found(&grant).await?.tombstone().clone();
+        if !tombstone.purged {
+            let by = who.principal.clone();
+            let purging = self.eraser.purge_now(&turn, by, &who.trail).await;
+            purging.map_err(|error| {
+                error!(document = %id, error = %Report(&error), "a deleted document was not erased");
+                let detail = "deleted, and not erased";
+                Problem::new(Code::Wire(ErrorCode::StorageFailed), detail)
+            })?;
+            tombstone.purged = true;
+        }
+        Ok(self.shown(&tombstone))
     }
 
     fn shown(&self, tombstone: &Tombstone) -> Shown {
@@ -170,21 +180,25 @@ pub(super) async fn undo(
 ) -> Result<StatusCode, Problem> {
     let Address { id, .. } = address(&uri)?;
     Parameters::of(query, &[])?;
-    let deletion = documents.deletion(&identity, &id).await?;
-    if deletion.tombstone().purged {
-        return Err(purged());
-    }
-    let Err(failed) = documents.views.undelete(&deletion).await else {
-        return Ok(StatusCode::NO_CONTENT);
-    };
-    // Somebody else may have been faster, with this or with a purge.
-    match documents.deletion(&identity, &id).await {
-        Err(problem) if problem.is(Code::NoDocument) => Ok(StatusCode::NO_CONTENT),
-        Ok(deletion) if deletion.tombstone().purged => Err(purged()),
-        _ => Err(failed.into()),
-    }
-}
-
-fn purged() -> Problem {
-    Problem::new(Code::Purged, "nothing is kept of this document")
+    // Who may not is told so without waiting for who may.
+    documents.deletion(&identity, &id).await?;
+    // The turn is held until it is there again, though whoever asked for it has gone meanwhile.
+    to_its_end(async move {
+        let _turn = documents.eraser.turn(&id).await;
+        let grant = documents.grant(&identity, &id).await?;
+        match documents.found(&grant).await {
+            Ok(deletion) if deletion.tombstone().purged => Err(Problem::new(
+                Code::Purged,
+                "nothing is kept of this document",
+            )),
+            Ok(deletion) => {
+                documents.views.undelete(&deletion).await?;
+                Ok(StatusCode::NO_CONTENT)
+            }
+            // Somebody else was faster.
+            Err(problem) if problem.is(Code::NoDocument) => Ok(StatusCode::NO_CONTENT),
+            Err(problem) => Err(problem),
+        }
+    })
+    .await
 }

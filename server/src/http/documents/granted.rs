@@ -123,6 +123,18 @@ impl Documents {
         Ok(Some(Owner(seen.reader(self, Role::Owner)?)))
     }
 
+    /// For who owns it, if it is there now: of somebody of whom it was asked, and recorded, before.
+    pub(super) async fn owner_if_there(
+        &self,
+        who: &Identity,
+        id: &DocumentId,
+    ) -> Result<Option<Owner>, Problem> {
+        let seen = self.seen(who, id).await?;
+        let is_theirs = seen.is_for_them_and_there() && seen.grant.role() == Role::Owner;
+        let (documents, grant) = (self.clone(), seen.grant);
+        Ok(is_theirs.then_some(Owner(Reader { documents, grant })))
+    }
+
     /// For who may write to it, or make it.
     pub(super) async fn maker(&self, who: &Identity, id: &DocumentId) -> Result<Maker, Problem> {
         let grant = self.grant(who, id).await?;
